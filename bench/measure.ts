@@ -1,0 +1,77 @@
+/** Measuring: processor time, memory and descriptors of a process from /proc, medians, cold caches, the C reader. */
+import { execFileSync } from 'node:child_process';
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
+import { runOk } from '../test/support/run.ts';
+
+const clockTicksPerSecond = Number(execFileSync('getconf', ['CLK_TCK'], { encoding: 'utf8' }));
+
+/** User and system time of all threads, in seconds (fields 14 and 15, proc_pid_stat(5)). 0 for pid 0. */
+export function cpuSeconds(pid: number): number {
+  if (pid === 0) return 0;
+  const text = readFileSync(`/proc/${pid}/stat`, 'latin1');
+  const fields = text.slice(text.lastIndexOf(')') + 2).split(' ');
+  return (Number(fields[11]) + Number(fields[12])) / clockTicksPerSecond;
+}
+
+/** Resident memory in MiB. */
+export function residentMebibytes(pid: number): number {
+  const line = /^VmRSS:\s+(\d+) kB/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'));
+  return Number(line?.[1] ?? Number.NaN) / 1024;
+}
+
+/** Open descriptors. */
+export function descriptorCount(pid: number): number {
+  return readdirSync(`/proc/${pid}/fd`).length;
+}
+
+/** The middle value, or the mean of the two in the middle. */
+export function median(values: readonly number[]): number {
+  const sorted = [...values].sort((a, b) => a - b);
+  const middle = Math.floor(sorted.length / 2);
+  const upper = sorted[middle] ?? Number.NaN;
+  return sorted.length % 2 === 1 ? upper : (upper + (sorted[middle - 1] ?? Number.NaN)) / 2;
+}
+
+/** Forgets page cache, dentries and inodes; needs root. */
+export function dropCaches(): void {
+  execFileSync('sync');
+  writeFileSync('/proc/sys/vm/drop_caches', '3');
+}
+
+export interface Reading {
+  readonly seconds: number;
+  readonly bytes: number;
+}
+
+/** The compiled bench/reader.c. */
+export class Reader {
+  readonly #program: string;
+
+  private constructor(program: string) {
+    this.#program = program;
+  }
+
+  static async compile(directory: string): Promise<Reader> {
+    const program = path.join(directory, 'reader');
+    const source = path.join(import.meta.dirname, 'reader.c');
+    await runOk('gcc', ['-O2', '-Wall', '-Wextra', '-o', program, source], {
+      debianPackage: 'gcc',
+    });
+    return new Reader(program);
+  }
+
+  /** `timeoutMs` bounds a peer that hangs; the scenario then has no figure for it. */
+  async run(mode: string, file: string, count?: number, timeoutMs = 180_000): Promise<Reading> {
+    const parameters = [mode, file, ...(count === undefined ? [] : [String(count)])];
+    const result = await runOk(this.#program, parameters, { timeoutMs });
+    return JSON.parse(result.stdout.toString()) as Reading;
+  }
+}
+
+/** Runs a command with its output thrown away; seconds of wall time. */
+export async function timeCommand(script: string, directory: string): Promise<number> {
+  const startedMs = performance.now();
+  await runOk('/bin/sh', ['-c', `cd "$0" && ${script}`, directory], { timeoutMs: 180_000 });
+  return (performance.now() - startedMs) / 1000;
+}

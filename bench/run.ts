@@ -1,0 +1,83 @@
+/**
+ * Measures Ebb beside other tools on the same origin in one run and writes docs/benchmarks.md:
+ *
+ *   node bench/run.ts [--quick] [--peers ebb,rclone] [--out FILE] [SCENARIO...]
+ *
+ * Needs root (mounting, dropping caches) and the Debian packages nginx-light, httpdirfs, rclone, gcc, libfuse3-dev,
+ * pkg-config. Samples of the peers alternate, so that a noisy minute hits all of them.
+ */
+import { writeFileSync } from 'node:fs';
+import path from 'node:path';
+import { parseArgs } from 'node:util';
+import { temporaryDirectory } from '../test/support/temporary.ts';
+import { dataScenarios } from './data.ts';
+import { footprintScenarios } from './footprint.ts';
+import { Reader } from './measure.ts';
+import { metadataScenarios } from './metadata.ts';
+import { startOrigin } from './origin.ts';
+import type { PeerName } from './peer.ts';
+import { document, section } from './report.ts';
+import type { ScenarioResult } from './report.ts';
+import type { BenchContext, Sample, Scenario } from './scenario.ts';
+
+const scenarios: readonly Scenario[] = [
+  ...dataScenarios,
+  ...metadataScenarios,
+  ...footprintScenarios,
+];
+
+const { values: options, positionals } = parseArgs({
+  allowPositionals: true,
+  options: {
+    quick: { type: 'boolean', default: false },
+    peers: { type: 'string' },
+    out: { type: 'string', default: path.join(import.meta.dirname, '../docs/benchmarks.md') },
+  },
+});
+
+async function measure(context: BenchContext, scenario: Scenario): Promise<ScenarioResult> {
+  const samples = new Map<PeerName, Sample[]>();
+  const failures = new Map<PeerName, string>();
+  const runs = options.quick ? 1 : scenario.runs;
+  for (let run = 0; run < runs; run += 1) {
+    for (const peer of scenario.peers) {
+      if (failures.has(peer) || !wanted(peer)) continue;
+      process.stderr.write(`${scenario.name} ${peer} ${run + 1}/${runs}\n`);
+      try {
+        samples.set(peer, [...(samples.get(peer) ?? []), await scenario.run(context, peer)]);
+      } catch (error) {
+        const message = error instanceof Error ? error.message : String(error);
+        failures.set(peer, message.split('\n')[0] ?? message);
+      }
+    }
+  }
+  return { scenario, samples, failures };
+}
+
+function wanted(peer: PeerName): boolean {
+  return options.peers === undefined || options.peers.split(',').includes(peer);
+}
+
+const chosen = scenarios.filter(
+  ({ name }) => positionals.length === 0 || positionals.includes(name),
+);
+const unknown = positionals.filter((name) => !scenarios.some((each) => each.name === name));
+if (unknown.length > 0) {
+  const names = scenarios.map(({ name }) => name).join(', ');
+  process.stderr.write(`unknown: ${unknown.join(', ')}; there are: ${names}\n`);
+  process.exit(2);
+}
+
+await using directory = await temporaryDirectory('bench-tools');
+const reader = await Reader.compile(directory.path);
+await using origin = await startOrigin(options.quick);
+const results: ScenarioResult[] = [];
+for (const scenario of chosen) {
+  const result = await measure({ origin, reader, quick: options.quick }, scenario);
+  results.push(result);
+  process.stdout.write(`${section(result)}\n`);
+}
+if (positionals.length === 0 && options.peers === undefined) {
+  writeFileSync(options.out, document(results, options.quick));
+  process.stderr.write(`wrote ${options.out}\n`);
+}

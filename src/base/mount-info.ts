@@ -1,0 +1,63 @@
+/**
+ * What is mounted where, from /proc/PID/mountinfo (proc_pid_mountinfo(5)). Reading it never touches the file
+ * systems it names, so it is safe while a FUSE daemon hangs or is gone.
+ */
+import { readFileSync } from 'node:fs';
+import { decodeName } from './name.ts';
+
+export interface MountInfo {
+  readonly mountId: number;
+  /** `major:minor`, as in st_dev and /proc/PID/maps. */
+  readonly device: string;
+  readonly mountPoint: string;
+  readonly fileSystemType: string;
+  readonly source: string;
+  /** Options of this mount, comma separated. */
+  readonly options: string;
+  /** Options of the file system (superblock), comma separated. */
+  readonly superOptions: string;
+}
+
+/** Parses the text of a mountinfo file; lines that do not have the documented form are skipped. */
+export function parseMountInfo(bytes: Uint8Array): MountInfo[] {
+  // Octal escapes stand for single bytes: undo them on bytes, then decode names without loss.
+  const mounts: MountInfo[] = [];
+  for (const line of Buffer.from(bytes).toString('latin1').split('\n')) {
+    const [left, right] = line.split(' - ');
+    const fields = left?.split(' ') ?? [];
+    const tail = right?.split(' ') ?? [];
+    if (fields.length < 6 || tail.length < 3) continue;
+    mounts.push({
+      mountId: Number(fields[0]),
+      device: fields[2] ?? '',
+      mountPoint: unescape(fields[4] ?? ''),
+      options: fields[5] ?? '',
+      fileSystemType: tail[0] ?? '',
+      source: unescape(tail[1] ?? ''),
+      superOptions: tail[2] ?? '',
+    });
+  }
+  return mounts;
+}
+
+function unescape(latin1: string): string {
+  const raw = latin1.replace(/\\([0-3][0-7]{2})/g, (_, octal: string) =>
+    String.fromCharCode(Number.parseInt(octal, 8)),
+  );
+  return decodeName(Buffer.from(raw, 'latin1'));
+}
+
+/** The mounts that this process sees, in mount order (of several on one directory the last one is on top). */
+export function readMountInfo(): MountInfo[] {
+  return parseMountInfo(readFileSync('/proc/self/mountinfo'));
+}
+
+/** The top mount whose mount point is exactly `mountPoint`. */
+export function mountAt(mounts: readonly MountInfo[], mountPoint: string): MountInfo | undefined {
+  return mounts.findLast((mount) => mount.mountPoint === mountPoint);
+}
+
+/** Whether a mount is a FUSE mount of Ebb (`fuse.ebb`). */
+export function isEbbMount(mount: MountInfo): boolean {
+  return mount.fileSystemType === 'fuse.ebb';
+}

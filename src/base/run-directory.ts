@@ -1,0 +1,210 @@
+/**
+ * Where daemons announce themselves: one record and one control socket per mount, in a private directory.
+ * The daemon writes, the CLI reads. Whoever can write here can make the CLI talk to a false daemon, and whoever
+ * can open the socket can command the true one; so the directory must be ours, 0700, and not a symlink, and
+ * nothing in it is believed before that was checked.
+ */
+import { createHash } from 'node:crypto';
+import {
+  chmodSync,
+  lstatSync,
+  mkdirSync,
+  readFileSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
+import path from 'node:path';
+import { ebbError } from './errors.ts';
+import { encodeName } from './name.ts';
+
+/** `<run directory>/<name>.json`, written by each daemon next to its socket. */
+export interface RunRecord {
+  readonly pid: number;
+  /** Process start time in clock ticks (/proc/PID/stat field 22), to tell a reused pid. */
+  readonly startTicks: number;
+  readonly mountPoint: string;
+  readonly remote: string;
+  readonly cacheDirectory: string;
+  readonly socketPath: string;
+}
+
+export interface RunFiles {
+  readonly record: string;
+  readonly socket: string;
+  readonly log: string;
+}
+
+/** More records than this are not read (something is wrong then, and the CLI must stay bounded). */
+const recordsMax = 4096;
+const recordBytesMax = 64 * 1024;
+/** sun_path holds 108 bytes with the closing zero (unix(7)). */
+export const socketPathBytesMax = 107;
+
+/**
+ * The run directory's path; not created. Root: `/run/ebb`; others: `$XDG_RUNTIME_DIR/ebb`, else `/tmp/ebb-UID`.
+ * `EBB_RUN_DIR` (absolute) overrides both, for tests and for several isolated sets of mounts.
+ */
+export function runDirectory(
+  env: Readonly<Record<string, string | undefined>> = process.env,
+  uid: number = process.getuid?.() ?? 0,
+): string {
+  const override = env['EBB_RUN_DIR'];
+  if (override !== undefined && path.isAbsolute(override)) return path.normalize(override);
+  if (uid === 0) return '/run/ebb';
+  const runtime = env['XDG_RUNTIME_DIR'];
+  if (runtime !== undefined && path.isAbsolute(runtime)) return path.join(runtime, 'ebb');
+  return `/tmp/ebb-${uid}`;
+}
+
+/**
+ * Throws EACCES with a sentence unless `directory` is a real directory (no symlink) of this user that nobody
+ * else may enter; ENOENT when it does not exist.
+ */
+export function verifyPrivateDirectory(directory: string): void {
+  const uid = process.getuid?.() ?? 0;
+  const found = lstatSync(directory, { throwIfNoEntry: false });
+  if (found === undefined) throw ebbError('ENOENT', `The directory ${directory} does not exist.`);
+  if (!found.isDirectory()) {
+    throw ebbError('EACCES', `${directory} is not a directory: remove it, it may be an attack.`);
+  }
+  if (found.uid !== uid) {
+    throw ebbError(
+      'EACCES',
+      `${directory} belongs to uid ${found.uid} instead of ${uid}: not trusted; remove it.`,
+    );
+  }
+  if ((found.mode & 0o077) !== 0) {
+    throw ebbError(
+      'EACCES',
+      `${directory} is open to other users (mode ${(found.mode & 0o7777).toString(8)}); ` +
+        `it must be 700: chmod 700 ${directory}`,
+    );
+  }
+}
+
+/** Creates the run directory when it is missing (0700) and verifies it. Returns its path. */
+export function ensureRunDirectory(directory: string = runDirectory()): string {
+  try {
+    mkdirSync(directory, { mode: 0o700 });
+    chmodSync(directory, 0o700); // a strict umask may have taken the owner's bits
+  } catch (error) {
+    if ((error as { code?: unknown }).code !== 'EEXIST') throw error;
+  }
+  verifyPrivateDirectory(directory);
+  return directory;
+}
+
+/** The name of a mount's files in the run directory: 16 hex digits, from the mount point's absolute path. */
+export function runName(mountPoint: string): string {
+  return createHash('sha256').update(encodeName(mountPoint)).digest('hex').slice(0, 16);
+}
+
+/** The files of one mount: record, control socket, log. */
+export function runFiles(mountPoint: string, directory: string = runDirectory()): RunFiles {
+  const base = path.join(directory, runName(mountPoint));
+  return { record: `${base}.json`, socket: `${base}.sock`, log: `${base}.log` };
+}
+
+/** Start time of a process in clock ticks since boot (proc_pid_stat(5), field 22); undefined: no such process. */
+export function processStartTicks(pid: number): number | undefined {
+  let text: string;
+  try {
+    text = readFileSync(`/proc/${pid}/stat`, 'latin1');
+  } catch {
+    return undefined;
+  }
+  // The command name (field 2) may hold spaces and parentheses: count from the last one.
+  const fields = text.slice(text.lastIndexOf(')') + 2).split(' ');
+  const state = fields[0];
+  if (state === 'Z' || state === 'X') return undefined;
+  const ticks = Number(fields[19]);
+  return Number.isSafeInteger(ticks) ? ticks : undefined;
+}
+
+/** Whether the process that wrote the record still runs (a zombie does not; a reused pid is told apart). */
+export function isRunning(record: Pick<RunRecord, 'pid' | 'startTicks'>): boolean {
+  return processStartTicks(record.pid) === record.startTicks;
+}
+
+/** Writes a record atomically (0600). The directory must exist and be verified. */
+export function writeRunRecord(record: RunRecord, directory: string = runDirectory()): void {
+  const { record: file } = runFiles(record.mountPoint, directory);
+  const temporary = `${file}.${process.pid}`;
+  writeFileSync(temporary, `${JSON.stringify(record)}\n`, { mode: 0o600, flag: 'w' });
+  renameSync(temporary, file);
+}
+
+/** Removes the record and the socket of a mount; what is missing is no error. The log stays. */
+export function removeRunRecord(mountPoint: string, directory: string = runDirectory()): void {
+  const files = runFiles(mountPoint, directory);
+  rmSync(files.record, { force: true });
+  rmSync(files.socket, { force: true });
+}
+
+/**
+ * All records of the directory, sorted by mount point; broken ones are skipped. No directory: none.
+ * Throws EACCES when the directory is not trustworthy.
+ */
+export function readRunRecords(directory: string = runDirectory()): RunRecord[] {
+  if (lstatSync(directory, { throwIfNoEntry: false }) === undefined) return [];
+  verifyPrivateDirectory(directory);
+  const records: RunRecord[] = [];
+  const names = readdirSync(directory).filter((name) => /^[0-9a-f]{16}\.json$/.test(name));
+  for (const name of names.slice(0, recordsMax)) {
+    const record = readRecord(path.join(directory, name));
+    if (record !== undefined) records.push(record);
+  }
+  return records.sort((a, b) => (a.mountPoint < b.mountPoint ? -1 : 1));
+}
+
+function readRecord(file: string): RunRecord | undefined {
+  try {
+    const found = lstatSync(file);
+    if (!found.isFile() || found.size > recordBytesMax) return undefined;
+    const value: unknown = JSON.parse(readFileSync(file, 'utf8'));
+    return isRunRecord(value) ? value : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+function isRunRecord(value: unknown): value is RunRecord {
+  if (typeof value !== 'object' || value === null) return false;
+  const fields = value as Readonly<Record<string, unknown>>;
+  return (
+    Number.isSafeInteger(fields['pid']) &&
+    Number(fields['pid']) > 0 &&
+    Number.isSafeInteger(fields['startTicks']) &&
+    ['mountPoint', 'remote', 'cacheDirectory', 'socketPath'].every(
+      (key) => typeof fields[key] === 'string',
+    ) &&
+    path.isAbsolute(String(fields['mountPoint'])) &&
+    path.isAbsolute(String(fields['socketPath']))
+  );
+}
+
+/**
+ * The record whose mount point is the longest prefix (by path components) of an absolute, normalized path, and
+ * the rest of the path below it ('' = the mount point itself). Pure: touches no file system.
+ */
+export function findRun(
+  records: readonly RunRecord[],
+  absolutePath: string,
+): { readonly record: RunRecord; readonly inside: string } | undefined {
+  let best: RunRecord | undefined;
+  for (const record of records) {
+    if (!isInside(record.mountPoint, absolutePath)) continue;
+    if (best === undefined || record.mountPoint.length > best.mountPoint.length) best = record;
+  }
+  if (best === undefined) return undefined;
+  const skip = best.mountPoint === '/' ? 1 : best.mountPoint.length + 1;
+  return { record: best, inside: absolutePath.slice(skip) };
+}
+
+/** Whether `absolutePath` is `directory` or below it; both absolute and normalized. Lexical. */
+export function isInside(directory: string, absolutePath: string): boolean {
+  if (absolutePath === directory || directory === '/') return true;
+  return absolutePath.startsWith(`${directory}/`);
+}

@@ -1,0 +1,137 @@
+/**
+ * Transactions of the one writer: durability per transaction, exact counters, and node ids that never come back.
+ *
+ * Durability: a transaction is either *durable* (the WAL is synced before it returns: what says that bytes are
+ * on the disk, or no longer are) or merely atomic (listings: after a power cut they are read again).
+ *
+ * Ids: `counters.next_id` is where the next run starts. It is raised in blocks, in durable transactions, so that
+ * no id of a listing that a power cut took away is given out again (NFS handles name ids for ever).
+ *
+ * Counters: totals of the whole tree, kept as differences during a transaction and added at its end.
+ */
+import type { DatabaseSync, StatementSync } from 'node:sqlite';
+
+import { assert } from '../../base/assert.ts';
+import { sqliteError } from './sqlite-error.ts';
+
+/** Ids reserved by one durable write. */
+const idBlockSize = 65_536;
+
+export interface CounterDeltas {
+  files: number;
+  directories: number;
+  remoteBytes: number;
+  residentBytes: number;
+  contents: number;
+}
+
+const noDeltas: CounterDeltas = Object.freeze({
+  files: 0,
+  directories: 0,
+  remoteBytes: 0,
+  residentBytes: 0,
+  contents: 0,
+});
+
+export class Transactions {
+  /** What the transaction under way changes; written by the catalog's methods. */
+  deltas: CounterDeltas = { ...noDeltas };
+  readonly #database: DatabaseSync;
+  readonly #path: string;
+  readonly #addDeltas: StatementSync;
+  readonly #setNextId: StatementSync;
+  #nextId: number;
+  /** Ids below are reserved on disk. */
+  #reservedEnd: number;
+  #synchronousFull = true;
+
+  constructor(database: DatabaseSync, path: string) {
+    this.#database = database;
+    this.#path = path;
+    this.#addDeltas = database.prepare(
+      `UPDATE counters SET files = files + ?, directories = directories + ?,
+         remote_bytes = remote_bytes + ?, resident_bytes = resident_bytes + ?, contents = contents + ?`,
+    );
+    this.#setNextId = database.prepare('UPDATE counters SET next_id = ?');
+    const row = database.prepare('SELECT next_id FROM counters').get() as unknown as [number];
+    this.#nextId = row[0];
+    this.#reservedEnd = row[0];
+  }
+
+  /** True when giving out `count` ids needs a durable transaction. */
+  needsReservation(count: number): boolean {
+    return this.#nextId + count > this.#reservedEnd;
+  }
+
+  /** The next id. Only in a durable transaction or below the reservation. */
+  takeId(): number {
+    if (this.#nextId >= this.#reservedEnd) this.#reserveThrough(this.#nextId + idBlockSize);
+    const id = this.#nextId;
+    this.#nextId += 1;
+    return id;
+  }
+
+  /** No id <= `id` is given out from now on. Only in a durable transaction. */
+  continueAfter(id: number): void {
+    if (id < this.#nextId) return;
+    this.#nextId = id + 1;
+    this.#reserveThrough(this.#nextId + idBlockSize);
+  }
+
+  /**
+   * Runs `work` in a transaction: all or nothing. Throws what `work` throws, with SQLite's errors as EbbError
+   * (ENOSPC, EROFS, EUCLEAN, EIO).
+   */
+  run<Result>(durable: boolean, work: () => Result): Result {
+    const nextId = this.#nextId;
+    const reservedEnd = this.#reservedEnd;
+    this.deltas = { ...noDeltas };
+    try {
+      this.#setDurable(durable);
+      this.#database.exec('BEGIN IMMEDIATE');
+      const result = work();
+      this.#writeDeltas();
+      this.#database.exec('COMMIT');
+      return result;
+    } catch (error) {
+      this.#rollBack();
+      this.#nextId = nextId;
+      this.#reservedEnd = reservedEnd;
+      throw sqliteError(error, this.#path);
+    }
+  }
+
+  /** Gives back the rest of the reservation, at an orderly end. */
+  close(): void {
+    if (this.#nextId === this.#reservedEnd) return;
+    this.run(true, () => {
+      this.#setNextId.run(this.#nextId);
+      this.#reservedEnd = this.#nextId;
+    });
+  }
+
+  #reserveThrough(end: number): void {
+    assert(this.#synchronousFull, 'node ids are reserved by durable transactions only');
+    assert(Number.isSafeInteger(end), 'node ids stay below 2^53');
+    this.#setNextId.run(end);
+    this.#reservedEnd = end;
+  }
+
+  /** PRAGMA synchronous is per connection and may change only between transactions. */
+  #setDurable(durable: boolean): void {
+    if (durable === this.#synchronousFull) return;
+    this.#database.exec(`PRAGMA synchronous = ${durable ? 'FULL' : 'NORMAL'}`);
+    this.#synchronousFull = durable;
+  }
+
+  #writeDeltas(): void {
+    const { files, directories, remoteBytes, residentBytes, contents } = this.deltas;
+    if (!files && !directories && !remoteBytes && !residentBytes && !contents) return;
+    this.#addDeltas.run(files, directories, remoteBytes, residentBytes, contents);
+  }
+
+  /** SQLite may have rolled back already (disk full, I/O error). */
+  #rollBack(): void {
+    if (this.#database.isOpen && this.#database.isTransaction) this.#database.exec('ROLLBACK');
+  }
+}

@@ -1,0 +1,187 @@
+/**
+ * Runs an acting verb: sends the requests, draws progress on a terminal, says per file why it was refused or
+ * failed, and adds up. Standard output gets results, standard error progress and complaints.
+ */
+import type { Command } from 'commander';
+import { systemClock } from '../base/clock.ts';
+import type { ActionResult, Progress } from '../daemon/api.ts';
+import type { ActionVerb, ControlClient } from './client.ts';
+import { collectBatches, definePathArguments } from './path-arguments.ts';
+import type { Batch, PathOptions } from './path-arguments.ts';
+import { RateMeter, renderProgress } from './progress.ts';
+import { absoluteInMount, Mounts } from './target.ts';
+import { visible, visibleSentence } from './terminal.ts';
+import type { Terminal } from './terminal.ts';
+import { formatBytes, formatDuration, formatRate, plural } from './units.ts';
+import { ExitCode } from './verb.ts';
+
+interface ActionOptions extends PathOptions {
+  readonly dryRun?: boolean;
+  readonly json?: boolean;
+  readonly quiet?: boolean;
+}
+
+/** Words of one verb for people. */
+export interface ActionWords {
+  /** `fetched`, as in "12 files fetched, 3.4 GiB". */
+  readonly done: string;
+  /** `would be fetched`. */
+  readonly planned: string;
+  /** Whether bytes move, so that a rate means something. */
+  readonly movesBytes: boolean;
+}
+
+/** Declares paths and the options that all acting verbs share. */
+export function defineAction(command: Command): void {
+  definePathArguments(command);
+  command
+    .option('-n, --dry-run', 'Says what would be done and changes nothing.')
+    .option('-q, --quiet', 'Prints no line per file and no progress, only complaints.')
+    .option(
+      '--json',
+      'Prints one JSON object a line: progress and outcome of files (absolute paths; sizes in bytes), ' +
+        'last {"done": ...} with the sums.',
+    );
+}
+
+/** Does the work of an acting verb on what the command line names. */
+export async function runAction(
+  verb: ActionVerb,
+  words: ActionWords,
+  command: Command,
+  terminal: Terminal,
+): Promise<ExitCode> {
+  const options = command.opts<ActionOptions>();
+  const batches = await collectBatches(
+    new Mounts(),
+    command.args,
+    options,
+    options.dryRun === true,
+  );
+  const run = new ActionRun(verb, words, options, terminal);
+  for (const batch of batches) await run.perform(batch);
+  return run.finish(batches.some((batch) => (batch.request.globs?.length ?? 0) > 0));
+}
+
+/** Redraws at most this often. */
+const drawIntervalMs = 100;
+
+class ActionRun {
+  readonly #verb: ActionVerb;
+  readonly #words: ActionWords;
+  readonly #options: ActionOptions;
+  readonly #terminal: Terminal;
+  readonly #draws: boolean;
+  readonly #startedAtMs = systemClock.monotonicMs();
+  #meter = new RateMeter();
+  #drawnAtMs = -Infinity;
+  #drawn = false;
+  #sum: ActionResult = { ok: 0, failed: 0, refused: 0, bytes: 0 };
+
+  constructor(verb: ActionVerb, words: ActionWords, options: ActionOptions, terminal: Terminal) {
+    this.#verb = verb;
+    this.#words = words;
+    this.#options = options;
+    this.#terminal = terminal;
+    const plain = options.json === true || options.quiet === true;
+    this.#draws = terminal.drawsProgress && !plain;
+  }
+
+  async perform(batch: Batch): Promise<void> {
+    this.#meter = new RateMeter();
+    try {
+      for await (const line of batch.client.act(this.#verb, batch.request)) {
+        if ('done' in line) this.#add(line.done);
+        else this.#show(batch.client, line);
+        await this.#terminal.drained();
+      }
+    } finally {
+      this.#erase();
+    }
+  }
+
+  finish(hadPatterns: boolean): ExitCode {
+    const { ok, failed, refused } = this.#sum;
+    if (this.#options.json === true) {
+      this.#terminal.print(JSON.stringify({ done: this.#sum }));
+    } else if (ok + failed + refused === 0 && hadPatterns) {
+      this.#terminal.warn(`ebb ${this.#verb}: no file matches`);
+      return ExitCode.failed;
+    } else if (this.#options.quiet !== true) {
+      this.#terminal.print(this.#summary());
+    }
+    if (ok + failed + refused === 0 && hadPatterns) return ExitCode.failed;
+    if (failed > 0) return ExitCode.failed;
+    return refused > 0 ? ExitCode.refused : ExitCode.done;
+  }
+
+  #add(part: ActionResult): void {
+    this.#sum = {
+      ok: this.#sum.ok + part.ok,
+      failed: this.#sum.failed + part.failed,
+      refused: this.#sum.refused + part.refused,
+      bytes: this.#sum.bytes + part.bytes,
+    };
+  }
+
+  #show(client: ControlClient, progress: Progress): void {
+    const absolute = absoluteInMount(client.record.mountPoint, progress.path);
+    if (this.#options.json === true) {
+      this.#terminal.print(JSON.stringify({ ...progress, path: absolute }));
+      return;
+    }
+    const { outcome } = progress;
+    if (outcome !== undefined && outcome !== 'ok') {
+      this.#erase();
+      this.#terminal.warn(
+        `ebb ${this.#verb}: ${visible(absolute)}: ${visibleSentence(outcome.error)}`,
+      );
+    } else if (outcome === 'ok' && this.#listsFiles()) {
+      this.#erase();
+      this.#terminal.print(this.#fileLine(absolute, progress));
+    }
+    this.#draw(progress);
+  }
+
+  /** Plain lines when nobody sees the progress, and for what would be done. */
+  #listsFiles(): boolean {
+    return this.#options.quiet !== true && (!this.#draws || this.#options.dryRun === true);
+  }
+
+  #fileLine(absolute: string, progress: Progress): string {
+    const word = this.#options.dryRun === true ? this.#words.planned : this.#words.done;
+    return `${visible(absolute)}: ${word} (${formatBytes(progress.sizeBytes)})`;
+  }
+
+  #draw(progress: Progress): void {
+    if (!this.#draws) return;
+    const nowMs = systemClock.monotonicMs();
+    this.#meter.add(progress.totalDoneBytes, nowMs);
+    if (nowMs - this.#drawnAtMs < drawIntervalMs) return;
+    this.#drawnAtMs = nowMs;
+    this.#drawn = true;
+    const rate = this.#words.movesBytes ? this.#meter.bytesPerSecond() : undefined;
+    const line = renderProgress(progress, rate, this.#terminal.columns - 1);
+    this.#terminal.draw(`\r\u001b[K${line}`);
+  }
+
+  #erase(): void {
+    if (!this.#drawn) return;
+    this.#drawn = false;
+    this.#drawnAtMs = -Infinity;
+    this.#terminal.draw('\r\u001b[K');
+  }
+
+  #summary(): string {
+    const { ok, failed, refused, bytes } = this.#sum;
+    const dryRun = this.#options.dryRun === true;
+    const parts = [`${plural(ok, 'file')} ${dryRun ? this.#words.planned : this.#words.done}`];
+    if (this.#words.movesBytes || bytes > 0) parts.push(formatBytes(bytes));
+    if (failed > 0) parts.push(`${failed} failed`);
+    if (refused > 0) parts.push(`${refused} refused`);
+    const elapsedMs = systemClock.monotonicMs() - this.#startedAtMs;
+    const rate = bytes > 0 && elapsedMs > 0 ? ` (${formatRate((bytes * 1000) / elapsedMs)})` : '';
+    const time = this.#words.movesBytes && !dryRun ? ` in ${formatDuration(elapsedMs)}${rate}` : '';
+    return `${parts.join(', ')}${time}`;
+  }
+}

@@ -1,0 +1,191 @@
+/** A thin, typed client of the control API (daemon/api.ts) over a unix socket. */
+import { request } from 'node:http';
+import type { IncomingMessage } from 'node:http';
+import { ebbError, toEbbError } from '../base/errors.ts';
+import type { EbbError } from '../base/errors.ts';
+import { Errno } from '../base/errno.ts';
+import type { ErrnoCode } from '../base/errno.ts';
+import { encodePathParameter } from '../base/percent.ts';
+import type {
+  ActionResult,
+  ApiError,
+  DiskUsage,
+  Explanation,
+  FileInfo,
+  LogRecord,
+  MountStatus,
+  PathsRequest,
+  Progress,
+  RunRecord,
+  StopResult,
+  Top,
+} from '../daemon/api.ts';
+
+export type ActionVerb = 'get' | 'release' | 'pin' | 'unpin' | 'verify';
+export type ActionLine = Progress | { readonly done: ActionResult };
+
+/** One JSON answer above this is not believed (listings are streams of lines, each bounded by itself). */
+const answerMaxBytes = 16 * 1024 * 1024;
+
+/**
+ * Talks to one daemon. Every call opens a connection of its own, so nothing keeps the process alive afterwards.
+ * All calls reject with EbbError: the daemon's own errors with their code, ENOTCONN when no daemon answers.
+ */
+export class ControlClient {
+  readonly record: RunRecord;
+
+  constructor(record: RunRecord) {
+    this.record = record;
+  }
+
+  status(): Promise<MountStatus> {
+    return this.#json('GET', '/v1/status');
+  }
+
+  ls(path: string, mode: 'entries' | 'recursive' | 'self' = 'entries'): AsyncGenerator<FileInfo> {
+    const flag = { entries: '', recursive: '&recursive=1', self: '&self=1' }[mode];
+    return this.#lines('GET', `/v1/ls?path=${encodePathParameter(path)}${flag}`);
+  }
+
+  du(path: string): Promise<DiskUsage> {
+    return this.#json('GET', `/v1/du?path=${encodePathParameter(path)}`);
+  }
+
+  explain(path: string): Promise<Explanation> {
+    return this.#json('GET', `/v1/explain?path=${encodePathParameter(path)}`);
+  }
+
+  /** Progress lines, then `{ done }`; a stream that ends without it rejects with EIO. */
+  async *act(verb: ActionVerb, body: PathsRequest): AsyncGenerator<ActionLine> {
+    let finished = false;
+    for await (const line of this.#lines<ActionLine>('POST', `/v1/${verb}`, body)) {
+      if ('done' in line) finished = true;
+      yield line;
+    }
+    if (!finished) throw this.#brokenOff();
+  }
+
+  top(): Promise<Top> {
+    return this.#json('GET', '/v1/top');
+  }
+
+  log(follow: boolean, lines: number): AsyncGenerator<LogRecord> {
+    return this.#lines('GET', `/v1/log?follow=${follow ? 1 : 0}&lines=${lines}`);
+  }
+
+  async refresh(body: PathsRequest): Promise<ActionResult> {
+    const answer = await this.#json<{ done: ActionResult }>('POST', '/v1/refresh', body);
+    return answer.done;
+  }
+
+  stop(lazy: boolean): Promise<StopResult> {
+    return this.#json('POST', '/v1/stop', { lazy });
+  }
+
+  async #json<Answer>(method: string, target: string, body?: unknown): Promise<Answer> {
+    const response = await this.#send(method, target, body);
+    return (await readJson(response)) as Answer;
+  }
+
+  async *#lines<Line>(method: string, target: string, body?: unknown): AsyncGenerator<Line> {
+    const response = await this.#send(method, target, body);
+    try {
+      for await (const line of splitLines(response)) {
+        const value = parseLine(line) as Line | ApiError;
+        if (isApiError(value)) throw fromApi(value);
+        yield value;
+      }
+    } catch (error) {
+      if (error instanceof Error && 'code' in error && error.code === 'ECONNRESET') {
+        throw this.#brokenOff();
+      }
+      throw toEbbError(error);
+    } finally {
+      response.destroy();
+    }
+  }
+
+  /** Resolves with a response of status 200; other statuses reject with the daemon's error. */
+  async #send(method: string, target: string, body: unknown): Promise<IncomingMessage> {
+    const response = await new Promise<IncomingMessage>((resolve, reject) => {
+      const payload = body === undefined ? undefined : JSON.stringify(body);
+      const outgoing = request({
+        socketPath: this.record.socketPath,
+        method,
+        path: target,
+        agent: false,
+        headers: payload === undefined ? {} : { 'content-type': 'application/json' },
+      });
+      outgoing.once('response', resolve);
+      outgoing.once('error', (error) => reject(this.#unreachable(error)));
+      outgoing.end(payload);
+    });
+    if (response.statusCode === 200) return response;
+    const answer = await readJson(response);
+    if (isApiError(answer)) throw fromApi(answer);
+    throw ebbError('EPROTO', `The daemon answered with HTTP status ${response.statusCode}.`);
+  }
+
+  #unreachable(cause: Error): EbbError {
+    const { mountPoint, pid } = this.record;
+    const code = (cause as { code?: unknown }).code;
+    if (code === 'EACCES' || code === 'EPERM') {
+      return ebbError('EACCES', `The mount ${mountPoint} belongs to another user.`, { cause });
+    }
+    const sentence =
+      `The daemon of ${mountPoint} (pid ${pid}) does not answer; ` +
+      `if it is dead, clean up with: ebb umount ${mountPoint}`;
+    return ebbError('ENOTCONN', sentence, { cause });
+  }
+
+  #brokenOff(): EbbError {
+    const { mountPoint } = this.record;
+    return ebbError('EIO', `The daemon of ${mountPoint} broke off its answer; see: ebb status`);
+  }
+}
+
+async function readJson(response: IncomingMessage): Promise<unknown> {
+  const chunks: Buffer[] = [];
+  let sizeBytes = 0;
+  for await (const chunk of response as AsyncIterable<Buffer>) {
+    sizeBytes += chunk.length;
+    if (sizeBytes > answerMaxBytes) {
+      response.destroy();
+      throw ebbError('EMSGSIZE', 'The daemon answered more than expected.');
+    }
+    chunks.push(chunk);
+  }
+  return parseLine(Buffer.concat(chunks).toString('utf8'));
+}
+
+async function* splitLines(response: IncomingMessage): AsyncGenerator<string> {
+  let rest = '';
+  response.setEncoding('utf8');
+  for await (const chunk of response as AsyncIterable<string>) {
+    const lines = (rest + chunk).split('\n');
+    rest = lines.pop() ?? '';
+    if (rest.length > answerMaxBytes)
+      throw ebbError('EMSGSIZE', 'A line of the answer is too long.');
+    yield* lines;
+  }
+  if (rest !== '') yield rest;
+}
+
+function parseLine(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch (error) {
+    throw ebbError('EPROTO', 'The daemon answered something that is not JSON.', { cause: error });
+  }
+}
+
+function isApiError(value: unknown): value is ApiError {
+  if (typeof value !== 'object' || value === null) return false;
+  const { error, code } = value as { error?: unknown; code?: unknown };
+  return typeof error === 'string' && typeof code === 'string';
+}
+
+function fromApi(answer: ApiError): EbbError {
+  const code: ErrnoCode = Object.hasOwn(Errno, answer.code) ? (answer.code as ErrnoCode) : 'EIO';
+  return ebbError(code, answer.error, { retryable: answer.retryable });
+}

@@ -1,0 +1,100 @@
+/**
+ * What the CLI writes and where. Names come from remotes and may hold anything: whatever a person reads goes
+ * through `visible`, which shows control characters instead of sending them to the terminal.
+ */
+import { encodeName } from '../base/name.ts';
+
+export interface Terminal {
+  /** Standard output is a terminal. */
+  readonly isTerminal: boolean;
+  /** Standard error is a terminal (progress is drawn there). */
+  readonly drawsProgress: boolean;
+  readonly columns: number;
+  /** One line to standard output; bytes of names that are not UTF-8 come out as they were. */
+  print(line: string): void;
+  /** Raw text to standard output (`-0`, screen control). */
+  write(text: string): void;
+  /** One line to standard error. */
+  warn(line: string): void;
+  /** Raw text to standard error (progress). */
+  draw(text: string): void;
+  /** Resolves when what was written has left this process; rejects never. */
+  flush(): Promise<void>;
+  /** Resolves when standard output takes more (a slow reader such as a pager). */
+  drained(): Promise<void>;
+}
+
+const columnsDefault = 80;
+const gatherMaxLength = 64 * 1024;
+
+/** The terminal of this process. Writing to a closed pipe ends the process quietly, as with other filters. */
+export function processTerminal(): Terminal {
+  const { stdout, stderr } = process;
+  stdout.on('error', (error: NodeJS.ErrnoException) => {
+    process.exit(error.code === 'EPIPE' ? 0 : 1);
+  });
+  stderr.on('error', () => {});
+  let gathered = '';
+  const push = (): void => {
+    if (gathered === '') return;
+    stdout.write(encodeName(gathered));
+    gathered = '';
+  };
+  const write = (text: string): void => {
+    if (gathered === '') setImmediate(push);
+    gathered += text;
+    if (gathered.length >= gatherMaxLength) push();
+  };
+  return {
+    isTerminal: stdout.isTTY,
+    drawsProgress: stderr.isTTY,
+    columns: stdout.columns > 0 ? stdout.columns : columnsDefault,
+    print: (line) => write(`${line}\n`),
+    write,
+    warn: (line) => void stderr.write(`${line}\n`),
+    draw: (text) => void stderr.write(text),
+    drained: async () => {
+      push();
+      if (!stdout.writableNeedDrain) return;
+      await new Promise<void>((resolve) => void stdout.once('drain', () => resolve()));
+    },
+    flush: async () => {
+      push();
+      await new Promise<void>((resolve) => void stdout.write('', () => resolve()));
+      await new Promise<void>((resolve) => void stderr.write('', () => resolve()));
+    },
+  };
+}
+
+const shortEscapes: Readonly<Record<string, string>> = {
+  '\n': '\\n',
+  '\r': '\\r',
+  '\t': '\\t',
+  '\\': '\\\\',
+  '\u001b': '\\e',
+};
+
+/**
+ * C0 and C1 controls, DEL, the backslash; line separators, direction overrides and other invisible formats that
+ * can make one name look like another; lone surrogates (bytes that are not UTF-8).
+ */
+const unsafe =
+  // oxlint-disable-next-line no-control-regex
+  /[\u0000-\u001f\u007f-\u009f\\\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]|\p{Surrogate}/gu;
+
+/** A name or message for people: nothing in it can move the cursor or hide. Backslashes are doubled. */
+export function visible(text: string): string {
+  return text.replace(unsafe, (character) => {
+    const short = shortEscapes[character];
+    if (short !== undefined) return short;
+    const code = character.codePointAt(0) ?? 0;
+    if (code >= 0xdc80 && code <= 0xdcff) return `\\x${(code - 0xdc00).toString(16)}`;
+    if (code < 0x100) return `\\x${code.toString(16).padStart(2, '0')}`;
+    return `\\u{${code.toString(16)}}`;
+  });
+}
+
+/** A sentence from elsewhere (an error message), on one line and harmless; backslashes stay single. */
+export function visibleSentence(text: string): string {
+  return visible(text).replaceAll('\\\\', '\\').replaceAll('\\n', ' ');
+}

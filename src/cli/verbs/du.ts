@@ -1,0 +1,83 @@
+/** `ebb du`: how much is there and how much of it is here. */
+import { DirectorySums } from '../directory-sums.ts';
+import type { DirectorySum } from '../directory-sums.ts';
+import { absoluteInMount, Mounts, shownPath } from '../target.ts';
+import type { Target } from '../target.ts';
+import { visible } from '../terminal.ts';
+import type { Terminal } from '../terminal.ts';
+import { formatBytesShort } from '../units.ts';
+import { ExitCode } from '../verb.ts';
+import type { Verb } from '../verb.ts';
+
+interface DuOptions {
+  readonly summarize?: boolean;
+  readonly humanReadable?: boolean;
+  readonly json?: boolean;
+}
+
+export const du: Verb = {
+  name: 'du',
+  summary: 'remote and local sizes of directories',
+  synopsis: ['[-s] [-h] [--json] [PATH...]'],
+  description: [
+    'Prints, for each directory below PATH and for PATH itself, the bytes of all files below it as the remote has ' +
+      'them, the bytes of them that are here, and the path. Only the catalog is read: directories that were ' +
+      'never listed count as empty.',
+    'Without PATH the working directory is meant, or the only mount there is.',
+  ],
+  examples: [
+    { command: 'ebb du -sh /mnt/pub', explanation: 'One line: remote size, local size.' },
+    {
+      command: 'ebb du /mnt/pub | sort -n -k 2 | tail',
+      explanation: 'What takes most local space.',
+    },
+  ],
+  define: (command) => {
+    command
+      .argument('[PATH...]')
+      .option('-s, --summarize', 'Prints only the line of each PATH.')
+      .option('-h, --human-readable', 'Prints sizes such as 12K, 3.4G (powers of 1024).')
+      .option('--json', 'Prints one JSON object a line: DiskUsage with an absolute path.');
+  },
+  run: async (command, terminal) => {
+    const options = command.opts<DuOptions>();
+    if (terminal.isTerminal && options.json !== true) {
+      terminal.print(line('REMOTE', 'LOCAL', 'PATH'));
+    }
+    for (const target of new Mounts().locateAll(command.args)) {
+      await measure(target, options, terminal);
+    }
+    return ExitCode.done;
+  },
+};
+
+async function measure(target: Target, options: DuOptions, terminal: Terminal): Promise<void> {
+  const show = (sum: DirectorySum): void => {
+    const path = absoluteInMount(target.client.record.mountPoint, sum.path);
+    if (options.json === true) {
+      terminal.print(JSON.stringify({ ...sum, path }));
+      return;
+    }
+    const size = (bytes: number): string =>
+      options.humanReadable === true ? formatBytesShort(bytes) : String(bytes);
+    terminal.print(
+      line(size(sum.remoteBytes), size(sum.residentBytes), visible(shownPath(target, sum.path))),
+    );
+  };
+  if (options.summarize === true) {
+    show({ ...(await target.client.du(target.inside)), path: target.inside });
+    return;
+  }
+  const sums = new DirectorySums(target.inside);
+  for await (const info of target.client.ls(target.inside, 'recursive')) {
+    for (const sum of sums.add(info)) show(sum);
+    await terminal.drained();
+  }
+  for (const sum of sums.end()) show(sum);
+}
+
+const sizeColumns = 11;
+
+function line(remote: string, local: string, path: string): string {
+  return `${remote.padStart(sizeColumns)} ${local.padStart(sizeColumns)}  ${path}`;
+}

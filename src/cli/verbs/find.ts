@@ -1,0 +1,94 @@
+/** `ebb find`: a whole tree filtered by state, size, name, kind, age. Reads the catalog only. */
+import { systemClock } from '../../base/clock.ts';
+import { fileCells, fileColumns } from '../file-line.ts';
+import { fileFilter } from '../file-filter.ts';
+import type { FilterOptions } from '../file-filter.ts';
+import { alignRows } from '../table.ts';
+import { absoluteInMount, Mounts, shownPath } from '../target.ts';
+import { visible } from '../terminal.ts';
+import { ExitCode, UsageError } from '../verb.ts';
+import type { Verb } from '../verb.ts';
+
+interface FindOptions extends FilterOptions {
+  readonly null?: boolean;
+  readonly long?: boolean;
+  readonly json?: boolean;
+}
+
+export const find: Verb = {
+  name: 'find',
+  summary: 'find files by state, size, name, age',
+  synopsis: ['[DIR...] [TEST]... [-0 | -l | --json]'],
+  description: [
+    'Prints what is below DIR and passes all tests, a directory before what is in it. Only the catalog is read: ' +
+      'nothing is recalled, and directories that were never listed are not listed for this. Without DIR the ' +
+      'working directory is searched, or the only mount there is.',
+    'SIZE and AGE with a leading + mean more than, with - less than, without a sign exactly (for AGE: the same as ' +
+      '+). Names are printed as they are when the output is not a terminal; use -0 for names with line feeds.',
+  ],
+  examples: [
+    {
+      command: 'ebb find /mnt/pub --state OFL --size +1G',
+      explanation: 'Big files that are not here.',
+    },
+    {
+      command: "ebb find /mnt/pub --name '*.iso' --mtime -7d -l",
+      explanation: 'Images of the last week, as a listing.',
+    },
+    {
+      command: 'ebb find /mnt/pub --state PAR -0 | ebb get -0 -f -',
+      explanation: 'Completes what was begun.',
+    },
+  ],
+  define: (command) => {
+    command
+      .argument('[DIR...]')
+      .option('--state <STATES>', 'One of these states, comma separated: OFL,PAR (ebb ls --help).')
+      .option(
+        '--size <SIZE>',
+        'Size in bytes or with K, M, G, T: +1G more than, -1M less than, 0 exactly.',
+      )
+      .option('--name <GLOB>', 'The last component of the path matches the pattern.')
+      .option('--iname <GLOB>', 'As --name, without regard to case.')
+      .option('--type <KIND>', 'f for files, d for directories, l for symlinks; also f,l.')
+      .option(
+        '--mtime <AGE>',
+        'Modified -7d within the last week, +30d longer ago; units s, m, h, d, w.',
+      )
+      .option('--pinned', 'Pinned files only.')
+      .option('-0, --null', 'Ends each path with a NUL byte and prints it as it is.')
+      .option('-l, --long', 'Prints lines as ebb ls does.')
+      .option('--json', 'Prints one JSON object a line: FileInfo with an absolute path.');
+  },
+  run: async (command, terminal) => {
+    const options = command.opts<FindOptions>();
+    const formats = [options.null, options.long, options.json].filter((one) => one === true);
+    if (formats.length > 1) throw new UsageError('use only one of -0, -l and --json');
+    const passes = fileFilter(options, systemClock.nowMs());
+    for (const target of new Mounts().locateAll(command.args)) {
+      for await (const info of target.client.ls(target.inside, 'recursive')) {
+        if (!passes(info)) continue;
+        const shown = shownPath(target, info.path);
+        if (options.json === true) {
+          const path = absoluteInMount(target.client.record.mountPoint, info.path);
+          terminal.print(JSON.stringify({ ...info, path }));
+        } else if (options.null === true) {
+          terminal.write(`${shown}\0`);
+        } else if (options.long === true) {
+          terminal.print(longLine(fileCells(info, shown, true)));
+        } else {
+          terminal.print(terminal.isTerminal ? visible(shown) : shown);
+        }
+        await terminal.drained();
+      }
+    }
+    return ExitCode.done;
+  },
+};
+
+/** Widths are fixed: matches are printed as they are found. */
+const longWidths = ['DUL+', '-rw-r--r--', 'www-data', '999M', '999M', '2026-01-01 00:00', ''];
+
+function longLine(cells: readonly string[]): string {
+  return alignRows([longWidths, cells], fileColumns)[1] ?? '';
+}

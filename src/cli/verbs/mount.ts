@@ -1,0 +1,114 @@
+/** `ebb mount`: check, start the daemon, report. */
+import type { ChildProcess } from 'node:child_process';
+import type { StartResult } from '../../daemon/api.ts';
+import { checkMountPoint, checkNoLoop, checkRemote } from '../mount/checks.ts';
+import { expandFstabOptions } from '../mount/fstab-options.ts';
+import { buildMountOptions, defineMountOptions } from '../mount/options.ts';
+import type { MountCliOptions } from '../mount/options.ts';
+import { startDaemon } from '../mount/start.ts';
+import { visible, visibleSentence } from '../terminal.ts';
+import type { Terminal } from '../terminal.ts';
+import { plural } from '../units.ts';
+import { ExitCode } from '../verb.ts';
+import type { Verb } from '../verb.ts';
+
+export const mount: Verb = {
+  name: 'mount',
+  summary: 'make a remote directory appear as a local one',
+  synopsis: ['[OPTION]... REMOTE MOUNTPOINT'],
+  description: [
+    'Mounts REMOTE, read-only, on the directory MOUNTPOINT. Names appear at once; content arrives when somebody ' +
+      'reads it, by the byte range, and stays in the cache. Files that are wholly here are served by the kernel ' +
+      'at the speed of the file system that holds the cache.',
+    'REMOTE is an http:// or https:// directory (any server with listings: nginx, Apache, lighttpd, Caddy, ...), or ' +
+      'the path of a local directory.',
+    'As root the mount is made directly and passthrough is available; other users need fusermount3 (package ' +
+      'fuse3). See ebb doctor. SIZE is a number with K, M, G, T (powers of 1024); DURATION a number with ms, s, ' +
+      'm, h, d.',
+    'With a link /usr/local/bin/ebb, mount(8) and fstab work, too: https://example.org/pub/ /mnt/pub fuse.ebb ' +
+      'ttl=5m,allow_other,_netdev 0 0',
+  ],
+  exitCodes: {
+    0: 'Mounted (with -f: and unmounted again in good order).',
+    1: 'Could not be mounted; standard error says why.',
+  },
+  examples: [
+    { command: 'ebb mount https://deb.debian.org/debian/ /mnt/debian', explanation: 'A mirror.' },
+    {
+      command: 'ebb mount --cache-size 20G --min-free 10% https://data.example.org/sets/ ~/sets',
+      explanation: 'With at most 20 GiB kept here, and a tenth of the disk left free.',
+    },
+    {
+      command: 'ebb mount --user ann --password-file ~/.secret https://example.org/private/ /mnt/p',
+      explanation: 'With a password that no other user can see.',
+    },
+  ],
+  prepareArguments: expandFstabOptions,
+  define: defineMountOptions,
+  run: async (command, terminal) => {
+    const [typedRemote = '', typedMountPoint = ''] = command.args;
+    const options = command.opts<MountCliOptions>();
+    const remote = checkRemote(typedRemote);
+    const mountPoint = checkMountPoint(typedMountPoint, (sentence) =>
+      terminal.warn(`ebb mount: ${sentence}`),
+    );
+    const full = buildMountOptions(remote, mountPoint, options);
+    checkNoLoop(remote, mountPoint, full.cacheDirectory);
+    if (options.dryRun === true) {
+      terminal.print(`Nothing is wrong so far; nothing was mounted on ${visible(mountPoint)}.`);
+      return ExitCode.done;
+    }
+    const { child, result } = await startDaemon(full);
+    const code = report(result, mountPoint, options.json === true, terminal);
+    if (!result.ok || options.foreground !== true) {
+      child.unref();
+      return code;
+    }
+    await terminal.drained();
+    return followForeground(child);
+  },
+};
+
+function report(
+  result: StartResult,
+  mountPoint: string,
+  json: boolean,
+  terminal: Terminal,
+): ExitCode {
+  if (json) terminal.print(JSON.stringify(result));
+  if (!result.ok) {
+    const [first = '', ...rest] = result.error.split('\n');
+    terminal.warn(`ebb mount: ${visibleSentence(first)}`);
+    for (const line of rest) terminal.warn(`    ${visibleSentence(line)}`);
+    return result.exitCode;
+  }
+  if (json) return ExitCode.done;
+  const { files, directories, run } = result;
+  const known =
+    files + directories > 0
+      ? `: ${plural(files, 'file')}, ${plural(directories, 'directory', 'directories')} known`
+      : '';
+  terminal.print(
+    `Mounted ${visible(run.remote)} at ${visible(mountPoint)}${known}; ` +
+      `unmount with: ebb umount ${shellWord(mountPoint)}`,
+  );
+  return ExitCode.done;
+}
+
+/** A word that the shell takes as it is. */
+function shellWord(text: string): string {
+  return /^[\w./:@%+,-]+$/.test(text)
+    ? text
+    : `'${visible(text).replaceAll("'", String.raw`'\''`)}'`;
+}
+
+/** Hands signals on (the daemon has a session of its own) until the daemon ends. */
+function followForeground(child: ChildProcess): Promise<ExitCode> {
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
+    process.on(signal, () => child.kill(signal));
+  }
+  return new Promise((resolve) => {
+    child.once('exit', (code) => resolve(code === 0 ? ExitCode.done : ExitCode.failed));
+    if (child.exitCode !== null || child.signalCode !== null) resolve(ExitCode.failed);
+  });
+}

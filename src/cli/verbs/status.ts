@@ -1,0 +1,147 @@
+/** `ebb status`: all mounts in a table, or one in detail. */
+import { toEbbError } from '../../base/errors.ts';
+import { systemClock } from '../../base/clock.ts';
+import type { MountStatus, RunRecord } from '../../daemon/api.ts';
+import { ControlClient } from '../client.ts';
+import { renderFacts, renderTable } from '../table.ts';
+import { Mounts } from '../target.ts';
+import { visible, visibleSentence } from '../terminal.ts';
+import type { Terminal } from '../terminal.ts';
+import { formatBytes, formatCount, formatDuration, formatTime, plural } from '../units.ts';
+import { ExitCode } from '../verb.ts';
+import type { Verb } from '../verb.ts';
+
+/** What is known of one mount: the daemon's answer, or why there is none. */
+type Finding =
+  | { readonly record: RunRecord; readonly status: MountStatus }
+  | { readonly record: RunRecord; readonly problem: string };
+
+export const status: Verb = {
+  name: 'status',
+  summary: 'what is mounted and how it is doing',
+  synopsis: ['[--json] [DIR...]'],
+  description: [
+    'Without DIR: one line for each mount of this user. With DIR (any path inside a mount): that mount in detail. ' +
+      'Mounts whose daemon died are listed too, with what to do about them.',
+  ],
+  exitCodes: { 1: 'A daemon is dead or does not answer, or DIR is not inside a mount.' },
+  examples: [
+    { command: 'ebb status', explanation: 'All mounts.' },
+    { command: 'ebb status /mnt/pub', explanation: 'One mount in detail.' },
+    { command: 'ebb status --json | jq .residentBytes', explanation: 'For a script.' },
+  ],
+  define: (command) => {
+    command
+      .argument('[DIR...]')
+      .option(
+        '--json',
+        'Prints one JSON object a line: MountStatus, or {"mountPoint", "problem"} when the daemon does not answer.',
+      );
+  },
+  run: async (command, terminal) => {
+    const mounts = new Mounts();
+    const records =
+      command.args.length > 0
+        ? command.args.map((typed) => mounts.locate(typed).client.record)
+        : [...mounts.live, ...mounts.dead];
+    const findings = await Promise.all(records.map((record) => ask(record, mounts)));
+    if (command.opts<{ json?: boolean }>().json === true) printJson(findings, terminal);
+    else if (command.args.length > 0) findings.forEach((found) => printDetails(found, terminal));
+    else printTable(findings, terminal);
+    return findings.every((found) => 'status' in found) ? ExitCode.done : ExitCode.failed;
+  },
+};
+
+async function ask(record: RunRecord, mounts: Mounts): Promise<Finding> {
+  if (mounts.dead.includes(record)) {
+    const problem = `daemon (pid ${record.pid}) is dead; clean up with: ebb umount ${record.mountPoint}`;
+    return { record, problem };
+  }
+  try {
+    return { record, status: await new ControlClient(record).status() };
+  } catch (error) {
+    return { record, problem: toEbbError(error).message };
+  }
+}
+
+function printJson(findings: readonly Finding[], terminal: Terminal): void {
+  for (const found of findings) {
+    const { mountPoint } = found.record;
+    const value = 'status' in found ? found.status : { mountPoint, problem: found.problem };
+    terminal.print(JSON.stringify(value));
+  }
+}
+
+function printTable(findings: readonly Finding[], terminal: Terminal): void {
+  if (findings.length === 0) {
+    terminal.print('Nothing is mounted; see: ebb mount --help');
+    return;
+  }
+  const columns = [
+    { title: 'MOUNT' },
+    { title: 'REMOTE' },
+    { title: 'FILES', align: 'right' },
+    { title: 'SIZE', align: 'right' },
+    { title: 'LOCAL', align: 'right' },
+    { title: 'LIMIT', align: 'right' },
+    { title: 'STATE' },
+  ] as const;
+  const rows = findings.map((found) => [
+    visible(found.record.mountPoint),
+    visible(found.record.remote),
+    ...('status' in found ? statusCells(found.status) : ['', '', '', '', visible(found.problem)]),
+  ]);
+  for (const line of renderTable(columns, rows)) terminal.print(line);
+}
+
+function statusCells(status: MountStatus): string[] {
+  const { cacheLimitBytes } = status;
+  return [
+    formatCount(status.files),
+    formatBytes(status.remoteBytes),
+    formatBytes(status.residentBytes),
+    cacheLimitBytes === null ? '-' : formatBytes(cacheLimitBytes),
+    healthOf(status),
+  ];
+}
+
+function healthOf(status: MountStatus): string {
+  if (!status.remoteReachable) return 'remote unreachable';
+  if (status.recallsInFlight > 0) return `${plural(status.recallsInFlight, 'recall')} in flight`;
+  return 'ok';
+}
+
+function printDetails(found: Finding, terminal: Terminal): void {
+  terminal.print(visible(found.record.mountPoint));
+  if ('problem' in found) {
+    terminal.print(`  ${visibleSentence(found.problem)}`);
+    return;
+  }
+  const facts = detailsOf(found.status).map(([label, value]) => [label, visible(value)] as const);
+  for (const line of renderFacts(facts)) terminal.print(line);
+}
+
+function detailsOf(status: MountStatus): [string, string][] {
+  const orNone = (bytes: number | null): string => (bytes === null ? 'none' : formatBytes(bytes));
+  const ageMs = systemClock.nowMs() - status.startedAtMs;
+  return [
+    ['remote', `${status.remote} (${status.remoteReachable ? 'reachable' : 'unreachable'})`],
+    ['state', healthOf(status)],
+    [
+      'known',
+      `${plural(status.files, 'file')} in ${plural(status.directories, 'directory', 'directories')}`,
+    ],
+    ['remote size', formatBytes(status.remoteBytes)],
+    ['local size', formatBytes(status.residentBytes)],
+    ['cache limit', orNone(status.cacheLimitBytes)],
+    ['keep free', orNone(status.minFreeBytes)],
+    ['cache', status.cacheDirectory],
+    ['recalled', formatBytes(status.recalledBytes)],
+    ['open files', formatCount(status.openFiles)],
+    ['passthrough', status.passthrough ? 'yes: resident files are served by the kernel' : 'no'],
+    ['privileged', status.privileged ? 'yes' : 'no: mounted through fusermount3'],
+    ['daemon', `pid ${status.pid}, version ${status.version}`],
+    ['started', `${formatTime(status.startedAtMs)} (${formatDuration(Math.max(0, ageMs))} ago)`],
+    ['last error', status.lastError ?? 'none'],
+  ];
+}

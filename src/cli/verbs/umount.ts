@@ -1,0 +1,147 @@
+/** `ebb umount`: ask the daemon to go; where it is dead, clean up after it. */
+import { spawnSync } from 'node:child_process';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { ebbError, toEbbError } from '../../base/errors.ts';
+import { findMountHolders } from '../../base/mount-holders.ts';
+import { isEbbMount, mountAt, readMountInfo } from '../../base/mount-info.ts';
+import { isRunning, removeRunRecord } from '../../base/run-directory.ts';
+import type { RunRecord, StopResult } from '../../daemon/api.ts';
+import { ControlClient } from '../client.ts';
+import { absolutePath, Mounts } from '../target.ts';
+import { visible, visibleSentence } from '../terminal.ts';
+import type { Terminal } from '../terminal.ts';
+import { ExitCode } from '../verb.ts';
+import type { Verb } from '../verb.ts';
+
+/** After its answer the daemon finishes its catalog; it is waited for so that a new mount can follow at once. */
+const exitWaitMs = 10_000;
+const exitPollMs = 20;
+
+export const umount: Verb = {
+  name: 'umount',
+  summary: 'take a mount away again',
+  synopsis: ['[-l] [--json] DIR...'],
+  description: [
+    'Unmounts DIR and ends its daemon. The cache stays: the next mount of the same remote finds it. A mount that ' +
+      'somebody uses is not taken away; who uses it is listed.',
+    'If the daemon died, the dead mount and what it left behind are cleaned up.',
+  ],
+  exitCodes: { 3: 'The mount is busy; standard error lists who uses it. Nothing was changed.' },
+  examples: [
+    { command: 'ebb umount /mnt/pub', explanation: 'One mount.' },
+    {
+      command: 'ebb umount -l /mnt/pub',
+      explanation: 'Away from the name space now; programs that use it may finish.',
+    },
+  ],
+  define: (command) => {
+    command
+      .argument('<DIR...>')
+      .option('-l, --lazy', 'Detaches the mount now, even when it is busy.')
+      .option('-n, --dry-run', 'Says what would be unmounted and who uses it; changes nothing.')
+      .option('--json', 'Prints one JSON object a line: StopResult with "mountPoint".');
+  },
+  run: async (command, terminal) => {
+    const options = command.opts<{ lazy?: boolean; json?: boolean; dryRun?: boolean }>();
+    let code: ExitCode = ExitCode.done;
+    for (const typed of command.args) {
+      try {
+        const { mountPoint, result } = await unmountOne(
+          typed,
+          options.lazy === true,
+          options.dryRun === true,
+        );
+        if (options.json === true) terminal.print(JSON.stringify({ mountPoint, ...result }));
+        const busy = report(mountPoint, result, options.dryRun === true, terminal);
+        if (busy && code === ExitCode.done) code = ExitCode.refused;
+      } catch (error) {
+        terminal.warn(`ebb umount: ${visibleSentence(toEbbError(error).message)}`);
+        code = ExitCode.failed;
+      }
+    }
+    return code;
+  },
+};
+
+function report(
+  mountPoint: string,
+  result: StopResult,
+  dryRun: boolean,
+  terminal: Terminal,
+): boolean {
+  if (result.stopped || (dryRun && result.holders.length === 0)) return false;
+  terminal.warn(
+    `ebb umount: ${visible(mountPoint)} is busy${result.holders.length > 0 ? ':' : ''}`,
+  );
+  for (const { pid, command, what } of result.holders) {
+    terminal.warn(`    pid ${pid} (${visible(command)}): ${visible(what)}`);
+  }
+  if (!dryRun)
+    terminal.warn(`    end them, or detach it anyway with: ebb umount -l ${visible(mountPoint)}`);
+  return true;
+}
+
+async function unmountOne(
+  typed: string,
+  lazy: boolean,
+  dryRun: boolean,
+): Promise<{ mountPoint: string; result: StopResult }> {
+  const absolute = absolutePath(typed);
+  const mounts = new Mounts();
+  const target = mounts.tryLocate(typed);
+  if (target !== undefined && target.inside !== '') {
+    const { mountPoint } = target.client.record;
+    throw ebbError(
+      'EINVAL',
+      `${absolute} is inside the mount ${mountPoint}; name the mount itself.`,
+    );
+  }
+  const record =
+    target?.client.record ?? mounts.dead.find((candidate) => candidate.mountPoint === absolute);
+  const mountPoint = record?.mountPoint ?? absolute;
+  if (dryRun)
+    return { mountPoint, result: { stopped: false, holders: await findMountHolders(mountPoint) } };
+  if (target === undefined) return { mountPoint, result: await cleanUp(mountPoint, record, lazy) };
+  const result = await new ControlClient(target.client.record).stop(lazy);
+  if (result.stopped) await waitForExit(target.client.record);
+  return { mountPoint, result };
+}
+
+async function waitForExit(record: RunRecord): Promise<void> {
+  for (let waitedMs = 0; isRunning(record) && waitedMs < exitWaitMs; waitedMs += exitPollMs) {
+    await sleep(exitPollMs);
+  }
+  if (!isRunning(record)) removeRunRecord(record.mountPoint);
+}
+
+/** A mount without a daemon: nobody can answer, so nothing may be asked of the file system itself. */
+async function cleanUp(
+  mountPoint: string,
+  record: RunRecord | undefined,
+  lazy: boolean,
+): Promise<StopResult> {
+  const found = mountAt(readMountInfo(), mountPoint);
+  if (found !== undefined && isEbbMount(found)) {
+    const problem = unmountStale(mountPoint, lazy);
+    if (problem !== undefined) {
+      const holders = await findMountHolders(mountPoint);
+      if (holders.length > 0) return { stopped: false, holders };
+      throw ebbError('EBUSY', `Cannot unmount ${mountPoint}: ${problem}`);
+    }
+  } else if (record === undefined) {
+    throw ebbError('EINVAL', `${mountPoint} is not an ebb mount; ebb status lists them.`);
+  }
+  if (record !== undefined) removeRunRecord(mountPoint);
+  return { stopped: true, holders: [] };
+}
+
+/** Unmounts by umount(8) as root, by fusermount3(1) else; returns what they complained about. */
+function unmountStale(mountPoint: string, lazy: boolean): string | undefined {
+  const [program, flags] =
+    process.getuid?.() === 0
+      ? (['umount', lazy ? ['-l'] : []] as const)
+      : (['fusermount3', lazy ? ['-u', '-z'] : ['-u']] as const);
+  const done = spawnSync(program, [...flags, '--', mountPoint], { encoding: 'utf8' });
+  if (done.status === 0) return undefined;
+  return done.error?.message ?? done.stderr.trim().replaceAll('\n', ' ');
+}

@@ -1,0 +1,256 @@
+/**
+ * The control API's types: all that the CLI knows of the daemon. HTTP+JSON over a unix socket (0600).
+ * Answers that take time are NDJSON: one JSON value per line, the last one `{ "done": ... }`.
+ *
+ *   GET  /v1/status                       -> MountStatus
+ *   GET  /v1/ls?path=P&recursive=0|1      -> NDJSON of FileInfo (recursive: depth first, a directory before what
+ *                                            is in it); each directory's entries in order of their names' bytes
+ *   GET  /v1/ls?path=P&self=1             -> NDJSON of one FileInfo: the entry itself
+ *   GET  /v1/du?path=P                    -> DiskUsage
+ *   GET  /v1/explain?path=P               -> Explanation
+ *   POST /v1/get      PathsRequest        -> NDJSON of Progress, last { done: ActionResult }
+ *   POST /v1/release  PathsRequest        -> NDJSON of Progress, last { done: ActionResult }
+ *   POST /v1/pin | /v1/unpin PathsRequest -> NDJSON, last { done: ActionResult }
+ *   POST /v1/verify   PathsRequest        -> NDJSON of Progress, last { done: ActionResult }
+ *   GET  /v1/top                          -> Top
+ *   GET  /v1/log?follow=0|1&lines=N       -> NDJSON of LogRecord
+ *   POST /v1/refresh  PathsRequest        -> { done: ActionResult }
+ *   POST /v1/stop     { lazy: boolean }   -> StopResult
+ *   GET  /metrics                         -> OpenMetrics text
+ *
+ * Errors: HTTP 4xx/5xx with `ApiError`; once NDJSON has begun, an `ApiError` as the last line. Paths are relative
+ * to the mount point, '' is the root; bytes that are not UTF-8 are in the lossless form of base/name.ts (in query
+ * strings: base/percent.ts). Sizes in bytes, times in ms since 1970.
+ */
+
+import type { RunRecord } from '../base/run-directory.ts';
+
+export type { RunRecord };
+
+/** Three-letter states as DMF users know them. */
+export type FileState = 'REG' | 'DUL' | 'DIR' | 'PAR' | 'OFL' | 'UNM' | 'MIG' | 'ERR' | '-';
+
+export interface ApiError {
+  readonly error: string;
+  /** Name of the errno, e.g. `ENOENT`. */
+  readonly code: string;
+  readonly retryable: boolean;
+}
+
+export interface MountStatus {
+  readonly mountPoint: string;
+  /** Without credentials. */
+  readonly remote: string;
+  readonly cacheDirectory: string;
+  readonly pid: number;
+  readonly version: string;
+  readonly startedAtMs: number;
+  readonly passthrough: boolean;
+  readonly privileged: boolean;
+  readonly files: number;
+  readonly directories: number;
+  readonly remoteBytes: number;
+  readonly residentBytes: number;
+  readonly cacheLimitBytes: number | null;
+  readonly minFreeBytes: number | null;
+  readonly openFiles: number;
+  readonly recallsInFlight: number;
+  readonly recalledBytes: number;
+  readonly remoteReachable: boolean;
+  readonly lastError: string | null;
+}
+
+export interface FileInfo {
+  readonly path: string;
+  readonly kind: 'file' | 'directory' | 'symlink';
+  readonly state: FileState;
+  readonly mode: number;
+  readonly uid: number;
+  readonly gid: number;
+  readonly sizeBytes: number;
+  readonly residentBytes: number;
+  readonly mtimeMs: number;
+  readonly pinned: boolean;
+  readonly target?: string;
+}
+
+export interface DiskUsage {
+  readonly path: string;
+  readonly files: number;
+  readonly directories: number;
+  readonly remoteBytes: number;
+  readonly residentBytes: number;
+}
+
+export interface PathsRequest {
+  /** Literal paths; a directory means everything below it. */
+  readonly paths: readonly string[];
+  /** Shell patterns (`*`, `?`, `[..]`, `**`), relative to the mount point. */
+  readonly globs?: readonly string[];
+  readonly dryRun?: boolean;
+}
+
+export interface Progress {
+  readonly path: string;
+  /** Of this file. */
+  readonly doneBytes: number;
+  readonly sizeBytes: number;
+  /** Of the whole request. */
+  readonly totalDoneBytes: number;
+  readonly totalBytes: number;
+  readonly filesDone: number;
+  readonly filesTotal: number;
+  /** Set when this file ended: `ok`, or why it was refused or failed, as a sentence. */
+  readonly outcome?: 'ok' | { readonly code: string; readonly error: string };
+}
+
+export interface ActionResult {
+  readonly ok: number;
+  readonly failed: number;
+  /** Refused for safety (open, pinned, not verifiable): exit code 3 when nothing else failed. */
+  readonly refused: number;
+  readonly bytes: number;
+}
+
+export interface Explanation {
+  readonly path: string;
+  readonly state: FileState;
+  /** One sentence a person can act on. */
+  readonly summary: string;
+  /** Facts, in order: label and value. */
+  readonly facts: readonly (readonly [string, string])[];
+}
+
+export interface TopEntry {
+  readonly pid: number;
+  readonly command: string;
+  readonly uid: number;
+  readonly recalls: number;
+  readonly bytes: number;
+  readonly path: string;
+  readonly offsetBytes: number;
+  readonly lengthBytes: number;
+  readonly doneBytes: number;
+  readonly ageMs: number;
+}
+
+export interface Top {
+  readonly nowMs: number;
+  readonly live: readonly TopEntry[];
+  /** Since the mount started, by requester, most bytes first. */
+  readonly requesters: readonly {
+    readonly pid: number;
+    readonly command: string;
+    readonly uid: number;
+    readonly recalls: number;
+    readonly bytes: number;
+  }[];
+  readonly bytesPerSecond: number;
+}
+
+export interface LogRecord {
+  readonly timeMs: number;
+  readonly level: 'debug' | 'info' | 'warn' | 'error';
+  readonly message: string;
+  readonly fields?: Readonly<Record<string, string | number | boolean | null>>;
+}
+
+export interface StopResult {
+  readonly stopped: boolean;
+  /** Who holds the mount when it is busy. */
+  readonly holders: readonly {
+    readonly pid: number;
+    readonly command: string;
+    readonly what: string;
+  }[];
+}
+
+/**
+ * What `ebb mount` hands to the daemon: one line of JSON on the daemon's standard input. The daemon answers with
+ * one line of JSON (`StartResult`) on descriptor 3 once it serves or has failed, then closes it.
+ */
+export interface MountOptions {
+  /** `http://`, `https://`, or an absolute directory path. May contain `user:password@` (never shown again). */
+  readonly remote: string;
+  readonly mountPoint: string;
+  /** Absolute; undefined = default: /var/cache/ebb/<name> for root, $XDG_CACHE_HOME/ebb/<name> else. */
+  readonly cacheDirectory?: string;
+  /** Release least recently used content above this many allocated bytes. */
+  readonly cacheSizeBytes?: number;
+  /** Release when the cache's file system has less free than this. */
+  readonly minFreeBytes?: number;
+  /** How long listings and versions are trusted; 0 = ask the remote on every open. Default 60,000. */
+  readonly ttlMs?: number;
+  readonly fileMode?: number;
+  readonly directoryMode?: number;
+  readonly uid?: number;
+  readonly gid?: number;
+  readonly user?: string;
+  readonly password?: string;
+  readonly bearerToken?: string;
+  readonly headers?: Readonly<Record<string, string>>;
+  readonly proxy?: string;
+  readonly caFile?: string;
+  readonly clientCertificateFile?: string;
+  readonly clientKeyFile?: string;
+  readonly insecure?: boolean;
+  readonly connectTimeoutMs?: number;
+  /** A recall that has not brought a reader's bytes by then ends in EIO. Default 60,000. */
+  readonly deadlineMs?: number;
+  readonly retries?: number;
+  readonly connections?: number;
+  readonly readAheadMaxBytes?: number;
+  readonly limitBytesPerSecond?: number;
+  readonly passthrough?: boolean;
+  readonly allowOther?: boolean;
+  /** Use fusermount3 even as root (tests; containers without CAP_SYS_ADMIN). */
+  readonly unprivileged?: boolean;
+  readonly logLevel?: 'debug' | 'info' | 'warn' | 'error';
+  readonly foreground?: boolean;
+}
+
+export type StartResult =
+  | {
+      readonly ok: true;
+      readonly run: RunRecord;
+      readonly files: number;
+      readonly directories: number;
+    }
+  | {
+      readonly ok: false;
+      readonly error: string;
+      readonly code: string;
+      readonly exitCode: 1 | 2 | 3;
+    };
+
+/** One finding of `ebb doctor`. */
+export interface DoctorCheck {
+  readonly name: string;
+  readonly outcome: 'ok' | 'warn' | 'fail';
+  /** What was found, in a few words. */
+  readonly found: string;
+  /** What the missing thing costs and what to do about it; absent when ok. */
+  readonly advice?: string;
+}
+
+/** What `src/daemon/doctor.ts` prints. */
+export interface DoctorReport {
+  /** False when a mount cannot work here at all (some check is `fail`). */
+  readonly canMount: boolean;
+  readonly checks: readonly DoctorCheck[];
+}
+
+/** What `src/daemon/rebuild.ts` prints. */
+export type RebuildResult =
+  | {
+      readonly ok: true;
+      readonly files: number;
+      readonly residentBytes: number;
+      readonly skipped: number;
+    }
+  | {
+      readonly ok: false;
+      readonly error: string;
+      readonly code: string;
+      readonly exitCode: 1 | 2 | 3;
+    };

@@ -1,0 +1,105 @@
+/** Joins tree and catalog: a content has a row and a local file, made together, loaded together, deleted together. */
+import { systemClock } from '../base/clock.ts';
+import type { Clock } from '../base/clock.ts';
+import { assert } from '../base/assert.ts';
+import { toEbbError } from '../base/errors.ts';
+import type { Catalog, Node } from '../catalog/catalog.ts';
+import { openSqliteCatalog } from '../catalog/sqlite/catalog.ts';
+import type { LocalContents } from '../recall/namespace/prepare.ts';
+import { openTree } from '../tree/content-store.ts';
+import type { ContentStore, TreeProblem } from '../tree/content-store.ts';
+import { catalogPath, makeDirectories } from '../tree/layout.ts';
+import type { StoredContent } from '../tree/stored-content.ts';
+
+export class Contents implements LocalContents {
+  readonly catalog: Catalog;
+  readonly store: ContentStore;
+  readonly #clock: Clock;
+
+  private constructor(store: ContentStore, catalog: Catalog, clock: Clock) {
+    this.store = store;
+    this.catalog = catalog;
+    this.#clock = clock;
+  }
+
+  /**
+   * Takes possession of the cache (one daemon at a time) and opens its catalog. `remote`: identity without
+   * credentials; a cache belongs to one. Throws as `openTree` and `openSqliteCatalog`.
+   */
+  static async open(
+    cacheDirectory: string,
+    remote: string,
+    onProblem: (problem: TreeProblem) => void,
+    clock: Clock = systemClock,
+  ): Promise<Contents> {
+    makeDirectories(cacheDirectory);
+    // The catalog is opened only once the lock is ours.
+    const late: { catalog?: Catalog } = {};
+    const opened = (): Catalog => {
+      assert(late.catalog !== undefined, 'the catalog is open before a content is used');
+      return late.catalog;
+    };
+    const store = openTree(cacheDirectory, {
+      remote,
+      lookup: (id) => opened().content(id),
+      commit: (rows) => opened().commitResidency(rows),
+      onProblem,
+    });
+    try {
+      late.catalog = openSqliteCatalog(catalogPath(cacheDirectory));
+    } catch (error) {
+      store.abandon();
+      throw error;
+    }
+    return new Contents(store, late.catalog, clock);
+  }
+
+  get catalogPath(): string {
+    return catalogPath(this.store.directory);
+  }
+
+  contentOf(node: Node, key: string): StoredContent {
+    assert(node.version !== null && node.exact, `node ${node.id} is exact and has a version`);
+    const known = this.store.get(node.id);
+    if (known !== undefined) return known;
+    const content = this.store.create(node.id, key, node.version, node.sizeBytes);
+    const facts = this.store.factsOf(content);
+    this.catalog.putContent({ ...facts, accessedAtMs: this.#clock.nowMs(), lost: false });
+    return content;
+  }
+
+  /** The content if it has a local file. */
+  get(id: number): StoredContent | undefined {
+    return this.store.get(id);
+  }
+
+  /**
+   * A descriptor for reading that the caller owns, and its content. A cache file that is not ours any more (the
+   * store disowned it: EIO) is made anew, empty, first.
+   */
+  async openLocal(node: Node, key: string): Promise<{ file: StoredContent; descriptor: number }> {
+    const file = this.contentOf(node, key);
+    try {
+      return { file, descriptor: this.store.openForPassthrough(node.id).release() };
+    } catch (error) {
+      if (toEbbError(error).code !== 'EIO') throw error;
+      await this.delete(node.id);
+      const fresh = this.contentOf(node, key);
+      return { file: fresh, descriptor: this.store.openForPassthrough(node.id).release() };
+    }
+  }
+
+  /** Removes row and file. Refuses nothing: the caller has decided. */
+  async delete(id: number): Promise<void> {
+    this.catalog.deleteContent(id);
+    await this.store.delete(id);
+  }
+
+  async close(): Promise<void> {
+    try {
+      await this.store[Symbol.asyncDispose]();
+    } finally {
+      this.catalog[Symbol.dispose]();
+    }
+  }
+}

@@ -1,0 +1,60 @@
+/**
+ * What the control server asks of the daemon: one function per endpoint of ../api.ts. The server does the
+ * protocol (parsing, validation, limits, errors, back-pressure); a handler only answers.
+ *
+ * Paths arrive relative to the mount point, normalized: no leading or trailing slash, no `.`, `..` or empty
+ * component; '' is the root. Every `signal` fires when the client went away or the server closes: stop working
+ * then. Handlers reject with EbbError; anything else becomes EIO.
+ */
+import type {
+  ActionResult,
+  DiskUsage,
+  Explanation,
+  FileInfo,
+  LogRecord,
+  MountStatus,
+  PathsRequest,
+  Progress,
+  StopResult,
+  Top,
+} from '../api.ts';
+import type { MetricFamily } from './open-metrics.ts';
+
+export interface LsRequest {
+  readonly path: string;
+  /** Everything below, depth first, a directory before its entries. Not together with `self`. */
+  readonly recursive: boolean;
+  /** The entry itself instead of what is in it. */
+  readonly self: boolean;
+}
+
+export interface LogRequest {
+  readonly follow: boolean;
+  /** At most this many old records first. 0 .. 100,000. */
+  readonly lines: number;
+}
+
+/** Progress while it works; what it returns becomes the last line, `{ "done": ... }`. */
+export type Action = AsyncGenerator<Progress, ActionResult, void>;
+
+export interface ControlHandlers {
+  status(signal: AbortSignal): Promise<MountStatus>;
+  /** A file's or symlink's path yields that entry; a directory's its entries in order of their names' bytes. */
+  ls(request: LsRequest, signal: AbortSignal): AsyncIterable<FileInfo>;
+  du(path: string, signal: AbortSignal): Promise<DiskUsage>;
+  explain(path: string, signal: AbortSignal): Promise<Explanation>;
+  get(request: PathsRequest, signal: AbortSignal): Action;
+  release(request: PathsRequest, signal: AbortSignal): Action;
+  pin(request: PathsRequest, signal: AbortSignal): Action;
+  unpin(request: PathsRequest, signal: AbortSignal): Action;
+  verify(request: PathsRequest, signal: AbortSignal): Action;
+  top(signal: AbortSignal): Promise<Top>;
+  log(request: LogRequest, signal: AbortSignal): AsyncIterable<LogRecord>;
+  refresh(request: PathsRequest, signal: AbortSignal): Promise<ActionResult>;
+  /**
+   * Unmounts. Resolves `{ stopped: true }` when the mount is gone; the process must end only after the answer
+   * was sent (`ControlServer.close` waits for that).
+   */
+  stop(request: { readonly lazy: boolean }, signal: AbortSignal): Promise<StopResult>;
+  metrics(signal: AbortSignal): Promise<readonly MetricFamily[]>;
+}

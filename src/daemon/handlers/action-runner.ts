@@ -1,0 +1,103 @@
+/** Runs one piece of work per file, a few at a time, and tells how far it is. */
+import { toEbbError } from '../../base/errors.ts';
+import type { ActionResult, Progress } from '../api.ts';
+import type { Action } from '../control/handlers.ts';
+import type { Located } from '../paths.ts';
+
+const progressIntervalMs = 250;
+
+/** Why a file was left alone for safety; shown to the user, exit code 3. */
+export class Refusal {
+  readonly code: string;
+  readonly error: string;
+
+  constructor(code: string, error: string) {
+    this.code = code;
+    this.error = error;
+  }
+}
+
+export interface FileWork extends Located {
+  readonly sizeBytes: number;
+  /** Updated by the work as it goes. */
+  doneBytes: number;
+}
+
+export interface ActionOptions {
+  readonly concurrencyMax: number;
+  readonly signal: AbortSignal;
+  /** Does the work of one file; a `Refusal` is an answer, not a failure. */
+  readonly work: (file: FileWork) => Promise<Refusal | undefined>;
+}
+
+export async function* runAction(files: readonly Located[], options: ActionOptions): Action {
+  const waiting = files.map<FileWork>(({ path, node }) => ({
+    path,
+    node,
+    sizeBytes: Math.max(0, node.sizeBytes),
+    doneBytes: 0,
+  }));
+  const totalBytes = waiting.reduce((sum, file) => sum + file.sizeBytes, 0);
+  const result = { ok: 0, failed: 0, refused: 0, bytes: 0 };
+  const active = new Map<FileWork, Promise<void>>();
+  const ended: { file: FileWork; outcome: NonNullable<Progress['outcome']> }[] = [];
+  let endedBytes = 0;
+  let filesDone = 0;
+
+  const start = (file: FileWork): void => {
+    const done = (outcome: NonNullable<Progress['outcome']>, kind: 'ok' | 'failed' | 'refused'): void => {
+      result[kind] += 1;
+      if (kind === 'ok') result.bytes += file.doneBytes;
+      ended.push({ file, outcome });
+      active.delete(file);
+    };
+    active.set(
+      file,
+      options.work(file).then(
+        (refusal) => {
+          if (refusal === undefined) done('ok', 'ok');
+          else done({ code: refusal.code, error: refusal.error }, 'refused');
+        },
+        (thrown: unknown) => {
+          const { code, message } = toEbbError(thrown);
+          done({ code, error: message }, 'failed');
+        },
+      ),
+    );
+  };
+  const describe = (file: FileWork): Progress => {
+    let running = 0;
+    for (const other of active.keys()) running += other.doneBytes;
+    return {
+      path: file.path,
+      doneBytes: file.doneBytes,
+      sizeBytes: file.sizeBytes,
+      totalDoneBytes: endedBytes + running,
+      totalBytes,
+      filesDone,
+      filesTotal: files.length,
+    };
+  };
+
+  let next = 0;
+  while (next < waiting.length || active.size > 0) {
+    options.signal.throwIfAborted();
+    while (active.size < options.concurrencyMax && next < waiting.length) {
+      const file = waiting[next];
+      next += 1;
+      if (file !== undefined) start(file);
+    }
+    const timer = Promise.withResolvers<void>();
+    const timeout = setTimeout(timer.resolve, progressIntervalMs);
+    await Promise.race([timer.promise, ...active.values()]);
+    clearTimeout(timeout);
+    for (let end = ended.shift(); end !== undefined; end = ended.shift()) {
+      filesDone += 1;
+      endedBytes += end.file.doneBytes;
+      yield { ...describe(end.file), outcome: end.outcome };
+    }
+    const current = active.keys().next();
+    if (current.done !== true) yield describe(current.value);
+  }
+  return result satisfies ActionResult;
+}

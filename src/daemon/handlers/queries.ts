@@ -1,0 +1,220 @@
+/** The questions of the control API that change nothing: status, ls, du, explain, top, metrics. */
+import { readFileSync } from 'node:fs';
+import { decodeName } from '../../base/name.ts';
+import { formatSize } from '../../base/format.ts';
+import { NodeKind } from '../../catalog/catalog.ts';
+import type { Node } from '../../catalog/catalog.ts';
+import type { DiskUsage, Explanation, FileInfo, MountStatus, Top } from '../api.ts';
+import type { LsRequest } from '../control/handlers.ts';
+import type { MetricFamily } from '../control/open-metrics.ts';
+import type { DaemonParts } from '../parts.ts';
+import { factsOf, fileInfo } from './facts.ts';
+
+const commandMaxChars = 200;
+const rateWindowMs = 1_000;
+
+/** The command line of a process, for people; `[gone]` when it has ended. */
+export function commandOf(pid: number): string {
+  try {
+    const raw = decodeName(readFileSync(`/proc/${pid}/cmdline`));
+    const words = raw.split('\0').filter((word) => word !== '');
+    if (words.length > 0) return words.join(' ').slice(0, commandMaxChars);
+    return `[${decodeName(readFileSync(`/proc/${pid}/comm`)).trim()}]`;
+  } catch {
+    return '[gone]';
+  }
+}
+
+export class Queries {
+  readonly #parts: DaemonParts;
+  #rate = { atMs: 0, bytes: 0, perSecond: 0 };
+
+  constructor(parts: DaemonParts) {
+    this.#parts = parts;
+  }
+
+  status(): MountStatus {
+    const { configuration, run, catalog, recall, mount, namespace, logbook, wholeFetchedBytes } = this.#parts;
+    const totals = catalog.totals(1);
+    const recalled = recall.totals();
+    return {
+      mountPoint: run.mountPoint,
+      remote: run.remote,
+      cacheDirectory: run.cacheDirectory,
+      pid: run.pid,
+      version: this.#parts.version,
+      startedAtMs: this.#parts.startedAtMs,
+      passthrough: mount.passthrough,
+      privileged: mount.privileged,
+      files: totals.files,
+      directories: totals.directories,
+      remoteBytes: totals.remoteBytes,
+      residentBytes: totals.residentBytes,
+      cacheLimitBytes: configuration.cacheSizeBytes ?? null,
+      minFreeBytes: configuration.minFreeBytes ?? null,
+      openFiles: mount.openFiles(),
+      recallsInFlight: recalled.inFlight,
+      recalledBytes: recalled.recalledBytes + wholeFetchedBytes(),
+      remoteReachable: namespace.remoteReachable,
+      lastError: logbook.lastError,
+    };
+  }
+
+  async *ls(request: LsRequest, signal: AbortSignal): AsyncGenerator<FileInfo> {
+    const { paths, facts } = this.#parts;
+    const start = await paths.find(request.path, signal);
+    const info = async (path: string, node: Node): Promise<FileInfo> =>
+      fileInfo(path, await this.#exact(node, signal), facts);
+    if (start.kind !== NodeKind.directory || request.self) {
+      yield await info(request.path, start);
+      return;
+    }
+    if (request.recursive) {
+      for await (const { path, node } of paths.below(start, request.path, signal)) {
+        yield await info(path, node);
+      }
+      return;
+    }
+    const prefix = request.path === '' ? '' : `${request.path}/`;
+    for (const node of await paths.children(start, signal)) {
+      yield await info(prefix + decodeName(node.name), node);
+    }
+  }
+
+  /** Sizes are shown only when they are right; a failure to learn one leaves it unknown (-1). */
+  async #exact(node: Node, signal: AbortSignal): Promise<Node> {
+    if (node.kind !== NodeKind.file || node.exact) return node;
+    try {
+      return await this.#parts.preparer.resolve(node.id, signal);
+    } catch {
+      signal.throwIfAborted();
+      return node;
+    }
+  }
+
+  async du(path: string, signal: AbortSignal): Promise<DiskUsage> {
+    const { paths, catalog, facts } = this.#parts;
+    const node = await paths.find(path, signal);
+    if (node.kind === NodeKind.directory) {
+      const { files, directories, remoteBytes, residentBytes } = catalog.totals(node.id);
+      return { path, files, directories, remoteBytes, residentBytes };
+    }
+    const { residentBytes } = factsOf(node, facts);
+    return { path, files: 1, directories: 0, remoteBytes: Math.max(0, node.sizeBytes), residentBytes };
+  }
+
+  async explain(path: string, signal: AbortSignal): Promise<Explanation> {
+    const { paths, facts, recall, readFailures, namespace } = this.#parts;
+    const node = await this.#exact(await paths.find(path, signal), signal);
+    const { state, residentBytes, content } = factsOf(node, facts);
+    const failure = readFailures.get(node.id);
+    const rows: [string, string][] = [
+      ['remote key', path],
+      ['size', node.sizeBytes < 0 ? 'unknown until fetched' : `${node.sizeBytes} bytes`],
+      ['version', node.version ?? 'not asked yet'],
+      ['last confirmed', node.checkedAtMs === 0 ? 'never' : new Date(node.checkedAtMs).toISOString()],
+    ];
+    if (node.kind === NodeKind.file) {
+      rows.push(['resident', `${residentBytes} bytes in ${this.#rangesText(node)}`]);
+      rows.push(['pinned', content?.pinned === true ? 'yes: never released' : 'no']);
+      rows.push(['recall', recall.isBusy(node.id) ? 'under way' : 'none']);
+    }
+    if (failure !== undefined) rows.push(['last failure', failure]);
+    if (!namespace.remoteReachable) rows.push(['remote', 'cannot be reached now; known names are served']);
+    return { path, state: failure === undefined ? state : 'ERR', summary: this.#summary(node, state, failure), facts: rows };
+  }
+
+  #rangesText(node: Node): string {
+    const file = this.#parts.facts.loadedContent(node.id) ?? this.#parts.storedContent(node.id);
+    if (file === undefined) return 'no ranges';
+    const runs = file.residency.runs();
+    const shown = runs.slice(0, rangesShownMax).map((run) => {
+      const { offsetBytes, lengthBytes } = file.residency.bytesOf(run);
+      return `${offsetBytes}-${offsetBytes + lengthBytes - 1}`;
+    });
+    const more = runs.length > shown.length ? ` and ${runs.length - shown.length} more` : '';
+    return runs.length === 0 ? 'no ranges' : `${runs.length} range(s): ${shown.join(', ')}${more}`;
+  }
+
+  #summary(node: Node, state: Explanation['state'], failure: string | undefined): string {
+    if (node.kind === NodeKind.directory) return 'A directory; its names come from the remote.';
+    if (node.kind === NodeKind.symlink) return 'A symbolic link; it has no content of its own.';
+    if (failure !== undefined) return `The last read failed: ${failure}. It is tried again at the next read.`;
+    switch (state) {
+      case 'DUL':
+        return 'All of it is here; the kernel serves it without Ebb.';
+      case 'PAR':
+        return 'Some of it is here; the rest is recalled when it is read, or at once with ebb get.';
+      case 'UNM':
+        return 'It is being recalled now.';
+      default:
+        return `Nothing of it is here; a read recalls what it needs (${formatSize(Math.max(0, node.sizeBytes))} in all).`;
+    }
+  }
+
+  top(): Top {
+    const { recall, clock } = this.#parts;
+    const nowMs = clock.nowMs();
+    const bytes = recall.totals().recalledBytes + this.#parts.wholeFetchedBytes();
+    if (nowMs - this.#rate.atMs >= rateWindowMs) {
+      const seconds = (nowMs - this.#rate.atMs) / rateWindowMs;
+      const perSecond = this.#rate.atMs === 0 ? 0 : (bytes - this.#rate.bytes) / seconds;
+      this.#rate = { atMs: nowMs, bytes, perSecond };
+    }
+    return {
+      nowMs,
+      live: recall.flights().map((flight) => ({
+        pid: flight.requester.pid,
+        command: commandOf(flight.requester.pid),
+        uid: flight.requester.uid,
+        recalls: 1,
+        bytes: flight.lengthBytes,
+        path: flight.key,
+        offsetBytes: flight.offsetBytes,
+        lengthBytes: flight.lengthBytes,
+        doneBytes: flight.doneBytes,
+        ageMs: nowMs - flight.startedAtMs,
+      })),
+      requesters: recall.requesters().map(({ requester, recalls, bytes: account }) => ({
+        pid: requester.pid,
+        command: commandOf(requester.pid),
+        uid: requester.uid,
+        recalls,
+        bytes: account,
+      })),
+      bytesPerSecond: this.#rate.perSecond,
+    };
+  }
+
+  metrics(): MetricFamily[] {
+    const status = this.status();
+    const recalled = this.#parts.recall.totals();
+    const gauge = (name: string, help: string, value: number): MetricFamily => ({
+      name,
+      type: 'gauge',
+      help,
+      samples: [{ value }],
+    });
+    const counter = (name: string, help: string, value: number): MetricFamily => ({
+      name,
+      type: 'counter',
+      help,
+      samples: [{ value }],
+    });
+    return [
+      gauge('ebb_files', 'Files known.', status.files),
+      gauge('ebb_directories', 'Directories known.', status.directories),
+      gauge('ebb_remote_bytes', 'Bytes of all known files.', status.remoteBytes),
+      gauge('ebb_resident_bytes', 'Bytes that are local.', status.residentBytes),
+      gauge('ebb_recalls_in_flight', 'Requests to the remote under way.', recalled.inFlight),
+      gauge('ebb_recall_waiters', 'Reads waiting for content.', recalled.waiting),
+      gauge('ebb_remote_reachable', '1 while the remote answers.', status.remoteReachable ? 1 : 0),
+      counter('ebb_recalled_bytes', 'Bytes brought here.', status.recalledBytes),
+      counter('ebb_recall_requests', 'Requests made to recall content.', recalled.requests),
+      counter('ebb_recall_failures', 'Recalls that failed.', recalled.failures),
+    ];
+  }
+
+}
+
+const rangesShownMax = 16;

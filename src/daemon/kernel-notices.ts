@@ -1,0 +1,52 @@
+/**
+ * Tells the kernel and the FUSE thread when names or facts changed. Messages to the kernel may have to wait for a
+ * lock that a request waiting for *us* holds, so they are written by a pool thread, one at a time, never by the
+ * main thread (libfuse README.notifications: deadlocks).
+ */
+import { write } from 'node:fs';
+import { encodeInvalidateEntry } from '../fuse/notifier.ts';
+import type { ToThread } from '../mount/messages.ts';
+import type { NamespaceChange } from '../recall/namespace/namespace.ts';
+
+/** Beyond this, names are left to their time to live. */
+const queuedNoticesMax = 10_000;
+
+export class KernelNotices {
+  #device: number | undefined;
+  #tell: ((message: ToThread) => void) | undefined;
+  #queue: Uint8Array[] = [];
+  #writing = false;
+
+  /** From now on changes are passed on. */
+  connect(deviceDescriptor: number, tell: (message: ToThread) => void): void {
+    this.#device = deviceDescriptor;
+    this.#tell = tell;
+  }
+
+  changed(change: NamespaceChange): void {
+    if (change.kind === 'facts') {
+      this.#tell?.({ kind: 'factsChanged', nodeId: change.nodeId });
+      return;
+    }
+    const { directoryId, gone, namesChanged } = change;
+    this.#tell?.({ kind: 'directoryChanged', directoryId, namesChanged });
+    if (this.#device === undefined) return;
+    for (const node of gone) {
+      if (this.#queue.length >= queuedNoticesMax) break;
+      this.#queue.push(encodeInvalidateEntry(directoryId, node.name));
+    }
+    this.#writeNext();
+  }
+
+  #writeNext(): void {
+    if (this.#writing || this.#device === undefined) return;
+    const message = this.#queue.shift();
+    if (message === undefined) return;
+    this.#writing = true;
+    write(this.#device, message, 0, message.length, null, () => {
+      // ENOENT: the kernel did not know the name, which is as good. After unmounting nothing matters.
+      this.#writing = false;
+      this.#writeNext();
+    });
+  }
+}

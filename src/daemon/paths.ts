@@ -1,0 +1,110 @@
+/** Paths of the control API as nodes: listing directories on the way when they were never listed. */
+import { ebbError } from '../base/errors.ts';
+import { decodeName, encodeName } from '../base/name.ts';
+import { NodeKind, ROOT_NODE_ID } from '../catalog/catalog.ts';
+import type { CatalogReader, Node } from '../catalog/catalog.ts';
+import type { Namespace } from '../recall/namespace/namespace.ts';
+import type { PathsRequest } from './api.ts';
+import { matchGlob } from './glob.ts';
+
+const pageRows = 1_000;
+/** `get` of a directory lists what is below it; a server's symlink cycle ends here. */
+const depthMax = 128;
+
+export interface Located {
+  readonly path: string;
+  readonly node: Node;
+}
+
+export class Paths {
+  readonly #catalog: CatalogReader;
+  readonly #namespace: Namespace;
+
+  constructor(catalog: CatalogReader, namespace: Namespace) {
+    this.#catalog = catalog;
+    this.#namespace = namespace;
+  }
+
+  /** ENOENT with the path in the sentence; errors of the remote for directories that must be listed first. */
+  async find(path: string, signal: AbortSignal): Promise<Node> {
+    let node = this.#root();
+    for (const name of path === '' ? [] : path.split('/')) {
+      if (node.kind !== NodeKind.directory) throw ebbError('ENOTDIR', `${path}: not a directory on the way`);
+      await this.#namespace.list(node.id, signal);
+      const child = this.#catalog.child(node.id, encodeName(name));
+      if (child === undefined) throw ebbError('ENOENT', `${path}: no such file or directory`);
+      node = child;
+    }
+    return node;
+  }
+
+  /** Children in order of their names' bytes. Lists the directory when that is due. */
+  async children(directory: Node, signal: AbortSignal): Promise<Node[]> {
+    await this.#namespace.list(directory.id, signal);
+    return this.knownChildren(directory);
+  }
+
+  knownChildren(directory: Node): Node[] {
+    const all: Node[] = [];
+    for (let afterId = 0; ; ) {
+      const page = this.#catalog.children(directory.id, afterId, pageRows);
+      all.push(...page);
+      const last = page.at(-1);
+      if (last === undefined || page.length < pageRows) break;
+      afterId = last.id;
+    }
+    return all.sort((left, right) => Buffer.compare(left.name, right.name));
+  }
+
+  /** Everything below, depth first, a directory before its entries. */
+  async *below(directory: Node, base: string, signal: AbortSignal, depth = 0): AsyncGenerator<Located> {
+    if (depth > depthMax) throw ebbError('ELOOP', `${base}: more than ${depthMax} directories deep`);
+    for (const node of await this.children(directory, signal)) {
+      signal.throwIfAborted();
+      const name = decodeName(node.name);
+      const path = base === '' ? name : `${base}/${name}`;
+      yield { path, node };
+      if (node.kind === NodeKind.directory) yield* this.below(node, path, signal, depth + 1);
+    }
+  }
+
+  /** The files that a request names: literal paths, directories as all that is below, and patterns. */
+  async *files(request: PathsRequest, signal: AbortSignal): AsyncGenerator<Located> {
+    const seen = new Set<number>();
+    const fresh = ({ node }: Located): boolean => {
+      if (node.kind !== NodeKind.file || seen.has(node.id)) return false;
+      seen.add(node.id);
+      return true;
+    };
+    for (const path of request.paths) {
+      const node = await this.find(path, signal);
+      if (node.kind !== NodeKind.directory) {
+        if (fresh({ path, node })) yield { path, node };
+        continue;
+      }
+      for await (const located of this.below(node, path, signal)) if (fresh(located)) yield located;
+    }
+    for (const glob of request.globs ?? []) {
+      // Only what the pattern's fixed directories hold is listed.
+      const fixed = fixedDirectory(glob);
+      const start = await this.find(fixed, signal);
+      if (start.kind !== NodeKind.directory) continue;
+      for await (const located of this.below(start, fixed, signal)) {
+        if (matchGlob(glob, located.path) && fresh(located)) yield located;
+      }
+    }
+  }
+
+  #root(): Node {
+    const root = this.#catalog.node(ROOT_NODE_ID);
+    if (root === undefined) throw ebbError('EUCLEAN', 'the catalog has no root directory: run ebb rebuild');
+    return root;
+  }
+}
+
+/** The leading directories of a pattern that hold no special character. */
+function fixedDirectory(glob: string): string {
+  const parts = glob.split('/');
+  const special = parts.findIndex((part) => /[*?[]/.test(part));
+  return parts.slice(0, special < 0 ? parts.length - 1 : special).join('/');
+}

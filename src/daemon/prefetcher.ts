@@ -1,0 +1,98 @@
+/**
+ * Brings what a tree walker will ask for next: listings of directories, facts and contents of small files. All of
+ * it is a guess, so it is bounded, comes after every demand, and its failures are nobody's business: whoever
+ * really needs the file asks again and hears the error.
+ */
+import { Semaphore } from '../base/semaphore.ts';
+import type { Catalog, Node } from '../catalog/catalog.ts';
+import { NodeKind } from '../catalog/catalog.ts';
+import type { ToMain } from '../mount/messages.ts';
+import type { RecallEngine } from '../recall/engine.ts';
+import type { Namespace } from '../recall/namespace/namespace.ts';
+import type { Preparer } from '../recall/namespace/prepare.ts';
+import type { WholeFetch } from '../recall/namespace/whole-fetch.ts';
+import type { Requester } from '../recall/recall.ts';
+
+/** At most this many guesses at the remote at one time. */
+const parallelMax = 8;
+/** Guesses that wait; more are dropped, they were only guesses. */
+const queuedMax = 4_096;
+/** Larger files are not fetched on suspicion. */
+export const prefetchFileMaxBytes = 1024 * 1024;
+
+type PrefetchMessage = Extract<ToMain, { kind: 'prefetch' }>;
+
+export interface PrefetcherOptions {
+  readonly namespace: Namespace;
+  readonly preparer: Preparer;
+  readonly wholeFetch: WholeFetch;
+  readonly recall: RecallEngine;
+  readonly catalog: Catalog;
+}
+
+export class Prefetcher {
+  readonly #options: PrefetcherOptions;
+  readonly #slots = new Semaphore({ permits: parallelMax, waitersMax: queuedMax });
+  readonly #closing = new AbortController();
+  readonly #running = new Set<Promise<void>>();
+
+  constructor(options: PrefetcherOptions) {
+    this.#options = options;
+  }
+
+  take(message: PrefetchMessage): void {
+    for (const id of message.directoryIds) this.#run(() => this.#list(id));
+    for (const id of message.factIds) this.#run(() => this.#resolve(id));
+    for (const id of message.contentIds) this.#run(() => this.#fetch(id, message.requester));
+  }
+
+  async close(): Promise<void> {
+    this.#closing.abort();
+    await Promise.allSettled(this.#running);
+  }
+
+  #run(work: () => Promise<void>): void {
+    if (this.#running.size >= queuedMax) return;
+    const running = this.#inSlot(work)
+      .catch(() => undefined)
+      .finally(() => this.#running.delete(running));
+    this.#running.add(running);
+  }
+
+  async #inSlot(work: () => Promise<void>): Promise<void> {
+    using _slot = await this.#slots.acquire({ signal: this.#closing.signal });
+    await work();
+  }
+
+  async #list(directoryId: number): Promise<void> {
+    const { namespace, catalog } = this.#options;
+    const directory = catalog.node(directoryId);
+    if (directory === undefined || directory.listedAtMs > 0) return;
+    await namespace.list(directoryId);
+  }
+
+  async #resolve(nodeId: number): Promise<void> {
+    const node = this.#file(nodeId);
+    if (node === undefined || node.exact) return;
+    await this.#options.preparer.resolve(nodeId);
+  }
+
+  async #fetch(nodeId: number, requester: Requester): Promise<void> {
+    const { wholeFetch, preparer, recall } = this.#options;
+    const node = this.#file(nodeId);
+    if (node === undefined || node.sizeBytes > prefetchFileMaxBytes) return;
+    if (node.version === null || !node.exact) {
+      // One GET brings facts and content.
+      await wholeFetch.fetch(nodeId, prefetchFileMaxBytes);
+      return;
+    }
+    const { file } = await preparer.open(nodeId);
+    if (file.residency.complete) return;
+    await recall.ensure(file, 0, file.sizeBytes, { intent: 'prefetch', requester });
+  }
+
+  #file(nodeId: number): Node | undefined {
+    const node = this.#options.catalog.node(nodeId);
+    return node?.kind === NodeKind.file && node.parentId !== 0 ? node : undefined;
+  }
+}

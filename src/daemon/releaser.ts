@@ -1,0 +1,129 @@
+/** Gives local space back, one content at a time: what must be true first is in tree/release.ts (invariant I6). */
+import { toEbbError } from '../base/errors.ts';
+import type { Catalog } from '../catalog/catalog.ts';
+import type { MountServer } from '../mount/server.ts';
+import type { RecallEngine } from '../recall/engine.ts';
+import type { Remote } from '../remote/remote.ts';
+import { releaseContent } from '../tree/release.ts';
+import type { ReleaseResult, RemoteProof } from '../tree/release.ts';
+import type { StoredContent } from '../tree/stored-content.ts';
+import type { Contents } from './contents.ts';
+
+export interface ReleaserOptions {
+  readonly contents: Contents;
+  readonly catalog: Catalog;
+  readonly server: MountServer;
+  readonly recall: RecallEngine;
+  readonly remote: Remote;
+}
+
+export type ReleaseOutcome =
+  | { readonly releasedBytes: number }
+  | { readonly refused: string; readonly code: string };
+
+/** Versions that the daemon made up because the remote shows none: nothing can be proven of them. */
+const unprovablePrefix = 'transfer:';
+
+export class Releaser {
+  readonly #options: ReleaserOptions;
+
+  constructor(options: ReleaserOptions) {
+    this.#options = options;
+  }
+
+  /**
+   * Releases a content if that is safe now; a refusal says why and changes nothing. `dryRun`: asks everything but
+   * the lease and frees nothing.
+   */
+  async release(
+    id: number,
+    { dryRun, signal }: { readonly dryRun: boolean; readonly signal: AbortSignal },
+  ): Promise<ReleaseOutcome> {
+    const { contents, server, recall } = this.#options;
+    const content = contents.get(id);
+    if (content === undefined) return { releasedBytes: 0 };
+    if (dryRun) return await this.#wouldRelease(content, signal);
+    const result = await server.whileClosed(id, () =>
+      releaseContent(contents.store, content, {
+        prove: (proven) => this.#prove(proven, signal),
+        isBusy: (busyId) => recall.isBusy(busyId),
+      }),
+    );
+    if (result === undefined) {
+      return { refused: `${content.key} is open through the mount.`, code: 'EBUSY' };
+    }
+    return outcomeOf(result);
+  }
+
+  /**
+   * Deletes the content of a name that is gone, when the remote says so definitely and nobody uses the file.
+   * Returns the bytes given back.
+   */
+  async dropOrphan(id: number, signal: AbortSignal): Promise<number> {
+    const { contents, server, recall, catalog } = this.#options;
+    const content = contents.get(id);
+    if (content === undefined || content.pinned || recall.isBusy(id)) return 0;
+    if (!(await this.#isGoneAtRemote(content, signal))) return 0;
+    const dropped = await server.whileClosed(id, async () => {
+      // Somebody may still have it mapped: the blocks then live until that ends, and so does the mapping.
+      const bytes = catalog.content(id)?.residentBytes ?? 0;
+      await contents.delete(id);
+      return bytes;
+    });
+    return dropped ?? 0;
+  }
+
+  setPinned(id: number, pinned: boolean): void {
+    const content = this.#options.contents.get(id);
+    if (content === undefined) return;
+    this.#options.catalog.setPinned(id, pinned);
+    this.#options.contents.store.setPinned(content, pinned);
+  }
+
+  async #wouldRelease(content: StoredContent, signal: AbortSignal): Promise<ReleaseOutcome> {
+    if (content.pinned) return { refused: `${content.key} is pinned: unpin it first.`, code: 'EPERM' };
+    if (this.#options.recall.isBusy(content.id)) {
+      return { refused: `${content.key} is being recalled.`, code: 'EBUSY' };
+    }
+    try {
+      const proof = await this.#prove(content, signal);
+      if (proof.version === content.version) return { releasedBytes: content.residency.residentBytes };
+      return { refused: 'the remote has another version: this may be the last copy', code: 'ESTALE' };
+    } catch (error) {
+      const { message, code } = toEbbError(error);
+      return { refused: `the remote copy could not be verified: ${message}`, code };
+    }
+  }
+
+  /** Fresh facts of the remote's object. Where the remote shows no version, that it is there has to do. */
+  async #prove(content: StoredContent, signal: AbortSignal): Promise<RemoteProof> {
+    const object = await this.#options.remote.stat(content.key, { signal });
+    const unprovable = content.version.startsWith(unprovablePrefix) && object.version === undefined;
+    if (unprovable) return { version: content.version, sizeBytes: content.sizeBytes };
+    return { version: object.version ?? '', sizeBytes: object.sizeBytes ?? -1 };
+  }
+
+  /** A definite answer: 404, or another version under this name. A failure is not one. */
+  async #isGoneAtRemote(content: StoredContent, signal: AbortSignal): Promise<boolean> {
+    try {
+      const object = await this.#options.remote.stat(content.key, { signal });
+      return object.version !== undefined && object.version !== content.version;
+    } catch (error) {
+      return toEbbError(error).code === 'ENOENT';
+    }
+  }
+}
+
+const codes: Readonly<Record<string, string>> = {
+  pinned: 'EPERM',
+  busy: 'EBUSY',
+  open: 'EBUSY',
+  'opened meanwhile': 'EBUSY',
+  'not proven': 'ESTALE',
+  'no leases': 'EOPNOTSUPP',
+};
+
+function outcomeOf(result: ReleaseResult): ReleaseOutcome {
+  if (result.released) return { releasedBytes: result.freedBytes };
+  return { refused: result.message, code: result.error?.code ?? codes[result.refusal] ?? 'EIO' };
+}

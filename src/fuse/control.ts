@@ -1,0 +1,66 @@
+/**
+ * How other threads reach a session thread that is blocked in poll(2): one eventfd, and one word that says
+ * whether it is time to stop.
+ */
+import { EventFd } from '../sys/event-fd.ts';
+
+/** What another thread needs to open the same control: can be posted to a worker. */
+export interface SharedLoopControl {
+  readonly eventFileDescriptor: number;
+  readonly state: SharedArrayBuffer;
+}
+
+const running = 0;
+const stopping = 1;
+
+/** `create` owns the eventfd; what `open` returned does not, and must not outlive its creator. */
+export class LoopControl implements Disposable {
+  readonly shared: SharedLoopControl;
+  readonly #event: EventFd;
+  readonly #state: Int32Array;
+
+  private constructor(event: EventFd, shared: SharedLoopControl) {
+    this.#event = event;
+    this.shared = shared;
+    this.#state = new Int32Array(shared.state);
+  }
+
+  /** Throws EMFILE, ENFILE. */
+  static create(): LoopControl {
+    const event = EventFd.create();
+    const state = new SharedArrayBuffer(4);
+    return new LoopControl(event, { eventFileDescriptor: event.fd, state });
+  }
+
+  static open(shared: SharedLoopControl): LoopControl {
+    return new LoopControl(EventFd.borrow(shared.eventFileDescriptor), shared);
+  }
+
+  get eventFileDescriptor(): number {
+    return this.#event.fd;
+  }
+
+  /** The thread will call `FileSystem.wakeup` soon. Any thread; never blocks. */
+  wake(): void {
+    this.#event.signal();
+  }
+
+  /** The loop will end after the request it is handling. Any thread; never blocks; for ever. */
+  stop(): void {
+    Atomics.store(this.#state, 0, stopping);
+    this.#event.signal();
+  }
+
+  get isStopping(): boolean {
+    return Atomics.load(this.#state, 0) !== running;
+  }
+
+  /** For the loop: takes the signals. */
+  drain(): void {
+    this.#event.drain();
+  }
+
+  [Symbol.dispose](): void {
+    this.#event[Symbol.dispose]();
+  }
+}

@@ -1,0 +1,89 @@
+/**
+ * The FUSE thread's side of the conversation with the main thread: questions with answers, and notices. The thread
+ * blocks in the kernel, not in Node's event loop, so messages are taken in synchronously after a wake-up.
+ */
+import { receiveMessageOnPort } from 'node:worker_threads';
+import type { MessagePort } from 'node:worker_threads';
+import { assert } from '../base/assert.ts';
+import type { Requester } from '../recall/recall.ts';
+import type { Opened, Question, ToMain, ToThread } from './messages.ts';
+
+/** Requests of the kernel that may wait for main at one time; above it the requester gets EAGAIN. */
+export const questionsPendingMax = 65_536;
+
+export interface Answer {
+  /** 0 or a positive errno. */
+  readonly errno: number;
+  readonly opened?: Opened;
+}
+
+interface Pending {
+  readonly unique: number;
+  readonly done: (answer: Answer) => void;
+}
+
+export type Notice = Exclude<ToThread, { kind: 'answer' }>;
+
+export class Bridge {
+  readonly #port: MessagePort;
+  readonly #onNotice: (notice: Notice) => void;
+  readonly #pending = new Map<number, Pending>();
+  readonly #idByUnique = new Map<number, number>();
+  #nextId = 1;
+
+  constructor(port: MessagePort, onNotice: (notice: Notice) => void) {
+    this.#port = port;
+    this.#onNotice = onNotice;
+  }
+
+  get isFull(): boolean {
+    return this.#pending.size >= questionsPendingMax;
+  }
+
+  tell(message: ToMain): void {
+    this.#port.postMessage(message);
+  }
+
+  /** Asks main on behalf of the kernel request `unique`; `done` runs in this thread, exactly once. */
+  ask(
+    question: Question,
+    requester: Requester,
+    unique: number,
+    done: (answer: Answer) => void,
+  ): void {
+    const id = this.#nextId;
+    this.#nextId += 1;
+    this.#pending.set(id, { unique, done });
+    this.#idByUnique.set(unique, id);
+    this.tell({ ...question, id, requester });
+  }
+
+  /** The requester of `unique` gave up. True when a question was pending for it. */
+  interrupt(unique: number): boolean {
+    const id = this.#idByUnique.get(unique);
+    if (id === undefined) return false;
+    this.tell({ kind: 'cancel', id });
+    return true;
+  }
+
+  /** Takes in all messages that main has sent. */
+  drain(): void {
+    for (;;) {
+      const received = receiveMessageOnPort(this.#port);
+      if (received === undefined) return;
+      this.#take(received.message as ToThread);
+    }
+  }
+
+  #take(message: ToThread): void {
+    if (message.kind !== 'answer') {
+      this.#onNotice(message);
+      return;
+    }
+    const pending = this.#pending.get(message.id);
+    assert(pending !== undefined, `an answer to question ${message.id} that was never asked`);
+    this.#pending.delete(message.id);
+    if (this.#idByUnique.get(pending.unique) === message.id) this.#idByUnique.delete(pending.unique);
+    pending.done(message);
+  }
+}

@@ -1,0 +1,76 @@
+/**
+ * READDIR and READDIRPLUS from the catalog. The cookie of an entry is its node id plus two (1 and 2 are `.` and
+ * `..`): ids only grow and are never reused, so a scan goes on rightly while the directory changes.
+ */
+import { NodeKind } from '../catalog/catalog.ts';
+import type { Node } from '../catalog/catalog.ts';
+import { FOPEN_CACHE_DIR, FOPEN_KEEP_CACHE } from '../fuse/constants.ts';
+import type { Call } from '../fuse/filesystem.ts';
+import { entryOf, typeOf } from './attributes.ts';
+import type { AttributeDefaults } from './attributes.ts';
+import type { NodeView } from './node-view.ts';
+
+/** Rows read from the catalog at a time; one READDIR answer holds about as many. */
+const pageRows = 128;
+const dotCookie = 1;
+const dotDotCookie = 2;
+const idToCookie = 2;
+/** Directories whose listing the kernel holds; beyond it the kernel reads again, that is all. */
+const kernelCachedMax = 65_536;
+
+const dot = Uint8Array.of(0x2e);
+const dotDot = Uint8Array.of(0x2e, 0x2e);
+const directoryType = 0o040000;
+
+export class DirectoryReader {
+  readonly #view: NodeView;
+  readonly #defaults: AttributeDefaults;
+  /** Directories unchanged since the kernel began to cache them. */
+  readonly #kernelCached = new Set<number>();
+
+  constructor(view: NodeView, defaults: AttributeDefaults) {
+    this.#view = view;
+    this.#defaults = defaults;
+  }
+
+  /** The kernel keeps the names of a directory until `changed`. */
+  openFlags(directoryId: number): number {
+    if (this.#kernelCached.has(directoryId)) return FOPEN_CACHE_DIR | FOPEN_KEEP_CACHE;
+    if (this.#kernelCached.size < kernelCachedMax) this.#kernelCached.add(directoryId);
+    return FOPEN_CACHE_DIR;
+  }
+
+  changed(directoryId: number): void {
+    this.#kernelCached.delete(directoryId);
+  }
+
+  fill(call: Call, directoryId: number, offset: number, plus: boolean): void {
+    const out = call.directory();
+    const parent = this.#view.node(directoryId);
+    const put = (name: Uint8Array, ino: number, cookie: number): boolean =>
+      plus
+        ? out.addPlus(name, ino, directoryType, cookie, undefined)
+        : out.add(name, ino, directoryType, cookie);
+    if (offset < dotCookie && !put(dot, directoryId, dotCookie)) return;
+    if (offset < dotDotCookie && !put(dotDot, parent?.parentId || directoryId, dotDotCookie)) return;
+    let afterId = Math.max(0, offset - idToCookie);
+    for (;;) {
+      const children = this.#view.reader.children(directoryId, afterId, pageRows);
+      for (const child of children) {
+        const cookie = child.id + idToCookie;
+        const fits = plus
+          ? out.addPlus(child.name, child.id, typeOf(child), cookie, this.#entry(child, parent))
+          : out.add(child.name, child.id, typeOf(child), cookie);
+        if (!fits) return;
+        afterId = child.id;
+      }
+      if (children.length < pageRows) return;
+    }
+  }
+
+  /** Attributes to give along with the name; none for a file whose facts are not exact yet. */
+  #entry(child: Node, parent: Node | undefined): ReturnType<typeof entryOf> | undefined {
+    if (child.kind === NodeKind.file && !child.exact) return undefined;
+    return entryOf(child, this.#defaults, this.#view.entryTimeoutMs(child, parent));
+  }
+}

@@ -1,0 +1,343 @@
+/**
+ * The mount front end: a read-only view of the remote tree, answered by one thread.
+ *
+ * What the catalog and resident content can answer is answered at once; the rest becomes a question to the main
+ * thread (messages.ts) and the request is finished when the answer comes. A node id names one version of one file
+ * for ever, so cached pages never go stale: opens always keep the page cache, and a changed file appears as a new
+ * node behind the same name (ESTALE from OPEN makes the kernel look the name up again).
+ */
+import { Errno } from '../base/errno.ts';
+import { decodeName } from '../base/name.ts';
+import { NodeKind } from '../catalog/catalog.ts';
+import type { Node } from '../catalog/catalog.ts';
+import { FOPEN_KEEP_CACHE, FOPEN_NOFLUSH, FOPEN_PASSTHROUGH } from '../fuse/constants.ts';
+import type { Call, FileSystem } from '../fuse/filesystem.ts';
+import type { Requester } from '../recall/recall.ts';
+import { attributesOf, entryOf } from './attributes.ts';
+import type { AttributeDefaults } from './attributes.ts';
+import { immediately, later } from './answerer.ts';
+import type { Answerer, DeferredAnswers } from './answerer.ts';
+import type { Answer, Bridge, Notice } from './bridge.ts';
+import { DirectoryReader } from './directory-reader.ts';
+import type { Question } from './messages.ts';
+import type { NodeView } from './node-view.ts';
+import { OpenFiles } from './open-files.ts';
+import { serveLseek, serveListxattr, serveXattr } from './small-answers.ts';
+import type { WalkWatcher } from './walk-watcher.ts';
+
+/** open(2) access mode bits and O_TRUNC, O_CREAT of asm-generic/fcntl.h. */
+const accessModeMask = 3;
+const truncateFlag = 0o1000;
+/** Reads this near to where a stream was are still sequential: the kernel's read-ahead runs in parallel. */
+const sequentialSlackBytes = 8 * 1024 * 1024;
+
+export interface MountServices {
+  readonly view: NodeView;
+  readonly bridge: Bridge;
+  readonly answers: DeferredAnswers;
+  readonly walk: WalkWatcher;
+  readonly defaults: AttributeDefaults;
+  readonly passthrough: boolean;
+  readonly nowMs: () => number;
+  readonly openBacking: (descriptor: number) => number;
+  readonly closeBacking: (backingId: number) => void;
+  readonly statistics: () => Parameters<Call['statfs']>[0];
+}
+
+/** What was already asked for one request, so that no answer can make it ask for ever. */
+const asked = { list: 1, check: 2, open: 4 } as const;
+
+export class MountFileSystem implements FileSystem {
+  readonly #services: MountServices;
+  readonly #files: OpenFiles;
+  readonly #directories: DirectoryReader;
+  #accesses = new Map<number, number>();
+  #passthroughWorks: boolean;
+
+  constructor(services: MountServices) {
+    this.#services = services;
+    this.#files = new OpenFiles(services.closeBacking, (nodeId) =>
+      services.bridge.tell({ kind: 'dropped', nodeId }),
+    );
+    this.#directories = new DirectoryReader(services.view, services.defaults);
+    this.#passthroughWorks = services.passthrough;
+  }
+
+  get openCount(): number {
+    return this.#files.openCount;
+  }
+
+  // --- names ---------------------------------------------------------------------------------------------------
+
+  lookup(call: Call, parentId: number, name: Uint8Array): void {
+    this.#lookup(immediately(call), call, requesterOf(call), parentId, name, 0);
+  }
+
+  #lookup(
+    answer: Answerer,
+    call: Call | undefined,
+    who: Requester,
+    parentId: number,
+    name: Uint8Array,
+    done: number,
+  ): void {
+    const { view } = this.#services;
+    const parent = view.node(parentId);
+    if (parent === undefined || !view.isNamed(parent)) return void answer.error(Errno.ESTALE);
+    const child = view.child(parentId, name);
+    const question = this.#lookupQuestion(parent, child, done);
+    if (question !== undefined) {
+      if (question.kind === 'resolve' && child !== undefined) this.#services.walk.looked(child, who);
+      const kept = name.slice();
+      const flag = question.kind === 'list' ? asked.list : asked.check;
+      this.#ask(answer, call, who, question, (later, reply) => {
+        // Another version or a vanished name is an answer, too: look again at what the catalog says now.
+        const settled = reply.errno === 0 || reply.errno === Errno.ESTALE || reply.errno === Errno.ENOENT;
+        if (!settled) return void later.error(reply.errno);
+        this.#lookup(later, undefined, who, parentId, kept, done | flag);
+      });
+      return;
+    }
+    if (child === undefined) {
+      const timeoutMs = view.remainingMs(parent.listedAtMs);
+      if (timeoutMs === 0) return void answer.error(Errno.ENOENT);
+      return void answer.negative(timeoutMs);
+    }
+    if (child.kind === NodeKind.file && !child.exact) return void answer.error(Errno.EIO);
+    answer.entry(entryOf(child, this.#services.defaults, view.entryTimeoutMs(child, parent)));
+  }
+
+  /** What must be asked before a lookup can be answered; undefined when the catalog knows enough. */
+  #lookupQuestion(parent: Node, child: Node | undefined, done: number): Question | undefined {
+    const { view } = this.#services;
+    const listingFresh = view.isListingFresh(parent);
+    if (child === undefined || child.kind !== NodeKind.file) {
+      if (listingFresh || (done & asked.list) !== 0) return undefined;
+      return { kind: 'list', directoryId: parent.id };
+    }
+    if ((done & asked.check) !== 0) return undefined;
+    if (!child.exact) return { kind: 'resolve', nodeId: child.id };
+    if (listingFresh || view.isVersionFresh(child)) return undefined;
+    return { kind: 'revalidate', nodeId: child.id };
+  }
+
+  getattr(call: Call, nodeId: number): void {
+    const { view, defaults } = this.#services;
+    const node = view.node(nodeId);
+    if (node === undefined) return void call.error(Errno.ESTALE);
+    if (node.kind !== NodeKind.file || node.exact) {
+      const parent = node.parentId === 0 ? undefined : view.node(node.parentId);
+      return void call.attributes(attributesOf(node, defaults), view.entryTimeoutMs(node, parent));
+    }
+    this.#ask(immediately(call), call, requesterOf(call), { kind: 'resolve', nodeId }, (later, reply) => {
+      const resolved = view.node(nodeId);
+      if (reply.errno !== 0) return void later.error(reply.errno);
+      if (resolved === undefined || !resolved.exact) return void later.error(Errno.ESTALE);
+      later.attributes(attributesOf(resolved, defaults), view.remainingMs(resolved.checkedAtMs));
+    });
+  }
+
+  readlink(call: Call, nodeId: number): void {
+    const target = this.#services.view.node(nodeId)?.target;
+    if (target === undefined || target === null) return void call.error(Errno.EINVAL);
+    call.data(target);
+  }
+
+  // --- directories ---------------------------------------------------------------------------------------------
+
+  opendir(call: Call, nodeId: number): void {
+    const { view, walk } = this.#services;
+    const directory = view.node(nodeId);
+    if (directory === undefined || !view.isNamed(directory)) return void call.error(Errno.ESTALE);
+    const who = requesterOf(call);
+    if (view.isListingFresh(directory)) {
+      walk.listed(directory, who);
+      return void call.opened(nodeId, this.#directories.openFlags(nodeId));
+    }
+    this.#ask(immediately(call), call, who, { kind: 'list', directoryId: nodeId }, (later, reply) => {
+      if (reply.errno !== 0) return void later.error(reply.errno);
+      walk.listed(directory, who);
+      later.opened(nodeId, this.#directories.openFlags(nodeId));
+    });
+  }
+
+  readdir(call: Call, nodeId: number, _fileHandle: number, offset: number, plus: boolean): void {
+    this.#directories.fill(call, nodeId, offset, plus);
+    call.directoryDone();
+  }
+
+  releasedir(call: Call): void {
+    call.ok();
+  }
+
+  // --- files ---------------------------------------------------------------------------------------------------
+
+  open(call: Call, nodeId: number, flags: number): void {
+    if ((flags & accessModeMask) !== 0 || (flags & truncateFlag) !== 0) {
+      return void call.error(Errno.EROFS);
+    }
+    this.#open(immediately(call), call, requesterOf(call), nodeId, 0);
+  }
+
+  #open(answer: Answerer, call: Call | undefined, who: Requester, nodeId: number, done: number): void {
+    const { view, walk } = this.#services;
+    const node = view.node(nodeId);
+    if (node === undefined || !view.isNamed(node)) return void answer.error(Errno.ESTALE);
+    if (node.kind !== NodeKind.file) return void answer.error(Errno.EISDIR);
+    const content = this.#files.isQuiesced(nodeId) ? undefined : this.#files.content(nodeId);
+    const trusted = (done & asked.open) !== 0 || view.isVersionFresh(node);
+    if (content !== undefined && trusted) {
+      if (!content.residency.complete) walk.opened(node, who);
+      this.#openContent(answer, content);
+      return;
+    }
+    if ((done & asked.open) !== 0) return void answer.error(Errno.EAGAIN);
+    walk.opened(node, who);
+    this.#ask(answer, call, who, { kind: 'open', nodeId }, (later, reply) => {
+      if (reply.errno !== 0) return void later.error(reply.errno);
+      if (reply.opened !== undefined) {
+        this.#files.adopt(nodeId, reply.opened.residency, reply.opened.descriptor);
+      }
+      this.#open(later, undefined, who, nodeId, done | asked.open);
+    });
+  }
+
+  #openContent(answer: Answerer, content: ReturnType<OpenFiles['adopt']>): void {
+    const file = this.#files.open(content, this.#passthroughWorks);
+    if (file.mode === 'passthrough' && content.backingId === 0) {
+      const backingId = this.#services.openBacking(content.descriptor);
+      if (backingId < 0) {
+        // This kernel or cache file system cannot: everything goes on in cached mode.
+        this.#passthroughWorks = false;
+        this.#files.release(file.fileHandle);
+        this.#openContent(answer, content);
+        return;
+      }
+      content.backingId = backingId;
+    }
+    const flags =
+      file.mode === 'passthrough'
+        ? FOPEN_PASSTHROUGH | FOPEN_NOFLUSH
+        : FOPEN_KEEP_CACHE | FOPEN_NOFLUSH;
+    const wanted = answer.opened(file.fileHandle, flags, content.backingId);
+    if (!wanted) this.#files.release(file.fileHandle);
+  }
+
+  read(call: Call, nodeId: number, fileHandle: number, offset: number, sizeBytes: number): void {
+    const file = this.#files.file(fileHandle);
+    if (file === undefined || file.content.nodeId !== nodeId) return void call.error(Errno.EBADF);
+    const { residency, descriptor } = file.content;
+    const length = Math.min(sizeBytes, Math.max(0, residency.sizeBytes - offset));
+    if (length === 0) return void call.data(noBytes);
+    const sequential = Math.abs(offset - file.nextOffset) <= sequentialSlackBytes;
+    file.nextOffset = Math.max(sequential ? file.nextOffset : 0, offset + length);
+    const { bridge, answers } = this.#services;
+    const about = { nodeId, streamId: fileHandle, offsetBytes: offset, sizeBytes: length };
+    if (residency.has(offset, length)) {
+      answers.dataFromFile(call.defer(), descriptor, offset, length, length);
+      if (sequential && !residency.complete) {
+        bridge.tell({ kind: 'consumed', ...about, requester: requesterOf(call) });
+      }
+      return;
+    }
+    if (bridge.isFull) return void call.error(Errno.EAGAIN);
+    const requester = requesterOf(call);
+    bridge.tell({ kind: 'read', ...call.defer(), ...about, requester });
+  }
+
+  release(call: Call, nodeId: number, fileHandle: number): void {
+    const file = this.#files.file(fileHandle);
+    if (file !== undefined) {
+      if (!file.content.residency.complete) {
+        this.#services.bridge.tell({ kind: 'endStream', streamId: fileHandle });
+      }
+      this.#files.release(fileHandle);
+      this.#accesses.set(nodeId, this.#services.nowMs());
+      if (this.#accesses.size >= accessesBatch) this.#reportAccesses();
+    }
+    call.ok();
+  }
+
+  lseek(call: Call, nodeId: number, _fileHandle: number, offset: number, whence: number): void {
+    serveLseek(call, this.#services.view.node(nodeId), offset, whence);
+  }
+
+  statfs(call: Call): void {
+    call.statfs(this.#services.statistics());
+  }
+
+  getxattr(call: Call, nodeId: number, name: Uint8Array, sizeBytes: number): void {
+    const { view } = this.#services;
+    const residency = this.#files.content(nodeId)?.residency;
+    serveXattr(call, view, nodeId, decodeName(name), sizeBytes, residency?.residentBytes);
+  }
+
+  listxattr(call: Call, nodeId: number, sizeBytes: number): void {
+    serveListxattr(call, this.#services.view.node(nodeId), sizeBytes);
+  }
+
+  // --- the other thread ----------------------------------------------------------------------------------------
+
+  interrupt(unique: number): void {
+    const { bridge } = this.#services;
+    if (!bridge.interrupt(unique)) bridge.tell({ kind: 'interruptRead', unique });
+  }
+
+  wakeup(): void {
+    this.#services.bridge.drain();
+  }
+
+  notice(notice: Notice): void {
+    const { view, bridge } = this.#services;
+    switch (notice.kind) {
+      case 'factsChanged':
+        view.forget(notice.nodeId);
+        return;
+      case 'directoryChanged':
+        view.forgetAll();
+        if (notice.namesChanged) this.#directories.changed(notice.directoryId);
+        return;
+      case 'quiesce': {
+        const openCount = this.#files.quiesce(notice.nodeId);
+        bridge.tell({ kind: 'quiesced', nodeId: notice.nodeId, openCount });
+        return;
+      }
+      case 'resume':
+        this.#files.resume(notice.nodeId);
+        return;
+      case 'reportAccesses':
+        this.#reportAccesses();
+    }
+  }
+
+  destroy(): void {
+    this.#files.closeAll();
+  }
+
+  #reportAccesses(): void {
+    if (this.#accesses.size === 0) return;
+    this.#services.bridge.tell({ kind: 'accessed', accesses: [...this.#accesses] });
+    this.#accesses = new Map();
+  }
+
+  /** Asks main and finishes the request with `done` when the answer is there. */
+  #ask(
+    answer: Answerer,
+    call: Call | undefined,
+    who: Requester,
+    question: Question,
+    done: (later: Answerer, reply: Answer) => void,
+  ): void {
+    const { bridge, answers } = this.#services;
+    if (bridge.isFull) return void answer.error(Errno.EAGAIN);
+    const finish = call === undefined ? answer : later(answers, call.defer());
+    bridge.ask(question, who, finish.unique, (reply) => done(finish, reply));
+  }
+}
+
+const noBytes = new Uint8Array(0);
+const accessesBatch = 256;
+
+function requesterOf(call: Call): Requester {
+  return { pid: call.pid, uid: call.uid, gid: call.gid };
+}

@@ -1,0 +1,78 @@
+/** The FUSE thread's view of the namespace: catalog rows with a small memory, and how fresh they are. */
+import { NodeKind, ROOT_NODE_ID } from '../catalog/catalog.ts';
+import type { CatalogReader, Node } from '../catalog/catalog.ts';
+import { remainingMs } from './attributes.ts';
+
+/** Rows remembered between requests (about 400 bytes each). */
+const rememberedNodesMax = 16_384;
+
+export class NodeView {
+  readonly reader: CatalogReader;
+  readonly #ttlMs: number;
+  readonly #nowMs: () => number;
+  readonly #remembered = new Map<number, Node>();
+
+  constructor(reader: CatalogReader, ttlMs: number, nowMs: () => number) {
+    this.reader = reader;
+    this.#ttlMs = ttlMs;
+    this.#nowMs = nowMs;
+  }
+
+  node(id: number): Node | undefined {
+    const remembered = this.#remembered.get(id);
+    if (remembered !== undefined) return remembered;
+    const node = this.reader.node(id);
+    if (node !== undefined) this.remember(node);
+    return node;
+  }
+
+  child(parentId: number, name: Uint8Array): Node | undefined {
+    const node = this.reader.child(parentId, name);
+    if (node !== undefined) this.remember(node);
+    return node;
+  }
+
+  remember(node: Node): void {
+    if (this.#remembered.size >= rememberedNodesMax) {
+      const oldest = this.#remembered.keys().next();
+      if (oldest.done !== true) this.#remembered.delete(oldest.value);
+    }
+    this.#remembered.set(node.id, node);
+  }
+
+  forget(id: number): void {
+    this.#remembered.delete(id);
+  }
+
+  /** After a listing, which may have touched any row of its directory: rows are cheap to read again. */
+  forgetAll(): void {
+    this.#remembered.clear();
+  }
+
+  /** How long the kernel may trust what was confirmed then. */
+  remainingMs(confirmedAtMs: number): number {
+    return remainingMs(confirmedAtMs, this.#ttlMs, this.#nowMs());
+  }
+
+  isListingFresh(directory: Node): boolean {
+    return directory.listedAtMs > 0 && this.remainingMs(directory.listedAtMs) > 0;
+  }
+
+  /** Whether a file may be opened without asking the remote. */
+  isVersionFresh(node: Node): boolean {
+    return node.version !== null && node.exact && this.remainingMs(node.checkedAtMs) > 0;
+  }
+
+  /** The longer of what the directory's listing and the file's own check still allow. */
+  entryTimeoutMs(node: Node, parent: Node | undefined): number {
+    if (node.id === ROOT_NODE_ID) return this.#ttlMs;
+    const byListing = parent === undefined ? 0 : this.remainingMs(parent.listedAtMs);
+    const byCheck = node.kind === NodeKind.file ? this.remainingMs(node.checkedAtMs) : 0;
+    return Math.max(byListing, byCheck);
+  }
+
+  /** True for a name that is still part of the tree (not an orphan kept for its content). */
+  isNamed(node: Node): boolean {
+    return node.parentId !== 0 || node.id === ROOT_NODE_ID;
+  }
+}

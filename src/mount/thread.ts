@@ -1,0 +1,66 @@
+/** Entry module of the FUSE thread (loaded by fuse/thread.ts): builds the file system from plain settings. */
+import type { Call, FileSystem } from '../fuse/filesystem.ts';
+import type { FileSystemContext } from '../fuse/thread-main.ts';
+import { openSqliteCatalogReader } from '../catalog/sqlite/reader.ts';
+import { fuseBackingClose, fuseBackingOpen } from '../sys/ioctl.ts';
+import { filesystemStatus } from '../sys/statfs.ts';
+import { Bridge } from './bridge.ts';
+import { MountFileSystem } from './filesystem.ts';
+import type { ThreadSettings } from './messages.ts';
+import { NodeView } from './node-view.ts';
+import { WalkWatcher } from './walk-watcher.ts';
+
+/** statfs(2) of the cache is asked at most this often. */
+const statisticsMaxAgeMs = 1_000;
+
+/** See `CreateFileSystem` in fuse/thread-main.ts. */
+export function createFileSystem(workerData: unknown, context: FileSystemContext): FileSystem {
+  const settings = workerData as ThreadSettings;
+  const reader = openSqliteCatalogReader(settings.catalogPath);
+  const nowMs = (): number => Date.now();
+  const view = new NodeView(reader, settings.ttlMs, nowMs);
+  const device = context.deviceFileDescriptor;
+  const bridge = new Bridge(context.port, (notice) => fileSystem.notice(notice));
+  const fileSystem = new MountFileSystem({
+    view,
+    bridge,
+    answers: context.replier,
+    walk: new WalkWatcher(view, bridge, nowMs),
+    defaults: settings,
+    passthrough: settings.passthrough,
+    nowMs,
+    openBacking: (descriptor) => fuseBackingOpen(device, descriptor),
+    closeBacking: (backingId) => void fuseBackingClose(device, backingId),
+    statistics: cachedStatistics(settings.cacheDirectory, view, nowMs),
+  });
+  return fileSystem;
+}
+
+type Statistics = Parameters<Call['statfs']>[0];
+
+/** What df(1) shows: the space of the cache's file system, and how many names are known. */
+function cachedStatistics(
+  cacheDirectory: string,
+  view: NodeView,
+  nowMs: () => number,
+): () => Statistics {
+  let statistics: Statistics | undefined;
+  let readAtMs = 0;
+  return () => {
+    if (statistics !== undefined && nowMs() - readAtMs < statisticsMaxAgeMs) return statistics;
+    const cache = filesystemStatus(cacheDirectory);
+    const known = view.reader.totals(1);
+    readAtMs = nowMs();
+    statistics = {
+      blocks: Math.floor(cache.totalBytes / cache.blockSizeBytes),
+      blocksFree: Math.floor(cache.freeBytes / cache.blockSizeBytes),
+      blocksAvailable: Math.floor(cache.availableBytes / cache.blockSizeBytes),
+      files: known.files + known.directories,
+      filesFree: 0,
+      blockSizeBytes: cache.blockSizeBytes,
+      nameMaxBytes: 255,
+      fragmentSizeBytes: cache.blockSizeBytes,
+    };
+    return statistics;
+  };
+}

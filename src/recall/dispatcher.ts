@@ -1,0 +1,174 @@
+/**
+ * Runs flights: queues them in `Admission`, starts what may start, keeps the budgets, and tells the engine what
+ * arrived and how each ended. Knows nothing of waiters or read-ahead.
+ */
+import type { Clock } from '../base/clock.ts';
+import { ebbError, toEbbError } from '../base/errors.ts';
+import type { EbbError } from '../base/errors.ts';
+import type { Remote } from '../remote/remote.ts';
+import { Admission } from './admission.ts';
+import { BufferPool } from './buffer-pool.ts';
+import type { Flight } from './flights.ts';
+import type { RecallLimits } from './limits.ts';
+import { Pace } from './pace.ts';
+import type { Intent } from './recall.ts';
+import { Transfer } from './transfer.ts';
+
+export interface DispatcherOptions {
+  readonly remote: Remote;
+  readonly clock: Clock;
+  readonly limits: RecallLimits;
+  /** Makes sure that so many bytes fit into the tree; throws or rejects with ENOSPC/EDQUOT. */
+  readonly reserve: (bytes: number) => void | Promise<void>;
+  readonly isWanted: (flight: Flight, firstChunk: number, endChunk: number) => boolean;
+  readonly onStarted: (flight: Flight) => void;
+  readonly onWritten: (flight: Flight, firstChunk: number, chunkCount: number) => void;
+  /** Nothing of the flight touches the file any more. */
+  readonly onEnded: (flight: Flight, error: EbbError | undefined) => void;
+}
+
+/** Receive buffers kept while nothing is under way. */
+const idleBuffersMax = 2;
+
+export class Dispatcher {
+  readonly pace: Pace;
+  readonly #options: DispatcherOptions;
+  readonly #admission: Admission<Flight>;
+  readonly #pool: BufferPool;
+  readonly #active: Set<Flight> = new Set();
+  #activeBytes = 0;
+  #closed = false;
+
+  constructor(options: DispatcherOptions) {
+    const { limits } = options;
+    this.#options = options;
+    this.pace = new Pace(limits);
+    this.#admission = new Admission(limits);
+    this.#pool = new BufferPool(
+      limits.bufferBytes,
+      limits.bufferPoolMaxBytes,
+      limits.parallelRequestsMax,
+    );
+  }
+
+  /** Flights under way at the remote. */
+  get active(): ReadonlySet<Flight> {
+    return this.#active;
+  }
+
+  get queuedCount(): number {
+    return this.#admission.size;
+  }
+
+  get bufferBytesHeld(): number {
+    return this.#pool.heldBytes;
+  }
+
+  /** How many more flights of this intent may be queued. */
+  room(intent: Intent): number {
+    return this.#admission.room(intent);
+  }
+
+  /** Queues a flight; `pump` starts it. The caller has asked `room`. */
+  enqueue(flight: Flight): void {
+    this.#admission.add(flight);
+  }
+
+  /** Takes a queued flight back. False when it is not queued. */
+  withdraw(flight: Flight): boolean {
+    return this.#admission.remove(flight);
+  }
+
+  /** Makes a flight more urgent. */
+  promote(flight: Flight, intent: Intent): void {
+    this.#admission.promote(flight, intent);
+  }
+
+  /** The queued flight that demand may push out, if `mayGo` accepts one. */
+  worstQueued(mayGo: (flight: Flight) => boolean): Flight | undefined {
+    return this.#admission.worst(mayGo);
+  }
+
+  /** Starts what may start now. */
+  pump(): void {
+    while (!this.#closed) {
+      const flight = this.#admission.next(this.#active.size, this.#activeBytes);
+      if (flight === undefined) return;
+      this.#active.add(flight);
+      this.#activeBytes += flight.lengthBytes;
+      flight.finished = this.#run(flight);
+    }
+  }
+
+  /** Stops active flights that brought nothing for `stallMaxMs`. Returns when the next could be due, or Infinity. */
+  stopStalled(nowMs: number): number {
+    const { stallMaxMs } = this.#options.limits;
+    let nextMs = Infinity;
+    for (const flight of this.#active) {
+      const dueMs = flight.progressAtMs + stallMaxMs;
+      if (dueMs > nowMs) {
+        nextMs = Math.min(nextMs, dueMs);
+        continue;
+      }
+      const message = `The remote sent nothing of ${flight.file.key} for ${stallMaxMs} ms.`;
+      flight.transfer?.stop(ebbError('EIO', message, { retryable: true }));
+    }
+    return nextMs;
+  }
+
+  /** Starts nothing any more. */
+  close(): void {
+    this.#closed = true;
+  }
+
+  async #run(flight: Flight): Promise<void> {
+    const { clock, remote, reserve } = this.#options;
+    flight.activeSinceMs = clock.monotonicMs();
+    flight.progressAtMs = flight.activeSinceMs;
+    const transfer = this.#transferOf(flight);
+    flight.transfer = transfer;
+    this.#options.onStarted(flight);
+    let failure: EbbError | undefined;
+    try {
+      const reserved = reserve(flight.lengthBytes);
+      if (reserved !== undefined) await reserved;
+      flight.progressAtMs = clock.monotonicMs();
+      await transfer.run(remote);
+      this.#measure(flight);
+    } catch (error) {
+      failure = toEbbError(error);
+    }
+    this.#active.delete(flight);
+    this.#activeBytes -= flight.lengthBytes;
+    this.#options.onEnded(flight, failure);
+    this.pump();
+    if (this.#active.size === 0) this.#pool.trim(idleBuffersMax);
+  }
+
+  #transferOf(flight: Flight): Transfer {
+    const { clock, limits } = this.#options;
+    return new Transfer({
+      file: flight.file,
+      chunks: flight.chunks,
+      whole: flight.whole,
+      pool: this.#pool,
+      buffersMax: limits.buffersPerRequestMax,
+      isWanted: (first, end) => this.#options.isWanted(flight, first, end),
+      onWritten: (first, count) => this.#options.onWritten(flight, first, count),
+      onReceived: (countBytes) => {
+        flight.progressAtMs = clock.monotonicMs();
+        if (flight.receivedBytes === 0) flight.firstByteAtMs = flight.progressAtMs;
+        flight.receivedBytes += countBytes;
+      },
+      makeRoom: (bytes) => this.#options.reserve(bytes),
+    });
+  }
+
+  #measure(flight: Flight): void {
+    this.pace.record({
+      firstByteMs: flight.firstByteAtMs - flight.activeSinceMs,
+      bodyMs: flight.progressAtMs - flight.firstByteAtMs,
+      bodyBytes: flight.receivedBytes,
+    });
+  }
+}

@@ -1,0 +1,244 @@
+/**
+ * The remote's names, as the catalog knows them, and how fresh that is.
+ *
+ * `list` fills or refreshes a directory, `resolve` makes a file's facts exact, `revalidate` asks whether a file is
+ * still the version we know. All of them go to the remote at most once at a time per directory or file. When the
+ * remote's version of a file moved, the name gets a new node and the old node id answers ESTALE: the kernel then
+ * looks the name up again (path_openat() retries with LOOKUP_REVAL on ESTALE).
+ *
+ * A remote that cannot be reached is not an answer: known names and versions stay usable (docs/semantics.md).
+ */
+import type { Clock } from '../../base/clock.ts';
+import { EbbError, ebbError, toEbbError } from '../../base/errors.ts';
+import { decodeName } from '../../base/name.ts';
+import { NodeKind, ROOT_NODE_ID } from '../../catalog/catalog.ts';
+import type { Catalog, Node } from '../../catalog/catalog.ts';
+import type { ListedObject, ObjectAttributes, Remote } from '../../remote/remote.ts';
+import { judgeFile, newNode, reconcile, refreshed } from './reconcile.ts';
+import { SingleFlight } from './single-flight.ts';
+
+/** One listing may not grow without bound in memory. */
+const listedNamesMax = 10_000_000;
+/** While a remote was just found unreachable, known facts are served without asking again for this long. */
+const unreachableGraceMs = 5_000;
+/** The kernel's own limit of a path (PATH_MAX); deeper names cannot be opened, and end symlink cycles of servers. */
+const keyMaxBytes = 4_096;
+
+export type NamespaceChange =
+  /** A directory was listed again, or a name of it changed. `gone`: nodes whose name is gone or means another node now. */
+  | {
+      readonly kind: 'directory';
+      readonly directoryId: number;
+      readonly gone: readonly Node[];
+      /** False: the same names mean the same nodes, only facts (and their freshness) changed. */
+      readonly namesChanged: boolean;
+    }
+  /** Facts of one node were refreshed in place. */
+  | { readonly kind: 'facts'; readonly nodeId: number };
+
+export interface NamespaceOptions {
+  readonly catalog: Catalog;
+  readonly remote: Remote;
+  readonly clock: Clock;
+  /** How long a listing or a version is trusted; 0 = ask every time. */
+  readonly ttlMs: number;
+  /** How long a listing, stat or revalidation may take in all. */
+  readonly deadlineMs: number;
+  readonly onChange: (change: NamespaceChange) => void;
+  readonly onProblem: (message: string, error: EbbError) => void;
+}
+
+/** True when the error says nothing about the object, only that nobody could be asked. */
+export function isUnreachable(error: EbbError): boolean {
+  return error.retryable || error.code === 'EHOSTUNREACH' || error.code === 'ETIMEDOUT';
+}
+
+export class Namespace {
+  readonly #options: NamespaceOptions;
+  readonly #listings = new SingleFlight<number, void>();
+  readonly #stats = new SingleFlight<number, Node>();
+  readonly #closing = new AbortController();
+  #unreachableUntilMs = 0;
+
+  constructor(options: NamespaceOptions) {
+    this.#options = options;
+  }
+
+  get remoteReachable(): boolean {
+    return this.#options.clock.nowMs() >= this.#unreachableUntilMs;
+  }
+
+  /** The remote key of a node. ENOENT for orphans, ENAMETOOLONG beyond PATH_MAX. */
+  keyOf(nodeId: number): string {
+    const names = this.#options.catalog.path(nodeId);
+    if (names === undefined) throw ebbError('ENOENT', `node ${nodeId} has no name any more`);
+    const key = names.map((name) => decodeName(name)).join('/');
+    if (key.length > keyMaxBytes) throw ebbError('ENAMETOOLONG', `the path of node ${nodeId} is too long`);
+    return key;
+  }
+
+  isFresh(checkedAtMs: number): boolean {
+    const { clock, ttlMs } = this.#options;
+    return checkedAtMs > 0 && clock.nowMs() - checkedAtMs < ttlMs;
+  }
+
+  /**
+   * Brings the listing of a directory into the catalog; returns at once when it is fresh, unless `force`.
+   * Throws ENOENT (the remote says it is gone), EACCES, ENOTDIR, EIO and network errors for a directory that was
+   * never listed; one that was keeps its names when the remote cannot be reached.
+   */
+  async list(directoryId: number, signal?: AbortSignal, force = false): Promise<void> {
+    const directory = this.#options.catalog.node(directoryId);
+    if (directory === undefined || directory.kind !== NodeKind.directory) {
+      throw ebbError('ESTALE', `directory ${directoryId} is gone`);
+    }
+    if (!force && this.isFresh(directory.listedAtMs)) return;
+    if (!force && directory.listedAtMs > 0 && !this.remoteReachable) return;
+    await this.#listings.run(directoryId, () => this.#list(directory), signal);
+  }
+
+  isListing(directoryId: number): boolean {
+    return this.#listings.has(directoryId);
+  }
+
+  /** The node with exact size, time and (for files) version; may have another id (see `revalidate`). */
+  async resolve(nodeId: number, signal?: AbortSignal): Promise<Node> {
+    const node = this.#known(nodeId);
+    if (node.exact && (node.kind !== NodeKind.file || node.version !== null)) return node;
+    return await this.#stats.run(nodeId, () => this.#stat(node), signal);
+  }
+
+  /**
+   * Confirms that a file is still the version we know. Returns its node (the same id), or throws ESTALE when the
+   * name has a new node now, ENOENT when the remote says it is gone. Unreachable remote: the known node.
+   */
+  async revalidate(nodeId: number, signal?: AbortSignal, force = false): Promise<Node> {
+    const node = this.#known(nodeId);
+    if (!force && node.version !== null && this.isFresh(node.checkedAtMs)) return node;
+    if (!force && node.version !== null && !this.remoteReachable) return node;
+    const current = await this.#stats.run(nodeId, () => this.#stat(node), signal);
+    if (current.id !== nodeId) throw ebbError('ESTALE', 'the remote has a new version of this file');
+    return current;
+  }
+
+  /** Takes in facts about a file that came with its content (the head of a GET). Same results as `resolve`. */
+  learn(nodeId: number, object: ObjectAttributes): Node {
+    return this.#take(this.#known(nodeId), object);
+  }
+
+  async close(): Promise<void> {
+    this.#closing.abort(ebbError('EINTR', 'the daemon stops'));
+    await Promise.allSettled([this.#listings.settled(), this.#stats.settled()]);
+  }
+
+  #known(nodeId: number): Node {
+    const node = this.#options.catalog.node(nodeId);
+    if (node === undefined || (node.parentId === 0 && nodeId !== ROOT_NODE_ID)) {
+      throw ebbError('ESTALE', `node ${nodeId} is no longer part of the namespace`);
+    }
+    return node;
+  }
+
+  #signal(): AbortSignal {
+    return AbortSignal.any([this.#closing.signal, AbortSignal.timeout(this.#options.deadlineMs)]);
+  }
+
+  async #list(directory: Node): Promise<void> {
+    const { catalog, remote, clock } = this.#options;
+    const key = this.keyOf(directory.id);
+    const startedAtMs = clock.nowMs();
+    const listed: ListedObject[] = [];
+    try {
+      for await (const batch of remote.list(key, { signal: this.#signal() })) {
+        for (const object of batch.objects) listed.push(object);
+        for (const skipped of batch.skipped) {
+          const why = ebbError('EILSEQ', skipped.why);
+          this.#options.onProblem(`left out of ${key}/: ${skipped.raw}`, why);
+        }
+        if (listed.length > listedNamesMax) {
+          throw ebbError('EOVERFLOW', `more than ${listedNamesMax} names in one directory`);
+        }
+      }
+    } catch (error) {
+      this.#listingFailed(directory, toEbbError(error));
+      return;
+    }
+    this.#unreachableUntilMs = 0;
+    const existing = catalog.children(directory.id, 0, listedNamesMax);
+    const change = reconcile(directory.id, existing, listed, startedAtMs);
+    catalog.applyListing(change);
+    const removed = new Set(change.removedIds);
+    const gone = existing.filter((node) => removed.has(node.id));
+    const namesChanged = gone.length + change.inserted.length > 0;
+    this.#options.onChange({ kind: 'directory', directoryId: directory.id, gone, namesChanged });
+  }
+
+  /** Keeps the known names when nobody could be asked; passes on definite answers. */
+  #listingFailed(directory: Node, error: EbbError): void {
+    if (error.code === 'ENOENT' && directory.id !== ROOT_NODE_ID) {
+      this.#remove(directory);
+      throw error;
+    }
+    if (isUnreachable(error)) this.#noteUnreachable(error);
+    if (directory.listedAtMs === 0 || !isUnreachable(error)) throw error;
+    this.#options.onProblem(`serving the known names of node ${directory.id}`, error);
+  }
+
+  #noteUnreachable(error: EbbError): void {
+    const { clock } = this.#options;
+    this.#unreachableUntilMs = clock.nowMs() + Math.max(unreachableGraceMs, error.retryAfterMs ?? 0);
+  }
+
+  async #stat(node: Node): Promise<Node> {
+    const { remote } = this.#options;
+    let object: ObjectAttributes;
+    try {
+      object = await remote.stat(this.keyOf(node.id), { signal: this.#signal() });
+      this.#unreachableUntilMs = 0;
+    } catch (thrown) {
+      const error = toEbbError(thrown);
+      if (error.code === 'ENOENT') this.#remove(this.#known(node.id));
+      if (!isUnreachable(error)) throw error;
+      this.#noteUnreachable(error);
+      if (!node.exact || node.version === null) throw error;
+      this.#options.onProblem(`serving the known version of node ${node.id}`, error);
+      return node;
+    }
+    return this.#take(this.#known(node.id), object);
+  }
+
+  /** Compares facts with the node: refreshes it in place, or gives the name a new node. */
+  #take(node: Node, object: ObjectAttributes): Node {
+    const { catalog, clock, onChange } = this.#options;
+    const nowMs = clock.nowMs();
+    if (object.kind !== 'file' && node.kind === NodeKind.file) {
+      this.#remove(node);
+      throw ebbError('ESTALE', 'the remote has something else than a file at this name now');
+    }
+    // A node whose version nobody has seen has no content yet: its facts may still be corrected in place.
+    const verdict = node.version === null ? 'same' : judgeFile(node, object);
+    if (verdict === 'same' && !this.#hasOrphan(node, object)) {
+      const facts = refreshed(node, object, nowMs);
+      catalog.updateNode(facts);
+      onChange({ kind: 'facts', nodeId: node.id });
+      return facts;
+    }
+    const kind = node.kind;
+    const replacement = newNode(node.parentId, node.name, kind, object, nowMs);
+    const current = catalog.replaceNode(node.id, replacement);
+    onChange({ kind: 'directory', directoryId: node.parentId, gone: [node], namesChanged: true });
+    return current;
+  }
+
+  /** Content of this very version is still here, under the id it had before its name went away. */
+  #hasOrphan(node: Node, object: ObjectAttributes): boolean {
+    if (node.version !== null || object.version === undefined) return false;
+    return this.#options.catalog.orphanByKey(this.keyOf(node.id), object.version) !== undefined;
+  }
+
+  #remove(node: Node): void {
+    this.#options.catalog.removeNode(node.id);
+    const directoryId = node.parentId;
+    this.#options.onChange({ kind: 'directory', directoryId, gone: [node], namesChanged: true });
+  }
+}

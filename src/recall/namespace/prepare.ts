@@ -1,0 +1,73 @@
+/**
+ * From a name to content that can be read: the node made exact and confirmed, its local file made. Every front
+ * end and every verb that touches content comes through here.
+ */
+import { ebbError } from '../../base/errors.ts';
+import { NodeKind } from '../../catalog/catalog.ts';
+import type { Node } from '../../catalog/catalog.ts';
+import type { ContentFile } from '../../tree/content.ts';
+import type { Namespace } from './namespace.ts';
+import { interruptible } from './single-flight.ts';
+import type { WholeFetch } from './whole-fetch.ts';
+
+/** A file whose size the remote does not tell must be fetched to be seen; beyond this it is refused (EFBIG). */
+const unsizedFileMaxBytes = 64 * 1024 ** 3;
+
+export interface LocalContents {
+  /** The local file of a node that is exact and has a version; made when it does not exist. */
+  contentOf(node: Node, key: string): ContentFile;
+}
+
+export interface Prepared {
+  readonly node: Node;
+  readonly file: ContentFile;
+}
+
+export class Preparer {
+  readonly #namespace: Namespace;
+  readonly #whole: WholeFetch;
+  readonly #contents: LocalContents;
+
+  constructor(namespace: Namespace, whole: WholeFetch, contents: LocalContents) {
+    this.#namespace = namespace;
+    this.#whole = whole;
+    this.#contents = contents;
+  }
+
+  /** The node with exact facts. Joins a fetch of the whole file when one is under way. */
+  async resolve(nodeId: number, signal?: AbortSignal): Promise<Node> {
+    if (this.#whole.has(nodeId)) {
+      // Its failure is not ours: a HEAD may still work where the GET did not.
+      const fetched = await interruptible(this.#joined(nodeId), signal);
+      if (fetched !== undefined) return fetched;
+    }
+    const node = await this.#namespace.resolve(nodeId, signal);
+    if (node.kind === NodeKind.file && (node.sizeBytes < 0 || node.version === null)) {
+      return await this.#whole.fetch(node.id, unsizedFileMaxBytes, signal);
+    }
+    return node;
+  }
+
+  async #joined(nodeId: number): Promise<Node | undefined> {
+    try {
+      return await this.#whole.fetch(nodeId, unsizedFileMaxBytes);
+    } catch {
+      return undefined;
+    }
+  }
+
+  /**
+   * Confirms the version (when the time to live asks for it) and gives the local file. ESTALE: the name has
+   * another node now. EISDIR, ENOENT, EACCES, EIO as the remote says; ENOSPC when no stub can be made.
+   */
+  async open(nodeId: number, signal?: AbortSignal): Promise<Prepared> {
+    const exact = await this.resolve(nodeId, signal);
+    if (exact.id !== nodeId) throw ebbError('ESTALE', 'the remote has a new version of this file');
+    const node = await this.#namespace.revalidate(nodeId, signal);
+    if (node.kind !== NodeKind.file) throw ebbError('EISDIR', 'not a file');
+    if (node.version === null || node.sizeBytes < 0) {
+      throw ebbError('EIO', 'the remote does not tell enough about this file to read it safely');
+    }
+    return { node, file: this.#contents.contentOf(node, this.#namespace.keyOf(node.id)) };
+  }
+}

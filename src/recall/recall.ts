@@ -1,0 +1,70 @@
+/** The contract of the recall engine towards front ends and the control API. Implementation: engine.ts. */
+import type { ContentFile } from '../tree/content.ts';
+
+/** Who caused a recall. */
+export interface Requester {
+  readonly pid: number;
+  readonly uid: number;
+  readonly gid: number;
+}
+
+/** In order of priority. */
+export type Intent = 'demand' | 'readahead' | 'get' | 'prefetch';
+
+export interface EnsureOptions {
+  readonly intent: Intent;
+  readonly requester: Requester;
+  /** Fires when the requester gave up (FUSE INTERRUPT) or the daemon stops: the waiter rejects with EINTR. */
+  readonly signal?: AbortSignal;
+  /** Overrides the engine's default deadline. 0 < deadlineMs. */
+  readonly deadlineMs?: number;
+  /**
+   * Identifies the reading stream (an open file), so that sequential readers get read-ahead and random readers
+   * exactly their chunks. Absent: no read-ahead.
+   */
+  readonly streamId?: number;
+}
+
+export interface FlightView {
+  readonly contentId: number;
+  readonly key: string;
+  readonly offsetBytes: number;
+  readonly lengthBytes: number;
+  readonly doneBytes: number;
+  readonly intent: Intent;
+  readonly requester: Requester;
+  readonly startedAtMs: number;
+}
+
+export interface RecallTotals {
+  readonly requests: number;
+  readonly recalledBytes: number;
+  readonly failures: number;
+  readonly retries: number;
+  readonly waiting: number;
+  readonly inFlight: number;
+}
+
+export interface Recall {
+  /**
+   * Resolves when every byte of `[offsetBytes, offsetBytes + lengthBytes)`, clamped to the file, is resident.
+   * Concurrent calls share flights: a chunk is fetched once. Waiters resolve as soon as *their* chunks are
+   * written. Rejects with EbbError: EINTR (signal), EIO (deadline, remote failed), ESTALE (the remote holds
+   * another version), ENOENT, EACCES, ENOSPC, EDQUOT.
+   */
+  ensure(
+    file: ContentFile,
+    offsetBytes: number,
+    lengthBytes: number,
+    options: EnsureOptions,
+  ): Promise<void>;
+  /** Forgets a reading stream (the file was closed): its read-ahead stops. */
+  endStream(streamId: number): void;
+  /** Cancels everything for a content (its version is gone, or it is being released). Resolves when idle. */
+  cancel(contentId: number): Promise<void>;
+  /** True while any flight or waiter exists for the content. */
+  isBusy(contentId: number): boolean;
+  flights(): FlightView[];
+  totals(): RecallTotals;
+  close(): Promise<void>;
+}

@@ -1,0 +1,227 @@
+/**
+ * Another directory as the remote: local, or any network filesystem that is mounted.
+ *
+ * - Symlinks are objects of kind `symlink`; none is followed (walk.ts). Pipes, sockets and devices are listed as kind
+ *   `other`, so that `explain` can say what they are; reading one is EOPNOTSUPP.
+ * - Every buffer is verified against the version (fstat) before it is promised to the sink. A write moves the times
+ *   before it moves bytes, so a check after the read sees every write whose bytes the read could have seen.
+ * - Holes are read, not looked up with SEEK_DATA: where the origin is itself managed (a placeholder whose content
+ *   comes on read), lseek reports a hole where there is content. Zeros are believed only from read(2).
+ * - Extended attributes of the `user.` namespace are shown on local filesystems only (xattrs.ts).
+ * - Filesystems mounted below the root are crossed. What was seen as a mount point and is none any more fails with
+ *   EIO instead of looking empty.
+ * - Bytes are read straight into the sink's memory. An aborted read therefore rejects only when the pread under way
+ *   has returned: otherwise the kernel would still write into memory that its owner uses for something else.
+ */
+import { read as readCallback } from 'node:fs';
+import type { BigIntStats } from 'node:fs';
+import { statfs } from 'node:fs/promises';
+import type { FileHandle } from 'node:fs/promises';
+import { ebbError, toEbbError } from '../../base/errors.ts';
+import { encodeName } from '../../base/name.ts';
+import { abandonOnAbort } from '../abortable.ts';
+import { deliver, rangeEnd } from '../deliver.ts';
+import type { ByteSource } from '../deliver.ts';
+import type {
+  CallOptions,
+  ListingBatch,
+  ObjectAttributes,
+  RangeSink,
+  ReadOptions,
+  Remote,
+} from '../remote.ts';
+import { attributesOf, hasStableInodes, kindOf, versionOf } from './facts.ts';
+import { DirectoryListing, linkTarget } from './listing.ts';
+import { SubmountGuard } from './submounts.ts';
+import { find, identifyRoot, openContent, originError } from './walk.ts';
+import type { RootIdentity } from './walk.ts';
+import { hasCheapXattrs, userXattrs } from './xattrs.ts';
+
+/** One pread: large enough to be cheap, small enough that an abort does not wait long for it. */
+const readMaxBytes = 4 * 1024 * 1024;
+
+/**
+ * Opens the directory at the absolute `path` as a remote. Throws ENOENT, ENOTDIR, EACCES. Symlinks in `path` itself
+ * are followed.
+ */
+export async function openDirectoryRemote(path: string): Promise<Remote> {
+  if (!path.startsWith('/')) throw ebbError('EINVAL', `${path} is not an absolute path.`);
+  try {
+    const root = await identifyRoot(path);
+    const { type } = await statfs(Buffer.from(encodeName(path)));
+    return new DirectoryRemote(root, type);
+  } catch (error) {
+    const { code, message } = toEbbError(error);
+    throw ebbError(code, `The directory ${path} cannot be opened as a remote: ${message}`, {
+      cause: error,
+    });
+  }
+}
+
+interface OpenFile {
+  readonly content: FileHandle;
+  readonly attributes: ObjectAttributes;
+  readonly sizeBytes: number;
+}
+
+class DirectoryRemote implements Remote {
+  readonly kind = 'dir';
+  readonly supportsRanges = true;
+  readonly displayName: string;
+  readonly #root: RootIdentity;
+  readonly #inodesAreStable: boolean;
+  readonly #hasCheapXattrs: boolean;
+  readonly #submounts: SubmountGuard;
+  readonly #closed = new AbortController();
+
+  constructor(root: RootIdentity, filesystemMagic: number) {
+    this.displayName = root.path;
+    this.#root = root;
+    this.#inodesAreStable = hasStableInodes(filesystemMagic);
+    this.#hasCheapXattrs = hasCheapXattrs(filesystemMagic);
+    this.#submounts = new SubmountGuard(root);
+  }
+
+  async *list(key: string, options: CallOptions): AsyncIterable<ListingBatch> {
+    const signal = this.#signal(options.signal);
+    let step: Promise<unknown> = Promise.resolve();
+    const take = <T>(work: () => Promise<T>): Promise<T> => {
+      const promise = this.#asked(key, work);
+      step = promise;
+      return abandonOnAbort(promise, signal);
+    };
+    const opening = this.#asked(key, () => DirectoryListing.open(this.#listingOptions(key)));
+    try {
+      const listing = await abandonOnAbort(opening, signal);
+      for (;;) {
+        const batch = await take(() => listing.next());
+        if (batch === undefined) break;
+        yield batch;
+        signal.throwIfAborted();
+      }
+      // What went away meanwhile may have cut the listing short.
+      await take(() => this.#submounts.check(key));
+    } finally {
+      void disposeAfter(step, opening);
+    }
+  }
+
+  stat(key: string, options: CallOptions): Promise<ObjectAttributes> {
+    const work = this.#asked(key, async () => {
+      await using found = await find(this.#root, key);
+      return await this.#describe(found.stats, found.path);
+    });
+    return abandonOnAbort(work, this.#signal(options.signal));
+  }
+
+  async read(key: string, sink: RangeSink, options: ReadOptions): Promise<void> {
+    const signal = this.#signal(options.signal);
+    const opening = this.#asked(key, () => this.#openFile(key, options));
+    const file = await abandonOnAbort(opening, signal).catch((error: unknown) => {
+      void opening.then((late) => late.content.close()).catch(() => {});
+      throw error;
+    });
+    await using content = file.content;
+    const endBytes = rangeEnd(key, file.sizeBytes, options);
+    sink.head(file.attributes);
+    const source = this.#source(key, content, file.attributes.version);
+    await deliver(source, sink, { key, offsetBytes: options.offsetBytes, endBytes }, signal);
+  }
+
+  close(): Promise<void> {
+    this.#closed.abort(ebbError('ESHUTDOWN', `The remote ${this.displayName} was closed.`));
+    return Promise.resolve();
+  }
+
+  #signal(signal: AbortSignal): AbortSignal {
+    return AbortSignal.any([signal, this.#closed.signal]);
+  }
+
+  /** Runs system calls on the origin; what they throw becomes what the contract says. */
+  async #asked<T>(key: string, work: () => Promise<T>): Promise<T> {
+    try {
+      return await work();
+    } catch (error) {
+      const explained = originError(error, key);
+      // Absent, or only behind a mount point whose filesystem is gone?
+      if (explained.code === 'ENOENT' || explained.code === 'ENOTDIR') {
+        await this.#submounts.check(key).catch((failure: unknown) => {
+          if (toEbbError(failure).code === 'EIO') throw failure;
+        });
+      }
+      throw explained;
+    }
+  }
+
+  async #describe(stats: BigIntStats, path: Buffer): Promise<ObjectAttributes> {
+    const attributes = attributesOf(stats, this.#inodesAreStable);
+    if (attributes.kind === 'symlink') return { ...attributes, target: await linkTarget(path) };
+    const mayHaveXattrs = attributes.kind === 'file' || attributes.kind === 'directory';
+    if (!mayHaveXattrs || !this.#hasCheapXattrs || stats.dev !== this.#root.device) {
+      return attributes;
+    }
+    const xattrs = userXattrs(path);
+    return xattrs === undefined ? attributes : { ...attributes, xattrs };
+  }
+
+  #listingOptions(key: string) {
+    return {
+      root: this.#root,
+      key,
+      describe: (stats: BigIntStats, path: Buffer) => this.#describe(stats, path),
+      onMountPoint: (mountKey: string, device: bigint) => this.#submounts.note(mountKey, device),
+    };
+  }
+
+  async #openFile(key: string, options: ReadOptions): Promise<OpenFile> {
+    await using found = await find(this.#root, key);
+    const kind = kindOf(found.stats);
+    if (kind === 'directory') throw ebbError('EISDIR', `${key} is a directory.`);
+    if (kind !== 'file') throw ebbError('EOPNOTSUPP', `${key} is a ${kind}, it has no content.`);
+    const attributes = attributesOf(found.stats, this.#inodesAreStable);
+    if (options.version !== undefined && options.version !== attributes.version) {
+      throw changed(key);
+    }
+    const content = await openContent(found);
+    return { content, attributes, sizeBytes: attributes.sizeBytes ?? 0 };
+  }
+
+  #source(key: string, content: FileHandle, version: string | undefined): ByteSource {
+    return {
+      readAt: (into, offsetBytes) =>
+        this.#asked(key, () => pread(content, into.subarray(0, readMaxBytes), offsetBytes)),
+      verify: () =>
+        this.#asked(key, async () => {
+          const stats = await content.stat({ bigint: true });
+          if (versionOf(stats, this.#inodesAreStable) !== version) throw changed(key);
+        }),
+    };
+  }
+}
+
+function changed(key: string): Error {
+  return ebbError('ESTALE', `${key} is no longer the version that was asked for.`);
+}
+
+/** fs.read without the promise layer's overhead; runs in the thread pool. */
+function pread(content: FileHandle, into: Uint8Array, offsetBytes: number): Promise<number> {
+  return new Promise((resolve, reject) => {
+    readCallback(content.fd, into, 0, into.length, offsetBytes, (error, countBytes) => {
+      if (error === null) resolve(countBytes);
+      else reject(error);
+    });
+  });
+}
+
+/** Closes a listing once the step that may have been abandoned no longer uses it. Never throws. */
+async function disposeAfter(
+  step: Promise<unknown>,
+  opening: Promise<AsyncDisposable>,
+): Promise<void> {
+  try {
+    await Promise.allSettled([step]);
+    await (await opening)[Symbol.asyncDispose]();
+  } catch {
+    // It was never opened, or the origin fails on close: nothing is left to free.
+  }
+}

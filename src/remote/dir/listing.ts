@@ -1,0 +1,94 @@
+/** One directory, read in batches: however large it is, only one batch is in memory. */
+import type { BigIntStats, Dir } from 'node:fs';
+import { lstat, opendir, readlink } from 'node:fs/promises';
+import { ebbError, toEbbError } from '../../base/errors.ts';
+import { decodeName } from '../../base/name.ts';
+import { joinKey } from '../key.ts';
+import type { ListedObject, ListingBatch, ObjectAttributes } from '../remote.ts';
+import { descriptorPath, entryPath, find } from './walk.ts';
+import type { Found, RootIdentity } from './walk.ts';
+
+/** Entries per batch; also how many are asked for their attributes at once. */
+const batchObjectsMax = 256;
+
+export interface DirectoryListingOptions {
+  readonly root: RootIdentity;
+  readonly key: string;
+  /** Makes attributes of what lstat(2) said; `path` reaches the object (its last name not to be followed). */
+  readonly describe: (stats: BigIntStats, path: Buffer) => Promise<ObjectAttributes>;
+  /** Called for every directory on another device than this one. */
+  readonly onMountPoint: (key: string, parentDevice: bigint) => void;
+}
+
+export class DirectoryListing implements AsyncDisposable {
+  readonly #options: DirectoryListingOptions;
+  readonly #found: Found;
+  readonly #entries: Dir;
+
+  private constructor(options: DirectoryListingOptions, found: Found, entries: Dir) {
+    this.#options = options;
+    this.#found = found;
+    this.#entries = entries;
+  }
+
+  /** Throws ENOTDIR when `key` is no directory, and what open(2) throws. */
+  static async open(options: DirectoryListingOptions): Promise<DirectoryListing> {
+    const found = await find(options.root, options.key);
+    try {
+      if (!found.stats.isDirectory())
+        throw ebbError('ENOTDIR', `${options.key} is not a directory.`);
+      const entries = await opendir(descriptorPath(found.handle), {
+        // The typings know only text encodings; Node gives the bytes of names as Buffers (fs.opendir).
+        encoding: 'buffer' as BufferEncoding,
+        bufferSize: batchObjectsMax,
+      });
+      return new DirectoryListing(options, found, entries);
+    } catch (error) {
+      await found[Symbol.asyncDispose]();
+      throw error;
+    }
+  }
+
+  /** The next entries (never none), or undefined at the end. Not to be called concurrently. */
+  async next(): Promise<ListingBatch | undefined> {
+    for (;;) {
+      const names: Buffer[] = [];
+      while (names.length < batchObjectsMax) {
+        const entry = await this.#entries.read();
+        if (entry === null) break;
+        names.push(entry.name as unknown as Buffer);
+      }
+      if (names.length === 0) return undefined;
+      const described = await Promise.all(names.map((name) => this.#entry(name)));
+      const objects = described.filter((object) => object !== undefined);
+      if (objects.length > 0) return { objects, skipped: [] };
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#entries.close();
+    await this.#found[Symbol.asyncDispose]();
+  }
+
+  /** undefined when the entry was removed since its name was read. */
+  async #entry(nameBytes: Buffer): Promise<ListedObject | undefined> {
+    const path = entryPath(this.#found.handle, nameBytes);
+    const name = decodeName(nameBytes);
+    try {
+      const stats = await lstat(path, { bigint: true });
+      const parentDevice = this.#found.stats.dev;
+      if (stats.isDirectory() && stats.dev !== parentDevice) {
+        this.#options.onMountPoint(joinKey(this.#options.key, name), parentDevice);
+      }
+      return { ...(await this.#options.describe(stats, path)), name };
+    } catch (error) {
+      if (toEbbError(error).code === 'ENOENT') return undefined;
+      throw error;
+    }
+  }
+}
+
+/** The target of a symlink in the lossless form of base/name.ts. */
+export async function linkTarget(path: Buffer): Promise<string> {
+  return decodeName(await readlink(path, { encoding: 'buffer' }));
+}

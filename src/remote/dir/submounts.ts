@@ -1,0 +1,42 @@
+/**
+ * Remembers which directories below the root were mount points, so that an unmounted filesystem is an error and
+ * not an empty directory. In memory only: what was unmounted before this process started is not known.
+ */
+import { ebbError } from '../../base/errors.ts';
+import { splitKey } from '../key.ts';
+import { find } from './walk.ts';
+import type { RootIdentity } from './walk.ts';
+
+const submountsMax = 1024;
+
+export class SubmountGuard {
+  readonly #root: RootIdentity;
+  /** By key: the device of the directory that holds the mount point. */
+  readonly #parentDevices = new Map<string, bigint>();
+
+  constructor(root: RootIdentity) {
+    this.#root = root;
+  }
+
+  /** A listing saw directory `key` on another device than the directory that holds it. */
+  note(key: string, parentDevice: bigint): void {
+    if (this.#parentDevices.size < submountsMax) this.#parentDevices.set(key, parentDevice);
+  }
+
+  /** Throws EIO when a filesystem that was mounted on the way to `key` (or at it) is not there now. */
+  async check(key: string): Promise<void> {
+    if (this.#parentDevices.size === 0) return;
+    const names = splitKey(key);
+    for (let depth = 1; depth <= names.length; depth += 1) {
+      const prefix = names.slice(0, depth).join('/');
+      const parentDevice = this.#parentDevices.get(prefix);
+      if (parentDevice === undefined) continue;
+      await using found = await find(this.#root, prefix);
+      if (found.stats.dev === parentDevice) {
+        throw ebbError('EIO', `The filesystem that was mounted at ${prefix} is gone.`, {
+          retryable: true,
+        });
+      }
+    }
+  }
+}

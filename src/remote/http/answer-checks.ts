@@ -1,0 +1,75 @@
+/** Checks that every answer about an object must pass before anything in it is believed. Pure. */
+import { ebbError } from '../../base/errors.ts';
+import type { EbbError } from '../../base/errors.ts';
+import { evidenceOf, field, isHtml, isNamedLikeHtml } from './attributes.ts';
+import { statusError } from './errors.ts';
+import type { FinalHead } from './http-client.ts';
+
+/** Endings of names whose stored bytes are an encoding, as `AddEncoding x-gzip .gz` labels them. */
+const storedEncodings: Readonly<Record<string, RegExp>> = {
+  gzip: /\.(?:gz|tgz|svgz)$/i,
+  'x-gzip': /\.(?:gz|tgz|svgz)$/i,
+  compress: /\.(?:z|taz)$/i,
+  'x-compress': /\.(?:z|taz)$/i,
+  br: /\.br$/i,
+  zstd: /\.(?:zst|tzst)$/i,
+  bzip2: /\.(?:bz2|tbz2?)$/i,
+  'x-bzip2': /\.(?:bz2|tbz2?)$/i,
+  xz: /\.(?:xz|txz)$/i,
+  'x-xz': /\.(?:xz|txz)$/i,
+};
+
+/**
+ * The error of an answer that is no success, or is one but not the object's own bytes: an encoding that was not
+ * asked for, a login page behind a redirect. Undefined when the answer may be believed. `allowed`: the statuses that
+ * the caller handles.
+ */
+export function answerProblem(
+  head: FinalHead,
+  key: string,
+  allowed: readonly number[],
+  nowMs: number,
+): EbbError | undefined {
+  const { status, headers, url } = head;
+  if (!allowed.includes(status)) {
+    const error = statusError(status, headers, url, nowMs);
+    if (!head.credentialsWithheld || error.code !== 'EACCES') return error;
+    const { origin } = new URL(url);
+    const message =
+      `The server redirects to ${origin}, which wants credentials (${status}). They are sent to ` +
+      'the given origin only; if this one may know them, mount that URL.';
+    return ebbError('EACCES', message);
+  }
+  const encoding = field(headers, 'content-encoding')?.toLowerCase() ?? 'identity';
+  const isStored = storedEncodings[encoding]?.test(key) ?? false;
+  if (encoding !== 'identity' && !isStored) {
+    const message = `${url} came encoded (${encoding}) though the plain bytes were asked for.`;
+    return ebbError('EIO', message);
+  }
+  if (head.redirected && isHtml(headers) && !isNamedLikeHtml(key)) {
+    const message = `${key} was redirected to a web page (${url}): probably a login page.`;
+    return ebbError('EACCES', message);
+  }
+  return undefined;
+}
+
+/**
+ * Compares the version of an answer with the one asked for. ESTALE only when the same kind of evidence says
+ * something else; an answer without that evidence, or a web page where none is expected, proves nothing: EIO.
+ */
+export function versionProblem(
+  head: FinalHead,
+  key: string,
+  expected: string | undefined,
+  actual: string | undefined,
+): EbbError | undefined {
+  if (expected === undefined || actual === expected) return undefined;
+  const sameEvidence = actual !== undefined && evidenceOf(actual) === evidenceOf(expected);
+  const unexpectedPage = isHtml(head.headers) && !isNamedLikeHtml(key);
+  if (sameEvidence && !unexpectedPage) {
+    return ebbError('ESTALE', `${head.url} has another version now (${actual}).`);
+  }
+  const what = unexpectedPage ? 'a web page' : 'an answer without the version';
+  const message = `The server sent ${what} where ${head.url} was asked for.`;
+  return ebbError('EIO', message, { retryable: true });
+}

@@ -1,0 +1,150 @@
+/**
+ * What the header fields of an answer say about an object: exact size, modification time, version, range.
+ * Pure. Sources: RFC 9110 sections 5.6.7 (dates), 8.6 (Content-Length), 8.8 (validators), 14.4 (Content-Range).
+ */
+import { ebbError } from '../../base/errors.ts';
+import type { ObjectAttributes, Timestamp } from '../remote.ts';
+
+/** Lower-case field names; a field that came more than once is an array. */
+export type HeaderFields = Readonly<Record<string, string | readonly string[] | undefined>>;
+
+/** The value of a field that must come at most once; undefined when it is missing or came more than once. */
+export function field(headers: HeaderFields, name: string): string | undefined {
+  const value = headers[name];
+  return typeof value === 'string' ? value.trim() : undefined;
+}
+
+/** A decimal length. Undefined when it is none; EOVERFLOW when a Number cannot hold it exactly. */
+export function parseLength(text: string | undefined): number | undefined {
+  if (text === undefined || !/^\d{1,40}$/.test(text)) return undefined;
+  const value = Number(text);
+  if (!Number.isSafeInteger(value)) {
+    throw ebbError('EOVERFLOW', `The server names a size of ${text} bytes; the limit is 2^53 - 1.`);
+  }
+  return value;
+}
+
+export interface ContentRange {
+  readonly firstByte: number;
+  readonly lastByte: number;
+  /** Undefined: `*`, the server does not know. */
+  readonly totalBytes: number | undefined;
+}
+
+/** `bytes 0-99/1000`. Undefined when it is malformed or contradicts itself. */
+export function parseContentRange(text: string | undefined): ContentRange | undefined {
+  const match = /^bytes[ \t]+(\d{1,40})-(\d{1,40})\/(\d{1,40}|\*)$/i.exec(text ?? '');
+  if (match === null) return undefined;
+  const firstByte = parseLength(match[1]);
+  const lastByte = parseLength(match[2]);
+  const totalBytes = match[3] === '*' ? undefined : parseLength(match[3]);
+  if (firstByte === undefined || lastByte === undefined || lastByte < firstByte) return undefined;
+  if (totalBytes !== undefined && lastByte >= totalBytes) return undefined;
+  return { firstByte, lastByte, totalBytes };
+}
+
+const monthNames = 'Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec'.split(' ');
+const imfDate =
+  /^(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun), (\d{2}) ([A-Z][a-z]{2}) (\d{4}) (\d{2}):(\d{2}):(\d{2}) GMT$/;
+
+/** IMF-fixdate, the one form that servers may generate. Undefined for everything else. */
+export function parseHttpDate(text: string | undefined): Timestamp | undefined {
+  const match = imfDate.exec(text ?? '');
+  if (match === null) return undefined;
+  const [, day = '', month = '', year = '', hour = '', minute = '', second = ''] = match;
+  return timestampOf([year, month, day, hour, minute, second]);
+}
+
+/** Seconds since 1970 of a UTC date; `[year, month name, day, hour, minute, second]`; undefined when impossible. */
+export function timestampOf(parts: readonly [string, string, ...string[]]): Timestamp | undefined {
+  const [year, monthName, ...rest] = parts;
+  const month = monthNames.indexOf(monthName);
+  const [day = 0, hour = 0, minute = 0, second = 0] = rest.map(Number);
+  if (month < 0 || day < 1 || day > 31 || hour > 23 || minute > 59 || second > 60) return undefined;
+  const seconds = Date.UTC(Number(year), month, day, hour, minute, second) / 1000;
+  return Number.isFinite(seconds) ? { seconds, nanoseconds: 0 } : undefined;
+}
+
+export interface EntityTag {
+  readonly weak: boolean;
+  /** As sent, with quotes and `W/`. */
+  readonly text: string;
+}
+
+/** An entity tag. Undefined when it is missing or malformed. */
+export function parseEntityTag(text: string | undefined): EntityTag | undefined {
+  if (text === undefined || !/^(?:W\/)?"[\u0021\u0023-\u007e\u0080-\uffff]*"$/.test(text)) {
+    return undefined;
+  }
+  return { weak: text.startsWith('W/'), text };
+}
+
+const strongPrefix = 'etag:';
+
+/**
+ * The version string, in order of trust: strong entity tag; weak tag with size and date; date with size; size.
+ * Undefined when the answer shows none of them.
+ */
+export function versionOf(facts: {
+  readonly tag: EntityTag | undefined;
+  readonly sizeBytes: number | undefined;
+  readonly mtime: Timestamp | undefined;
+}): string | undefined {
+  const { tag, sizeBytes, mtime } = facts;
+  if (tag !== undefined && !tag.weak) return strongPrefix + tag.text;
+  const parts: string[] = [];
+  if (tag !== undefined) parts.push(`weak:${tag.text}`);
+  if (mtime !== undefined) parts.push(`mtime=${mtime.seconds}`);
+  if (sizeBytes !== undefined) parts.push(`size=${sizeBytes}`);
+  return parts.length === 0 ? undefined : parts.join(';');
+}
+
+/** The strong entity tag inside a version string: usable with If-Match. */
+export function strongTagOf(version: string | undefined): string | undefined {
+  return version?.startsWith(strongPrefix) === true
+    ? version.slice(strongPrefix.length)
+    : undefined;
+}
+
+/**
+ * On which evidence a version rests. An answer that shows other evidence than the version asked for (an error
+ * page without an entity tag, say) proves nothing about the object; it is a failure, not a new version.
+ */
+export function evidenceOf(version: string): string {
+  if (version.startsWith(strongPrefix)) return 'strong tag';
+  const weak = version.startsWith('weak:') ? 'weak tag ' : '';
+  const date = /(?:^|;)mtime=\d+(?:;|$)/.test(version) ? 'date ' : '';
+  const size = /(?:^|;)size=\d+$/.test(version) ? 'size' : '';
+  return weak + date + size;
+}
+
+/** Attributes of a file from the fields of an answer whose complete size is `sizeBytes`. */
+export function fileAttributes(
+  headers: HeaderFields,
+  sizeBytes: number | undefined,
+): ObjectAttributes {
+  const tag = parseEntityTag(field(headers, 'etag'));
+  const mtime = parseHttpDate(field(headers, 'last-modified'));
+  const version = versionOf({ tag, sizeBytes, mtime });
+  return {
+    kind: 'file',
+    ...(sizeBytes === undefined ? {} : { sizeBytes }),
+    ...(mtime === undefined ? {} : { mtime }),
+    ...(version === undefined ? {} : { version }),
+  };
+}
+
+/** Media type without parameters, lower case; `''` when there is none. */
+export function mediaType(headers: HeaderFields): string {
+  return (field(headers, 'content-type') ?? '').split(';', 1)[0]?.trim().toLowerCase() ?? '';
+}
+
+export function isHtml(headers: HeaderFields): boolean {
+  const type = mediaType(headers);
+  return type === 'text/html' || type === 'application/xhtml+xml';
+}
+
+/** Whether a key's name suggests a web page, so that HTML is what one expects there. */
+export function isNamedLikeHtml(key: string): boolean {
+  return /\.(?:x?html?|xht|shtml|php)$/i.test(key);
+}

@@ -1,0 +1,151 @@
+/** One directory's listing, streamed: the page is parsed as it arrives, at the pace of the one who reads it. */
+import { ebbError } from '../../base/errors.ts';
+import type { ListingBatch } from '../remote.ts';
+import { answerProblem } from './answer-checks.ts';
+import type { FinalHead } from './http-client.ts';
+import { listingParser } from './listing/listing-parser.ts';
+import type { ListingParser } from './listing/listing-parser.ts';
+import { headOf } from './stat.ts';
+import type { RequestContext } from './stat.ts';
+import type { BodyTarget } from './transport.ts';
+import { requestPath } from './url.ts';
+
+const pieceBytes = 64 * 1024;
+const accept = 'application/json, text/html;q=0.9, application/xhtml+xml;q=0.9, */*;q=0.1';
+
+/** See `Remote.list`. */
+export async function* listDirectory(
+  context: RequestContext,
+  key: string,
+  signal: AbortSignal,
+): AsyncGenerator<ListingBatch, void, undefined> {
+  signal.throwIfAborted();
+  const stop = new AbortController();
+  const queue = new BatchQueue();
+  const either = AbortSignal.any([signal, stop.signal]);
+  const finished = fetchListing(context, key, queue, either).then(
+    () => queue.end(undefined),
+    (error: unknown) => queue.end(error ?? new Error('unknown')),
+  );
+  try {
+    yield* queue.drain();
+  } finally {
+    stop.abort(new Error('Nobody reads this listing any more.'));
+    queue.end(undefined);
+    await finished;
+  }
+}
+
+async function fetchListing(
+  context: RequestContext,
+  key: string,
+  queue: BatchQueue,
+  signal: AbortSignal,
+): Promise<void> {
+  const path = requestPath(context.basePath, key, true);
+  let parser: ListingParser | undefined;
+  let missing: Error | undefined;
+  const head = (answer: FinalHead): BodyTarget | undefined => {
+    const problem = listingProblem(answer, key, context.nowMs());
+    if (problem?.code === 'ENOENT' && key !== '') {
+      missing = problem;
+      return undefined;
+    }
+    if (problem !== undefined) throw problem;
+    parser = listingParser(answer.url, answer.headers);
+    return parseInto(parser, queue);
+  };
+  await context.client.send({ method: 'GET', path, headers: { accept } }, { head }, signal);
+  if (missing !== undefined) throw await fileInstead(context, key, missing, signal);
+  const last = parser?.end();
+  if (last !== undefined) await queue.put(last);
+}
+
+function listingProblem(
+  answer: FinalHead,
+  key: string,
+  nowMs: number,
+): ReturnType<typeof answerProblem> {
+  if (answer.status === 200 && !new URL(answer.url).pathname.endsWith('/')) {
+    return ebbError('ENOTDIR', `${key} is not a directory: the server redirects to ${answer.url}.`);
+  }
+  if (answer.status === 403) {
+    const why = 'it may not list directories, or wants credentials';
+    return ebbError('EACCES', `The server refuses to list ${answer.url} (403): ${why}.`);
+  }
+  // A page is what is expected here, so none is suspected of being a login.
+  return answerProblem(answer, 'index.html', [200], nowMs);
+}
+
+/** `FILE/` is not found with most servers: tells ENOTDIR from ENOENT. */
+async function fileInstead(
+  context: RequestContext,
+  key: string,
+  missing: Error,
+  signal: AbortSignal,
+): Promise<Error> {
+  const path = requestPath(context.basePath, key, false);
+  const head = await headOf(context.client, { method: 'HEAD', path }, signal);
+  if (head.status !== 200) return missing;
+  return ebbError('ENOTDIR', `${key} is a file, not a directory.`);
+}
+
+function parseInto(parser: ListingParser, queue: BatchQueue): BodyTarget {
+  const piece = new Uint8Array(pieceBytes);
+  return {
+    buffer: () => piece,
+    filled: (countBytes) => queue.put(parser.write(piece.subarray(0, countBytes))),
+  };
+}
+
+/** Hands batches from the one that receives to the one that reads; holds one at a time. */
+class BatchQueue {
+  #batch: ListingBatch | undefined;
+  #ended = false;
+  #error: unknown;
+  #batchCame: (() => void) | undefined;
+  #batchTaken: (() => void) | undefined;
+
+  /** Gives a promise when the one before is still there: wait. */
+  put(batch: ListingBatch): void | Promise<void> {
+    if (batch.objects.length === 0 && batch.skipped.length === 0) return undefined;
+    if (this.#ended) return undefined;
+    const before = this.#batch;
+    this.#batch =
+      before === undefined
+        ? batch
+        : {
+            objects: [...before.objects, ...batch.objects],
+            skipped: [...before.skipped, ...batch.skipped],
+          };
+    this.#batchCame?.();
+    return new Promise((resolve) => {
+      this.#batchTaken = resolve;
+    });
+  }
+
+  end(error: unknown): void {
+    if (this.#ended) return;
+    this.#ended = true;
+    this.#error = error;
+    this.#batchCame?.();
+    this.#batchTaken?.();
+  }
+
+  async *drain(): AsyncGenerator<ListingBatch, void, undefined> {
+    while (true) {
+      const batch = this.#batch;
+      if (batch !== undefined) {
+        this.#batch = undefined;
+        this.#batchTaken?.();
+        yield batch;
+      } else if (this.#ended) break;
+      else {
+        await new Promise<void>((resolve) => {
+          this.#batchCame = resolve;
+        });
+      }
+    }
+    if (this.#error !== undefined) throw this.#error;
+  }
+}

@@ -1,0 +1,37 @@
+/** Collects the entries of one listing: each name once, batches in the order of the page, a limit. */
+import { ebbError } from '../../../base/errors.ts';
+import type { ListedObject, ListingBatch, SkippedName } from '../../remote.ts';
+
+const listingEntriesMax = 4_000_000;
+const skippedMax = 10_000;
+
+export class EntrySet {
+  readonly #names = new Set<string>();
+  #objects: ListedObject[] = [];
+  #skipped: SkippedName[] = [];
+  #skippedCount = 0;
+
+  /** A name that came before is ignored: listings that link icons, too, repeat each entry. */
+  add(object: ListedObject): void {
+    if (this.#names.has(object.name)) return;
+    if (this.#names.size >= listingEntriesMax) {
+      throw ebbError('EOVERFLOW', `The listing has more than ${listingEntriesMax} entries.`);
+    }
+    this.#names.add(object.name);
+    this.#objects.push(object);
+  }
+
+  /** The first 10,000 are reported; more of them help nobody. */
+  skip(skipped: SkippedName): void {
+    this.#skippedCount += 1;
+    if (this.#skippedCount <= skippedMax) this.#skipped.push(skipped);
+  }
+
+  /** What came since the last call. */
+  take(): ListingBatch {
+    const batch = { objects: this.#objects, skipped: this.#skipped };
+    this.#objects = [];
+    this.#skipped = [];
+    return batch;
+  }
+}

@@ -1,0 +1,163 @@
+/**
+ * Reads an HTML page in pieces and reports its links as rows: the link, the text beside it, and the element
+ * (`pre`, `table`, `ul`) that holds it. Knows nothing of servers. Memory is bounded: every text is cut.
+ */
+import { Parser } from 'htmlparser2';
+
+import { resolveLink } from '../url.ts';
+import type { ListingBase } from '../url.ts';
+import type { Container, Page, Row } from './family.ts';
+
+const headingCharactersMax = 8192;
+const rowCharactersMax = 1024;
+const containerDepthMax = 64;
+
+const containerElements = new Set(['pre', 'table', 'ul']);
+const foreignElements = new Set(
+  'form input select textarea iframe frame object embed base'.split(' '),
+);
+
+export interface ScannerEvents {
+  row(row: Row, container: Container | undefined): void;
+  /** `explicit`: the page closed it; otherwise the page ended or was cut. */
+  containerEnd(container: Container, explicit: boolean): void;
+}
+
+interface OpenRow {
+  href: string;
+  text: string;
+  tail: string;
+  datetime: string | undefined;
+  container: Container | undefined;
+}
+
+export class PageScanner {
+  readonly #parser: Parser;
+  readonly #base: ListingBase;
+  readonly #events: ScannerEvents;
+  readonly #containers: Container[] = [];
+  #row: OpenRow | undefined;
+  #linkOpen = false;
+  #heading: 'title' | 'heading' | undefined;
+  #titles: Record<'title' | 'heading', string | undefined> = {
+    title: undefined,
+    heading: undefined,
+  };
+  #silent: string | undefined;
+  /** Forms, inputs, frames, scripts from elsewhere, refreshes, `<base>`: see generic.ts. */
+  hasForeignElements = false;
+  /** `<html>` was opened and not closed by the page: it was cut off. */
+  isUnfinished = false;
+
+  constructor(base: ListingBase, events: ScannerEvents) {
+    this.#base = base;
+    this.#events = events;
+    this.#parser = new Parser({
+      onopentag: (name, attributes) => this.#open(name, attributes),
+      onclosetag: (name, implied) => this.#close(name, implied),
+      ontext: (text) => this.#text(text),
+    });
+  }
+
+  write(text: string): void {
+    this.#parser.write(text);
+  }
+
+  end(): void {
+    this.#parser.end();
+    this.#endRow();
+  }
+
+  get page(): Page {
+    const { title, heading } = this.#titles;
+    return { title: (title ?? '').trim(), heading: (heading ?? '').trim() };
+  }
+
+  #open(name: string, attributes: Record<string, string>): void {
+    this.#noteForeign(name, attributes);
+    if (name === 'html') this.isUnfinished = true;
+    else if (name === 'script' || name === 'style') this.#silent = name;
+    else if (name === 'title' && this.#titles.title === undefined) this.#startHeading('title');
+    else if ((name === 'h1' || name === 'h2') && this.#titles.heading === undefined) {
+      this.#startHeading('heading');
+    } else if (containerElements.has(name)) this.#openContainer(name, attributes);
+    else if (name === 'tr' || name === 'li') this.#endRow();
+    else if (name === 'td' || name === 'th') this.#append('\t');
+    else if (name === 'time' && this.#row !== undefined) {
+      this.#row.datetime ??= attributes['datetime'];
+    } else if (name === 'a' && attributes['href'] !== undefined) this.#openLink(attributes['href']);
+  }
+
+  #openContainer(element: string, attributes: Record<string, string>): void {
+    this.#endRow();
+    if (this.#containers.length < containerDepthMax) this.#containers.push({ element, attributes });
+  }
+
+  #openLink(href: string): void {
+    const row = this.#row;
+    // An icon that is a link, too (IconsAreLinks): the same entry goes on.
+    const continues = row !== undefined && row.href === href && row.tail.trim() === '';
+    if (!continues) {
+      this.#endRow();
+      const container = this.#containers.at(-1);
+      this.#row = { href, text: '', tail: '', datetime: undefined, container };
+    }
+    this.#linkOpen = true;
+  }
+
+  #close(name: string, implied: boolean): void {
+    if (name === 'html' && !implied) this.isUnfinished = false;
+    else if (name === this.#silent) this.#silent = undefined;
+    else if (name === 'title' || name === 'h1' || name === 'h2') this.#heading = undefined;
+    else if (name === 'a') this.#linkOpen = false;
+    else if (name === 'tr' || name === 'li') this.#endRow();
+    else if (containerElements.has(name)) this.#closeContainer(name, implied);
+  }
+
+  #closeContainer(element: string, implied: boolean): void {
+    this.#endRow();
+    const index = this.#containers.findLastIndex((container) => container.element === element);
+    if (index < 0) return;
+    for (const container of this.#containers.splice(index).reverse()) {
+      this.#events.containerEnd(container, !implied && container.element === element);
+    }
+  }
+
+  #startHeading(which: 'title' | 'heading'): void {
+    this.#heading = which;
+    this.#titles[which] = '';
+  }
+
+  #text(text: string): void {
+    if (this.#silent !== undefined) return;
+    if (this.#heading !== undefined) {
+      const soFar = this.#titles[this.#heading] ?? '';
+      if (soFar.length < headingCharactersMax) this.#titles[this.#heading] = soFar + text;
+    }
+    this.#append(text);
+  }
+
+  #append(text: string): void {
+    const row = this.#row;
+    if (row === undefined) return;
+    if (!this.#linkOpen) {
+      if (row.tail.length < rowCharactersMax) row.tail += text.slice(0, rowCharactersMax);
+    } else if (row.text.length < rowCharactersMax) row.text += text.slice(0, rowCharactersMax);
+  }
+
+  #endRow(): void {
+    const row = this.#row;
+    this.#row = undefined;
+    this.#linkOpen = false;
+    if (row === undefined) return;
+    const { href, text, tail, datetime, container } = row;
+    const target = resolveLink(href, this.#base);
+    this.#events.row({ href, target, text, tail, datetime }, container);
+  }
+
+  #noteForeign(name: string, attributes: Record<string, string>): void {
+    const remoteScript = name === 'script' && attributes['src'] !== undefined;
+    const refresh = name === 'meta' && attributes['http-equiv']?.toLowerCase() === 'refresh';
+    if (foreignElements.has(name) || remoteScript || refresh) this.hasForeignElements = true;
+  }
+}

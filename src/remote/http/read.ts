@@ -1,0 +1,233 @@
+/**
+ * One range of one object. Everything that the head of the answer says is checked before the first byte moves:
+ * status, Content-Range, Content-Length, version. A strong entity tag is asked for with If-Match and not with
+ * If-Range: a changed object then answers 412 in a few bytes instead of 200 with its whole new body, and a 206 to
+ * If-Range need not repeat the fields by which the version is checked (RFC 9110, section 15.3.7).
+ */
+import { assert } from '../../base/assert.ts';
+import { ebbError } from '../../base/errors.ts';
+import type { ObjectAttributes, RangeSink, ReadOptions } from '../remote.ts';
+import { answerProblem, versionProblem } from './answer-checks.ts';
+import { field, fileAttributes, mediaType, parseContentRange } from './attributes.ts';
+import { parseLength, strongTagOf } from './attributes.ts';
+import { ExactTarget } from './exact-target.ts';
+import type { ClientRequest, FinalHead } from './http-client.ts';
+import { statObject } from './stat.ts';
+import type { RequestContext } from './stat.ts';
+import { learnFrom } from './server-traits.ts';
+import type { BodyTarget } from './transport.ts';
+import { requestPath } from './url.ts';
+
+/** What the answer turned out to be. */
+type Outcome = 'done' | 'precondition failed' | 'beyond the end';
+
+/** See `Remote.read`. */
+export async function readRange(
+  context: RequestContext,
+  key: string,
+  sink: RangeSink,
+  options: ReadOptions,
+): Promise<void> {
+  checkRange(options);
+  const { traits } = context;
+  const whole = options.offsetBytes === 0 && options.lengthBytes === undefined;
+  if (!whole && !traits.supportsRanges) throw noRanges(key);
+  if (options.lengthBytes === 0) {
+    sink.head(await confirmVersion(context, key, options));
+    return;
+  }
+  const usesTag = traits.honoursIfMatch && ifMatchTag(options.version) !== undefined;
+  let outcome = await attempt(context, key, sink, options, usesTag);
+  if (outcome === 'done') return;
+  const attributes = await confirmVersion(context, key, options);
+  if (outcome === 'precondition failed') {
+    // The version is the one asked for, so this server's idea of If-Match is wrong (412 for everything).
+    traits.honoursIfMatch = false;
+    outcome = await attempt(context, key, sink, options, false);
+    if (outcome === 'done') return;
+  }
+  const { sizeBytes } = attributes;
+  if (options.lengthBytes === undefined && options.offsetBytes === sizeBytes) {
+    sink.head(attributes);
+    return;
+  }
+  const has = sizeBytes === undefined ? '' : ` of ${sizeBytes} bytes`;
+  const message = `The range lies beyond the end${has} of ${context.basePath}${key}.`;
+  throw ebbError('EIO', message, { retryable: false });
+}
+
+function checkRange(options: ReadOptions): void {
+  const { offsetBytes, lengthBytes } = options;
+  const end = offsetBytes + (lengthBytes ?? 0);
+  const valid = Number.isSafeInteger(offsetBytes) && offsetBytes >= 0 && Number.isSafeInteger(end);
+  if (!valid || end < offsetBytes) {
+    throw ebbError('EINVAL', `${offsetBytes}+${lengthBytes} is not a range of bytes.`);
+  }
+}
+
+/** A tag that can go into a header field as it is. */
+function ifMatchTag(version: string | undefined): string | undefined {
+  const tag = strongTagOf(version);
+  return tag !== undefined && /^[\u0021-\u007e]*$/.test(tag) ? tag : undefined;
+}
+
+function noRanges(key: string): Error {
+  return ebbError('EOPNOTSUPP', `The server ignores ranges: ${key} can only be read as a whole.`);
+}
+
+/** The current attributes. Rejects with ESTALE unless the version is (still) the one asked for. */
+async function confirmVersion(
+  context: RequestContext,
+  key: string,
+  options: ReadOptions,
+): Promise<ObjectAttributes> {
+  const attributes = await statObject(context, key, options.signal);
+  if (attributes.kind === 'directory') throw ebbError('EISDIR', `${key} is a directory.`);
+  if (options.version !== undefined && attributes.version !== options.version) {
+    throw ebbError('ESTALE', `${key} has another version now (${attributes.version}).`);
+  }
+  return attributes;
+}
+
+async function attempt(
+  context: RequestContext,
+  key: string,
+  sink: RangeSink,
+  options: ReadOptions,
+  usesTag: boolean,
+): Promise<Outcome> {
+  const { offsetBytes, lengthBytes, version, signal } = options;
+  const headers: Record<string, string> = {};
+  const ranged = offsetBytes > 0 || lengthBytes !== undefined;
+  if (ranged) {
+    const last = lengthBytes === undefined ? '' : String(offsetBytes + lengthBytes - 1);
+    headers['range'] = `bytes=${offsetBytes}-${last}`;
+  }
+  const tag = ifMatchTag(version);
+  if (usesTag && tag !== undefined) headers['if-match'] = tag;
+  const path = requestPath(context.basePath, key, false);
+  const request: ClientRequest = {
+    method: 'GET',
+    path,
+    headers,
+    ranged: lengthBytes !== undefined,
+  };
+
+  let outcome: Outcome = 'done';
+  let target: ExactTarget | undefined;
+  const head = (answer: FinalHead): BodyTarget | undefined => {
+    if (answer.namesDirectory) throw ebbError('EISDIR', `${key} is a directory.`);
+    if (usesTag && answer.status === 412) outcome = 'precondition failed';
+    else if (ranged && answer.status === 416) outcome = 'beyond the end';
+    else {
+      const accepted = ranged
+        ? acceptRanged(context, key, options, answer)
+        : acceptWhole(context, key, options, answer);
+      sink.head(accepted.attributes);
+      target = new ExactTarget(sink, accepted.expectedBytes, accepted.mayStopEarly, answer.url);
+      return target;
+    }
+    return undefined;
+  };
+  try {
+    await context.client.send(request, { head }, signal);
+  } catch (error) {
+    if (target?.isSatisfied !== true) throw error;
+  }
+  target?.end();
+  return outcome;
+}
+
+interface Accepted {
+  readonly attributes: ObjectAttributes;
+  /** Undefined: as long as the answer is. */
+  readonly expectedBytes: number | undefined;
+  /** The body may go on after the expected bytes: its rest is not wanted. */
+  readonly mayStopEarly: boolean;
+}
+
+function acceptWhole(
+  context: RequestContext,
+  key: string,
+  options: ReadOptions,
+  answer: FinalHead,
+): Accepted {
+  const sizeBytes = parseLength(field(answer.headers, 'content-length'));
+  const attributes = believe(context, key, options, answer, { allowed: [200], sizeBytes });
+  return { attributes, expectedBytes: sizeBytes, mayStopEarly: false };
+}
+
+function acceptRanged(
+  context: RequestContext,
+  key: string,
+  options: ReadOptions,
+  answer: FinalHead,
+): Accepted {
+  if (answer.status === 200) return acceptIgnoredRange(context, key, options, answer);
+  const range = parseContentRange(field(answer.headers, 'content-range'));
+  const sizeBytes = range?.totalBytes;
+  const attributes = believe(context, key, options, answer, { allowed: [206], sizeBytes });
+  if (mediaType(answer.headers) === 'multipart/byteranges') {
+    throw wrongRange(answer, 'several ranges in one answer');
+  }
+  if (range === undefined) throw wrongRange(answer, 'no valid Content-Range');
+  const { offsetBytes, lengthBytes } = options;
+  const lastByte =
+    lengthBytes === undefined
+      ? (sizeBytes ?? range.lastByte + 1) - 1
+      : offsetBytes + lengthBytes - 1;
+  if (range.firstByte !== offsetBytes || range.lastByte !== lastByte) {
+    const asked = `${offsetBytes}-${lengthBytes === undefined ? '' : lastByte}`;
+    throw wrongRange(answer, `${range.firstByte}-${range.lastByte} for ${asked}`);
+  }
+  const expectedBytes = range.lastByte - range.firstByte + 1;
+  const announcedBytes = parseLength(field(answer.headers, 'content-length'));
+  if (announcedBytes !== undefined && announcedBytes !== expectedBytes) {
+    throw wrongRange(answer, `${announcedBytes} bytes where ${expectedBytes} belong`);
+  }
+  return { attributes, expectedBytes, mayStopEarly: false };
+}
+
+/** 200 to a ranged request: the whole object. Its beginning may be all that was asked for. */
+function acceptIgnoredRange(
+  context: RequestContext,
+  key: string,
+  options: ReadOptions,
+  answer: FinalHead,
+): Accepted {
+  const sizeBytes = parseLength(field(answer.headers, 'content-length'));
+  const attributes = believe(context, key, options, answer, { allowed: [200], sizeBytes });
+  context.traits.supportsRanges = false;
+  const { offsetBytes, lengthBytes } = options;
+  if (offsetBytes > 0 || lengthBytes === undefined) throw noRanges(key);
+  if (sizeBytes !== undefined && sizeBytes < lengthBytes) {
+    throw wrongRange(answer, `only ${sizeBytes} bytes for ${lengthBytes}`);
+  }
+  return { attributes, expectedBytes: lengthBytes, mayStopEarly: true };
+}
+
+/** Status, encoding and version; gives the attributes to announce. */
+function believe(
+  context: RequestContext,
+  key: string,
+  options: ReadOptions,
+  answer: FinalHead,
+  is: { readonly allowed: readonly number[]; readonly sizeBytes: number | undefined },
+): ObjectAttributes {
+  if (answer.status >= 200 && answer.status < 300 && !is.allowed.includes(answer.status)) {
+    throw wrongRange(answer, `status ${answer.status}`);
+  }
+  const problem = answerProblem(answer, key, is.allowed, context.nowMs());
+  if (problem !== undefined) throw problem;
+  const attributes = fileAttributes(answer.headers, is.sizeBytes);
+  const stale = versionProblem(answer, key, options.version, attributes.version);
+  if (stale !== undefined) throw stale;
+  learnFrom(context.traits, answer);
+  assert(attributes.kind === 'file', 'only files are read');
+  return attributes;
+}
+
+function wrongRange(answer: FinalHead, what: string): Error {
+  const message = `The server sent another range than asked for of ${answer.url}: ${what}.`;
+  return ebbError('EIO', message, { retryable: true });
+}

@@ -1,0 +1,109 @@
+/**
+ * Holds a remote to a number of requests at a time and a number of bytes per second. The rate works by
+ * backpressure: the sink's promise is kept back, so the remote stops taking from its connection.
+ *
+ * A listing holds its place only while it asks for the next batch, so a caller may use the remote between batches
+ * even with one request at a time.
+ */
+import { systemClock } from '../base/clock.ts';
+import type { Clock } from '../base/clock.ts';
+import { sleep } from '../base/deadline.ts';
+import { Semaphore } from '../base/semaphore.ts';
+import type {
+  CallOptions,
+  ListingBatch,
+  ObjectAttributes,
+  RangeSink,
+  ReadOptions,
+  Remote,
+} from './remote.ts';
+import { TokenBucket } from './token-bucket.ts';
+
+/** Requests that may wait for their turn; one more is refused with EBUSY (retryable). */
+const waitingRequestsMax = 100_000;
+
+export interface LimitOptions {
+  /** Requests at a time, of all kinds. 1 <= requestsMax. Default: no limit. */
+  readonly requestsMax?: number;
+  /** Content bytes per second, over all reads. 0 < bytesPerSecond. Default: no limit. */
+  readonly bytesPerSecond?: number;
+  readonly clock?: Clock;
+}
+
+export function limitedRemote(inner: Remote, options: LimitOptions): Remote {
+  return new LimitedRemote(inner, options);
+}
+
+class LimitedRemote implements Remote {
+  readonly #inner: Remote;
+  readonly #requests: Semaphore | undefined;
+  readonly #bucket: TokenBucket | undefined;
+  readonly #clock: Clock;
+
+  constructor(inner: Remote, options: LimitOptions) {
+    this.#inner = inner;
+    this.#clock = options.clock ?? systemClock;
+    const { requestsMax: permits, bytesPerSecond } = options;
+    if (permits !== undefined) {
+      this.#requests = new Semaphore({ permits, waitersMax: waitingRequestsMax });
+    }
+    if (bytesPerSecond !== undefined) this.#bucket = new TokenBucket(bytesPerSecond);
+  }
+
+  get kind(): string {
+    return this.#inner.kind;
+  }
+
+  get displayName(): string {
+    return this.#inner.displayName;
+  }
+
+  get supportsRanges(): boolean {
+    return this.#inner.supportsRanges;
+  }
+
+  async *list(key: string, options: CallOptions): AsyncIterable<ListingBatch> {
+    const batches = this.#inner.list(key, options)[Symbol.asyncIterator]();
+    try {
+      for (;;) {
+        const step = await this.#inTurn(options.signal, () => batches.next());
+        if (step.done === true) return;
+        yield step.value;
+      }
+    } finally {
+      await batches.return?.();
+    }
+  }
+
+  stat(key: string, options: CallOptions): Promise<ObjectAttributes> {
+    return this.#inTurn(options.signal, () => this.#inner.stat(key, options));
+  }
+
+  read(key: string, sink: RangeSink, options: ReadOptions): Promise<void> {
+    const slowed = this.#slowed(sink, options.signal);
+    return this.#inTurn(options.signal, () => this.#inner.read(key, slowed, options));
+  }
+
+  close(): Promise<void> {
+    return this.#inner.close();
+  }
+
+  async #inTurn<T>(signal: AbortSignal, work: () => Promise<T>): Promise<T> {
+    using _permit = await this.#requests?.acquire({ signal });
+    return await work();
+  }
+
+  #slowed(sink: RangeSink, signal: AbortSignal): RangeSink {
+    const bucket = this.#bucket;
+    if (bucket === undefined) return sink;
+    return {
+      head: (attributes) => sink.head(attributes),
+      buffer: () => sink.buffer(),
+      filled: async (countBytes) => {
+        await sink.filled(countBytes);
+        const waitMs = bucket.take(countBytes, this.#clock.monotonicMs());
+        if (waitMs > 0) await sleep(waitMs, signal);
+      },
+    };
+  }
+}

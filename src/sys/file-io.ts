@@ -1,0 +1,80 @@
+/**
+ * Asynchronous file I/O on raw descriptors: the main thread must not wait for a disk.
+ *
+ * Data goes through node:fs (libuv's thread pool): it is the same pool as koffi's asynchronous calls, takes typed
+ * arrays with offsets in place, and 64-bit positions. fallocate(2) has no place in node:fs, see fallocate.ts.
+ * None of these opens or closes, so node:fs never thinks that it owns the descriptor (see fd.ts).
+ */
+import { fdatasync, fsync, read, write } from 'node:fs';
+import { ebbError, toEbbError } from '../base/errors.ts';
+import { checkOffset } from './ffi.ts';
+
+/**
+ * Writes all of `bytes` at `offset`, in as many steps as the kernel wants. Rejects with ENOSPC, EDQUOT, EIO, ...;
+ * then any part may have been written. `bytes` must not change until it settles.
+ */
+export async function writeAllAt(fd: number, bytes: Uint8Array, offset: number): Promise<void> {
+  checkOffset(offset, 'A file offset');
+  let done = 0;
+  while (done < bytes.byteLength) {
+    const count = await transfer(write, fd, bytes, done, bytes.byteLength - done, offset + done);
+    if (count === 0) throw ebbError('EIO', 'write stored nothing and gave no reason.');
+    done += count;
+  }
+}
+
+/** Fills `bytes` from `offset`; resolves to the count, which is less only at the end of the file. */
+export async function readAllAt(fd: number, bytes: Uint8Array, offset: number): Promise<number> {
+  checkOffset(offset, 'A file offset');
+  let done = 0;
+  while (done < bytes.byteLength) {
+    const count = await transfer(read, fd, bytes, done, bytes.byteLength - done, offset + done);
+    if (count === 0) break;
+    done += count;
+  }
+  return done;
+}
+
+/** fdatasync(2): data and what is needed to find it are on stable storage. Rejects with EIO, ENOSPC, ... */
+export function syncData(fd: number): Promise<void> {
+  return settle((done) => fdatasync(fd, done));
+}
+
+/** fsync(2): `syncData` and all attributes; for directories, their entries. */
+export function syncFile(fd: number): Promise<void> {
+  return settle((done) => fsync(fd, done));
+}
+
+type Transfer = (
+  fd: number,
+  bytes: Uint8Array,
+  start: number,
+  lengthBytes: number,
+  offset: number,
+  done: (error: Error | null, count: number) => void,
+) => void;
+
+function transfer(
+  operation: Transfer,
+  fd: number,
+  bytes: Uint8Array,
+  start: number,
+  lengthBytes: number,
+  offset: number,
+): Promise<number> {
+  return new Promise((resolve, reject) => {
+    operation(fd, bytes, start, lengthBytes, offset, (error, count) => {
+      if (error === null) resolve(count);
+      else reject(toEbbError(error));
+    });
+  });
+}
+
+function settle(start: (done: (error: Error | null) => void) => void): Promise<void> {
+  return new Promise((resolve, reject) => {
+    start((error) => {
+      if (error === null) resolve();
+      else reject(toEbbError(error));
+    });
+  });
+}

@@ -1,0 +1,89 @@
+/** ioctl(2): reflinks and the requests of /dev/fuse. Numbers: asm-generic/ioctl.h (x86-64, arm64). */
+import { Errno } from '../base/errno.ts';
+import { bind, checkOffset, lazily, orErrno, orThrow } from './ffi.ts';
+
+const none = 0;
+const toKernel = 1;
+const fromKernel = 2;
+
+/** _IOC(direction, type, number, sizeBytes). */
+function request(direction: number, type: number, number: number, sizeBytes: number): number {
+  return direction * 2 ** 30 + sizeBytes * 2 ** 16 + type * 2 ** 8 + number;
+}
+
+const fuseType = 229;
+
+export const IoctlRequest = {
+  /** linux/fs.h: struct file_clone_range, 32 bytes. */
+  ficloneRange: request(toKernel, 0x94, 13, 32),
+  /** linux/fuse.h. */
+  fuseClone: request(fromKernel, fuseType, 0, 4),
+  fuseBackingOpen: request(toKernel, fuseType, 1, 16),
+  fuseBackingClose: request(toKernel, fuseType, 2, 4),
+  fuseSyncInit: request(none, fuseType, 3, 0),
+} as const;
+
+const native = lazily(() => ({
+  ioctl: bind<(fd: number, request: number, argument: Uint8Array | null) => number>(
+    'int ioctl(int fd, unsigned long request, void *argument)',
+  ),
+}));
+
+/**
+ * FICLONERANGE: the range of `targetFd` shares the blocks of `sourceFd` (copy on write). Offsets and length are
+ * multiples of the block size, except a length that reaches the source's end; length 0 means to the end. Throws
+ * EOPNOTSUPP where the file system cannot (ext4), EXDEV, EINVAL, ENOSPC.
+ */
+export function cloneRange(
+  sourceFd: number,
+  sourceOffset: number,
+  lengthBytes: number,
+  targetFd: number,
+  targetOffset: number,
+): void {
+  checkOffset(sourceOffset, 'The source offset');
+  checkOffset(lengthBytes, 'The length');
+  checkOffset(targetOffset, 'The target offset');
+  const words = BigInt64Array.of(
+    BigInt(sourceFd),
+    BigInt(sourceOffset),
+    BigInt(lengthBytes),
+    BigInt(targetOffset),
+  );
+  const argument = new Uint8Array(words.buffer);
+  const result = native().ioctl(targetFd, IoctlRequest.ficloneRange, argument);
+  orThrow(result, 'ioctl(FICLONERANGE)', `descriptor ${targetFd}`);
+}
+
+const backingMap = new Int32Array(4);
+const backingMapBytes = new Uint8Array(backingMap.buffer);
+const backingId = new Int32Array(1);
+const backingIdBytes = new Uint8Array(backingId.buffer);
+
+/**
+ * FUSE_DEV_IOC_BACKING_OPEN: registers an open file for passthrough. Returns the backing id (> 0) or -errno:
+ * -EPERM without CAP_SYS_ADMIN or when INIT did not agree on passthrough, -ELOOP when the file lies on too deep
+ * a stack of file systems, -ENOTTY from old kernels. The descriptor may be closed afterwards. Hot.
+ */
+export function fuseBackingOpen(deviceFd: number, fileFd: number): number {
+  // struct fuse_backing_map { int32_t fd; uint32_t flags; uint64_t padding; }
+  backingMap[0] = fileFd;
+  return orErrno(native().ioctl(deviceFd, IoctlRequest.fuseBackingOpen, backingMapBytes));
+}
+
+/** FUSE_DEV_IOC_BACKING_CLOSE. Files that are open keep their backing. Returns 0 or -errno (-ENOENT). Hot. */
+export function fuseBackingClose(deviceFd: number, id: number): number {
+  backingId[0] = id;
+  return orErrno(native().ioctl(deviceFd, IoctlRequest.fuseBackingClose, backingIdBytes));
+}
+
+/**
+ * FUSE_DEV_IOC_SYNC_INIT: the next mount(2) on this device waits for the answer to INIT. False where the kernel
+ * does not know it (before 6.18).
+ */
+export function fuseSyncInit(deviceFd: number): boolean {
+  const result = orErrno(native().ioctl(deviceFd, IoctlRequest.fuseSyncInit, null));
+  if (result === -Errno.ENOTTY) return false;
+  orThrow(result, 'ioctl(FUSE_DEV_IOC_SYNC_INIT)', `descriptor ${deviceFd}`);
+  return true;
+}

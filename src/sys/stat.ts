@@ -1,0 +1,128 @@
+/** statx(2) with nanoseconds, birth time and allocated blocks; utimensat(2) with nanoseconds. */
+
+import { AT_FDCWD } from './fd.ts';
+import { bind, cString, lazily, orThrow } from './ffi.ts';
+
+const AT_EMPTY_PATH = 0x1000;
+const AT_SYMLINK_NOFOLLOW = 0x100;
+/** STATX_BASIC_STATS | STATX_BTIME | STATX_MNT_ID. */
+const mask = 0x7ff | 0x800 | 0x1000;
+const STATX_BTIME = 0x800;
+
+const native = lazily(() => ({
+  statx: bind<
+    (dir: number, path: Uint8Array, flags: number, mask: number, into: Uint8Array) => number
+  >('int statx(int dirfd, const void *path, int flags, unsigned int mask, void *buf)'),
+  futimens: bind<(fd: number, times: BigInt64Array) => number>(
+    'int futimens(int fd, const void *times)',
+  ),
+  utimensat: bind<(dir: number, path: Uint8Array, times: BigInt64Array, flags: number) => number>(
+    'int utimensat(int dirfd, const void *path, const void *times, int flags)',
+  ),
+}));
+
+/** A point in time: split, because a Number cannot hold nanoseconds since 1970. */
+export interface FileTime {
+  /** Since 1970; negative before. */
+  readonly seconds: number;
+  /** 0 .. 999,999,999 */
+  readonly nanoseconds: number;
+}
+
+export interface FileStatus {
+  /** File type and permission bits, as st_mode. */
+  readonly mode: number;
+  readonly nlink: number;
+  readonly uid: number;
+  readonly gid: number;
+  /** 64 bits; some file systems use them all. */
+  readonly ino: bigint;
+  readonly sizeBytes: number;
+  /** Allocated on disk. */
+  readonly allocatedBytes: number;
+  readonly blockSizeBytes: number;
+  readonly atime: FileTime;
+  readonly mtime: FileTime;
+  readonly ctime: FileTime;
+  /** Birth time, where the file system keeps one. */
+  readonly btime: FileTime | undefined;
+  readonly deviceMajor: number;
+  readonly deviceMinor: number;
+  /** As in /proc/self/mountinfo. */
+  readonly mountId: number;
+}
+
+/** What to look at: an open file (also O_PATH), or a path whose final symlink is not followed. */
+export type StatTarget = number | string;
+
+/** statx(2). Throws ENOENT, EACCES, EBADF, ... */
+export function fileStatus(target: StatTarget): FileStatus {
+  const memory = new Uint8Array(256);
+  const byFd = typeof target === 'number';
+  const result = native().statx(
+    byFd ? target : AT_FDCWD,
+    cString(byFd ? '' : target),
+    (byFd ? AT_EMPTY_PATH : 0) | AT_SYMLINK_NOFOLLOW,
+    mask,
+    memory,
+  );
+  orThrow(result, 'statx', byFd ? `descriptor ${target}` : target);
+  return decodeStatx(new DataView(memory.buffer));
+}
+
+/** struct statx of linux/stat.h; offsets are the ABI. */
+function decodeStatx(view: DataView): FileStatus {
+  const known = view.getUint32(0, true);
+  return {
+    blockSizeBytes: view.getUint32(4, true),
+    nlink: view.getUint32(16, true),
+    uid: view.getUint32(20, true),
+    gid: view.getUint32(24, true),
+    mode: view.getUint16(28, true),
+    ino: view.getBigUint64(32, true),
+    sizeBytes: Number(view.getBigUint64(40, true)),
+    allocatedBytes: Number(view.getBigUint64(48, true)) * 512,
+    atime: timestampAt(view, 64),
+    btime: (known & STATX_BTIME) === 0 ? undefined : timestampAt(view, 80),
+    ctime: timestampAt(view, 96),
+    mtime: timestampAt(view, 112),
+    deviceMajor: view.getUint32(136, true),
+    deviceMinor: view.getUint32(140, true),
+    mountId: Number(view.getBigUint64(144, true)),
+  };
+}
+
+/** struct statx_timestamp { s64 tv_sec; u32 tv_nsec; s32 reserved; }. */
+function timestampAt(view: DataView, offset: number): FileTime {
+  return {
+    seconds: Number(view.getBigInt64(offset, true)),
+    nanoseconds: view.getUint32(offset + 8, true),
+  };
+}
+
+const UTIME_NOW = 0x3fffffff;
+const UTIME_OMIT = 0x3ffffffe;
+
+/** A time to set; undefined leaves it as it is. */
+export type NewTime = FileTime | 'now' | undefined;
+
+/**
+ * utimensat(2): sets access and modification time of an open file, or of a path whose final symlink is not
+ * followed. Throws EPERM, EACCES, EROFS, EINVAL for nanoseconds outside 0 .. 999,999,999.
+ */
+export function setFileTimes(target: StatTarget, atime: NewTime, mtime: NewTime): void {
+  const times = BigInt64Array.of(...timespec(atime), ...timespec(mtime));
+  const result =
+    typeof target === 'number'
+      ? native().futimens(target, times)
+      : native().utimensat(AT_FDCWD, cString(target), times, AT_SYMLINK_NOFOLLOW);
+  orThrow(result, 'utimensat', typeof target === 'number' ? `descriptor ${target}` : target);
+}
+
+function timespec(time: NewTime): [seconds: bigint, nanoseconds: bigint] {
+  if (time === undefined) return [0n, BigInt(UTIME_OMIT)];
+  if (time === 'now') return [0n, BigInt(UTIME_NOW)];
+  // The kernel's own magic values must not be reachable with numbers.
+  const nanoseconds = time.nanoseconds >= 0 && time.nanoseconds < 1e9 ? time.nanoseconds : -1;
+  return [BigInt(time.seconds), BigInt(nanoseconds)];
+}

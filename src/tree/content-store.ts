@@ -1,0 +1,378 @@
+/**
+ * The tree: local files by content id. Owns the cache directory, the descriptors and the loaded contents; claims
+ * become durable through the residency log (durability.ts). Decisions: docs/decisions/0003-flat-tree.md.
+ *
+ * All of it is for one thread. A loaded content is one object for as long as anybody holds it; whoever shares
+ * `residency.buffer` with another thread must hold the content that long, too.
+ */
+import { unlinkSync } from 'node:fs';
+
+import { assert } from '../base/assert.ts';
+import { EbbError, ebbError, toEbbError } from '../base/errors.ts';
+import { OpenFlag, openFd } from '../sys/fd.ts';
+import type { OwnedFd } from '../sys/fd.ts';
+import { syncData } from '../sys/file-io.ts';
+import { fileStatus } from '../sys/stat.ts';
+import { filesystemStatus } from '../sys/statfs.ts';
+import { truncateFile } from './truncate.ts';
+import { DescriptorCache } from './descriptor-cache.ts';
+import type { DescriptorUse } from './descriptor-cache.ts';
+import { ResidencyLog } from './durability.ts';
+import type { DurabilityLimits, ResidencyRow } from './durability.ts';
+import { identityOf, sameIdentity } from './identity.ts';
+import { contentPath, identifyTree, lockCache, makeDirectories, treePath } from './layout.ts';
+import type { TreeIdentity } from './layout.ts';
+import { LoadedContents } from './loaded-contents.ts';
+import { MarkKeeper } from './mark-keeper.ts';
+import { Residency, chunkBytesDefault, chunkBytesFor } from './residency.ts';
+import { StoredContent } from './stored-content.ts';
+import type { StoredFacts } from './stored-content.ts';
+
+export interface TreeProblem {
+  readonly kind: 'not ours' | 'sync failed' | 'commit failed' | 'mark failed' | 'bad record';
+  /** Undefined when it concerns many. */
+  readonly contentId: number | undefined;
+  /** A sentence for the log and `ebb explain`. */
+  readonly message: string;
+  readonly cause: unknown;
+}
+
+export interface TreeOptions {
+  /** The remote, without credentials: a cache belongs to one remote. */
+  readonly remote: string;
+  /** The catalog's row of a content. */
+  readonly lookup: (id: number) => StoredFacts | undefined;
+  /** Puts residency into the catalog; durable when it returns. */
+  readonly commit: (rows: readonly ResidencyRow[]) => void;
+  readonly onProblem: (problem: TreeProblem) => void;
+  readonly limits?: DurabilityLimits & {
+    readonly openDescriptorsMax?: number;
+    readonly reservedBytes?: number;
+    readonly chunkBytes?: number;
+  };
+  /** For tests of fault handling. */
+  readonly syncData?: (fd: number) => Promise<void>;
+}
+
+/**
+ * Left free for the catalog: without room for its log nothing could be released, so nothing would ever be free again.
+ */
+export const reservedBytesDefault = 8 * 1024 * 1024;
+
+/** O_NONBLOCK: an open of a file that is just being released fails with EAGAIN instead of waiting for the lease. */
+const openFlags = OpenFlag.nofollow | OpenFlag.nonblock;
+
+export class ContentStore implements AsyncDisposable {
+  readonly directory: string;
+  readonly identity: TreeIdentity;
+  readonly log: ResidencyLog<StoredContent>;
+  readonly marks: MarkKeeper;
+  readonly #lock: OwnedFd;
+  readonly #options: TreeOptions;
+  readonly #descriptors: DescriptorCache;
+  readonly #loaded = new LoadedContents<StoredContent>();
+  /** Contents that are being released: nobody opens them meanwhile. */
+  readonly #releasing = new Map<number, Promise<void>>();
+
+  constructor(directory: string, options: TreeOptions, identity: TreeIdentity, lock: OwnedFd) {
+    this.directory = directory;
+    this.identity = identity;
+    this.#lock = lock;
+    this.#options = options;
+    this.marks = new MarkKeeper(treePath(directory), identity, (contentId, message, cause) =>
+      options.onProblem({ kind: 'mark failed', contentId, message, cause }),
+    );
+    this.#descriptors = new DescriptorCache(
+      (id) => this.#openVerified(id, OpenFlag.rdwr),
+      options.limits?.openDescriptorsMax,
+    );
+    this.log = new ResidencyLog(this.#logPort(), options.limits);
+  }
+
+  /**
+   * Makes the stub of a content that the catalog does not have yet: full size, no blocks, marked. A file that a
+   * crash left under this id is replaced. Put `factsOf` of the result into the catalog before using it.
+   * Throws ENOSPC, EDQUOT, EFBIG, EROFS, EIO.
+   */
+  create(id: number, key: string, version: string, sizeBytes: number): StoredContent {
+    assert(this.#loaded.get(id) === undefined, `content ${id} exists`);
+    const chunkBytes = chunkBytesFor(
+      sizeBytes,
+      this.#options.limits?.chunkBytes ?? chunkBytesDefault,
+    );
+    const residency = Residency.create(sizeBytes, chunkBytes);
+    using fd = this.#createFile(id);
+    try {
+      truncateFile(fd.fd, sizeBytes);
+      const facts = { id, key, version, sizeBytes, handle: identityOf(fd.fd), pinned: false };
+      const content = this.#load(facts, residency);
+      this.marks.write(content, emptyRow(content), fd.fd);
+      return content;
+    } catch (error) {
+      unlinkSync(contentPath(this.directory, id));
+      throw toEbbError(error);
+    }
+  }
+
+  /** The content, as the catalog has it; undefined when it has none. Its file is opened on first use. */
+  get(id: number): StoredContent | undefined {
+    const loaded = this.#loaded.get(id);
+    if (loaded !== undefined) return loaded;
+    const facts = this.#options.lookup(id);
+    if (facts === undefined) return undefined;
+    return this.#load(facts, this.#decodeResidency(facts));
+  }
+
+  /** A row for the catalog: what is durable of a content that was just created. */
+  factsOf(content: StoredContent): StoredFacts {
+    const { key, version, sizeBytes, handle, pinned, residency } = content;
+    const { chunkBytes } = residency;
+    return { key, version, sizeBytes, chunkBytes, handle, pinned, ...emptyRow(content) };
+  }
+
+  /** Removes the local file. The catalog has forgotten the content before. */
+  async delete(id: number): Promise<void> {
+    await this.#releasing.get(id);
+    await this.log.forget(id);
+    this.#loaded.get(id)?.residency.clear();
+    this.#loaded.delete(id);
+    this.#descriptors.detach(id);
+    try {
+      unlinkSync(contentPath(this.directory, id));
+    } catch (error) {
+      const known = toEbbError(error);
+      if (known.code !== 'ENOENT') throw known;
+    }
+  }
+
+  /** Blocks on disk. Throws ENOENT, EIO. */
+  allocatedBytes(id: number): number {
+    return fileStatus(contentPath(this.directory, id)).allocatedBytes;
+  }
+
+  /** A descriptor for the kernel (FUSE passthrough): O_RDONLY, verified, owned by the caller. */
+  openForPassthrough(id: number): OwnedFd {
+    return this.#openVerified(id, OpenFlag.rdonly);
+  }
+
+  /** Room on the file system of the cache. */
+  space(): { readonly availableBytes: number; readonly totalBytes: number } {
+    const { availableBytes, totalBytes } = filesystemStatus(this.directory);
+    return { availableBytes, totalBytes };
+  }
+
+  setPinned(content: StoredContent, pinned: boolean): void {
+    content.pinned = pinned;
+    const facts = this.#options.lookup(content.id);
+    using use = this.#use(content);
+    if (facts !== undefined) this.marks.write(content, facts, use.fd);
+  }
+
+  /**
+   * For release.ts: closes our own descriptors and keeps everybody in this process away from the file until
+   * disposed. Undefined when somebody here is using it.
+   */
+  beginRelease(content: StoredContent): Disposable | undefined {
+    const { id } = content;
+    if (content.isWriting || this.#releasing.has(id) || !this.#descriptors.drop(id))
+      return undefined;
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#releasing.set(id, promise);
+    return {
+      [Symbol.dispose]: () => {
+        this.#releasing.delete(id);
+        resolve();
+      },
+    };
+  }
+
+  /** For release.ts: the verified file, past the gate of `beginRelease`. */
+  openForRelease(content: StoredContent): OwnedFd {
+    return this.#openChecked(content, OpenFlag.rdwr);
+  }
+
+  /** Puts rows into the catalog, durably. */
+  commit(rows: readonly ResidencyRow[]): void {
+    this.#options.commit(rows);
+  }
+
+  /** Orderly end: commits what is queued, closes everything, gives the lock back. Rejects when the commit failed. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    try {
+      await this.log.flush();
+    } finally {
+      this.abandon();
+    }
+  }
+
+  /** Closes everything without committing. */
+  abandon(): void {
+    this.log.abandon();
+    this.#descriptors[Symbol.dispose]();
+    this.#lock.close();
+  }
+
+  #createFile(id: number): OwnedFd {
+    const path = contentPath(this.directory, id);
+    const flags = OpenFlag.rdwr | OpenFlag.creat | OpenFlag.excl | openFlags;
+    try {
+      return openFd(path, flags, 0o600);
+    } catch (error) {
+      if (toEbbError(error).code !== 'EEXIST') throw error;
+      unlinkSync(path);
+      return openFd(path, flags, 0o600);
+    }
+  }
+
+  #load(
+    facts: Pick<StoredFacts, 'id' | 'key' | 'version' | 'sizeBytes' | 'handle' | 'pinned'>,
+    residency: Residency,
+  ): StoredContent {
+    const content = new StoredContent(facts, residency, {
+      use: (used) => this.#use(used),
+      admitWrite: async (written, lengthBytes) => {
+        this.#requireRoom(lengthBytes);
+        while (this.#releasing.has(written.id)) await this.#releasing.get(written.id);
+        if (this.log.isFull) await this.log.drained();
+        this.#requireCurrent(written);
+        this.log.opened(written);
+      },
+      dirtied: (written) => {
+        this.#requireCurrent(written);
+        this.log.opened(written);
+      },
+      marked: (written, addedBytes) => {
+        this.#requireCurrent(written);
+        this.log.marked(written, addedBytes);
+      },
+    });
+    this.#loaded.set(facts.id, content, residency.buffer.byteLength);
+    return content;
+  }
+
+  #decodeResidency(facts: StoredFacts): Residency {
+    try {
+      return Residency.decode(facts.bitmap, facts.sizeBytes, facts.chunkBytes);
+    } catch (cause) {
+      const message = `The record of what is here of ${facts.key} cannot be read; it is recalled again.`;
+      this.#options.onProblem({ kind: 'bad record', contentId: facts.id, message, cause });
+      return Residency.create(facts.sizeBytes, chunkBytesFor(facts.sizeBytes));
+    }
+  }
+
+  #requireRoom(lengthBytes: number): void {
+    const reservedBytes = this.#options.limits?.reservedBytes ?? reservedBytesDefault;
+    if (this.space().availableBytes >= lengthBytes + reservedBytes) return;
+    throw ebbError('ENOSPC', 'The file system of the cache is full.');
+  }
+
+  /** A content that was deleted must not claim anything for another one that has its id by now. */
+  #requireCurrent(content: StoredContent): void {
+    if (this.#loaded.get(content.id) === content) return;
+    throw ebbError('ESTALE', `The local content of ${content.key} was deleted.`);
+  }
+
+  #use(content: StoredContent): DescriptorUse {
+    this.#requireCurrent(content);
+    if (this.#releasing.has(content.id)) {
+      throw ebbError('EBUSY', `${content.key} is just being released.`, { retryable: true });
+    }
+    return this.#descriptors.use(content.id);
+  }
+
+  #openVerified(id: number, access: number): OwnedFd {
+    const content = this.get(id);
+    if (content === undefined) throw ebbError('ENOENT', `There is no content ${id}.`);
+    if (this.#releasing.has(id)) {
+      throw ebbError('EBUSY', `${content.key} is just being released.`, { retryable: true });
+    }
+    return this.#openChecked(content, access);
+  }
+
+  /** Opens by path and believes only what has the identity and size that the catalog knows. */
+  #openChecked(content: StoredContent, access: number): OwnedFd {
+    const path = contentPath(this.directory, content.id);
+    let fd: OwnedFd;
+    try {
+      fd = openFd(path, access | openFlags);
+    } catch (error) {
+      const { code } = toEbbError(error);
+      if (code !== 'ENOENT' && code !== 'ELOOP') throw error;
+      throw this.#disown(content, `${path} is missing`, error);
+    }
+    const status = fileStatus(fd.fd);
+    if (!sameIdentity(identityOf(fd.fd), content.handle)) {
+      fd.close();
+      throw this.#disown(content, `${path} is not the file that Ebb made`, undefined);
+    }
+    if (status.sizeBytes !== content.sizeBytes) {
+      fd.close();
+      throw this.#disown(content, `${path} has changed its size`, undefined);
+    }
+    return fd;
+  }
+
+  /** The file at the content's path is not ours: none of its bytes will be used. */
+  #disown(content: StoredContent, why: string, cause: unknown): EbbError {
+    content.residency.clear();
+    const message =
+      `The cache file of ${content.key} cannot be used: ${why}. ` +
+      'Its content must be recalled into a new file.';
+    this.#options.onProblem({ kind: 'not ours', contentId: content.id, message, cause });
+    try {
+      this.#options.commit([emptyRow(content)]);
+    } catch (error) {
+      const text = 'That a cache file is missing could not be recorded.';
+      this.#options.onProblem({
+        kind: 'commit failed',
+        contentId: content.id,
+        message: text,
+        cause: error,
+      });
+    }
+    return ebbError('EIO', message, { cause, retryable: false });
+  }
+
+  #logPort(): ConstructorParameters<typeof ResidencyLog<StoredContent>>[0] {
+    const { commit, onProblem } = this.#options;
+    return {
+      use: (content) => this.#use(content),
+      syncData: this.#options.syncData ?? syncData,
+      commit,
+      mark: (content, row, fd) => this.marks.write(content, row, fd),
+      syncFailed: (content, cause) => {
+        const message =
+          `The disk did not take the bytes of ${content.key}; they are recalled again. ` +
+          'Check the disk of the cache.';
+        onProblem({ kind: 'sync failed', contentId: content.id, message, cause });
+      },
+      commitFailed: (cause) => {
+        const message = 'What was recalled could not be recorded; trying again.';
+        onProblem({ kind: 'commit failed', contentId: undefined, message, cause });
+      },
+    };
+  }
+}
+
+function emptyRow(content: StoredContent): ResidencyRow {
+  const { sizeBytes, chunkBytes } = content.residency;
+  const empty = Residency.create(sizeBytes, chunkBytes);
+  const { residentBytes, complete } = empty;
+  return { id: content.id, bitmap: empty.encode(), residentBytes, complete };
+}
+
+/**
+ * Takes possession of a cache directory, made if missing. Throws EBUSY (another daemon uses it: the sentence says
+ * which), EEXIST (it belongs to another remote), EPROTO (made by a newer Ebb), EUCLEAN, EACCES, EROFS, ENOSPC.
+ */
+export function openTree(cacheDirectory: string, options: TreeOptions): ContentStore {
+  makeDirectories(cacheDirectory);
+  const lock = lockCache(cacheDirectory);
+  try {
+    const identity = identifyTree(cacheDirectory, options.remote);
+    return new ContentStore(cacheDirectory, options, identity, lock);
+  } catch (error) {
+    lock.close();
+    throw error;
+  }
+}

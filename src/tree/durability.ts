@@ -1,0 +1,241 @@
+/**
+ * From "in the page cache" to "in the record": invariant I2.
+ *
+ * Chunks that were marked resident in memory are collected and committed in groups. For each group, in this order
+ * and no other:
+ *   1. take a snapshot of each bitmap (everything it claims has been written, but maybe only to the page cache);
+ *   2. sync the files' data;
+ *   3. commit the snapshots of the files whose sync succeeded (one durable transaction of the catalog);
+ *   4. write the marks.
+ * A chunk marked after 1 waits for the next group. A crash anywhere loses claims, never makes false ones.
+ *
+ * When a sync fails, the kernel has dropped the dirty pages (fsync(2), NOTES): nobody knows which bytes are on the
+ * disk. The whole claim of that file is taken back, in memory, in the catalog and in the mark.
+ *
+ * Descriptors of dirty files stay open from the first write to the sync: an error that the kernel met in between
+ * is reported to descriptors that were open then.
+ */
+import { assert } from '../base/assert.ts';
+import type { DescriptorUse } from './descriptor-cache.ts';
+import type { Residency } from './residency.ts';
+
+export const commitIntervalMsDefault = 1_000;
+export const uncommittedBytesMaxDefault = 256 * 1024 * 1024;
+/** Each pins a descriptor. */
+export const dirtyFilesMax = 256;
+/** More dirty files than this are synced by one syncfs(2). */
+export const separateSyncsMax = 64;
+const parallelSyncsMax = 4;
+
+/** What the catalog keeps of a content's residency. */
+export interface ResidencyRow {
+  readonly id: number;
+  readonly bitmap: Uint8Array;
+  readonly residentBytes: number;
+  readonly complete: boolean;
+}
+
+/** A content, as far as the log must know it. */
+export interface LoggedContent {
+  readonly id: number;
+  readonly residency: Residency;
+}
+
+/** What the log does to the outside; the store and the daemon provide it. */
+export interface DurabilityPort<File extends LoggedContent> {
+  /** Opens (or has open) the file and keeps the descriptor until disposed. */
+  use(file: File): DescriptorUse;
+  /** fdatasync(2). Rejects with EIO, ENOSPC, EDQUOT when data was lost. */
+  syncData(fd: number): Promise<void>;
+  /** syncfs(2) of the tree's file system; absent: files are synced one by one. */
+  readonly syncFilesystem?: () => Promise<void>;
+  /** Durable when it returns; unknown ids are passed over. Throws when nothing was committed. */
+  commit(rows: readonly ResidencyRow[]): void;
+  /** Writes the mark for what was committed. Must not throw; a claim that cannot be lowered is removed. */
+  mark(file: File, row: ResidencyRow, fd: number): void;
+  /** A file's data may be lost: its claim was taken back. */
+  syncFailed(file: File, error: unknown): void;
+  /** The group was not committed; it stays queued. */
+  commitFailed(error: unknown): void;
+}
+
+export interface DurabilityLimits {
+  readonly commitIntervalMs?: number;
+  readonly uncommittedBytesMax?: number;
+}
+
+interface Dirty<File> {
+  readonly file: File;
+  readonly use: DescriptorUse;
+}
+
+export class ResidencyLog<File extends LoggedContent> {
+  readonly #port: DurabilityPort<File>;
+  readonly #intervalMs: number;
+  readonly #bytesMax: number;
+  #dirty = new Map<number, Dirty<File>>();
+  #uncommittedBytes = 0;
+  #timer: NodeJS.Timeout | undefined;
+  #committing: Promise<void> | undefined;
+  /** Ids of the group under way. */
+  #inGroup: ReadonlySet<number> = new Set();
+
+  constructor(port: DurabilityPort<File>, limits: DurabilityLimits = {}) {
+    this.#port = port;
+    this.#intervalMs = limits.commitIntervalMs ?? commitIntervalMsDefault;
+    this.#bytesMax = limits.uncommittedBytesMax ?? uncommittedBytesMaxDefault;
+  }
+
+  /** Bytes written and not yet committed, including the group under way. */
+  get uncommittedBytes(): number {
+    return this.#uncommittedBytes;
+  }
+
+  /** True when writers should wait for `drained` first. */
+  get isFull(): boolean {
+    return this.#uncommittedBytes >= 2 * this.#bytesMax || this.#dirty.size >= dirtyFilesMax;
+  }
+
+  /** Before the first write to a file: keeps its descriptor open until the data was synced. Throws as `use`. */
+  opened(file: File): void {
+    if (this.#dirty.has(file.id)) return;
+    this.#dirty.set(file.id, { file, use: this.#port.use(file) });
+    this.#schedule();
+  }
+
+  /** Chunks of the file were marked resident in memory. */
+  marked(file: File, bytes: number): void {
+    this.opened(file);
+    this.#uncommittedBytes += bytes;
+    if (this.#uncommittedBytes >= this.#bytesMax || this.#dirty.size >= dirtyFilesMax) {
+      this.#startCommit();
+    }
+  }
+
+  /** For writers that must wait: resolves when there is room again, rejects when the catalog refuses a group. */
+  async drained(): Promise<void> {
+    while (this.isFull) await (this.#committing ?? this.#commitGroup());
+  }
+
+  /** Commits what is queued for this content. Rejects when the catalog refused it. */
+  async settled(id: number): Promise<void> {
+    while (this.#dirty.has(id) || this.#inGroup.has(id)) {
+      await (this.#committing ?? this.#commitGroup());
+    }
+  }
+
+  /** Commits all that is queued now. Rejects when the catalog refused it. */
+  async flush(): Promise<void> {
+    await this.#committing?.catch(() => undefined);
+    while (this.#dirty.size > 0) await this.#commitGroup();
+  }
+
+  /**
+   * Forgets what is queued for a content that is being deleted, and waits for a group that has it: afterwards the
+   * log will not claim anything of it until it is marked again.
+   */
+  async forget(id: number): Promise<void> {
+    if (this.#inGroup.has(id)) await this.#committing?.catch(() => undefined);
+    const dirty = this.#dirty.get(id);
+    this.#dirty.delete(id);
+    dirty?.use[Symbol.dispose]();
+  }
+
+  /** Drops everything without committing: for a store that is closed after `flush`, and for tests of crashes. */
+  abandon(): void {
+    clearTimeout(this.#timer);
+    for (const { use } of this.#dirty.values()) use[Symbol.dispose]();
+    this.#dirty.clear();
+  }
+
+  #schedule(): void {
+    if (this.#timer !== undefined) return;
+    this.#timer = setTimeout(() => this.#startCommit(), this.#intervalMs);
+    this.#timer.unref();
+  }
+
+  /** At most one group is under way. Never rejects: the port hears of failures. */
+  async #startCommit(): Promise<void> {
+    await (this.#committing ?? this.#commitGroup()).catch(() => undefined);
+  }
+
+  #commitGroup(): Promise<void> {
+    assert(this.#committing === undefined, 'one group is committed at a time');
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    if (this.#dirty.size === 0) return Promise.resolve();
+    this.#committing = this.#runGroup().finally(() => {
+      this.#committing = undefined;
+      this.#inGroup = new Set();
+      if (this.#dirty.size > 0) this.#schedule();
+    });
+    return this.#committing;
+  }
+
+  async #runGroup(): Promise<void> {
+    const group = [...this.#dirty.values()];
+    const bytes = this.#uncommittedBytes;
+    this.#dirty = new Map();
+    this.#inGroup = new Set(group.map(({ file }) => file.id));
+
+    const snapshots = group.map(({ file }) => rowOf(file)); // 1.
+    const errors = await this.#syncAll(group); // 2.
+    const rows = group.map(({ file }, index) => {
+      if (!errors.has(file.id)) return snapshots[index] as ResidencyRow;
+      file.residency.clear();
+      return rowOf(file);
+    });
+    try {
+      this.#port.commit(rows); // 3.
+    } catch (error) {
+      this.#requeue(group);
+      this.#port.commitFailed(error);
+      throw error;
+    }
+    this.#uncommittedBytes -= bytes;
+    for (const [index, { file, use }] of group.entries()) {
+      this.#port.mark(file, rows[index] as ResidencyRow, use.fd); // 4.
+      use[Symbol.dispose]();
+      if (errors.has(file.id)) this.#port.syncFailed(file, errors.get(file.id));
+    }
+  }
+
+  /** The error of each file whose data could not be synced. */
+  async #syncAll(group: readonly Dirty<File>[]): Promise<Map<number, unknown>> {
+    const { syncFilesystem } = this.#port;
+    if (syncFilesystem !== undefined && group.length > separateSyncsMax) {
+      try {
+        await syncFilesystem();
+        return new Map();
+      } catch {
+        // Which file it was, their own syncs tell.
+      }
+    }
+    const errors = new Map<number, unknown>();
+    const waiting = [...group];
+    const syncSome = async (): Promise<void> => {
+      for (let dirty = waiting.pop(); dirty !== undefined; dirty = waiting.pop()) {
+        try {
+          await this.#port.syncData(dirty.use.fd);
+        } catch (error) {
+          errors.set(dirty.file.id, error);
+        }
+      }
+    };
+    await Promise.all(Array.from({ length: parallelSyncsMax }, syncSome));
+    return errors;
+  }
+
+  /** The data is synced, only the record failed: the claims in memory stay true. */
+  #requeue(group: readonly Dirty<File>[]): void {
+    for (const dirty of group) {
+      if (this.#dirty.has(dirty.file.id)) dirty.use[Symbol.dispose]();
+      else this.#dirty.set(dirty.file.id, dirty);
+    }
+  }
+}
+
+function rowOf({ id, residency }: LoggedContent): ResidencyRow {
+  const { residentBytes, complete } = residency;
+  return { id, bitmap: residency.encode(), residentBytes, complete };
+}

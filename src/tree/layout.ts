@@ -1,0 +1,148 @@
+/**
+ * The files of a cache directory, and taking possession of it.
+ *
+ *   <cache>/lock           flock(2) of the one daemon; holds its pid for the message to the second one
+ *   <cache>/secret         0600, 32 random bytes: seals the marks
+ *   <cache>/ebb-tree.json  format, tree id, remote
+ *   <cache>/catalog.sqlite the catalog (opened by the daemon)
+ *   <cache>/tree/xx/<id>   the contents; xx: two hex digits of id % 256
+ */
+import { randomBytes, randomUUID } from 'node:crypto';
+import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
+
+import { ebbError, toEbbError } from '../base/errors.ts';
+import { OpenFlag, openFd } from '../sys/fd.ts';
+import type { OwnedFd } from '../sys/fd.ts';
+import { tryLock } from '../sys/lease.ts';
+
+const treeFormat = 1;
+const secretBytes = 32;
+const fanOut = 256;
+
+export interface TreeIdentity {
+  readonly treeId: string;
+  /** Without credentials; a cache belongs to one remote for ever. */
+  readonly remote: string;
+  readonly secret: Uint8Array;
+}
+
+export function catalogPath(cacheDirectory: string): string {
+  return path.join(cacheDirectory, 'catalog.sqlite');
+}
+
+export function treePath(cacheDirectory: string): string {
+  return path.join(cacheDirectory, 'tree');
+}
+
+/** Name of the subdirectory for ids of this remainder. */
+export function fanOutName(id: number): string {
+  return (id % fanOut).toString(16).padStart(2, '0');
+}
+
+export function contentPath(cacheDirectory: string, id: number): string {
+  return path.join(treePath(cacheDirectory), fanOutName(id), String(id));
+}
+
+/** Makes the directories that are missing. Throws EACCES, ENOSPC, EROFS, ENOTDIR. */
+export function makeDirectories(cacheDirectory: string): void {
+  try {
+    mkdirSync(cacheDirectory, { recursive: true, mode: 0o700 });
+    for (let id = 0; id < fanOut; id += 1) {
+      mkdirSync(path.join(treePath(cacheDirectory), fanOutName(id)), {
+        recursive: true,
+        mode: 0o700,
+      });
+    }
+  } catch (error) {
+    throw toEbbError(error, 'EIO');
+  }
+}
+
+/** Takes the lock for as long as the descriptor is open. Throws EBUSY with a sentence that names the holder. */
+export function lockCache(cacheDirectory: string): OwnedFd {
+  const lockPath = path.join(cacheDirectory, 'lock');
+  const lock = openFd(lockPath, OpenFlag.rdwr | OpenFlag.creat | OpenFlag.nofollow, 0o600);
+  if (!tryLock(lock.fd)) {
+    lock.close();
+    const pid = readFileSync(lockPath, 'latin1').trim();
+    throw ebbError(
+      'EBUSY',
+      `Another daemon (pid ${/^\d+$/.test(pid) ? pid : 'unknown'}) uses the cache ${cacheDirectory}.`,
+      { retryable: false },
+    );
+  }
+  writeFileSync(lockPath, `${process.pid}\n`);
+  return lock;
+}
+
+/**
+ * Reads who this tree is, or makes it up on first use; holds the lock already. Throws EEXIST when the cache
+ * belongs to another remote, EPROTO when a newer Ebb made it, EUCLEAN when its files make no sense.
+ */
+export function identifyTree(cacheDirectory: string, remote: string): TreeIdentity {
+  const secret = readOrCreate(path.join(cacheDirectory, 'secret'), () => randomBytes(secretBytes));
+  if (secret.length !== secretBytes) {
+    throw ebbError(
+      'EUCLEAN',
+      `${cacheDirectory}/secret is damaged: it has ${secret.length} bytes.`,
+    );
+  }
+  const file = path.join(cacheDirectory, 'ebb-tree.json');
+  const made = (): Uint8Array => {
+    const facts = { format: treeFormat, treeId: randomUUID(), remote };
+    return Buffer.from(`${JSON.stringify(facts, undefined, 2)}\n`);
+  };
+  const { format, treeId, remote: owner } = parseFacts(readOrCreate(file, made), file);
+  if (format > treeFormat) {
+    throw ebbError('EPROTO', `The cache ${cacheDirectory} was made by a newer Ebb (${format}).`);
+  }
+  if (owner !== remote) {
+    throw ebbError('EEXIST', `The cache ${cacheDirectory} belongs to ${owner}, not to ${remote}.`);
+  }
+  return { treeId, remote, secret: Uint8Array.from(secret) };
+}
+
+interface TreeFacts {
+  readonly format: number;
+  readonly treeId: string;
+  readonly remote: string;
+}
+
+function parseFacts(bytes: Uint8Array, file: string): TreeFacts {
+  try {
+    const facts = JSON.parse(Buffer.from(bytes).toString()) as Partial<TreeFacts>;
+    const { format, treeId, remote } = facts;
+    if (
+      typeof format === 'number' &&
+      typeof treeId === 'string' &&
+      /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(treeId) &&
+      typeof remote === 'string'
+    ) {
+      return { format, treeId, remote };
+    }
+  } catch {
+    // Said below.
+  }
+  throw ebbError(
+    'EUCLEAN',
+    `${file} is damaged. If the cache may start empty, remove its directory.`,
+  );
+}
+
+/** Appears whole or not at all. */
+function readOrCreate(file: string, make: () => Uint8Array): Uint8Array {
+  try {
+    return readFileSync(file);
+  } catch (error) {
+    if (toEbbError(error).code !== 'ENOENT') throw toEbbError(error);
+  }
+  try {
+    const bytes = make();
+    writeFileSync(`${file}.new`, bytes, { mode: 0o600, flush: true });
+    renameSync(`${file}.new`, file);
+    return bytes;
+  } catch (error) {
+    throw toEbbError(error);
+  }
+}

@@ -1,0 +1,207 @@
+/** Freshness, versions and failures of the namespace, over the in-memory remote and catalog. */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { ManualClock } from '../../src/base/clock.ts';
+import { ebbError } from '../../src/base/errors.ts';
+import type { EbbError } from '../../src/base/errors.ts';
+import { encodeName } from '../../src/base/name.ts';
+import { ROOT_NODE_ID } from '../../src/catalog/catalog.ts';
+import type { Node } from '../../src/catalog/catalog.ts';
+import { MemoryCatalog } from '../../src/catalog/memory/catalog.ts';
+import { Namespace } from '../../src/recall/namespace/namespace.ts';
+import type { NamespaceChange } from '../../src/recall/namespace/namespace.ts';
+import { MemoryRemote } from '../../src/remote/memory/memory-remote.ts';
+import type { CallOptions, ListingBatch, ObjectAttributes } from '../../src/remote/remote.ts';
+
+const ttlMs = 1_000;
+
+/** Counts calls, and fails or cuts short on request. */
+class WatchedRemote extends MemoryRemote {
+  lists = 0;
+  stats = 0;
+  failure: EbbError | undefined;
+  cutListing = false;
+  /** Shows neither version nor exact time, as a listing that rounds. */
+  vague = false;
+
+  override async *list(key: string, options: CallOptions): AsyncGenerator<ListingBatch> {
+    this.lists += 1;
+    if (this.failure !== undefined) throw this.failure;
+    for await (const batch of super.list(key, options)) {
+      yield this.vague
+        ? {
+            ...batch,
+            objects: batch.objects.map(({ name, kind, sizeBytes }) => ({ name, kind, sizeBytes })),
+          }
+        : batch;
+      if (this.cutListing) throw ebbError('EIO', 'the listing broke off', { retryable: true });
+    }
+  }
+
+  override async stat(key: string, options: CallOptions): Promise<ObjectAttributes> {
+    this.stats += 1;
+    if (this.failure !== undefined) throw this.failure;
+    return await super.stat(key, options);
+  }
+}
+
+function setUp(): {
+  remote: WatchedRemote;
+  catalog: MemoryCatalog;
+  clock: ManualClock;
+  namespace: Namespace;
+  changes: NamespaceChange[];
+  child: (name: string) => Node;
+} {
+  const remote = new WatchedRemote();
+  const catalog = new MemoryCatalog();
+  const clock = new ManualClock();
+  const changes: NamespaceChange[] = [];
+  const namespace = new Namespace({
+    catalog,
+    remote,
+    clock,
+    ttlMs,
+    deadlineMs: 5_000,
+    onChange: (change) => changes.push(change),
+    onProblem: () => undefined,
+  });
+  const child = (name: string): Node => {
+    const node = catalog.child(ROOT_NODE_ID, encodeName(name));
+    assert.ok(node, `${name} is known`);
+    return node;
+  };
+  return { remote, catalog, clock, namespace, changes, child };
+}
+
+const bytes = (text: string): Uint8Array => new TextEncoder().encode(text);
+const hasCode =
+  (code: string) =>
+  (error: unknown): boolean =>
+    (error as EbbError).code === code;
+
+test('a directory is listed once, then trusted for the time to live', async () => {
+  const { remote, clock, namespace, child } = setUp();
+  remote.putFile('a', bytes('1'));
+  await Promise.all([namespace.list(ROOT_NODE_ID), namespace.list(ROOT_NODE_ID)]);
+  assert.equal(remote.lists, 1, 'asked together, fetched once');
+  const { id } = child('a');
+  await namespace.list(ROOT_NODE_ID);
+  assert.equal(remote.lists, 1);
+  clock.advance(ttlMs);
+  await namespace.list(ROOT_NODE_ID);
+  assert.equal(remote.lists, 2);
+  assert.equal(child('a').id, id, 'an unchanged file keeps its node');
+});
+
+test('a listing that breaks off removes nothing', async () => {
+  const { remote, clock, namespace, child } = setUp();
+  for (let index = 0; index < 250; index += 1) remote.putFile(`f${index}`, bytes('x'));
+  await namespace.list(ROOT_NODE_ID);
+  const before = child('f249');
+  remote.cutListing = true;
+  clock.advance(ttlMs);
+  await namespace.list(ROOT_NODE_ID);
+  assert.equal(child('f249').id, before.id);
+});
+
+test('a changed file gets a new node, and its old id answers ESTALE', async () => {
+  const { remote, clock, namespace, changes, child } = setUp();
+  remote.putFile('a', bytes('old'));
+  await namespace.list(ROOT_NODE_ID);
+  const old = child('a');
+  remote.putFile('a', bytes('new!'));
+  clock.advance(ttlMs);
+  await assert.rejects(namespace.revalidate(old.id), hasCode('ESTALE'));
+  assert.notEqual(child('a').id, old.id);
+  assert.equal(child('a').sizeBytes, 4);
+  const gone = changes.flatMap((change) => (change.kind === 'directory' ? change.gone : []));
+  assert.deepEqual(
+    gone.map((node) => node.id),
+    [old.id],
+  );
+  await assert.rejects(namespace.revalidate(old.id), hasCode('ESTALE'));
+});
+
+test('a file that the remote says is gone disappears; one it cannot be asked about stays', async () => {
+  const { remote, catalog, clock, namespace, child } = setUp();
+  remote.putFile('a', bytes('1'));
+  remote.putFile('b', bytes('2'));
+  await namespace.list(ROOT_NODE_ID);
+  const a = child('a');
+  const b = child('b');
+  remote.remove('a');
+  clock.advance(ttlMs);
+  await assert.rejects(namespace.revalidate(a.id), hasCode('ENOENT'));
+  assert.equal(catalog.child(ROOT_NODE_ID, encodeName('a')), undefined);
+  remote.failure = ebbError('ECONNREFUSED', 'down');
+  assert.equal((await namespace.revalidate(b.id)).id, b.id);
+  assert.equal(namespace.remoteReachable, false);
+  const asked = remote.stats;
+  await namespace.revalidate(b.id);
+  assert.equal(remote.stats, asked, 'not asked again while it is known to be down');
+  clock.advance(10_000);
+  remote.failure = undefined;
+  await namespace.revalidate(b.id);
+  assert.equal(namespace.remoteReachable, true);
+});
+
+test("a directory never listed fails with the remote's error; a refusal is passed on even when known", async () => {
+  const { remote, clock, namespace } = setUp();
+  remote.failure = ebbError('ECONNREFUSED', 'down');
+  await assert.rejects(namespace.list(ROOT_NODE_ID), hasCode('ECONNREFUSED'));
+  remote.failure = undefined;
+  clock.advance(10_000);
+  await namespace.list(ROOT_NODE_ID);
+  remote.failure = ebbError('EACCES', '403');
+  clock.advance(ttlMs);
+  await assert.rejects(namespace.list(ROOT_NODE_ID), hasCode('EACCES'));
+});
+
+test('facts that the listing rounds are asked for before they are shown', async () => {
+  const { remote, namespace, child } = setUp();
+  remote.putFile('a', bytes('12345'));
+  remote.vague = true;
+  await namespace.list(ROOT_NODE_ID);
+  assert.equal(child('a').exact, false);
+  const resolved = await namespace.resolve(child('a').id);
+  assert.equal(resolved.exact, true);
+  assert.equal(resolved.id, child('a').id, 'nobody saw the rounded facts: the node stays');
+  assert.notEqual(resolved.version, null);
+  assert.equal(remote.stats, 1);
+  await namespace.resolve(resolved.id);
+  assert.equal(remote.stats, 1);
+});
+
+test('with a time to live of zero every open asks', async () => {
+  const remote = new WatchedRemote();
+  const catalog = new MemoryCatalog();
+  remote.putFile('a', bytes('1'));
+  const namespace = new Namespace({
+    catalog,
+    remote,
+    clock: new ManualClock(),
+    ttlMs: 0,
+    deadlineMs: 5_000,
+    onChange: () => undefined,
+    onProblem: () => undefined,
+  });
+  await namespace.list(ROOT_NODE_ID);
+  const node = catalog.child(ROOT_NODE_ID, encodeName('a'));
+  assert.ok(node);
+  await namespace.revalidate(node.id);
+  await namespace.revalidate(node.id);
+  assert.equal(remote.stats, 2);
+});
+
+test('a requester that gives up does not end the listing for the others', async () => {
+  const { remote, namespace, child } = setUp();
+  remote.putFile('a', bytes('1'));
+  const controller = new AbortController();
+  const first = namespace.list(ROOT_NODE_ID, controller.signal);
+  const second = namespace.list(ROOT_NODE_ID);
+  controller.abort();
+  await assert.rejects(first, hasCode('EINTR'));
+  await second;
+  assert.equal(child('a').sizeBytes, 1);
+});

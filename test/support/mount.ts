@@ -1,0 +1,248 @@
+/**
+ * Mounting Ebb for a test, through the same `./ebb` that users call, and taking it down whatever happened: the
+ * daemon is ended by its pid, the connection aborted through fusectl if a reader is stuck, the mount detached
+ * lazily. This process itself never touches the mount point: a stuck mount must not stop the test that says so.
+ */
+import { spawnSync } from 'node:child_process';
+import { existsSync, readFileSync } from 'node:fs';
+import { chmod, chown, mkdir, readFile, writeFile } from 'node:fs/promises';
+import path from 'node:path';
+import type { MountStatus } from '../../src/daemon/api.ts';
+import { run } from './run.ts';
+import type { RunOptions, RunResult } from './run.ts';
+import { mountsBelow, temporaryDirectory } from './temporary.ts';
+import type { TemporaryDirectory } from './temporary.ts';
+import { waitFor } from './wait-for.ts';
+
+/** EBB_COMMAND: test another launcher, for example that of an installed package. */
+const launcher = process.env['EBB_COMMAND'] ?? path.join(import.meta.dirname, '../../ebb');
+const mountTimeoutMs = 30_000;
+const unmountTimeoutMs = 20_000;
+const logTailLines = '60';
+
+export interface MountEbbOptions {
+  /** URL or directory. */
+  readonly remote: string;
+  /** More arguments of `ebb mount`, before the remote. */
+  readonly options?: readonly string[];
+  /** Runs everything as this user, who needs no rights at all. Default: ourselves. */
+  readonly user?: { readonly uid: number; readonly gid: number };
+  /** Kept when the mount is disposed. Default: a fresh one, deleted with it. */
+  readonly cacheDirectory?: string;
+  readonly timeoutMs?: number;
+}
+
+export interface EbbMount extends AsyncDisposable {
+  /** The mount point. */
+  readonly path: string;
+  readonly cacheDirectory: string;
+  /** Of the daemon. */
+  readonly pid: number;
+  /** Runs `ebb` with these arguments in the mount's environment (user, HOME, run directory). */
+  ebb(parameters: readonly string[], options?: RunOptions): Promise<RunResult>;
+  status(): Promise<MountStatus>;
+  /** True while the daemon's process exists and is not a zombie. */
+  alive(): boolean;
+  /** `ebb umount`, and a wait until the daemon has gone. Throws what it said when that fails. */
+  unmount(): Promise<void>;
+  /** SIGKILL to the daemon; the dead mount stays until `detach` or disposal. */
+  kill(): Promise<void>;
+  /** Lazily unmounts what is at the mount point. */
+  detach(): Promise<void>;
+  /** Mounts again at the same place with the same cache (after `unmount` or `kill`). */
+  remount(options?: readonly string[]): Promise<void>;
+  /** The daemon's last log lines, as far as it still answers or left a file. */
+  logTail(): Promise<string>;
+}
+
+/** Daemons and mount points to end should this process exit before the tests did. */
+const living = new Map<EbbMount, () => void>();
+process.on('exit', () => {
+  for (const endAtOnce of living.values()) endAtOnce();
+});
+
+/** Mounts; resolves when `ebb mount` has returned 0. A failure throws its output. */
+export async function mountEbb(options: MountEbbOptions): Promise<EbbMount> {
+  const directory = await temporaryDirectory('mount');
+  const mount = new MountedEbb(options, directory);
+  try {
+    await mount.start();
+    return mount;
+  } catch (error) {
+    await mount[Symbol.asyncDispose]();
+    throw error;
+  }
+}
+
+/** Runs `body` over a mount; if it throws, the daemon's log is attached to the error. */
+export async function withEbb<T>(
+  options: MountEbbOptions,
+  body: (mount: EbbMount) => Promise<T>,
+): Promise<T> {
+  await using mount = await mountEbb(options);
+  try {
+    return await body(mount);
+  } catch (error) {
+    const message = error instanceof Error ? error.message : String(error);
+    throw new Error(`${message}\n--- daemon's log\n${await mount.logTail()}`, { cause: error });
+  }
+}
+
+/** Result of an `ebb` run that is not meant to succeed or to leave a mount: for tests of bad input. */
+export async function runEbb(
+  parameters: readonly string[],
+  options: RunOptions = {},
+): Promise<RunResult> {
+  return run(launcher, parameters, { timeoutMs: mountTimeoutMs, ...options });
+}
+
+class MountedEbb implements EbbMount {
+  readonly path: string;
+  readonly cacheDirectory: string;
+  pid = 0;
+  readonly #options: MountEbbOptions;
+  readonly #directory: TemporaryDirectory;
+
+  constructor(options: MountEbbOptions, directory: TemporaryDirectory) {
+    this.#options = options;
+    this.#directory = directory;
+    this.path = path.join(directory.path, 'mnt');
+    this.cacheDirectory = options.cacheDirectory ?? path.join(directory.path, 'cache');
+  }
+
+  async start(): Promise<void> {
+    const { user } = this.#options;
+    for (const name of ['mnt', 'cache', 'home', 'run']) {
+      const made = path.join(this.#directory.path, name);
+      await mkdir(made, { recursive: true });
+      if (user !== undefined) await chown(made, user.uid, user.gid);
+    }
+    await chmod(this.#directory.path, 0o755);
+    await chmod(path.join(this.#directory.path, 'run'), 0o700);
+    await this.remount();
+  }
+
+  async remount(options: readonly string[] = this.#options.options ?? []): Promise<void> {
+    const cache = ['--cache-dir', this.cacheDirectory];
+    const parameters = ['mount', ...options, ...cache, this.#options.remote, this.path];
+    const timeoutMs = this.#options.timeoutMs ?? mountTimeoutMs;
+    living.set(this, () => this.#endAtOnce());
+    const result = await this.ebb(parameters, { timeoutMs });
+    if (result.code !== 0) {
+      const how = result.timedOut ? `did not return in ${timeoutMs} ms` : `ended ${result.code}`;
+      throw new Error(`ebb ${parameters.join(' ')}: ${how}\n${outputOf(result)}`);
+    }
+    this.pid = (await this.status()).pid;
+  }
+
+  ebb(parameters: readonly string[], options: RunOptions = {}): Promise<RunResult> {
+    const { user } = this.#options;
+    const home = path.join(this.#directory.path, 'home');
+    return run(launcher, parameters, {
+      timeoutMs: mountTimeoutMs,
+      cwd: this.#directory.path,
+      ...(user === undefined ? {} : user),
+      ...options,
+      env: {
+        HOME: home,
+        XDG_CACHE_HOME: path.join(home, '.cache'),
+        XDG_RUNTIME_DIR: path.join(this.#directory.path, 'run'),
+        ...options.env,
+      },
+    });
+  }
+
+  async status(): Promise<MountStatus> {
+    const result = await this.ebb(['status', '--json', this.path]);
+    if (result.code !== 0) throw new Error(`ebb status: ${result.code} ${outputOf(result)}`);
+    const parsed = JSON.parse(result.stdout.toString()) as MountStatus | MountStatus[];
+    const first = Array.isArray(parsed) ? parsed[0] : parsed;
+    if (first === undefined) throw new Error('ebb status names no mount');
+    return first;
+  }
+
+  alive(): boolean {
+    return processLives(this.pid);
+  }
+
+  async unmount(): Promise<void> {
+    const result = await this.ebb(['umount', this.path], { timeoutMs: unmountTimeoutMs });
+    if (result.code !== 0) throw new Error(`ebb umount: ${result.code} ${outputOf(result)}`);
+    await waitFor(() => !this.alive(), { what: 'the daemon to end', timeoutMs: 10_000 });
+  }
+
+  async kill(): Promise<void> {
+    if (this.pid > 1 && this.alive()) process.kill(this.pid, 'SIGKILL');
+    await waitFor(() => !this.alive(), { what: 'the killed daemon to go', timeoutMs: 10_000 });
+  }
+
+  async detach(): Promise<void> {
+    for (const point of await mountsBelow(this.path)) {
+      await run('umount', ['--lazy', point], { timeoutMs: 10_000 });
+    }
+  }
+
+  async logTail(): Promise<string> {
+    const log = this.alive()
+      ? await this.ebb(['log', '--lines', logTailLines, this.path], { timeoutMs: 5000 })
+      : undefined;
+    const state = this.alive() ? `daemon ${this.pid} lives` : `daemon ${this.pid} is gone`;
+    return `${state}\n${log === undefined ? '' : outputOf(log).slice(-8000)}`;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    try {
+      const mounted = (await mountsBelow(this.path)).length > 0;
+      if (mounted && this.alive()) {
+        await this.ebb(['umount', this.path], { timeoutMs: unmountTimeoutMs }).catch(() => {});
+      }
+      await abortConnections(this.path);
+      await this.detach();
+      if (this.alive()) {
+        await waitFor(() => !this.alive(), { what: 'the end', timeoutMs: 3000 }).catch(() => {});
+      }
+      if (this.alive()) await this.kill();
+    } finally {
+      living.delete(this);
+      await this.#directory[Symbol.asyncDispose]();
+    }
+  }
+
+  #endAtOnce(): void {
+    if (this.pid > 1 && this.alive()) process.kill(this.pid, 'SIGKILL');
+    spawnSync('umount', ['--lazy', this.path], { timeout: 5000, stdio: 'ignore' });
+  }
+}
+
+function outputOf(result: RunResult): string {
+  return `${result.stdout.toString()}${result.stderr.toString()}`.slice(-4000);
+}
+
+/** False for zombies, too. Field 3 of /proc/PID/stat, after the parenthesised name (proc_pid_stat(5)). */
+function processLives(pid: number): boolean {
+  if (pid <= 1) return false;
+  try {
+    const text = readFileSync(`/proc/${pid}/stat`, 'latin1');
+    return !['Z', 'X'].includes(text.slice(text.lastIndexOf(')') + 2, text.lastIndexOf(')') + 3));
+  } catch {
+    return false;
+  }
+}
+
+const connectionsDirectory = '/sys/fs/fuse/connections';
+
+/**
+ * Aborts the FUSE connections mounted at or below `directory`, the last resort that wakes readers that nothing
+ * else wakes (Documentation/filesystems/fuse.rst, "Control filesystem"). Connections are named after the device
+ * minor number, field 3 of mountinfo.
+ */
+export async function abortConnections(directory: string): Promise<void> {
+  if (!existsSync(connectionsDirectory)) return;
+  const points = new Set(await mountsBelow(directory));
+  for (const line of (await readFile('/proc/self/mountinfo', 'utf8')).split('\n')) {
+    const fields = line.split(' ');
+    if (!points.has(fields[4] ?? '')) continue;
+    const minor = (fields[2] ?? '').split(':')[1] ?? '';
+    await writeFile(path.join(connectionsDirectory, minor, 'abort'), '1').catch(() => {});
+  }
+}

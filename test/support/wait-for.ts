@@ -1,0 +1,34 @@
+/** Waiting for a condition, with an end and a sentence about what was waited for. */
+import { setTimeout as sleep } from 'node:timers/promises';
+
+export interface WaitForOptions {
+  /** For the message: "waited 5000 ms for ...". */
+  readonly what: string;
+  /** Default 5,000. */
+  readonly timeoutMs?: number;
+  /** Default 20. */
+  readonly intervalMs?: number;
+}
+
+/** Polls `check` until it gives something truthy and returns that. An exception counts as "not yet". */
+export async function waitFor<T>(
+  check: () => T | Promise<T>,
+  options: WaitForOptions,
+): Promise<NonNullable<T>> {
+  const timeoutMs = options.timeoutMs ?? 5000;
+  const deadlineMs = performance.now() + timeoutMs;
+  let lastError: unknown;
+  for (;;) {
+    try {
+      const value = await check();
+      if (value) return value;
+      lastError = undefined;
+    } catch (error) {
+      lastError = error;
+    }
+    if (performance.now() >= deadlineMs) {
+      throw new Error(`waited ${timeoutMs} ms for ${options.what}`, { cause: lastError });
+    }
+    await sleep(options.intervalMs ?? 20);
+  }
+}

@@ -1,0 +1,64 @@
+/**
+ * Another process that uses a file: `open` holds a descriptor, `map` a mapping with the descriptor closed, `race`
+ * opens and reads it again and again, checking each byte that the flag file says is here.
+ *
+ * holding-process.ts open|map|race FILE [FLAG]
+ * Says "ready", then works until it is killed or its standard input ends.
+ */
+import { closeSync, openSync, readFileSync, readSync, writeSync } from 'node:fs';
+
+import koffi from 'koffi';
+
+import { sourceByte } from './cache.ts';
+
+const [, , action, file = '', flag = ''] = process.argv;
+
+function map(): void {
+  const libc = koffi.load(null);
+  const mmap = libc.func(
+    'void *mmap(void *addr, size_t length, int prot, int flags, int fd, int64_t offset)',
+  ) as (...args: unknown[]) => unknown;
+  const fd = openSync(file, 'r');
+  const [PROT_READ, MAP_SHARED] = [1, 1];
+  if (koffi.address(mmap(null, 4_096, PROT_READ, MAP_SHARED, fd, 0)) < 4_096n) {
+    throw new Error('mmap failed');
+  }
+  closeSync(fd);
+}
+
+/** Reads as a reader behind the front end does: opens, asks whether the bytes are here, then reads. */
+function readOnce(): string {
+  const fd = openSync(file, 'r');
+  try {
+    if (readFileSync(flag, 'latin1') !== 'here') return 'skipped';
+    const bytes = new Uint8Array(65_536);
+    const count = readSync(fd, bytes, 0, bytes.length, 0);
+    for (let index = 0; index < count; index += 1) {
+      if (bytes[index] !== sourceByte(index)) return 'wrong';
+    }
+    return 'right';
+  } finally {
+    closeSync(fd);
+  }
+}
+
+if (action === 'open') openSync(file, 'r');
+if (action === 'map') map();
+writeSync(1, 'ready\n');
+if (action === 'race') {
+  const counts: Record<string, number> = { right: 0, wrong: 0, skipped: 0 };
+  const step = (): void => {
+    for (let times = 0; times < 5; times += 1) {
+      const outcome = readOnce();
+      counts[outcome] = (counts[outcome] ?? 0) + 1;
+    }
+    setTimeout(step, 1);
+  };
+  process.stdin.on('end', () => {
+    writeSync(1, `${JSON.stringify(counts)}\n`);
+    process.exit(0);
+  });
+  step();
+}
+process.stdin.resume();
+process.stdin.on('end', () => process.exit(0));
