@@ -3,7 +3,7 @@ import { chmodSync, mkdirSync, writeFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { CorpusWriter, mebibyte } from '../test/support/corpus.ts';
-import { startDelayProxy } from '../test/support/delay-proxy.ts';
+import { startDelayProxyProcess } from '../test/support/delay-proxy.ts';
 import { startNginx } from '../test/support/servers.ts';
 import { temporaryDirectory } from '../test/support/temporary.ts';
 
@@ -54,7 +54,7 @@ export async function startOrigin(quick: boolean): Promise<Origin> {
   const native = path.join(directory.path, 'content');
   writeContent(native, (quick ? 128 : 1024) * mebibyte);
   const nginx = await startNginx({ root: native });
-  const proxy = await startDelayProxy({ targetPort: nginx.port, delayMs: 20 });
+  const proxy = await startDelayProxyProcess({ targetPort: nginx.port, roundTripMs: 20 });
   return {
     native,
     url: (delayMs) => (delayMs === 0 ? nginx.url : `http://127.0.0.1:${proxy.port}/`),

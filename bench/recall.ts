@@ -63,6 +63,62 @@ class NullRemote implements Remote {
   }
 }
 
+/** A server at the end of a long line: time to the first byte, and a rate per connection. */
+class FarRemote implements Remote {
+  readonly kind = 'far';
+  readonly displayName = 'far:';
+  readonly supportsRanges = true;
+  requests = 0;
+  readonly #sizeBytes: number;
+  readonly #latencyMs: number;
+  readonly #bytesPerMs: number;
+
+  constructor(sizeBytes: number, latencyMs: number, bytesPerMs: number) {
+    this.#sizeBytes = sizeBytes;
+    this.#latencyMs = latencyMs;
+    this.#bytesPerMs = bytesPerMs;
+  }
+
+  async *list(): AsyncIterable<ListingBatch> {
+    yield { objects: [], skipped: [] };
+  }
+
+  async stat(): Promise<ObjectAttributes> {
+    return attributes(this.#sizeBytes);
+  }
+
+  async read(_key: string, sink: RangeSink, options: ReadOptions): Promise<void> {
+    this.requests += 1;
+    await sleep(this.#latencyMs);
+    sink.head(attributes(this.#sizeBytes));
+    const lengthBytes = options.lengthBytes ?? this.#sizeBytes;
+    const startedMs = performance.now();
+    let sentBytes = 0;
+    while (sentBytes < lengthBytes) {
+      options.signal.throwIfAborted();
+      await sleep(2);
+      const dueBytes = Math.floor((performance.now() - startedMs) * this.#bytesPerMs);
+      const limitBytes = Math.min(lengthBytes, dueBytes);
+      while (sentBytes < limitBytes) {
+        const count = Math.min(sink.buffer().length, limitBytes - sentBytes);
+        sentBytes += count;
+        const wait = sink.filled(count);
+        if (wait !== undefined) await wait;
+      }
+    }
+  }
+
+  close(): Promise<void> {
+    return Promise.resolve();
+  }
+}
+
+function sleep(durationMs: number): Promise<void> {
+  return new Promise((resolve) => {
+    setTimeout(resolve, durationMs);
+  });
+}
+
 class BenchFile implements ContentFile, Disposable {
   readonly id = 1;
   readonly key = 'file';
@@ -177,6 +233,27 @@ async function random(sizeBytes: number): Promise<void> {
   await engine.close();
 }
 
+async function far(sizeBytes: number, latencyMs: number, bytesPerMs: number): Promise<void> {
+  using file = new BenchFile(sizeBytes);
+  const remote = new FarRemote(sizeBytes, latencyMs, bytesPerMs);
+  const engine = new RecallEngine({ remote });
+  const options = { intent: 'demand', requester, streamId: 1 } as const;
+  const startedMs = performance.now();
+  await engine.ensure(file, 0, 4096, options);
+  const firstMs = performance.now() - startedMs;
+  const name = `sequential, ${latencyMs} ms away, ${(bytesPerMs / 1000).toFixed(0)} MB/s per request`;
+  await measure(name, sizeBytes, async () => {
+    const readBytes = 128 * 1024;
+    for (let at = 0; at < sizeBytes; at += readBytes) {
+      if (!file.residency.has(at, readBytes)) await engine.ensure(file, at, readBytes, options);
+      else if (at % MiB === 0) engine.advance(file, at, readBytes, 1);
+    }
+    return remote.requests;
+  });
+  console.log(`  first 4 KiB: ${firstMs.toFixed(1)} ms; ${remote.requests} requests`);
+  await engine.close();
+}
+
 const sizeBytes = Number(process.argv[2] ?? 1024) * MiB;
 await writesAlone(sizeBytes);
 await sequential(sizeBytes, 128 * 1024, 64 * 1024);
@@ -184,3 +261,5 @@ await sequential(sizeBytes, MiB, 64 * 1024);
 await sequential(sizeBytes, MiB, MiB);
 await whole(sizeBytes);
 await random(sizeBytes);
+await far(sizeBytes / 4, 20, 50_000);
+await far(sizeBytes / 16, 100, 5000);

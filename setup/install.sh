@@ -60,11 +60,14 @@ ensure_fusermount() {
   run_quietly "fuse3 could not be installed; without it only root can mount" apt_install fuse3 || true
 }
 
-# npm_install [OPTION...]: `npm ci`, into an empty node_modules.
+# npm_install OPTION: what package-lock.json says, into an empty node_modules. Not `npm ci`, which refuses a
+# lock file without the packages of all other platforms, even where the registry has none of them; `npm install`
+# takes the same versions and checks the same sums. npm's own mark goes first: without it nothing counts as
+# installed, wherever this breaks off.
 npm_install() {
-  # Without npm's own mark a broken-off installation counts as none.
-  rm -f "$modules/.package-lock.json" "$modules/.ebb-package-lock.json"
-  (cd -- "$root" && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error "$@")
+  rm -f "$modules/.package-lock.json"
+  rm -rf "$modules"
+  (cd -- "$root" && npm install --no-save --ignore-scripts --no-audit --no-fund --loglevel=error "$1")
 }
 
 # set_up [full]: makes everything ready; `full` with what only development needs. One process at a time.
@@ -73,8 +76,7 @@ set_up() {
     say "$root/package-lock.json is missing; start ebb from a complete copy of the project"
     return 1
   fi
-  if [ -d "$modules" ]; then place=$modules; else place=$root; fi
-  if [ ! -w "$place" ]; then
+  if [ ! -w "$root" ] || { [ -d "$modules" ] && [ ! -w "$modules" ]; }; then
     say "its packages are not installed in $root, and you may not write there; run '$root/ebb --version' once as its owner"
     return 1
   fi
@@ -98,8 +100,8 @@ set_up_alone() {
     say "installing its packages into $modules"
     omit=--omit=dev
     # What was complete stays complete.
-    if [ "${1:-}" = full ] || [ -d "$modules/typescript" ]; then omit=--include=dev; fi
-    run_quietly "its packages could not be installed (npm ci in $root failed, see above)" \
+    if [ "${1:-}" = full ] || [ -d "$modules/oxlint" ]; then omit=--include=dev; fi
+    run_quietly "its packages could not be installed (npm install in $root failed, see above)" \
       npm_install "$omit" || return 1
     installed=yes
   fi
@@ -107,6 +109,6 @@ set_up_alone() {
   # Before the last look: a lock file with a time in the future is told by its content.
   cp "$root/package-lock.json" "$modules/.ebb-package-lock.json" || return 1
   [ "$installed" = no ] || is_installed && return 0
-  say "npm reported success, but packages are missing in $modules; see 'npm ci' in $root"
+  say "npm reported success, but packages are missing in $modules; see 'npm install' in $root"
   return 1
 }

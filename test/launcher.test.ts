@@ -1,6 +1,7 @@
 /**
- * The launcher `ebb` in copies of its own: first runs, repeated, concurrent and broken ones, symbolic links, other
- * users. npm is a stand-in that puts the same things in place without the network, and can fail on demand.
+ * The launcher `ebb` in copies of its own: first runs, repeated, concurrent and broken ones,
+ * symbolic links, other users. npm is a stand-in that puts the same things in place without the
+ * network, and can fail on demand.
  */
 import assert from 'node:assert/strict';
 import { chmodSync, copyFileSync, linkSync, mkdirSync, readFileSync } from 'node:fs';
@@ -34,7 +35,10 @@ process.stdout.write(JSON.stringify({
 process.exitCode = Number(process.env['STUB_EXIT'] ?? 0);
 `;
 
-/** Writes npm's own mark last, as npm does. Holds a directory while it works, so that two at once are noticed. */
+/**
+ * Writes npm's own mark last, as npm does. Holds a directory while it works, so that two at once
+ * are noticed.
+ */
 const stubNpm = `#!/bin/sh
 [ "$1" != --version ] || { echo 10.0.0; exit 0; }
 echo "$*" >>"$STUB_DIRECTORY/npm.log"
@@ -90,7 +94,7 @@ class Copy implements AsyncDisposable {
     if (!existsSync(this.at('npm.log'))) return [];
     return readFileSync(this.at('npm.log'), 'utf8')
       .split('\n')
-      .filter((line) => line.startsWith('ci'));
+      .filter((line) => line.startsWith('install'));
   }
 
   start(words: readonly string[] = [], options: StartOptions = {}): Promise<RunResult> {
@@ -136,7 +140,7 @@ test('the first run installs once and says so on standard error; later ones are 
     `ebb: installing its packages into ${copy.at('project/node_modules')}\n`,
   );
   assert.deepEqual(copy.npmCalls, [
-    'ci --ignore-scripts --no-audit --no-fund --loglevel=error --omit=dev',
+    'install --no-save --ignore-scripts --no-audit --no-fund --loglevel=error --omit=dev',
   ]);
   const second = await copy.start(['--version'], { env: { STUB_EXIT: '3' } });
   assert.equal(second.code, 3);
@@ -198,7 +202,7 @@ test('broken installations are repaired, a touched lock file changes nothing', a
   answer(await copy.start());
   answer(await copy.start());
   assert.equal(copy.npmCalls.length, expected + 1, 'changed');
-  mkdirSync(path.join(modules, 'typescript'));
+  mkdirSync(path.join(modules, 'oxlint'));
   rmSync(path.join(modules, 'undici'), { recursive: true });
   answer(await copy.start());
   assert.match(copy.npmCalls.at(-1) ?? '', /--include=dev$/, 'a full installation stays full');
@@ -212,7 +216,7 @@ test('a failed installation ends with a sentence and exit 1, and the next run tr
   assert.equal(failed.stdout.length, 0);
   assert.match(
     failed.stderr.toString(),
-    /npm says why\nebb: its packages could not be installed \(npm ci in .* failed, see above\)\n$/,
+    /npm says why\nebb: its packages could not be installed \(npm install in .* failed, see above\)\n$/,
   );
   rmSync(copy.at('npm-fails'));
   answer(await copy.start());

@@ -10,7 +10,7 @@ modules=$root/node_modules
 user=$(id -u)
 
 is_installed() {
-  [ -f "$modules/.package-lock.json" ] && [ -d "$modules/typescript" ] || return 1
+  [ -f "$modules/.package-lock.json" ] && [ -d "$modules/oxlint" ] || return 1
   [ ! "$root/package-lock.json" -nt "$modules/.package-lock.json" ] ||
     cmp -s "$root/package-lock.json" "$modules/.ebb-package-lock.json"
 }

@@ -1,6 +1,7 @@
 /**
- * Runs the tests: those without a kernel mount two files at a time, then those in test/kernel/ alone, because they
- * measure and mount. Two runs of node:test, shown as one: one report, one summary at the end.
+ * Runs the tests: those without a kernel mount two files at a time, then those in test/kernel/
+ * alone, because they measure and mount. Two runs of node:test, shown as one: one report, one
+ * summary at the end.
  *
  *     node test/run.ts [FILE]...
  */

@@ -34,7 +34,9 @@ function sourceFiles(directory: string): string[] {
 }
 
 function importsOf(text: string): string[] {
-  const found = text.matchAll(/(?:^|\n)\s*(?:import|export)\s[^;]*?from\s+'([^']+)'|import\(\s*'([^']+)'\s*\)/g);
+  const found = text.matchAll(
+    /(?:^|\n)\s*(?:import|export)\s[^;]*?from\s+'([^']+)'|import\(\s*'([^']+)'\s*\)/g,
+  );
   return [...found].map((match) => match[1] ?? match[2] ?? '');
 }
 
@@ -44,7 +46,8 @@ test('every folder imports only from folders further in', () => {
     const folder = file.split(path.sep)[1] ?? '';
     for (const specifier of importsOf(readFileSync(path.join(root, file), 'utf8'))) {
       if (!specifier.startsWith('.')) {
-        if (specifier === 'koffi' && folder !== 'sys') wrong.push(`${file}: only src/sys imports koffi`);
+        if (specifier === 'koffi' && folder !== 'sys')
+          wrong.push(`${file}: only src/sys imports koffi`);
         continue;
       }
       const target = path.relative('src', path.join(path.dirname(file), specifier));
@@ -73,19 +76,27 @@ test('files stay readable top to bottom', () => {
 
 test('no default exports, no barrels, no work left to do in the code', () => {
   const wrong: string[] = [];
-  const leftover = new RegExp(`\\b(${['TO', 'DO'].join('')}|${['FIX', 'ME'].join('')}|${['X', 'XX'].join('')})\\b`);
+  const leftover = new RegExp(
+    `\\b(${['TO', 'DO'].join('')}|${['FIX', 'ME'].join('')}|${['X', 'XX'].join('')})\\b`,
+  );
   for (const file of [...sourceFiles('src'), ...sourceFiles('test'), ...sourceFiles('bench')]) {
     const text = readFileSync(path.join(root, file), 'utf8');
     if (/^export default/m.test(text)) wrong.push(`${file}: default export`);
     if (/^export \* from/m.test(text)) wrong.push(`${file}: barrel`);
     if (leftover.test(text)) wrong.push(`${file}: leftover note`);
-    if (!/^[a-z0-9-]+(\.[a-z0-9-]+)*\.ts$/.test(path.basename(file))) wrong.push(`${file}: name is not kebab-case`);
+    if (!/^[a-z0-9-]+(\.[a-z0-9-]+)*\.ts$/.test(path.basename(file)))
+      wrong.push(`${file}: name is not kebab-case`);
   }
   assert.deepEqual(wrong, []);
 });
 
 test('every source file is used by another file, a test or an entry point', () => {
-  const entryPoints = new Set(['src/cli/main.ts', 'src/daemon/main.ts', 'src/mount/thread.ts', 'src/fuse/public.ts']);
+  const entryPoints = new Set([
+    'src/cli/main.ts',
+    'src/daemon/main.ts',
+    'src/mount/thread.ts',
+    'src/fuse/public.ts',
+  ]);
   const imported = new Set<string>();
   for (const file of [...sourceFiles('src'), ...sourceFiles('test'), ...sourceFiles('bench')]) {
     for (const specifier of importsOf(readFileSync(path.join(root, file), 'utf8'))) {

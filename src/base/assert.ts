@@ -1,4 +1,6 @@
-/** Assertions for our own mistakes. Failures of the outside world are `EbbError`s, never assertions. */
+/**
+ * Assertions for our own mistakes. Failures of the outside world are `EbbError`s, never assertions.
+ */
 
 /** A broken promise between two parts of Ebb: a bug, not an operating error. */
 export class AssertionError extends Error {
@@ -10,7 +12,10 @@ export function assert(condition: unknown, message: string): asserts condition {
   if (!condition) throw new AssertionError(`Bug in Ebb: ${message}`);
 }
 
-/** For the branch that the types rule out: fails to compile when a case was forgotten, throws when reached. */
+/**
+ * For the branch that the types rule out: fails to compile when a case was forgotten, throws when
+ * reached.
+ */
 export function unreachable(value: never, message: string): never {
   throw new AssertionError(`Bug in Ebb: ${message}: ${String(value)}`);
 }

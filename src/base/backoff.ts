@@ -14,9 +14,10 @@ export interface BackoffOptions {
 }
 
 /**
- * Exponential backoff with full jitter: uniform in [0, min(maxMs, baseMs * 2^attempt)), which spreads clients
- * best (Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog). With `retryAfterMs` never less than
- * that; the jitter comes on top, because everybody was told the same.
+ * Exponential backoff with full jitter: uniform in [0, min(maxMs, baseMs * 2^attempt)), which
+ * spreads clients best (Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog). With
+ * `retryAfterMs` never less than that; the jitter comes on top, because everybody was told the
+ * same.
  */
 export function backoffMs(options: BackoffOptions): number {
   const { attempt, baseMs, maxMs, random, retryAfterMs = 0 } = options;

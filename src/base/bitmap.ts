@@ -1,7 +1,7 @@
 /**
- * A bitmap over 32-bit words that several threads may share. Every access is an atomic of one word: a bit that
- * one thread set is seen by all, and setting neighbours at the same time loses nothing. Ranges are *not* atomic
- * as a whole: who reads during a `setRange` sees some of it.
+ * A bitmap over 32-bit words that several threads may share. Every access is an atomic of one word:
+ * a bit that one thread set is seen by all, and setting neighbours at the same time loses nothing.
+ * Ranges are *not* atomic as a whole: who reads during a `setRange` sees some of it.
  */
 import { assert } from './assert.ts';
 
@@ -9,13 +9,16 @@ import { assert } from './assert.ts';
 export const bitmapBitsMax = 2 ** 31;
 
 export class Bitmap {
-  /** The memory; post its buffer to another thread and build a `Bitmap` over it there. Bit b: word b/32, bit b%32. */
+  /**
+   * The memory; post its buffer to another thread and build a `Bitmap` over it there. Bit b: word
+   * b/32, bit b%32.
+   */
   readonly words: Int32Array;
   readonly bitCount: number;
 
   /**
-   * Over the given memory (any content; bits behind `bitCount` are ignored and never changed), or over new,
-   * clear, shared memory. 0 <= bitCount <= bitmapBitsMax.
+   * Over the given memory (any content; bits behind `bitCount` are ignored and never changed), or
+   * over new, clear, shared memory. 0 <= bitCount <= bitmapBitsMax.
    */
   constructor(bitCount: number, words?: Int32Array) {
     assert(

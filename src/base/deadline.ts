@@ -10,9 +10,9 @@ export interface Deadline extends Disposable {
 }
 
 /**
- * A signal that fires when `parent` fires (with the parent's reason) or after `timeoutMs` (with an `EbbError`
- * ETIMEDOUT that says `message`), whichever is first. Undefined or infinite: no time limit. Not while disposed:
- * afterwards the signal never fires.
+ * A signal that fires when `parent` fires (with the parent's reason) or after `timeoutMs` (with an
+ * `EbbError` ETIMEDOUT that says `message`), whichever is first. Undefined or infinite: no time
+ * limit. Not while disposed: afterwards the signal never fires.
  */
 export function deadline(
   timeoutMs: number | undefined,
@@ -45,8 +45,8 @@ export function deadline(
 }
 
 /**
- * Resolves after `durationMs` (at most 24.8 days), or rejects with the signal's reason as soon as it fires.
- * Leaves neither timer nor listener behind.
+ * Resolves after `durationMs` (at most 24.8 days), or rejects with the signal's reason as soon as
+ * it fires. Leaves neither timer nor listener behind.
  */
 export function sleep(durationMs: number, signal?: AbortSignal): Promise<void> {
   return new Promise((resolve, reject) => {

@@ -1,6 +1,7 @@
 /**
- * The one table of Linux error numbers: names, numbers and messages (asm-generic/errno.h; the messages are
- * glibc's strerror). The numbers are those of x86-64 and arm64, the platforms that Ebb runs on.
+ * The one table of Linux error numbers: names, numbers and messages (asm-generic/errno.h; the
+ * messages are glibc's strerror). The numbers are those of x86-64 and arm64, the platforms that Ebb
+ * runs on.
  */
 
 const table = {
@@ -157,7 +158,10 @@ const codesByNumber: ReadonlyMap<number, ErrnoCode> = new Map(
   Object.entries(table).map(([code, [errno]]) => [errno, code as ErrnoCode]),
 );
 
-/** The error of that name, aliases resolved (`ENOTSUP` is `EOPNOTSUPP`), or undefined when Linux has none. */
+/**
+ * The error of that name, aliases resolved (`ENOTSUP` is `EOPNOTSUPP`), or undefined when Linux has
+ * none.
+ */
 export function errnoCode(name: string): ErrnoCode | undefined {
   if (Object.hasOwn(table, name)) return name as ErrnoCode;
   return aliases.get(name);

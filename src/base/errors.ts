@@ -1,6 +1,7 @@
 /**
- * The one error class of Ebb. Every refusal carries an errno chosen on purpose (it is what the application's
- * system call will report), a sentence a person can act on, the cause, and whether trying again may help.
+ * The one error class of Ebb. Every refusal carries an errno chosen on purpose (it is what the
+ * application's system call will report), a sentence a person can act on, the cause, and whether
+ * trying again may help.
  */
 import { Errno, errnoCode, errnoCodeOf } from './errno.ts';
 import type { ErrnoCode } from './errno.ts';
@@ -32,9 +33,9 @@ export class EbbError extends Error {
 }
 
 /**
- * Errors that pass by themselves: a network that hiccuped, a resource that is short for a moment. EIO is not
- * among them (a broken disk stays broken): who knows better says `retryable: true`. EINTR neither: the
- * requester gave up. ENOSPC and EDQUOT need somebody to make room first.
+ * Errors that pass by themselves: a network that hiccuped, a resource that is short for a moment.
+ * EIO is not among them (a broken disk stays broken): who knows better says `retryable: true`.
+ * EINTR neither: the requester gave up. ENOSPC and EDQUOT need somebody to make room first.
  */
 const retryableCodes: ReadonlySet<ErrnoCode> = new Set<ErrnoCode>([
   'EAGAIN',
@@ -92,10 +93,11 @@ const foreignCodes: ReadonlyMap<string, { readonly code: ErrnoCode; readonly ret
 const causeDepthMax = 8;
 
 /**
- * Turns anything that was thrown into an `EbbError`; an `EbbError` is returned as it is. Understands Node's
- * system errors (`code` or negative `errno`), aborted signals (EINTR, or the signal's own `EbbError` reason when
- * that is what was thrown), timeouts (ETIMEDOUT), resolver and undici codes, and errors that only wrap one of
- * these as their cause (`fetch failed`). Everything else becomes `fallbackCode`.
+ * Turns anything that was thrown into an `EbbError`; an `EbbError` is returned as it is.
+ * Understands Node's system errors (`code` or negative `errno`), aborted signals (EINTR, or the
+ * signal's own `EbbError` reason when that is what was thrown), timeouts (ETIMEDOUT), resolver and
+ * undici codes, and errors that only wrap one of these as their cause (`fetch failed`). Everything
+ * else becomes `fallbackCode`.
  */
 export function toEbbError(error: unknown, fallbackCode: ErrnoCode = 'EIO'): EbbError {
   if (error instanceof EbbError) return error;

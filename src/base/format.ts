@@ -1,6 +1,6 @@
 /**
- * Sizes, durations, rates and percentages between people and the program. Sizes are binary: K, KB and KiB all
- * mean 1024 bytes, as for `ls -h`, `du -h` and `df -h`.
+ * Sizes, durations, rates and percentages between people and the program. Sizes are binary: K, KB
+ * and KiB all mean 1024 bytes, as for `ls -h`, `du -h` and `df -h`.
  */
 import { ebbError } from './errors.ts';
 
@@ -16,7 +16,10 @@ const durationUnitsMs: Readonly<Record<string, number>> = {
   w: 7 * 86_400_000,
 };
 
-/** `'10G'`, `'512KiB'`, `'1.5 TB'`, `'4096'` -> whole bytes below 2^53. Throws EINVAL with a sentence. */
+/**
+ * `'10G'`, `'512KiB'`, `'1.5 TB'`, `'4096'` -> whole bytes below 2^53. Throws EINVAL with a
+ * sentence.
+ */
 export function parseSizeBytes(text: string): number {
   const match = sizePattern.exec(text.trim());
   if (match === null) {
@@ -66,7 +69,9 @@ export function formatPercent(fraction: number): string {
   return `${Math.min(99, Math.max(1, Math.round(fraction * 100)))}%`;
 }
 
-/** `'30s'`, `'5m'`, `'1h30m'`, `'500ms'`, `'2d'`; a bare number means seconds. -> ms. Throws EINVAL. */
+/**
+ * `'30s'`, `'5m'`, `'1h30m'`, `'500ms'`, `'2d'`; a bare number means seconds. -> ms. Throws EINVAL.
+ */
 export function parseDurationMs(text: string): number {
   const trimmed = text.trim().toLowerCase();
   let durationMs = Number.NaN;

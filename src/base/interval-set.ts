@@ -1,6 +1,7 @@
 /**
- * Sets of byte ranges: sorted, disjoint, never touching half-open intervals `[start, end)` of whole numbers
- * 0 .. 2^53-1. Used for what is missing, in flight or wanted. No I/O; not safe to change while iterating.
+ * Sets of byte ranges: sorted, disjoint, never touching half-open intervals `[start, end)` of whole
+ * numbers 0 .. 2^53-1. Used for what is missing, in flight or wanted. No I/O; not safe to change
+ * while iterating.
  */
 import { assert } from './assert.ts';
 

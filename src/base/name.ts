@@ -1,8 +1,10 @@
 /**
- * File names between bytes (what Linux has) and strings (what JavaScript, JSON and URLs have), without loss.
+ * File names between bytes (what Linux has) and strings (what JavaScript, JSON and URLs have),
+ * without loss.
  *
- * Valid UTF-8 is itself; every other byte 0x80..0xFF becomes the lone surrogate U+DC80..U+DCFF, as Python's
- * `surrogateescape` does (PEP 383). So `encodeName(decodeName(bytes))` gives the same bytes for all bytes.
+ * Valid UTF-8 is itself; every other byte 0x80..0xFF becomes the lone surrogate U+DC80..U+DCFF, as
+ * Python's `surrogateescape` does (PEP 383). So `encodeName(decodeName(bytes))` gives the same
+ * bytes for all bytes.
  */
 import { isUtf8 } from 'node:buffer';
 import { ebbError } from './errors.ts';
@@ -37,8 +39,9 @@ export function encodeName(name: string): Uint8Array<ArrayBuffer> {
 }
 
 /**
- * Why Linux cannot hold this name in a directory, as a sentence without the name; undefined when it can.
- * A name that is not in the form that `decodeName` gives (two strings for one name) is refused, too.
+ * Why Linux cannot hold this name in a directory, as a sentence without the name; undefined when it
+ * can. A name that is not in the form that `decodeName` gives (two strings for one name) is
+ * refused, too.
  */
 export function nameProblem(name: string): string | undefined {
   if (name === '') return 'the name is empty';
@@ -52,7 +55,10 @@ export function nameProblem(name: string): string | undefined {
   return undefined;
 }
 
-/** Whether a directory can hold an entry of this name: 1..255 bytes, no `/`, no NUL, not `.` or `..`. */
+/**
+ * Whether a directory can hold an entry of this name: 1..255 bytes, no `/`, no NUL, not `.` or
+ * `..`.
+ */
 export function isValidName(name: string): boolean {
   return nameProblem(name) === undefined;
 }
@@ -77,7 +83,10 @@ function latin1(bytes: Uint8Array): string {
   return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('latin1');
 }
 
-/** Length of the valid UTF-8 sequence that starts at `index` (Unicode, table 3-7); 0 when there is none. */
+/**
+ * Length of the valid UTF-8 sequence that starts at `index` (Unicode, table 3-7); 0 when there is
+ * none.
+ */
 function sequenceLength(bytes: Uint8Array, index: number): number {
   const first = bytes[index] as number;
   if (first < 0x80) return 1;

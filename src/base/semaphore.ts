@@ -55,8 +55,8 @@ export class Semaphore {
   }
 
   /**
-   * Waits for a permit. Rejects with EBUSY (retryable) when too many wait already, or with the reason of
-   * `signal`; a permit is never lost when the signal fires at the same time.
+   * Waits for a permit. Rejects with EBUSY (retryable) when too many wait already, or with the
+   * reason of `signal`; a permit is never lost when the signal fires at the same time.
    */
   acquire({ priority = 0, signal }: AcquireOptions = {}): Promise<Permit> {
     return new Promise((resolve, reject) => {

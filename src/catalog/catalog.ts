@@ -131,7 +131,10 @@ export interface Catalog extends CatalogReader {
   replaceNode(oldId: number, replacement: NewNode): Node;
   /** Removes a name (definite 404). Content, if any, becomes an orphan marked lost. */
   removeNode(id: number): void;
-  /** Makes or replaces the content of a file node; durable. Throws ENOENT when the node is gone. */
+  /**
+   * Makes or replaces the content of a file node; durable unless it claims nothing and claimed nothing before.
+   * Throws ENOENT when the node is gone.
+   */
   putContent(content: Content): void;
   /** Many at once, one transaction, durable when it returns (residency after data; release before punch). */
   commitResidency(
@@ -154,7 +157,10 @@ export interface Catalog extends CatalogReader {
   restoreOrphans(contents: readonly Content[]): void;
   /** No node will be given an id <= `id` from now on; durable. */
   continueIdsAfter(id: number): void;
-  /** Contents in ascending accessedAtMs with residentBytes > 0, for the release policy; stable paging by (accessedAtMs, id). */
+  /**
+   * Contents in ascending accessedAtMs with residentBytes > 0, for the release policy; stable paging by
+   * (accessedAtMs, id).
+   */
   leastRecentlyUsed(
     after: { accessedAtMs: number; id: number } | undefined,
     limit: number,

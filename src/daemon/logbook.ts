@@ -31,12 +31,19 @@ export class Logbook {
   log(level: LogRecord['level'], message: string, fields?: LogRecord['fields']): void {
     if (level === 'error' || level === 'warn') this.#lastError = message;
     if (levels.indexOf(level) < this.#minimum) return;
-    const record: LogRecord = { timeMs: this.#clock.nowMs(), level, message, ...(fields && { fields }) };
+    const record: LogRecord = {
+      timeMs: this.#clock.nowMs(),
+      level,
+      message,
+      ...(fields && { fields }),
+    };
     this.#records.push(record);
     if (this.#records.length > rememberedRecordsMax * 2) {
       this.#records = this.#records.slice(-rememberedRecordsMax);
     }
-    this.#write(`${new Date(record.timeMs).toISOString()} ${level} ${message}${fieldsText(fields)}\n`);
+    this.#write(
+      `${new Date(record.timeMs).toISOString()} ${level} ${message}${fieldsText(fields)}\n`,
+    );
     for (const follower of this.#followers) follower(record);
   }
 

@@ -42,7 +42,8 @@ async function main(): Promise<void> {
     return;
   }
   // A second signal while stopping changes nothing; SIGKILL is always safe.
-  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => void daemon.stop(true));
+  for (const signal of ['SIGTERM', 'SIGINT'] as const)
+    process.on(signal, () => void daemon.stop(true));
   process.on('SIGHUP', () => undefined);
   report({ ok: true, run: daemon.run, ...daemon.counts() });
   await daemon.ended;
@@ -50,7 +51,9 @@ async function main(): Promise<void> {
 
 // A bug must not leave readers hanging: the process ends, the kernel answers ENOTCONN, `ebb mount` can start anew.
 process.on('uncaughtException', (error) => {
-  process.stderr.write(`${new Date().toISOString()} error uncaught: ${error.stack ?? error.message}\n`);
+  process.stderr.write(
+    `${new Date().toISOString()} error uncaught: ${error.stack ?? error.message}\n`,
+  );
   process.kill(process.pid, 'SIGKILL');
 });
 

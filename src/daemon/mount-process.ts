@@ -290,7 +290,12 @@ async function build(configuration: Configuration, undo: Undo, stop: Stop): Prom
     cacheDirectory: configuration.cacheDirectory,
     socketPath: files.socket,
   };
-  const facts = { catalog, recall, loadedContent: (id: number) => contents.get(id), defaults: settings };
+  const facts = {
+    catalog,
+    recall,
+    loadedContent: (id: number) => contents.get(id),
+    defaults: settings,
+  };
   const parts: DaemonParts = {
     version: packageVersion(),
     startedAtMs,
@@ -350,7 +355,10 @@ function checkMountPoint(mountPoint: string): void {
   if (!isDirectory) throw ebbError('ENOTDIR', `the mount point ${mountPoint} is not a directory`);
 }
 
-function remoteOptions(configuration: Configuration, logbook: Logbook): Parameters<typeof openRemote>[0] {
+function remoteOptions(
+  configuration: Configuration,
+  logbook: Logbook,
+): Parameters<typeof openRemote>[0] {
   const { remote, retries, ...rest } = configuration;
   return {
     ...rest,
@@ -360,7 +368,11 @@ function remoteOptions(configuration: Configuration, logbook: Logbook): Paramete
   };
 }
 
-async function firstListing(namespace: Namespace, catalog: Catalog, logbook: Logbook): Promise<void> {
+async function firstListing(
+  namespace: Namespace,
+  catalog: Catalog,
+  logbook: Logbook,
+): Promise<void> {
   try {
     await namespace.list(ROOT_NODE_ID);
   } catch (thrown) {

@@ -75,7 +75,10 @@ export function parseOptions(line: string): Configuration {
     throw ebbError('EINVAL', `option ${name}: ${issue.message}`);
   }
   const options = result.output;
-  return { ...options, cacheDirectory: options.cacheDirectory ?? defaultCacheDirectory(options.remote) };
+  return {
+    ...options,
+    cacheDirectory: options.cacheDirectory ?? defaultCacheDirectory(options.remote),
+  };
 }
 
 /**
@@ -87,7 +90,10 @@ export function defaultCacheDirectory(remote: string, uid = process.getuid?.() ?
     uid === 0
       ? '/var/cache/ebb'
       : path.join(process.env['XDG_CACHE_HOME'] ?? path.join(homedir(), '.cache'), 'ebb');
-  return path.join(base, createHash('sha256').update(remoteIdentity(remote)).digest('hex').slice(0, 16));
+  return path.join(
+    base,
+    createHash('sha256').update(remoteIdentity(remote)).digest('hex').slice(0, 16),
+  );
 }
 
 /** The remote's name without credentials and trailing slashes. */

@@ -29,7 +29,8 @@ export class Paths {
   async find(path: string, signal: AbortSignal): Promise<Node> {
     let node = this.#root();
     for (const name of path === '' ? [] : path.split('/')) {
-      if (node.kind !== NodeKind.directory) throw ebbError('ENOTDIR', `${path}: not a directory on the way`);
+      if (node.kind !== NodeKind.directory)
+        throw ebbError('ENOTDIR', `${path}: not a directory on the way`);
       await this.#namespace.list(node.id, signal);
       const child = this.#catalog.child(node.id, encodeName(name));
       if (child === undefined) throw ebbError('ENOENT', `${path}: no such file or directory`);
@@ -46,7 +47,7 @@ export class Paths {
 
   knownChildren(directory: Node): Node[] {
     const all: Node[] = [];
-    for (let afterId = 0; ; ) {
+    for (let afterId = 0; ;) {
       const page = this.#catalog.children(directory.id, afterId, pageRows);
       all.push(...page);
       const last = page.at(-1);
@@ -57,8 +58,14 @@ export class Paths {
   }
 
   /** Everything below, depth first, a directory before its entries. */
-  async *below(directory: Node, base: string, signal: AbortSignal, depth = 0): AsyncGenerator<Located> {
-    if (depth > depthMax) throw ebbError('ELOOP', `${base}: more than ${depthMax} directories deep`);
+  async *below(
+    directory: Node,
+    base: string,
+    signal: AbortSignal,
+    depth = 0,
+  ): AsyncGenerator<Located> {
+    if (depth > depthMax)
+      throw ebbError('ELOOP', `${base}: more than ${depthMax} directories deep`);
     for (const node of await this.children(directory, signal)) {
       signal.throwIfAborted();
       const name = decodeName(node.name);
@@ -97,7 +104,8 @@ export class Paths {
 
   #root(): Node {
     const root = this.#catalog.node(ROOT_NODE_ID);
-    if (root === undefined) throw ebbError('EUCLEAN', 'the catalog has no root directory: run ebb rebuild');
+    if (root === undefined)
+      throw ebbError('EUCLEAN', 'the catalog has no root directory: run ebb rebuild');
     return root;
   }
 }

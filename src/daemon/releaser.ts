@@ -81,14 +81,19 @@ export class Releaser {
   }
 
   async #wouldRelease(content: StoredContent, signal: AbortSignal): Promise<ReleaseOutcome> {
-    if (content.pinned) return { refused: `${content.key} is pinned: unpin it first.`, code: 'EPERM' };
+    if (content.pinned)
+      return { refused: `${content.key} is pinned: unpin it first.`, code: 'EPERM' };
     if (this.#options.recall.isBusy(content.id)) {
       return { refused: `${content.key} is being recalled.`, code: 'EBUSY' };
     }
     try {
       const proof = await this.#prove(content, signal);
-      if (proof.version === content.version) return { releasedBytes: content.residency.residentBytes };
-      return { refused: 'the remote has another version: this may be the last copy', code: 'ESTALE' };
+      if (proof.version === content.version)
+        return { releasedBytes: content.residency.residentBytes };
+      return {
+        refused: 'the remote has another version: this may be the last copy',
+        code: 'ESTALE',
+      };
     } catch (error) {
       const { message, code } = toEbbError(error);
       return { refused: `the remote copy could not be verified: ${message}`, code };

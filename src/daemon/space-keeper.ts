@@ -46,7 +46,7 @@ export class SpaceKeeper {
 
   start(releaser: Releaser): void {
     this.#releaser = releaser;
-    this.#timer = setInterval(() => this.#check(0), checkIntervalMs);
+    this.#timer = setInterval(() => void this.#check(0), checkIntervalMs);
     this.#timer.unref();
   }
 
@@ -123,7 +123,8 @@ export class SpaceKeeper {
       };
       await Promise.all(Array.from({ length: parallelReleasesMax }, releaseSome));
     }
-    if (freed > 0) logbook.log('info', `released ${formatSize(freed)} to keep the cache within its limits`);
+    if (freed > 0)
+      logbook.log('info', `released ${formatSize(freed)} to keep the cache within its limits`);
     if (freed === 0) this.#pausedUntilMs = nowMs() + fruitlessPauseMs;
   }
 
@@ -139,7 +140,7 @@ export class SpaceKeeper {
 
   *#rows(): Generator<Content> {
     const { catalog } = this.#options;
-    for (let after: { accessedAtMs: number; id: number } | undefined; ; ) {
+    for (let after: { accessedAtMs: number; id: number } | undefined; ;) {
       const page = catalog.leastRecentlyUsed(after, rowsPerPage);
       yield* page;
       const last = page.at(-1);

@@ -83,9 +83,26 @@ export class Connection implements Disposable {
     await unmount(this.mountPoint, this.isPrivileged, options);
   }
 
-  /** See `abortConnection`. */
-  abort(): void {
-    abortConnection(this.connectionNumber);
+  /**
+   * Cuts the connection, see `abortConnection`; with privileges also where fusectl is not mounted, by a forced
+   * unmount (which takes the mount away if nobody uses it).
+   */
+  async abort(): Promise<void> {
+    try {
+      abortConnection(this.connectionNumber);
+    } catch (error) {
+      if (!this.isPrivileged) throw error;
+      await this.#forceUnmount();
+    }
+  }
+
+  /** umount2(MNT_FORCE) aborts first and then finds the mount busy or not (fuse_umount_begin). */
+  async #forceUnmount(): Promise<void> {
+    try {
+      await unmountAsync(this.mountPoint, UnmountFlag.nofollow | UnmountFlag.force);
+    } catch (error) {
+      if (toEbbError(error).code !== 'EBUSY') throw error;
+    }
   }
 
   /** See `setReadAhead`. */
@@ -162,7 +179,16 @@ export async function unmount(
  * the connection is gone or /sys/fs/fuse/connections is not mounted.
  */
 export function abortConnection(connectionNumber: number): void {
-  writeSysfs(`/sys/fs/fuse/connections/${connectionNumber}/abort`, '1');
+  const control = '/sys/fs/fuse/connections';
+  try {
+    writeFileSync(`${control}/${connectionNumber}/abort`, '1');
+  } catch (cause) {
+    const { code } = toEbbError(cause, 'EIO');
+    const hint = `Is the connection over, or fusectl not mounted on ${control}?`;
+    throw ebbError(code, `FUSE connection ${connectionNumber} cannot be aborted. ${hint}`, {
+      cause,
+    });
+  }
 }
 
 /**
@@ -171,12 +197,8 @@ export function abortConnection(connectionNumber: number): void {
  */
 export function setReadAhead(connectionNumber: number, readAheadBytes: number): void {
   const file = `/sys/class/bdi/0:${connectionNumber}/read_ahead_kb`;
-  writeSysfs(file, String(Math.floor(readAheadBytes / 1024)));
-}
-
-function writeSysfs(file: string, text: string): void {
   try {
-    writeFileSync(file, text);
+    writeFileSync(file, String(Math.floor(readAheadBytes / 1024)));
   } catch (error) {
     throw toEbbError(error, 'EIO');
   }

@@ -10,6 +10,7 @@ export type {
   FilesystemStatistics,
   SetAttributes,
 } from './filesystem.ts';
+export { plainAttributes } from './attributes.ts';
 export { Errno, errnoMessage, errnoName } from '../base/errno.ts';
 export { EbbError } from '../base/errors.ts';
 export { decodeName, encodeName } from '../base/name.ts';

@@ -4,7 +4,7 @@
  *
  *   read(2) into `session.request.bytes`, then `session.receive(count)`; answers leave through the transport.
  */
-import { Errno, errnoName } from '../base/errno.ts';
+import { Errno } from '../base/errno.ts';
 import { SessionCall } from './call.ts';
 import { InitFlag, Opcode, opcodeName, readBufferMinimumBytes } from './constants.ts';
 import { handlers } from './dispatch.ts';
@@ -309,9 +309,4 @@ export class Session {
       // Whoever listens to problems must not become one.
     }
   }
-}
-
-/** For messages: what a negative result of read(2) on the device means. */
-export function describeDeviceError(errno: number): string {
-  return `reading /dev/fuse failed: ${errnoName(errno)}`;
 }

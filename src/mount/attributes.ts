@@ -35,8 +35,10 @@ export function attributesOf(node: Node, defaults: AttributeDefaults): Attribute
   const isDirectory = node.kind === NodeKind.directory;
   const sizeBytes = node.kind === NodeKind.symlink ? (node.target?.length ?? 0) : node.sizeBytes;
   const shownSize = isDirectory ? 4096 : Math.max(0, sizeBytes);
-  const permissions = node.mode >= 0 ? node.mode : isDirectory ? defaults.directoryMode : defaults.fileMode;
-  const unknownTime = node.mtimeSeconds === 0 && node.mtimeNanoseconds === 0 && !(node.exact && node.version);
+  const permissions =
+    node.mode >= 0 ? node.mode : isDirectory ? defaults.directoryMode : defaults.fileMode;
+  const unknownTime =
+    node.mtimeSeconds === 0 && node.mtimeNanoseconds === 0 && !(node.exact && node.version);
   const seconds = unknownTime ? defaults.startedAtSeconds : node.mtimeSeconds;
   const nanoseconds = unknownTime ? 0 : node.mtimeNanoseconds;
   return {

@@ -83,7 +83,8 @@ export class Bridge {
     const pending = this.#pending.get(message.id);
     assert(pending !== undefined, `an answer to question ${message.id} that was never asked`);
     this.#pending.delete(message.id);
-    if (this.#idByUnique.get(pending.unique) === message.id) this.#idByUnique.delete(pending.unique);
+    if (this.#idByUnique.get(pending.unique) === message.id)
+      this.#idByUnique.delete(pending.unique);
     pending.done(message);
   }
 }

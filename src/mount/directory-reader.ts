@@ -52,7 +52,8 @@ export class DirectoryReader {
         ? out.addPlus(name, ino, directoryType, cookie, undefined)
         : out.add(name, ino, directoryType, cookie);
     if (offset < dotCookie && !put(dot, directoryId, dotCookie)) return;
-    if (offset < dotDotCookie && !put(dotDot, parent?.parentId || directoryId, dotDotCookie)) return;
+    if (offset < dotDotCookie && !put(dotDot, parent?.parentId || directoryId, dotDotCookie))
+      return;
     let afterId = Math.max(0, offset - idToCookie);
     for (;;) {
       const children = this.#view.reader.children(directoryId, afterId, pageRows);

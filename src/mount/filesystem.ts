@@ -87,12 +87,14 @@ export class MountFileSystem implements FileSystem {
     const child = view.child(parentId, name);
     const question = this.#lookupQuestion(parent, child, done);
     if (question !== undefined) {
-      if (question.kind === 'resolve' && child !== undefined) this.#services.walk.looked(child, who);
+      if (question.kind === 'resolve' && child !== undefined)
+        this.#services.walk.looked(child, who);
       const kept = name.slice();
       const flag = question.kind === 'list' ? asked.list : asked.check;
       this.#ask(answer, call, who, question, (later, reply) => {
         // Another version or a vanished name is an answer, too: look again at what the catalog says now.
-        const settled = reply.errno === 0 || reply.errno === Errno.ESTALE || reply.errno === Errno.ENOENT;
+        const settled =
+          reply.errno === 0 || reply.errno === Errno.ESTALE || reply.errno === Errno.ENOENT;
         if (!settled) return void later.error(reply.errno);
         this.#lookup(later, undefined, who, parentId, kept, done | flag);
       });
@@ -129,12 +131,18 @@ export class MountFileSystem implements FileSystem {
       const parent = node.parentId === 0 ? undefined : view.node(node.parentId);
       return void call.attributes(attributesOf(node, defaults), view.entryTimeoutMs(node, parent));
     }
-    this.#ask(immediately(call), call, requesterOf(call), { kind: 'resolve', nodeId }, (later, reply) => {
-      const resolved = view.node(nodeId);
-      if (reply.errno !== 0) return void later.error(reply.errno);
-      if (resolved === undefined || !resolved.exact) return void later.error(Errno.ESTALE);
-      later.attributes(attributesOf(resolved, defaults), view.remainingMs(resolved.checkedAtMs));
-    });
+    this.#ask(
+      immediately(call),
+      call,
+      requesterOf(call),
+      { kind: 'resolve', nodeId },
+      (later, reply) => {
+        const resolved = view.node(nodeId);
+        if (reply.errno !== 0) return void later.error(reply.errno);
+        if (resolved === undefined || !resolved.exact) return void later.error(Errno.ESTALE);
+        later.attributes(attributesOf(resolved, defaults), view.remainingMs(resolved.checkedAtMs));
+      },
+    );
   }
 
   readlink(call: Call, nodeId: number): void {
@@ -154,11 +162,17 @@ export class MountFileSystem implements FileSystem {
       walk.listed(directory, who);
       return void call.opened(nodeId, this.#directories.openFlags(nodeId));
     }
-    this.#ask(immediately(call), call, who, { kind: 'list', directoryId: nodeId }, (later, reply) => {
-      if (reply.errno !== 0) return void later.error(reply.errno);
-      walk.listed(directory, who);
-      later.opened(nodeId, this.#directories.openFlags(nodeId));
-    });
+    this.#ask(
+      immediately(call),
+      call,
+      who,
+      { kind: 'list', directoryId: nodeId },
+      (later, reply) => {
+        if (reply.errno !== 0) return void later.error(reply.errno);
+        walk.listed(directory, who);
+        later.opened(nodeId, this.#directories.openFlags(nodeId));
+      },
+    );
   }
 
   readdir(call: Call, nodeId: number, _fileHandle: number, offset: number, plus: boolean): void {
@@ -179,7 +193,13 @@ export class MountFileSystem implements FileSystem {
     this.#open(immediately(call), call, requesterOf(call), nodeId, 0);
   }
 
-  #open(answer: Answerer, call: Call | undefined, who: Requester, nodeId: number, done: number): void {
+  #open(
+    answer: Answerer,
+    call: Call | undefined,
+    who: Requester,
+    nodeId: number,
+    done: number,
+  ): void {
     const { view, walk } = this.#services;
     const node = view.node(nodeId);
     if (node === undefined || !view.isNamed(node)) return void answer.error(Errno.ESTALE);
@@ -205,7 +225,7 @@ export class MountFileSystem implements FileSystem {
   #openContent(answer: Answerer, content: ReturnType<OpenFiles['adopt']>): void {
     const file = this.#files.open(content, this.#passthroughWorks);
     if (file.mode === 'passthrough' && content.backingId === 0) {
-      const backingId = this.#services.openBacking(content.descriptor);
+      const backingId = this.#services.openBacking(content.descriptor.fd);
       if (backingId < 0) {
         // This kernel or cache file system cannot: everything goes on in cached mode.
         this.#passthroughWorks = false;
@@ -234,7 +254,7 @@ export class MountFileSystem implements FileSystem {
     const { bridge, answers } = this.#services;
     const about = { nodeId, streamId: fileHandle, offsetBytes: offset, sizeBytes: length };
     if (residency.has(offset, length)) {
-      answers.dataFromFile(call.defer(), descriptor, offset, length, length);
+      answers.dataFromFile(call.defer(), descriptor.fd, offset, length, length);
       if (sequential && !residency.complete) {
         bridge.tell({ kind: 'consumed', ...about, requester: requesterOf(call) });
       }

@@ -5,8 +5,8 @@
  * open needs nobody else. Descriptors are owned here and closed here. A content that main wants to release is
  * `quiesced`: its descriptor and backing id are given up, and opens wait until main says `resume`.
  */
-import { closeSync } from 'node:fs';
 import { assert } from '../base/assert.ts';
+import { OwnedFd } from '../sys/fd.ts';
 import { Residency } from '../tree/residency.ts';
 import { afterOpen, afterRelease, chooseMode, noOpens } from './open-mode.ts';
 import type { OpenCounts, OpenMode } from './open-mode.ts';
@@ -17,7 +17,7 @@ export const idleContentsMax = 512;
 export interface OpenContent {
   readonly nodeId: number;
   readonly residency: Residency;
-  readonly descriptor: number;
+  readonly descriptor: OwnedFd;
   counts: OpenCounts;
   /** 0 = not registered with the kernel. */
   backingId: number;
@@ -68,14 +68,14 @@ export class OpenFiles {
   adopt(nodeId: number, residency: SharedArrayBuffer, descriptor: number): OpenContent {
     const known = this.#contents.get(nodeId);
     if (known !== undefined) {
-      closeSync(descriptor);
+      new OwnedFd(descriptor).close();
       this.#onDropped(nodeId);
       return known;
     }
     const content: OpenContent = {
       nodeId,
       residency: Residency.attach(residency),
-      descriptor,
+      descriptor: new OwnedFd(descriptor),
       counts: noOpens,
       backingId: 0,
     };
@@ -130,7 +130,7 @@ export class OpenFiles {
   closeAll(): void {
     for (const content of this.#contents.values()) {
       this.#dropBacking(content);
-      closeSync(content.descriptor);
+      content.descriptor.close();
     }
     this.#contents.clear();
     this.#files.clear();
@@ -148,7 +148,7 @@ export class OpenFiles {
   #forget(content: OpenContent): void {
     assert(isIdle(content), `content ${content.nodeId} is open`);
     this.#dropBacking(content);
-    closeSync(content.descriptor);
+    content.descriptor.close();
     this.#contents.delete(content.nodeId);
     this.#idle -= 1;
     this.#onDropped(content.nodeId);

@@ -31,7 +31,12 @@ export interface MountServerOptions {
   readonly openLocal: (prepared: Prepared) => Promise<{ file: ContentFile; descriptor: number }>;
   readonly answers: {
     error(call: DeferredCall, errno: number): boolean;
-    dataFromContent(call: DeferredCall, file: ContentFile, offset: number, sizeBytes: number): boolean;
+    dataFromContent(
+      call: DeferredCall,
+      file: ContentFile,
+      offset: number,
+      sizeBytes: number,
+    ): boolean;
   };
   readonly onAccesses: (accesses: readonly (readonly [number, number])[]) => void;
   readonly onPrefetch: (message: Extract<ToMain, { kind: 'prefetch' }>) => void;
@@ -70,7 +75,10 @@ export class MountServer {
    * Runs `work` while nobody can open the content through this mount: for release. Resolves with `undefined`
    * when somebody has it open (nothing was done).
    */
-  async whileClosed<Result>(nodeId: number, work: () => Promise<Result>): Promise<Result | undefined> {
+  async whileClosed<Result>(
+    nodeId: number,
+    work: () => Promise<Result>,
+  ): Promise<Result | undefined> {
     if (this.#releasing.has(nodeId)) return undefined;
     const { promise: finished, resolve: finish } = Promise.withResolvers<void>();
     this.#releasing.set(nodeId, finished);
@@ -134,12 +142,19 @@ export class MountServer {
     }
   }
 
-  async #answer(message: Question & { id: number; requester: EnsureOptions['requester'] }): Promise<void> {
+  async #answer(
+    message: Question & { id: number; requester: EnsureOptions['requester'] },
+  ): Promise<void> {
     const controller = new AbortController();
     this.#questions.set(message.id, controller);
     try {
       const opened = await this.#ask(message, controller.signal);
-      this.tell({ kind: 'answer', id: message.id, errno: 0, ...(opened === undefined ? {} : { opened }) });
+      this.tell({
+        kind: 'answer',
+        id: message.id,
+        errno: 0,
+        ...(opened === undefined ? {} : { opened }),
+      });
     } catch (error) {
       this.tell({ kind: 'answer', id: message.id, errno: toEbbError(error).errno });
     } finally {
@@ -207,7 +222,12 @@ export class MountServer {
       }
       const { offsetBytes, sizeBytes, requester, streamId } = message;
       const { signal } = controller;
-      await recall.ensure(file, offsetBytes, sizeBytes, { intent: 'demand', requester, streamId, signal });
+      await recall.ensure(file, offsetBytes, sizeBytes, {
+        intent: 'demand',
+        requester,
+        streamId,
+        signal,
+      });
       answers.dataFromContent(call, file, offsetBytes, sizeBytes);
     } catch (thrown) {
       const error = toEbbError(thrown);

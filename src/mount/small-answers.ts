@@ -15,7 +15,12 @@ const seekHole = 4;
  * SEEK_DATA and SEEK_HOLE: all of a file is data, whatever is local. Programs that skip holes would otherwise
  * copy nothing and call it success.
  */
-export function serveLseek(call: Call, node: Node | undefined, offset: number, whence: number): void {
+export function serveLseek(
+  call: Call,
+  node: Node | undefined,
+  offset: number,
+  whence: number,
+): void {
   if (node === undefined || node.kind !== NodeKind.file) return void call.error(Errno.ESTALE);
   if (whence !== seekData && whence !== seekHole) return void call.error(Errno.EINVAL);
   if (offset < 0 || offset >= node.sizeBytes) return void call.error(Errno.ENXIO);

@@ -1,8 +1,8 @@
 /** Leaving work behind when the caller gave up. Only for work that writes into nobody's memory. */
 
 /**
- * Settles like `work`, or rejects with the signal's reason as soon as it fires; `work` then ends on its own and
- * its result is dropped (it must own and free what it opened).
+ * Settles like `work`, or rejects with the signal's reason as soon as it fires; `work` then ends on
+ * its own and its result is dropped (it must own and free what it opened).
  */
 export function abandonOnAbort<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
   return new Promise((resolve, reject) => {

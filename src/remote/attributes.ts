@@ -30,7 +30,10 @@ function isTimestamp(time: Timestamp): boolean {
   return Number.isSafeInteger(time.seconds) && isCount(time.nanoseconds, 999_999_999);
 }
 
-/** Whether two answers describe the same content as far as they tell; for remotes that have no versions. */
+/**
+ * Whether two answers describe the same content as far as they tell; for remotes that have no
+ * versions.
+ */
 export function describeSameContent(one: ObjectAttributes, other: ObjectAttributes): boolean {
   return (
     one.kind === other.kind &&

@@ -1,6 +1,6 @@
 /**
- * The sink that stands between a remote and the real one: a small state machine that lets through only what the
- * contract allows, and remembers the first reason not to.
+ * The sink that stands between a remote and the real one: a small state machine that lets through
+ * only what the contract allows, and remembers the first reason not to.
  */
 import { ebbError } from '../base/errors.ts';
 import type { EbbError } from '../base/errors.ts';
@@ -31,7 +31,10 @@ export class CheckedSink implements RangeSink {
     this.#expectedBytes = options.lengthBytes;
   }
 
-  /** The first thing that went wrong: what the real sink threw, or what the remote did against the contract. */
+  /**
+   * The first thing that went wrong: what the real sink threw, or what the remote did against the
+   * contract.
+   */
   get failure(): unknown {
     return this.#failure?.error;
   }

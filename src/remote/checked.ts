@@ -1,9 +1,10 @@
 /**
- * Enforces the contract of remote.ts around any remote, so that a mistake in one cannot place a wrong byte, count a
- * byte twice or shorten a file. What breaks the contract becomes EIO, and nothing more reaches the sink.
+ * Enforces the contract of remote.ts around any remote, so that a mistake in one cannot place a
+ * wrong byte, count a byte twice or shorten a file. What breaks the contract becomes EIO, and
+ * nothing more reaches the sink.
  *
- * It sees counts, ranges, order and versions. It does not see content: bytes that a remote passes as its own are
- * believed to be them.
+ * It sees counts, ranges, order and versions. It does not see content: bytes that a remote passes
+ * as its own are believed to be them.
  */
 import { ebbError } from '../base/errors.ts';
 import type { EbbError } from '../base/errors.ts';
@@ -47,8 +48,8 @@ class CheckedRemote implements Remote {
   }
 
   /**
-   * Names that no directory can hold, and names that come twice, are moved to `skipped`; attributes that cannot be
-   * true end the listing with EIO.
+   * Names that no directory can hold, and names that come twice, are moved to `skipped`; attributes
+   * that cannot be true end the listing with EIO.
    */
   async *list(key: string, options: CallOptions): AsyncIterable<ListingBatch> {
     splitKey(key);

@@ -1,6 +1,7 @@
 /**
- * What every remote that can read at an offset does alike: check the asked range against the size, fill the
- * sink's buffers in order, never promise a byte before it was verified, stop when asked to.
+ * What every remote that can read at an offset does alike: check the asked range against the size,
+ * fill the sink's buffers in order, never promise a byte before it was verified, stop when asked
+ * to.
  */
 import { ebbError } from '../base/errors.ts';
 import type { RangeSink, ReadOptions } from './remote.ts';
@@ -13,8 +14,8 @@ export interface ByteSource {
 }
 
 /**
- * Where the range ends. Throws EINVAL for a range that is none, and EIO (not retryable) for one that reaches
- * beyond the end: the promise to deliver exactly these bytes cannot be kept.
+ * Where the range ends. Throws EINVAL for a range that is none, and EIO (not retryable) for one
+ * that reaches beyond the end: the promise to deliver exactly these bytes cannot be kept.
  */
 export function rangeEnd(
   key: string,
@@ -37,8 +38,9 @@ export function rangeEnd(
 }
 
 /**
- * Delivers `[offsetBytes, endBytes)`. Memory of the sink is written only between `buffer` and `filled` and
- * never after this settled: an aborted call waits for the read under way, then rejects with the reason.
+ * Delivers `[offsetBytes, endBytes)`. Memory of the sink is written only between `buffer` and
+ * `filled` and never after this settled: an aborted call waits for the read under way, then rejects
+ * with the reason.
  */
 export async function deliver(
   source: ByteSource,

@@ -1,7 +1,10 @@
 /** The part of fault injection that stands in the stream of bytes. */
 import type { ObjectAttributes, RangeSink } from './remote.ts';
 
-/** Breaches of the contract; each must be noticed further out, except `flippedByte`, which only a checksum can see. */
+/**
+ * Breaches of the contract; each must be noticed further out, except `flippedByte`, which only a
+ * checksum can see.
+ */
 export type EvilFault =
   /** Claims success after this many bytes. */
   | { readonly kind: 'endsEarly'; readonly after: number }

@@ -1,9 +1,9 @@
 /**
- * Injects faults between a remote and its user, for tests and the simulator. What goes wrong is decided by a
- * function, so a test can script single faults, or let a seed decide (`seededFaults`).
+ * Injects faults between a remote and its user, for tests and the simulator. What goes wrong is
+ * decided by a function, so a test can script single faults, or let a seed decide (`seededFaults`).
  *
- * Ordinary faults keep the contract: they are what honest remotes do on bad days. *Evil* faults break it, to test
- * that checks further out notice.
+ * Ordinary faults keep the contract: they are what honest remotes do on bad days. *Evil* faults
+ * break it, to test that checks further out notice.
  */
 import { ebbError } from '../base/errors.ts';
 import type { EbbErrorOptions } from '../base/errors.ts';
@@ -29,7 +29,10 @@ export interface FaultCall {
 }
 
 export type OrdinaryFault =
-  /** Fails after this many bytes (read) or batches (list); 0: at once. A fault beyond the end never happens. */
+  /**
+   * Fails after this many bytes (read) or batches (list); 0: at once. A fault beyond the end never
+   * happens.
+   */
   | { readonly kind: 'error'; readonly after?: number; readonly error?: FaultError }
   /** Waits before the call. */
   | { readonly kind: 'delay'; readonly delayMs: number }

@@ -1,8 +1,13 @@
-/** Keys of remote objects: relative paths of names joined with `/`; the root is `''`. See remote.ts. */
+/**
+ * Keys of remote objects: relative paths of names joined with `/`; the root is `''`. See remote.ts.
+ */
 import { ebbError } from '../base/errors.ts';
 import { isValidName } from '../base/name.ts';
 
-/** PATH_MAX is 4096 bytes; keys are walked name by name, so a longer one is possible, but not without end. */
+/**
+ * PATH_MAX is 4096 bytes; keys are walked name by name, so a longer one is possible, but not
+ * without end.
+ */
 const keyNamesMax = 4096;
 
 /** The names of a key, outermost first; none for the root. Throws EINVAL when it is no key. */

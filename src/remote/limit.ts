@@ -1,9 +1,9 @@
 /**
- * Holds a remote to a number of requests at a time and a number of bytes per second. The rate works by
- * backpressure: the sink's promise is kept back, so the remote stops taking from its connection.
+ * Holds a remote to a number of requests at a time and a number of bytes per second. The rate works
+ * by backpressure: the sink's promise is kept back, so the remote stops taking from its connection.
  *
- * A listing holds its place only while it asks for the next batch, so a caller may use the remote between batches
- * even with one request at a time.
+ * A listing holds its place only while it asks for the next batch, so a caller may use the remote
+ * between batches even with one request at a time.
  */
 import { systemClock } from '../base/clock.ts';
 import type { Clock } from '../base/clock.ts';

@@ -2,8 +2,9 @@
  * From what the user wrote to a remote that is safe to use: the right kind, wrapped as
  * `checked(retry(checked(limit(trace(remote)))))`.
  *
- * The inner check turns a remote's mistake (a body that ended early without an error) into a failure that the retry
- * can repair; the outer check guards what the retry puts together from several tries.
+ * The inner check turns a remote's mistake (a body that ended early without an error) into a
+ * failure that the retry can repair; the outer check guards what the retry puts together from
+ * several tries.
  */
 import { fileURLToPath } from 'node:url';
 import { ebbError } from '../base/errors.ts';
@@ -37,9 +38,9 @@ export interface RemoteOptions extends Omit<HttpRemoteOptions, 'url'> {
 }
 
 /**
- * Opens a remote of the kind that the URL says. `connections` (default 16) is also how many requests are under way at
- * a time. Throws EINVAL for what is no such URL, ENOENT/ENOTDIR/EACCES for a directory that cannot be opened; does
- * not talk to a web server yet.
+ * Opens a remote of the kind that the URL says. `connections` (default 16) is also how many
+ * requests are under way at a time. Throws EINVAL for what is no such URL, ENOENT/ENOTDIR/EACCES
+ * for a directory that cannot be opened; does not talk to a web server yet.
  */
 export async function openRemote(options: RemoteOptions): Promise<Remote> {
   const bare = await openBare(options);

@@ -1,4 +1,6 @@
-/** The sink of a read that may take several tries: knows what was delivered, and of which version. */
+/**
+ * The sink of a read that may take several tries: knows what was delivered, and of which version.
+ */
 import { ebbError, toEbbError } from '../base/errors.ts';
 import { describeSameContent } from './attributes.ts';
 import type { ObjectAttributes, RangeSink, ReadOptions } from './remote.ts';
@@ -49,7 +51,10 @@ export class ResumingSink implements RangeSink {
     return this.#options.offsetBytes === 0 && this.#options.lengthBytes === undefined;
   }
 
-  /** Resolves when the real sink has taken what it was given last; the next try must not begin before. */
+  /**
+   * Resolves when the real sink has taken what it was given last; the next try must not begin
+   * before.
+   */
   async idle(): Promise<void> {
     await this.#pending?.catch(() => {});
   }
@@ -75,7 +80,10 @@ export class ResumingSink implements RangeSink {
     };
   }
 
-  /** True once: a try to go on failed because ranges are ignored, and reading the whole file again can do it. */
+  /**
+   * True once: a try to go on failed because ranges are ignored, and reading the whole file again
+   * can do it.
+   */
   becameWholeOnly(error: unknown, supportsRanges: boolean): boolean {
     if (supportsRanges || this.#wholeOnly || !this.#isWhole || !this.canResume) return false;
     return toEbbError(error).code === 'EOPNOTSUPP';

@@ -1,18 +1,21 @@
 /**
- * Tries again what may help: errors that say `retryable`, after a pause with full jitter, never sooner than
- * Retry-After, until the attempts are used up or the caller's signal fires.
+ * Tries again what may help: errors that say `retryable`, after a pause with full jitter, never
+ * sooner than Retry-After, until the attempts are used up or the caller's signal fires.
  *
- * - `read` goes on at the byte where it broke, with the same version; no byte is delivered twice. When the answer
- *   had no version, it can only begin anew while no byte was delivered; then its error is final. A remote that gives
- *   whole files only is read again from the start and what was delivered already is thrown away.
- * - `list` begins anew; names that were delivered are left out the second time, with the attributes they had first.
- *   So the caller sees every name once and never fewer than one complete listing showed.
+ * - `read` goes on at the byte where it broke, with the same version; no byte is delivered twice.
+ *   When the answer had no version, it can only begin anew while no byte was delivered; then its
+ *   error is final. A remote that gives whole files only is read again from the start and what was
+ *   delivered already is thrown away.
+ * - `list` begins anew; names that were delivered are left out the second time, with the attributes
+ *   they had first. So the caller sees every name once and never fewer than one complete listing
+ *   showed.
  * - What the sink throws is never retried.
  */
 import { backoffMs } from '../base/backoff.ts';
 import { sleep } from '../base/deadline.ts';
 import { ebbError, toEbbError } from '../base/errors.ts';
 import type { EbbError } from '../base/errors.ts';
+import { linkSignals } from './linked-signal.ts';
 import { ResumingSink } from './resuming-sink.ts';
 import type {
   CallOptions,
@@ -35,7 +38,10 @@ export interface RetryOptions {
   readonly baseMs?: number;
   /** Upper bound of a pause. Default 10,000. */
   readonly maxMs?: number;
-  /** A remote that asks (Retry-After) for a longer pause than this is given up at once. Default 60,000. */
+  /**
+   * A remote that asks (Retry-After) for a longer pause than this is given up at once. Default
+   * 60,000.
+   */
   readonly retryAfterMaxMs?: number;
   /** Uniform in [0, 1). Default Math.random. */
   readonly random?: () => number;
@@ -53,10 +59,10 @@ export function retryingRemote(inner: Remote, options: RetryOptions = {}): Remot
 class Attempts {
   readonly #options: Required<Omit<RetryOptions, 'onRetry'>> & Pick<RetryOptions, 'onRetry'>;
   readonly #key: string;
-  readonly #signal: AbortSignal;
+  readonly #signals: readonly AbortSignal[];
   #failures = 0;
 
-  constructor(options: RetryOptions, key: string, signal: AbortSignal) {
+  constructor(options: RetryOptions, key: string, signals: readonly AbortSignal[]) {
     this.#options = {
       attemptsMax: 5,
       baseMs: 200,
@@ -67,7 +73,7 @@ class Attempts {
       ...options,
     };
     this.#key = key;
-    this.#signal = signal;
+    this.#signals = signals;
   }
 
   /** There was progress: failures before it no longer count. */
@@ -75,9 +81,13 @@ class Attempts {
     this.#failures = 0;
   }
 
-  /** Returns when it is time for the next try; throws when there is none. `thrown` is passed on as it is. */
+  /**
+   * Returns when it is time for the next try; throws when there is none. `thrown` is passed on as
+   * it is.
+   */
   async pause(thrown: unknown): Promise<void> {
-    this.#signal.throwIfAborted();
+    using linked = linkSignals(...this.#signals);
+    linked.signal.throwIfAborted();
     const error = toEbbError(thrown);
     const { attemptsMax, retryAfterMaxMs } = this.#options;
     this.#failures += 1;
@@ -86,8 +96,8 @@ class Attempts {
     const attempt = this.#failures - 1;
     const pauseMs = backoffMs({ ...this.#options, attempt, retryAfterMs: error.retryAfterMs });
     this.#options.onRetry?.(this.#key, error, this.#failures, pauseMs);
-    await this.#options.sleep(pauseMs, this.#signal);
-    this.#signal.throwIfAborted();
+    await this.#options.sleep(pauseMs, linked.signal);
+    linked.signal.throwIfAborted();
   }
 }
 
@@ -173,7 +183,7 @@ class RetryingRemote implements Remote {
   }
 
   #attempts(key: string, signal: AbortSignal): Attempts {
-    return new Attempts(this.#options, key, AbortSignal.any([signal, this.#closed.signal]));
+    return new Attempts(this.#options, key, [signal, this.#closed.signal]);
   }
 }
 
@@ -185,7 +195,8 @@ function newNames(batch: ListingBatch, seen: Set<string>): ListingBatch {
   };
   return {
     objects: batch.objects.filter((object) => isNew(object.name)),
-    // Skipped names may equal listed ones (that is why they were skipped): a slash keeps them apart.
+    // Skipped names may equal listed ones (that is why they were skipped): a slash keeps them
+    // apart.
     skipped: batch.skipped.filter((skipped) => isNew(`/${skipped.raw}`)),
   };
 }

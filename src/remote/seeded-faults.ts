@@ -13,7 +13,10 @@ export interface FaultRates {
   readonly delayMaxMs?: number;
   /** Where reads break, at most. Default 1 MiB. */
   readonly brokenMaxBytes?: number;
-  /** After so many faults in a row a call goes through, so that bounded retries must succeed. Default 3. */
+  /**
+   * After so many faults in a row a call goes through, so that bounded retries must succeed.
+   * Default 3.
+   */
   readonly consecutiveMax?: number;
 }
 

@@ -15,7 +15,10 @@ export class TokenBucket {
     this.#bytesPerMs = bytesPerSecond / 1000;
   }
 
-  /** Takes `countBytes`, even more than there are, and says for how many ms to stop taking. Callers queue up fairly. */
+  /**
+   * Takes `countBytes`, even more than there are, and says for how many ms to stop taking. Callers
+   * queue up fairly.
+   */
   take(countBytes: number, monotonicMs: number): number {
     this.#paidAtMs =
       Math.max(this.#paidAtMs, monotonicMs - burstMs) + countBytes / this.#bytesPerMs;

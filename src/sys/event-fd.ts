@@ -45,7 +45,10 @@ export class EventFd implements Disposable {
     return result >= 0 || result === -Errno.EAGAIN ? 0 : result;
   }
 
-  /** Takes all signals: how many there were since the last time (0: none; exact below 2^32). -errno on failure (hot). */
+  /**
+   * Takes all signals: how many there were since the last time (0: none; exact below 2^32). -errno
+   * on failure (hot).
+   */
   drain(): number {
     const result = read(this.fd, counterBytes);
     if (result === -Errno.EAGAIN) return 0;

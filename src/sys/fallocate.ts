@@ -1,4 +1,6 @@
-/** fallocate(2): reserving blocks and punching holes. Asynchronous twins run in libuv's thread pool. */
+/**
+ * fallocate(2): reserving blocks and punching holes. Asynchronous twins run in libuv's thread pool.
+ */
 import { ebbError } from '../base/errors.ts';
 import { Semaphore } from '../base/semaphore.ts';
 import { bind, bindAsync, checkOffset, lazily, orThrow, systemError } from './ffi.ts';

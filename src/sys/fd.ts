@@ -1,8 +1,9 @@
 /**
  * File descriptors that somebody owns.
  *
- * Opened and closed by our own calls, not by node:fs: in worker threads Node keeps a list of the descriptors
- * that node:fs opened and closes them by number when the thread ends, whoever owns the number by then.
+ * Opened and closed by our own calls, not by node:fs: in worker threads Node keeps a list of the
+ * descriptors that node:fs opened and closes them by number when the thread ends, whoever owns the
+ * number by then.
  */
 import { constants } from 'node:fs';
 import { Errno } from '../base/errno.ts';
@@ -70,8 +71,8 @@ export class OwnedFd implements Disposable {
   }
 
   /**
-   * Closes it, once. Throws what close(2) reports (EIO, ENOSPC, EDQUOT: earlier writes were lost); the descriptor
-   * is gone even then, and after EINTR, which is not an error on Linux.
+   * Closes it, once. Throws what close(2) reports (EIO, ENOSPC, EDQUOT: earlier writes were lost);
+   * the descriptor is gone even then, and after EINTR, which is not an error on Linux.
    */
   close(): void {
     if (this.#fd < 0) return;
@@ -89,8 +90,8 @@ export class OwnedFd implements Disposable {
 }
 
 /**
- * open(2), always close-on-exec. `directoryFd`: what a relative path starts from. `mode`: permission bits of a
- * new file, umask applies. Blocks for as long as the file system does.
+ * open(2), always close-on-exec. `directoryFd`: what a relative path starts from. `mode`:
+ * permission bits of a new file, umask applies. Blocks for as long as the file system does.
  */
 export function openFd(
   path: string | Uint8Array,

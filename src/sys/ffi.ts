@@ -1,15 +1,19 @@
 /**
- * The way to libc. This folder is the only importer of the FFI library (koffi) and knows its habits:
+ * The way to libc. This folder is the only importer of the FFI library (koffi) and knows its
+ * habits:
  *
- * - Every thread binds its own functions, on first use (`lazily`); nothing of it can be sent to another thread.
- *   A thread must not be terminated while it loads this module: wait for its first message.
+ * - Every thread binds its own functions, on first use (`lazily`); nothing of it can be sent to
+ *   another thread. A thread must not be terminated while it loads this module: wait for its first
+ *   message.
  * - koffi keeps errno per thread and call; it is read in the very next statement after the call.
- * - A typed array passed as `void *` is used in place (its own offset counts), shared memory included.
+ * - A typed array passed as `void *` is used in place (its own offset counts), shared memory
+ *   included.
  * - A 64-bit result that a Number cannot hold exactly comes as a BigInt.
  * - A thread blocked in a call cannot be stopped: never wait without a stop descriptor (poll.ts).
  *
- * Two kinds of functions in this folder. *Hot* ones say so: they allocate nothing, never throw for what the
- * kernel says, and return `-errno` (a negative number) as the kernel itself does. All others throw `EbbError`.
+ * Two kinds of functions in this folder. *Hot* ones say so: they allocate nothing, never throw for
+ * what the kernel says, and return `-errno` (a negative number) as the kernel itself does. All
+ * others throw `EbbError`.
  */
 import koffi from 'koffi';
 import { errnoCodeOf, errnoMessage } from '../base/errno.ts';
@@ -33,8 +37,9 @@ export function bind<Signature>(prototype: string): Signature {
 }
 
 /**
- * Binds a C function to run in libuv's thread pool (shared with node:fs; 4 threads unless UV_THREADPOOL_SIZE).
- * Resolves to the result, or to -errno when that is negative. Memory passed in must stay untouched until then.
+ * Binds a C function to run in libuv's thread pool (shared with node:fs; 4 threads unless
+ * UV_THREADPOOL_SIZE). Resolves to the result, or to -errno when that is negative. Memory passed in
+ * must stay untouched until then.
  */
 // oxlint-disable-next-line typescript/no-unnecessary-type-parameters -- only the caller knows the C type
 export function bindAsync<Arguments extends readonly unknown[]>(
@@ -57,7 +62,10 @@ export function lastErrno(): number {
   return koffi.errno();
 }
 
-/** `result`, or -errno when it is negative. Must wrap the call directly: `orErrno(native().read(...))`. */
+/**
+ * `result`, or -errno when it is negative. Must wrap the call directly:
+ * `orErrno(native().read(...))`.
+ */
 export function orErrno(result: number): number {
   return result < 0 ? -koffi.errno() : result;
 }
@@ -74,12 +82,17 @@ export function systemError(errno: number, call: string, subject?: string | numb
   return ebbError(errnoCodeOf(errno) ?? 'EIO', `${call}${of} failed: ${errnoMessage(errno)}.`);
 }
 
-/** Address of memory, for structures that hold pointers. Valid while the array's buffer is referenced. */
+/**
+ * Address of memory, for structures that hold pointers. Valid while the array's buffer is
+ * referenced.
+ */
 export function addressOf(bytes: Uint8Array): bigint {
   return koffi.address(bytes);
 }
 
-/** A path or name as C wants it. Strings are in the form of base/name.ts. A NUL inside is EINVAL. */
+/**
+ * A path or name as C wants it. Strings are in the form of base/name.ts. A NUL inside is EINVAL.
+ */
 export function cString(text: string | Uint8Array): Uint8Array {
   const bytes = typeof text === 'string' ? encodeName(text) : text;
   if (bytes.includes(0)) throw ebbError('EINVAL', 'A name or path contains a NUL byte.');
@@ -93,7 +106,10 @@ export function isOffset(value: number): boolean {
   return value >= 0 && Number.isSafeInteger(value);
 }
 
-/** Throws EINVAL, or EOVERFLOW above 2^53-1, unless `value` is an offset or length that can be passed exactly. */
+/**
+ * Throws EINVAL, or EOVERFLOW above 2^53-1, unless `value` is an offset or length that can be
+ * passed exactly.
+ */
 export function checkOffset(value: number, what: string): void {
   if (isOffset(value)) return;
   throw ebbError(

@@ -1,17 +1,18 @@
 /**
  * Asynchronous file I/O on raw descriptors: the main thread must not wait for a disk.
  *
- * Data goes through node:fs (libuv's thread pool): it is the same pool as koffi's asynchronous calls, takes typed
- * arrays with offsets in place, and 64-bit positions. fallocate(2) has no place in node:fs, see fallocate.ts.
- * None of these opens or closes, so node:fs never thinks that it owns the descriptor (see fd.ts).
+ * Data goes through node:fs (libuv's thread pool): it is the same pool as koffi's asynchronous
+ * calls, takes typed arrays with offsets in place, and 64-bit positions. fallocate(2) has no place
+ * in node:fs, see fallocate.ts. None of these opens or closes, so node:fs never thinks that it owns
+ * the descriptor (see fd.ts).
  */
 import { fdatasync, fsync, read, write } from 'node:fs';
 import { ebbError, toEbbError } from '../base/errors.ts';
 import { checkOffset } from './ffi.ts';
 
 /**
- * Writes all of `bytes` at `offset`, in as many steps as the kernel wants. Rejects with ENOSPC, EDQUOT, EIO, ...;
- * then any part may have been written. `bytes` must not change until it settles.
+ * Writes all of `bytes` at `offset`, in as many steps as the kernel wants. Rejects with ENOSPC,
+ * EDQUOT, EIO, ...; then any part may have been written. `bytes` must not change until it settles.
  */
 export async function writeAllAt(fd: number, bytes: Uint8Array, offset: number): Promise<void> {
   checkOffset(offset, 'A file offset');
@@ -23,7 +24,9 @@ export async function writeAllAt(fd: number, bytes: Uint8Array, offset: number):
   }
 }
 
-/** Fills `bytes` from `offset`; resolves to the count, which is less only at the end of the file. */
+/**
+ * Fills `bytes` from `offset`; resolves to the count, which is less only at the end of the file.
+ */
 export async function readAllAt(fd: number, bytes: Uint8Array, offset: number): Promise<number> {
   checkOffset(offset, 'A file offset');
   let done = 0;
@@ -35,7 +38,10 @@ export async function readAllAt(fd: number, bytes: Uint8Array, offset: number): 
   return done;
 }
 
-/** fdatasync(2): data and what is needed to find it are on stable storage. Rejects with EIO, ENOSPC, ... */
+/**
+ * fdatasync(2): data and what is needed to find it are on stable storage. Rejects with EIO, ENOSPC,
+ * ...
+ */
 export function syncData(fd: number): Promise<void> {
   return settle((done) => fdatasync(fd, done));
 }

@@ -1,6 +1,6 @@
 /**
- * Kernel file handles, open_by_handle_at(2): the identity of an inode. A handle carries the inode's generation,
- * so a reused inode number is another handle; it survives renames and remounts.
+ * Kernel file handles, open_by_handle_at(2): the identity of an inode. A handle carries the inode's
+ * generation, so a reused inode number is another handle; it survives renames and remounts.
  */
 import { ebbError } from '../base/errors.ts';
 import { AT_FDCWD, OpenFlag, OwnedFd } from './fd.ts';
@@ -35,9 +35,9 @@ const native = lazily(() => ({
 }));
 
 /**
- * The handle of an open file or directory (a number), or of what a path names (a final symlink is not followed),
- * and the mount it was reached through (as in /proc/self/mountinfo). Throws EOPNOTSUPP where the file system
- * has none.
+ * The handle of an open file or directory (a number), or of what a path names (a final symlink is
+ * not followed), and the mount it was reached through (as in /proc/self/mountinfo). Throws
+ * EOPNOTSUPP where the file system has none.
  */
 export function handleOf(target: number | string): { handle: FileHandle; mountId: number } {
   const memory = new Uint8Array(headerBytes + handleMaxBytes);
@@ -64,8 +64,9 @@ export function handleOf(target: number | string): { handle: FileHandle; mountId
 }
 
 /**
- * Opens the inode. `mountFd`: any open file (not O_PATH) of the same file system. `flags`: `OpenFlag` bits.
- * Throws ESTALE when the inode is gone or was reused, EPERM without CAP_DAC_READ_SEARCH, EINVAL for garbage.
+ * Opens the inode. `mountFd`: any open file (not O_PATH) of the same file system. `flags`:
+ * `OpenFlag` bits. Throws ESTALE when the inode is gone or was reused, EPERM without
+ * CAP_DAC_READ_SEARCH, EINVAL for garbage.
  */
 export function openByHandle(mountFd: number, handle: FileHandle, flags: number): OwnedFd {
   checkLength(handle.bytes.length);

@@ -1,6 +1,6 @@
 /**
- * Reading and writing. Everything here is hot: returns a count or -errno, never throws for what the kernel says,
- * and passes the memory of typed arrays in place. Asynchronous twins: file-io.ts.
+ * Reading and writing. Everything here is hot: returns a count or -errno, never throws for what the
+ * kernel says, and passes the memory of typed arrays in place. Asynchronous twins: file-io.ts.
  */
 import { assert } from '../base/assert.ts';
 import { Errno } from '../base/errno.ts';
@@ -34,7 +34,10 @@ const native = lazily(() => ({
   >('int64_t splice(int in, void *off_in, int out, void *off_out, size_t len, unsigned int flags)'),
 }));
 
-/** The memory to pass: `bytes` from `start`, of which `lengthBytes` will be used. Never outside of it. */
+/**
+ * The memory to pass: `bytes` from `start`, of which `lengthBytes` will be used. Never outside of
+ * it.
+ */
 function memory(bytes: Uint8Array, start: number, lengthBytes: number): Uint8Array {
   assert(
     start >= 0 && lengthBytes >= 0 && start + lengthBytes <= bytes.byteLength,
@@ -63,7 +66,10 @@ export function write(
   return orErrno(native().write(fd, memory(bytes, start, lengthBytes), lengthBytes));
 }
 
-/** pread(2). `offset`: place in the file, 0 .. 2^53-1, else -EINVAL. Returns the count or -errno. Hot. */
+/**
+ * pread(2). `offset`: place in the file, 0 .. 2^53-1, else -EINVAL. Returns the count or -errno.
+ * Hot.
+ */
 export function pread(
   fd: number,
   bytes: Uint8Array,
@@ -75,7 +81,10 @@ export function pread(
   return orErrno(native().pread(fd, memory(bytes, start, lengthBytes), lengthBytes, offset));
 }
 
-/** pwrite(2). `offset`: place in the file, 0 .. 2^53-1, else -EINVAL. Returns the count or -errno. Hot. */
+/**
+ * pwrite(2). `offset`: place in the file, 0 .. 2^53-1, else -EINVAL. Returns the count or -errno.
+ * Hot.
+ */
 export function pwrite(
   fd: number,
   bytes: Uint8Array,
@@ -91,8 +100,8 @@ export function pwrite(
 export const ioVectorEntriesMax = 1024;
 
 /**
- * struct iovec[], kept between calls. It keeps the arrays alive whose addresses it holds. Setting an entry to the
- * array it already holds is cheap.
+ * struct iovec[], kept between calls. It keeps the arrays alive whose addresses it holds. Setting
+ * an entry to the array it already holds is cheap.
  */
 export class IoVector {
   readonly bytes: Uint8Array;
@@ -129,7 +138,10 @@ export function readv(fd: number, vector: IoVector, count: number): number {
   return orErrno(native().readv(fd, vector.bytes, count));
 }
 
-/** writev(2) of the first `count` entries, in one piece for pipes and devices. Bytes written or -errno. Hot. */
+/**
+ * writev(2) of the first `count` entries, in one piece for pipes and devices. Bytes written or
+ * -errno. Hot.
+ */
 export function writev(fd: number, vector: IoVector, count: number): number {
   assert(count >= 0 && count <= vector.capacity, 'the io vector has that many entries');
   return orErrno(native().writev(fd, vector.bytes, count));
@@ -139,8 +151,9 @@ export const Seek = { set: 0, current: 1, end: 2, data: 3, hole: 4 } as const;
 export type Seek = (typeof Seek)[keyof typeof Seek];
 
 /**
- * lseek(2). Returns the new offset or -errno: -ENXIO for `data`/`hole` behind the end, -EOVERFLOW when the result
- * is above 2^53-1. Changes the file position shared by all users of the open file. Hot.
+ * lseek(2). Returns the new offset or -errno: -ENXIO for `data`/`hole` behind the end, -EOVERFLOW
+ * when the result is above 2^53-1. Changes the file position shared by all users of the open file.
+ * Hot.
  */
 export function seek(fd: number, offset: number, whence: Seek): number {
   if (!Number.isSafeInteger(offset)) return -Errno.EINVAL;
@@ -162,8 +175,8 @@ const spliceFrom = new BigInt64Array(1);
 const spliceTo = new BigInt64Array(1);
 
 /**
- * splice(2): moves bytes inside the kernel; one side is a pipe. Offsets undefined: the file position is used (and
- * moves). Returns the count (0: end) or -errno. Hot.
+ * splice(2): moves bytes inside the kernel; one side is a pipe. Offsets undefined: the file
+ * position is used (and moves). Returns the count (0: end) or -errno. Hot.
  */
 export function splice(
   fromFd: number,

@@ -1,4 +1,6 @@
-/** ioctl(2): reflinks and the requests of /dev/fuse. Numbers: asm-generic/ioctl.h (x86-64, arm64). */
+/**
+ * ioctl(2): reflinks and the requests of /dev/fuse. Numbers: asm-generic/ioctl.h (x86-64, arm64).
+ */
 import { Errno } from '../base/errno.ts';
 import { bind, checkOffset, lazily, orErrno, orThrow } from './ffi.ts';
 
@@ -30,9 +32,9 @@ const native = lazily(() => ({
 }));
 
 /**
- * FICLONERANGE: the range of `targetFd` shares the blocks of `sourceFd` (copy on write). Offsets and length are
- * multiples of the block size, except a length that reaches the source's end; length 0 means to the end. Throws
- * EOPNOTSUPP where the file system cannot (ext4), EXDEV, EINVAL, ENOSPC.
+ * FICLONERANGE: the range of `targetFd` shares the blocks of `sourceFd` (copy on write). Offsets
+ * and length are multiples of the block size, except a length that reaches the source's end; length
+ * 0 means to the end. Throws EOPNOTSUPP where the file system cannot (ext4), EXDEV, EINVAL, ENOSPC.
  */
 export function cloneRange(
   sourceFd: number,
@@ -61,9 +63,10 @@ const backingId = new Int32Array(1);
 const backingIdBytes = new Uint8Array(backingId.buffer);
 
 /**
- * FUSE_DEV_IOC_BACKING_OPEN: registers an open file for passthrough. Returns the backing id (> 0) or -errno:
- * -EPERM without CAP_SYS_ADMIN or when INIT did not agree on passthrough, -ELOOP when the file lies on too deep
- * a stack of file systems, -ENOTTY from old kernels. The descriptor may be closed afterwards. Hot.
+ * FUSE_DEV_IOC_BACKING_OPEN: registers an open file for passthrough. Returns the backing id (> 0)
+ * or -errno: -EPERM without CAP_SYS_ADMIN or when INIT did not agree on passthrough, -ELOOP when
+ * the file lies on too deep a stack of file systems, -ENOTTY from old kernels. The descriptor may
+ * be closed afterwards. Hot.
  */
 export function fuseBackingOpen(deviceFd: number, fileFd: number): number {
   // struct fuse_backing_map { int32_t fd; uint32_t flags; uint64_t padding; }
@@ -71,15 +74,18 @@ export function fuseBackingOpen(deviceFd: number, fileFd: number): number {
   return orErrno(native().ioctl(deviceFd, IoctlRequest.fuseBackingOpen, backingMapBytes));
 }
 
-/** FUSE_DEV_IOC_BACKING_CLOSE. Files that are open keep their backing. Returns 0 or -errno (-ENOENT). Hot. */
+/**
+ * FUSE_DEV_IOC_BACKING_CLOSE. Files that are open keep their backing. Returns 0 or -errno
+ * (-ENOENT). Hot.
+ */
 export function fuseBackingClose(deviceFd: number, id: number): number {
   backingId[0] = id;
   return orErrno(native().ioctl(deviceFd, IoctlRequest.fuseBackingClose, backingIdBytes));
 }
 
 /**
- * FUSE_DEV_IOC_SYNC_INIT: the next mount(2) on this device waits for the answer to INIT. False where the kernel
- * does not know it (before 6.18).
+ * FUSE_DEV_IOC_SYNC_INIT: the next mount(2) on this device waits for the answer to INIT. False
+ * where the kernel does not know it (before 6.18).
  */
 export function fuseSyncInit(deviceFd: number): boolean {
   const result = orErrno(native().ioctl(deviceFd, IoctlRequest.fuseSyncInit, null));

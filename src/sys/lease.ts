@@ -1,9 +1,11 @@
 /**
- * Leases, fcntl(2): proof that nobody else has a file open. And flock(2), for the one daemon of a cache.
+ * Leases, fcntl(2): proof that nobody else has a file open. And flock(2), for the one daemon of a
+ * cache.
  *
- * While a lease is held, an open(2) that conflicts waits (at most /proc/sys/fs/lease-break-time seconds) and the
- * holder gets a signal. Its default, SIGIO, would kill the process; SIGURG is chosen instead, which is ignored
- * unless handled. The holder asks `leaseKind`, which tells the wanted kind as soon as somebody waits.
+ * While a lease is held, an open(2) that conflicts waits (at most /proc/sys/fs/lease-break-time
+ * seconds) and the holder gets a signal. Its default, SIGIO, would kill the process; SIGURG is
+ * chosen instead, which is ignored unless handled. The holder asks `leaseKind`, which tells the
+ * wanted kind as soon as somebody waits.
  */
 import { Errno } from '../base/errno.ts';
 import { bind, lastErrno, lazily, orThrow, systemError } from './ffi.ts';
@@ -26,9 +28,10 @@ const native = lazily(() => ({
 }));
 
 /**
- * Takes a lease; false when it is refused because the file is open elsewhere, mapped, or somebody is opening it
- * just now (EAGAIN, EBUSY). A read lease needs a descriptor open for reading only. Throws EACCES for files of
- * other users without CAP_LEASE, EINVAL where the file system has no leases.
+ * Takes a lease; false when it is refused because the file is open elsewhere, mapped, or somebody
+ * is opening it just now (EAGAIN, EBUSY). A read lease needs a descriptor open for reading only.
+ * Throws EACCES for files of other users without CAP_LEASE, EINVAL where the file system has no
+ * leases.
  */
 export function tryLease(fd: number, kind: 'read' | 'write'): boolean {
   orThrow(native().fcntl(fd, F_SETSIG, SIGURG), 'fcntl(F_SETSIG)', `descriptor ${fd}`);
@@ -38,7 +41,10 @@ export function tryLease(fd: number, kind: 'read' | 'write'): boolean {
   throw systemError(errno, 'fcntl(F_SETLEASE)', `descriptor ${fd}`);
 }
 
-/** What is held; while somebody waits for it to be broken, what it should become (`none`, or `read`). */
+/**
+ * What is held; while somebody waits for it to be broken, what it should become (`none`, or
+ * `read`).
+ */
 export function leaseKind(fd: number): LeaseKind {
   const kind = native().fcntl(fd, F_GETLEASE, 0);
   return kinds[orThrow(kind, 'fcntl(F_GETLEASE)', `descriptor ${fd}`)] ?? 'none';
@@ -56,8 +62,8 @@ const LOCK_EX = 2;
 const LOCK_NB = 4;
 
 /**
- * flock(2), exclusive: false when another open file holds it. It ends when the last descriptor of this open file
- * is closed, at the latest when the process dies.
+ * flock(2), exclusive: false when another open file holds it. It ends when the last descriptor of
+ * this open file is closed, at the latest when the process dies.
  */
 export function tryLock(fd: number): boolean {
   if (native().flock(fd, LOCK_EX | LOCK_NB) >= 0) return true;

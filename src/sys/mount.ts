@@ -59,7 +59,10 @@ export interface MountRequest {
   readonly data?: string;
 }
 
-/** mount(2). Throws EPERM (needs CAP_SYS_ADMIN), EBUSY, EINVAL, ENODEV (type unknown), ENOENT, ENOTDIR. */
+/**
+ * mount(2). Throws EPERM (needs CAP_SYS_ADMIN), EBUSY, EINVAL, ENODEV (type unknown), ENOENT,
+ * ENOTDIR.
+ */
 export function mount({ source, target, type, flags = 0, data }: MountRequest): void {
   const result = native().mount(
     source === undefined ? null : cString(source),
@@ -71,14 +74,17 @@ export function mount({ source, target, type, flags = 0, data }: MountRequest): 
   orThrow(result, 'mount', shown(target));
 }
 
-/** umount2(2). Blocks while dirty pages are written back. Throws EBUSY, EINVAL (no mount point), EPERM. */
+/**
+ * umount2(2). Blocks while dirty pages are written back. Throws EBUSY, EINVAL (no mount point),
+ * EPERM.
+ */
 export function unmount(target: Path, flags = 0): void {
   orThrow(native().umount(cString(target), flags), 'umount', shown(target));
 }
 
 /**
- * umount2(2) in libuv's thread pool: the only safe one for a mount that this very process serves, because
- * unmounting may wait for answers of the server.
+ * umount2(2) in libuv's thread pool: the only safe one for a mount that this very process serves,
+ * because unmounting may wait for answers of the server.
  */
 export async function unmountAsync(target: Path, flags = 0): Promise<void> {
   const result = await native().umountAsync(cString(target), flags);

@@ -1,6 +1,6 @@
 /**
- * poll(2) over a fixed set of descriptors. The pollfd array lives as long as the object: waiting allocates
- * nothing. Put a stop eventfd into every set that waits without a time limit.
+ * poll(2) over a fixed set of descriptors. The pollfd array lives as long as the object: waiting
+ * allocates nothing. Put a stop eventfd into every set that waits without a time limit.
  */
 import { assert } from '../base/assert.ts';
 import { bind, lazily, orErrno } from './ffi.ts';
@@ -53,14 +53,17 @@ export class PollSet {
   }
 
   /**
-   * Waits until an entry is ready or `timeoutMs` is over (-1: no limit; 0: just looks; at most 2^31-1). Returns
-   * how many entries are ready (0: time over), or -errno: -EINTR after a signal. Blocks the thread. Hot.
+   * Waits until an entry is ready or `timeoutMs` is over (-1: no limit; 0: just looks; at most
+   * 2^31-1). Returns how many entries are ready (0: time over), or -errno: -EINTR after a signal.
+   * Blocks the thread. Hot.
    */
   wait(timeoutMs: number): number {
     return orErrno(native().poll(this.#bytes, this.#count, timeoutMs));
   }
 
-  /** `PollEvent` bits that the last `wait` found; 0: not ready. A closed descriptor shows `nval`. */
+  /**
+   * `PollEvent` bits that the last `wait` found; 0: not ready. A closed descriptor shows `nval`.
+   */
   ready(index: number): number {
     return this.#halves[index * 4 + 3] ?? 0;
   }

@@ -32,8 +32,9 @@ export function openFilesLimit(): Limit {
 }
 
 /**
- * Raises the soft limit of open descriptors to `wanted`, or as near as is permitted (to the hard limit; beyond it
- * with CAP_SYS_RESOURCE, up to fs.nr_open). Never lowers it. Returns what counts now.
+ * Raises the soft limit of open descriptors to `wanted`, or as near as is permitted (to the hard
+ * limit; beyond it with CAP_SYS_RESOURCE, up to fs.nr_open). Never lowers it. Returns what counts
+ * now.
  */
 export function raiseOpenFilesLimit(wanted: number): Limit {
   checkOffset(wanted, 'A limit');
@@ -67,7 +68,9 @@ export const Capability = {
 } as const;
 export type Capability = (typeof Capability)[keyof typeof Capability];
 
-/** Whether the process (its main thread) has the capability in effect, as /proc/self/status tells. */
+/**
+ * Whether the process (its main thread) has the capability in effect, as /proc/self/status tells.
+ */
 export function hasCapability(capability: Capability): boolean {
   const match = /^CapEff:\s*([0-9a-f]+)$/m.exec(readFileSync('/proc/self/status', 'latin1'));
   if (match === null) return false;

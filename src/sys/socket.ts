@@ -1,6 +1,6 @@
 /**
- * Unix socket pairs that carry descriptors (SCM_RIGHTS, unix(7)): how fusermount3 hands over /dev/fuse
- * (`_FUSE_COMMFD`). Structures: struct msghdr and cmsghdr of 64-bit Linux.
+ * Unix socket pairs that carry descriptors (SCM_RIGHTS, unix(7)): how fusermount3 hands over
+ * /dev/fuse (`_FUSE_COMMFD`). Structures: struct msghdr and cmsghdr of 64-bit Linux.
  */
 import { Errno } from '../base/errno.ts';
 import { ebbError } from '../base/errors.ts';
@@ -36,7 +36,9 @@ export function socketPair(): [OwnedFd, OwnedFd] {
   return [new OwnedFd(fds[0] as number), new OwnedFd(fds[1] as number)];
 }
 
-/** CMSG_LEN(4): header and one descriptor. Not CMSG_SPACE(4), whose padding would take a second one. */
+/**
+ * CMSG_LEN(4): header and one descriptor. Not CMSG_SPACE(4), whose padding would take a second one.
+ */
 const controlBytes = 20;
 
 /** A message of one byte with room for one descriptor; everything it points to is kept in it. */
@@ -60,8 +62,9 @@ class Message {
 }
 
 /**
- * Receives the next descriptor, close-on-exec. Never waits: undefined when nothing has arrived (yet). Throws
- * ECONNRESET when the other side closed without sending one, EPROTO when it sent something else.
+ * Receives the next descriptor, close-on-exec. Never waits: undefined when nothing has arrived
+ * (yet). Throws ECONNRESET when the other side closed without sending one, EPROTO when it sent
+ * something else.
  */
 export function receiveFd(socketFd: number): OwnedFd | undefined {
   const message = new Message();
@@ -86,7 +89,10 @@ export function receiveFd(socketFd: number): OwnedFd | undefined {
   throw ebbError('EPROTO', 'The other side sent something that is not one descriptor.');
 }
 
-/** Sends a descriptor; the receiver gets a second one of the same open file. Throws EPIPE, EBADF, EAGAIN. */
+/**
+ * Sends a descriptor; the receiver gets a second one of the same open file. Throws EPIPE, EBADF,
+ * EAGAIN.
+ */
 export function sendFd(socketFd: number, fd: number): void {
   const message = new Message();
   message.controlView.setBigUint64(0, BigInt(controlBytes), true);

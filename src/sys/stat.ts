@@ -107,8 +107,8 @@ const UTIME_OMIT = 0x3ffffffe;
 export type NewTime = FileTime | 'now' | undefined;
 
 /**
- * utimensat(2): sets access and modification time of an open file, or of a path whose final symlink is not
- * followed. Throws EPERM, EACCES, EROFS, EINVAL for nanoseconds outside 0 .. 999,999,999.
+ * utimensat(2): sets access and modification time of an open file, or of a path whose final symlink
+ * is not followed. Throws EPERM, EACCES, EROFS, EINVAL for nanoseconds outside 0 .. 999,999,999.
  */
 export function setFileTimes(target: StatTarget, atime: NewTime, mtime: NewTime): void {
   const times = BigInt64Array.of(...timespec(atime), ...timespec(mtime));

@@ -37,7 +37,9 @@ export interface FilesystemStatus {
 
 const ST_RDONLY = 1;
 
-/** statfs(2) of the file system that holds an open file or a path. Throws ENOENT, EBADF, EIO, ... */
+/**
+ * statfs(2) of the file system that holds an open file or a path. Throws ENOENT, EBADF, EIO, ...
+ */
 export function filesystemStatus(target: number | string): FilesystemStatus {
   const memory = new Uint8Array(120);
   if (typeof target === 'number') {

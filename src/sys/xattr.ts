@@ -1,6 +1,6 @@
 /**
- * Extended attributes, xattr(7): of open files (`fd`) and of paths without following a final symlink. Names and
- * paths are strings in the form of base/name.ts.
+ * Extended attributes, xattr(7): of open files (`fd`) and of paths without following a final
+ * symlink. Names and paths are strings in the form of base/name.ts.
  */
 import { Errno } from '../base/errno.ts';
 import { decodeName } from '../base/name.ts';
@@ -63,7 +63,10 @@ export function getXattr(target: XattrTarget, name: string): Uint8Array<ArrayBuf
   throw systemError(errno, `getxattr ${name}`, describe(target));
 }
 
-/** Sets a value of at most `xattrSizeMaxBytes`. Throws ENOSPC, EDQUOT, E2BIG, ERANGE, EOPNOTSUPP, EPERM, ... */
+/**
+ * Sets a value of at most `xattrSizeMaxBytes`. Throws ENOSPC, EDQUOT, E2BIG, ERANGE, EOPNOTSUPP,
+ * EPERM, ...
+ */
 export function setXattr(target: XattrTarget, name: string, value: Uint8Array, flags = 0): void {
   const [native, where] = locate(target);
   const result = native.set(where, cString(name), value, value.byteLength, flags);

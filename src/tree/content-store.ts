@@ -8,7 +8,8 @@
 import { unlinkSync } from 'node:fs';
 
 import { assert } from '../base/assert.ts';
-import { EbbError, ebbError, toEbbError } from '../base/errors.ts';
+import { ebbError, toEbbError } from '../base/errors.ts';
+import type { EbbError } from '../base/errors.ts';
 import { OpenFlag, openFd } from '../sys/fd.ts';
 import type { OwnedFd } from '../sys/fd.ts';
 import { syncData } from '../sys/file-io.ts';

@@ -68,7 +68,7 @@ export class DescriptorCache implements Disposable {
   }
 
   [Symbol.dispose](): void {
-    for (const id of [...this.#slots.keys()]) this.detach(id);
+    for (const id of this.#slots.keys()) this.detach(id);
   }
 
   #makeRoom(): void {

@@ -23,8 +23,7 @@ export const commitIntervalMsDefault = 1_000;
 export const uncommittedBytesMaxDefault = 256 * 1024 * 1024;
 /** Each pins a descriptor. */
 export const dirtyFilesMax = 256;
-/** More dirty files than this are synced by one syncfs(2). */
-export const separateSyncsMax = 64;
+/** Together they share the file system's journal commits. syncfs(2) was slower: docs/decisions/0003-flat-tree.md. */
 const parallelSyncsMax = 4;
 
 /** What the catalog keeps of a content's residency. */
@@ -47,8 +46,6 @@ export interface DurabilityPort<File extends LoggedContent> {
   use(file: File): DescriptorUse;
   /** fdatasync(2). Rejects with EIO, ENOSPC, EDQUOT when data was lost. */
   syncData(fd: number): Promise<void>;
-  /** syncfs(2) of the tree's file system; absent: files are synced one by one. */
-  readonly syncFilesystem?: () => Promise<void>;
   /** Durable when it returns; unknown ids are passed over. Throws when nothing was committed. */
   commit(rows: readonly ResidencyRow[]): void;
   /** Writes the mark for what was committed. Must not throw; a claim that cannot be lowered is removed. */
@@ -108,7 +105,7 @@ export class ResidencyLog<File extends LoggedContent> {
     this.opened(file);
     this.#uncommittedBytes += bytes;
     if (this.#uncommittedBytes >= this.#bytesMax || this.#dirty.size >= dirtyFilesMax) {
-      this.#startCommit();
+      void this.#startCommit();
     }
   }
 
@@ -150,7 +147,7 @@ export class ResidencyLog<File extends LoggedContent> {
 
   #schedule(): void {
     if (this.#timer !== undefined) return;
-    this.#timer = setTimeout(() => this.#startCommit(), this.#intervalMs);
+    this.#timer = setTimeout(() => void this.#startCommit(), this.#intervalMs);
     this.#timer.unref();
   }
 
@@ -202,15 +199,6 @@ export class ResidencyLog<File extends LoggedContent> {
 
   /** The error of each file whose data could not be synced. */
   async #syncAll(group: readonly Dirty<File>[]): Promise<Map<number, unknown>> {
-    const { syncFilesystem } = this.#port;
-    if (syncFilesystem !== undefined && group.length > separateSyncsMax) {
-      try {
-        await syncFilesystem();
-        return new Map();
-      } catch {
-        // Which file it was, their own syncs tell.
-      }
-    }
     const errors = new Map<number, unknown>();
     const waiting = [...group];
     const syncSome = async (): Promise<void> => {

@@ -1,6 +1,7 @@
 /** One content of the tree: the file behind a node id, as the recall engine and the front ends see it. */
 import { assert } from '../base/assert.ts';
-import { EbbError, ebbError, toEbbError } from '../base/errors.ts';
+import { ebbError, toEbbError } from '../base/errors.ts';
+import type { EbbError } from '../base/errors.ts';
 import { errnoCodeOf, errnoMessage } from '../base/errno.ts';
 import { writeAllAt } from '../sys/file-io.ts';
 import { pread } from '../sys/io.ts';

@@ -1,6 +1,7 @@
 /**
- * The conformance suite of the Remote contract (src/remote/remote.ts). Every remote and every wrapper runs it; a
- * fixture says what its origin can do. Parts: remote-listing.ts, remote-reading.ts, remote-concurrency.ts.
+ * The conformance suite of the Remote contract (src/remote/remote.ts). Every remote and every
+ * wrapper runs it; a fixture says what its origin can do. Parts: remote-listing.ts,
+ * remote-reading.ts, remote-concurrency.ts.
  */
 import { describe } from 'node:test';
 import type { Remote, Timestamp } from '../../src/remote/remote.ts';
@@ -29,7 +30,9 @@ export interface RemoteFeatures {
   readonly arbitraryNames: boolean;
   /** A file of 5 GiB can be made at the origin quickly (`putSparse`). */
   readonly hugeFiles: boolean;
-  /** Every replaced file shows another version at once, even with equal size within the same second. */
+  /**
+   * Every replaced file shows another version at once, even with equal size within the same second.
+   */
   readonly exactVersions: boolean;
 }
 
@@ -70,7 +73,10 @@ export interface ConformanceOptions {
 
 export type MakeFixture = () => Promise<RemoteFixture>;
 
-/** Declares the suite's tests for one implementation. `makeFixture` is called once per part, for an empty origin. */
+/**
+ * Declares the suite's tests for one implementation. `makeFixture` is called once per part, for an
+ * empty origin.
+ */
 export function remoteConformance(
   name: string,
   makeFixture: MakeFixture,

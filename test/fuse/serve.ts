@@ -3,7 +3,8 @@
  *
  *   node serve.ts '{"module": "./memory-filesystem.ts", "mountPoint": "/tmp/x", ...}'
  *
- * Prints one JSON object per line: what happened. Reads one command per line: `stop`, `unmount`, `exit`.
+ * Prints one JSON object per line: what happened. Reads one command per line: `stop`, `unmount`, `abort`, `exit`;
+ * others are passed to the file system.
  */
 import { createInterface } from 'node:readline';
 import {
@@ -75,6 +76,7 @@ const commands = createInterface({ input: process.stdin });
 commands.on('line', (line) => {
   if (line === 'stop') void server.stop();
   else if (line === 'exit') process.exit(7);
+  else if (line === 'abort') void connection.abort();
   else if (line === 'unmount') {
     connection.unmount().then(
       () => say({ event: 'unmounted' }),

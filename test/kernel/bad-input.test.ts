@@ -119,7 +119,7 @@ test('a certificate that nobody vouches for is refused, and accepted with its au
   const tls = makeCertificates(path.join(directory.path, 'tls'));
   await using origin = await startNginx({ root: source, tls });
   await assertRefused(await tryMount(origin.url, mountPoint()), [1], /certificate/i);
-  const options = ['--cacert', tls.caFile];
+  const options = ['--ca-file', tls.caFile];
   await withEbb({ remote: origin.url, options }, async (mount) => {
     assert.equal(
       (await run('cat', [path.join(mount.path, 'file.txt')])).stdout.toString(),

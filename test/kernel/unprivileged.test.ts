@@ -18,8 +18,8 @@ import { temporaryDirectory } from '../support/temporary.ts';
 import type { TemporaryDirectory } from '../support/temporary.ts';
 import { ebbAttributes } from '../support/virtual-attributes.ts';
 
-/** A uid that no account has: nothing may depend on a passwd entry. */
-const user = { uid: 54_321, gid: 54_321 } as const;
+/** `nobody`: fusermount3 insists on an account with a name. */
+const user = { uid: 65_534, gid: 65_534 } as const;
 const device = '/dev/fuse';
 
 let directory: TemporaryDirectory;

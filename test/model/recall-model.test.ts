@@ -38,8 +38,6 @@ const limits = {
   bufferPoolMaxBytes: 256 * KiB,
   queuedFlightsMax: 24,
   flightsPerWaiterMax: 4,
-  stallMaxMs: 60,
-  deadlineMs: 400,
 } as const;
 
 interface Scenario {
@@ -53,6 +51,10 @@ interface Scenario {
   readonly readers: number;
   readonly flips: boolean;
   readonly cancels: boolean;
+  /** Readers close their files: read-ahead under way is stopped, and may be asked for again by others. */
+  readonly closes: boolean;
+  readonly stallMaxMs: number;
+  readonly deadlineMs: number;
 }
 
 const quiet: Scenario = {
@@ -64,6 +66,9 @@ const quiet: Scenario = {
   readers: 8,
   flips: false,
   cancels: false,
+  closes: false,
+  stallMaxMs: 60_000,
+  deadlineMs: 60_000,
 };
 
 /** What readers may be told, besides success. */
@@ -96,7 +101,7 @@ class Simulation {
     const faulty = faultyRemote(this.memory, seededFaults(scenario.seed, scenario.rates));
     this.engine = new RecallEngine({
       remote: this.#counted(faulty),
-      limits,
+      limits: { ...limits, deadlineMs: scenario.deadlineMs, stallMaxMs: scenario.stallMaxMs },
       onEvent: () => this.checkMaximums(),
     });
   }
@@ -140,7 +145,7 @@ class Simulation {
       await this.#ensure(file, offset, length, index, intent);
       offset += length;
     }
-    this.engine.endStream(index);
+    if (this.scenario.closes) this.engine.endStream(index);
   }
 
   async #ensure(
@@ -151,7 +156,8 @@ class Simulation {
     intent: Intent,
   ): Promise<void> {
     const gone = new AbortController();
-    const options = { signal: gone.signal, streamId: index, deadlineMs: limits.deadlineMs };
+    const { deadlineMs } = this.scenario;
+    const options = { signal: gone.signal, streamId: index, deadlineMs };
     const call = this.engine.ensure(file, offset, length, by(index % 3, intent, options));
     if (this.random() < this.scenario.abortRate) {
       const delayMs = this.random() * 4;
@@ -251,6 +257,9 @@ test('failures, stalls, full disks, lost readers, moving versions: never a wrong
         readers: fc.integer({ min: 1, max: 16 }),
         flips: fc.boolean(),
         cancels: fc.boolean(),
+        closes: fc.boolean(),
+        stallMaxMs: fc.constant(60),
+        deadlineMs: fc.constant(400),
       }),
       async (scenario) => {
         const simulation = await simulate(scenario);

@@ -6,7 +6,13 @@ import type { Node } from '../../src/catalog/catalog.ts';
 import { attributesOf, entryOf, remainingMs } from '../../src/mount/attributes.ts';
 import { stateOf, virtualXattr } from '../../src/mount/virtual-xattrs.ts';
 
-const defaults = { fileMode: 0o444, directoryMode: 0o555, uid: 1000, gid: 1001, startedAtSeconds: 77 };
+const defaults = {
+  fileMode: 0o444,
+  directoryMode: 0o555,
+  uid: 1000,
+  gid: 1001,
+  startedAtSeconds: 77,
+};
 
 function node(change: Partial<Node>): Node {
   return {
@@ -50,7 +56,10 @@ test('modes and owners come from the remote where it has them, from the options 
 });
 
 test('a symlink is as long as its target', () => {
-  const link = attributesOf(node({ kind: NodeKind.symlink, target: Buffer.from('../x') }), defaults);
+  const link = attributesOf(
+    node({ kind: NodeKind.symlink, target: Buffer.from('../x') }),
+    defaults,
+  );
   assert.equal(link.sizeBytes, 4);
   assert.equal(link.mode, 0o120777);
 });

@@ -5,7 +5,10 @@ import fc from 'fast-check';
 import { afterOpen, afterRelease, chooseMode, noOpens } from '../../src/mount/open-mode.ts';
 import type { OpenCounts, OpenMode } from '../../src/mount/open-mode.ts';
 
-type Step = { readonly kind: 'open' } | { readonly kind: 'close'; readonly which: number } | { readonly kind: 'arrive' };
+type Step =
+  | { readonly kind: 'open' }
+  | { readonly kind: 'close'; readonly which: number }
+  | { readonly kind: 'arrive' };
 
 const step = fc.oneof(
   fc.constant<Step>({ kind: 'open' }),

@@ -1,4 +1,7 @@
-/** Every wrapper, and all of them on top of each other, keep the contract that the inner remote keeps. */
+/**
+ * Every wrapper, and all of them on top of each other, keep the contract that the inner remote
+ * keeps.
+ */
 import { checkedRemote } from '../../src/remote/checked.ts';
 import { faultyRemote } from '../../src/remote/fault.ts';
 import { limitedRemote } from '../../src/remote/limit.ts';
@@ -10,7 +13,7 @@ import { remoteConformance } from '../conformance/remote.ts';
 import { directoryFixture, memoryFixture } from '../support/remote-fixtures.ts';
 
 const small = { bigFileBytes: 5 * 1024 * 1024 + 1, manyEntries: 1000, randomRanges: 25 };
-const quick = { attemptsMax: 6, baseMs: 1, maxMs: 2 };
+const quick = { attemptsMax: 40, baseMs: 1, maxMs: 2 };
 
 const faults = (seed: number, remote: Remote): Remote =>
   faultyRemote(

@@ -1,6 +1,7 @@
 /**
- * Starting one of our own helper programs (lying origin, delay proxy) as a child process: it prints one JSON
- * line when it is ready and ends when its standard input closes, so it can never outlive its parent.
+ * Starting one of our own helper programs (lying origin, delay proxy) as a child process: it prints
+ * one JSON line when it is ready and ends when its standard input closes, so it can never outlive
+ * its parent.
  */
 import { spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
@@ -19,7 +20,10 @@ export interface ChildServiceOptions {
 
 const stopGraceMs = 3000;
 
-/** Runs `script` (a `.ts` file) with this Node; resolves with its first line of output, parsed as JSON. */
+/**
+ * Runs `script` (a `.ts` file) with this Node; resolves with its first line of output, parsed as
+ * JSON.
+ */
 export async function startChildService<Ready>(
   script: string,
   parameters: readonly string[],
@@ -66,7 +70,10 @@ export async function startChildService<Ready>(
   }
 }
 
-/** The child's side: says that it is ready, and runs `stop` when the parent closed our standard input. */
+/**
+ * The child's side: says that it is ready, and runs `stop` when the parent closed our standard
+ * input.
+ */
 export function announceReady(ready: unknown, stop: () => Promise<void>): void {
   process.stdout.write(`${JSON.stringify(ready)}\n`);
   process.stdin.resume();

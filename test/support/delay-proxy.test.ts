@@ -1,4 +1,7 @@
-/** The delay proxy delays by what it says, passes on every byte in order, and ends connections like the real thing. */
+/**
+ * The delay proxy delays by what it says, passes on every byte in order, and ends connections like
+ * the real thing.
+ */
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';

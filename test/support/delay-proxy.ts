@@ -1,19 +1,22 @@
 /**
- * A TCP proxy that makes loopback as far away as another city: every byte arrives half a round trip later, with full
- * bandwidth; what is sent first waits a whole round trip more, as it would for the handshake (the kernel accepts at
- * once, so connect(2) itself is not delayed). No loss, no slow start, no bandwidth limit.
+ * A TCP proxy that makes loopback as far away as another city: every byte arrives half a round trip
+ * later, with full bandwidth; what is sent first waits a whole round trip more, as it would for the
+ * handshake (the kernel accepts at once, so connect(2) itself is not delayed). No loss, no slow
+ * start, no bandwidth limit.
  *
  *     await using proxy = await startDelayProxyProcess({ targetPort: 8080, roundTripMs: 20 });
  *     await fetch(`http://127.0.0.1:${proxy.port}/`);
  *
- * Buffers are passed on as they came, with the time when they are due: one timer and one queue per direction. For
- * measurements run it as a process of its own.
+ * Buffers are passed on as they came, with the time when they are due: one timer and one queue per
+ * direction. For measurements run it as a process of its own.
  */
 import net from 'node:net';
 import type { Socket } from 'node:net';
 import { announceReady, startChildService } from './child-service.ts';
 
-/** Bytes on their way per direction and connection; above it the sender is paused. 10 ms at 3 GB/s. */
+/**
+ * Bytes on their way per direction and connection; above it the sender is paused. 10 ms at 3 GB/s.
+ */
 const inFlightMaxBytes = 32 * 1024 * 1024;
 /** setTimeout rounds up to whole milliseconds: what is due this soon counts as due. */
 const timerSlackMs = 0.5;
@@ -179,7 +182,10 @@ class DelayLine {
     }
   }
 
-  /** The receiver is gone. Unless all had been said, its side is to know; a reset comes by the other direction. */
+  /**
+   * The receiver is gone. Unless all had been said, its side is to know; a reset comes by the other
+   * direction.
+   */
   #stop(hadError: boolean): void {
     clearTimeout(this.#timer);
     this.#queue.length = 0;

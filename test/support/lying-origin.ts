@@ -1,13 +1,14 @@
 /**
- * An HTTP origin that serves a real directory like nginx does, and lies about it on request: every fault of
- * lying-origin/rules.ts, switched at run time, per path, for so many requests. It logs what it was asked.
+ * An HTTP origin that serves a real directory like nginx does, and lies about it on request: every
+ * fault of lying-origin/rules.ts, switched at run time, per path, for so many requests. It logs
+ * what it was asked.
  *
  *     await using origin = await startLyingOrigin({ root });          // in this process
  *     await using origin = await startLyingOriginProcess({ root });   // in a process of its own
  *     await origin.addRule({ match: { path: '/file' }, fault: { kind: 'cut', afterBytes: 1000 }, times: 1 });
  *
- * Both have the same interface. Run as a program it prints one JSON line with its URLs and takes rules on its
- * control URL (lying-origin/control.ts).
+ * Both have the same interface. Run as a program it prints one JSON line with its URLs and takes
+ * rules on its control URL (lying-origin/control.ts).
  */
 import net from 'node:net';
 import type { Socket } from 'node:net';

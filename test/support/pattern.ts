@@ -1,6 +1,6 @@
 /**
- * Test content in which every aligned 4 bytes name their place: a shifted, swapped, zeroed or foreign byte
- * range cannot go unnoticed. `seed` tells files and versions apart.
+ * Test content in which every aligned 4 bytes name their place: a shifted, swapped, zeroed or
+ * foreign byte range cannot go unnoticed. `seed` tells files and versions apart.
  */
 
 /** Fills `into` with the bytes that a file of this seed has at `offsetBytes` (any safe integer). */

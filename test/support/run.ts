@@ -1,7 +1,8 @@
 /**
- * Running other programs from tests: always with a timeout, output captured and bounded, nothing left running.
- * A child is the leader of its own process group, so that a timeout ends what it started, too. A child that
- * cannot be killed (stuck in the kernel on a dead mount) is given up, not waited for.
+ * Running other programs from tests: always with a timeout, output captured and bounded, nothing
+ * left running. A child is the leader of its own process group, so that a timeout ends what it
+ * started, too. A child that cannot be killed (stuck in the kernel on a dead mount) is given up,
+ * not waited for.
  */
 import { spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
@@ -58,7 +59,9 @@ export function killGroup(child: ChildProcess): void {
   }
 }
 
-/** Runs a program to its end. Rejects only when it cannot be started; see `runOk` for exit codes. */
+/**
+ * Runs a program to its end. Rejects only when it cannot be started; see `runOk` for exit codes.
+ */
 export function run(
   command: string,
   parameters: readonly string[],
@@ -107,7 +110,9 @@ export function run(
   });
 }
 
-/** Like `run`, but anything except exit code 0 rejects with the command line and the end of stderr. */
+/**
+ * Like `run`, but anything except exit code 0 rejects with the command line and the end of stderr.
+ */
 export async function runOk(
   command: string,
   parameters: readonly string[],
@@ -125,7 +130,9 @@ export async function runOk(
   throw new Error(`${line}: ${how}\n${said}`);
 }
 
-/** PATH with the folders where mkfs, losetup and servers are, which a plain user's PATH may lack. */
+/**
+ * PATH with the folders where mkfs, losetup and servers are, which a plain user's PATH may lack.
+ */
 function searchPath(): string {
   return `${process.env['PATH'] ?? ''}:/usr/local/sbin:/usr/sbin:/sbin`;
 }

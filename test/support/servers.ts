@@ -206,9 +206,7 @@ server.document-root = "${options.root}"
 server.bind = "127.0.0.1"
 server.port = ${port}
 server.max-keep-alive-requests = 100000
-server.http-parseopts = (
-  "url-invalid-utf8-reject" => "disable", "url-ctrls-reject" => "disable"
-)
+server.http-parseopts = ( "url-invalid-utf8-reject" => "disable" )
 accesslog.filename = "${directory}/access.log"
 dir-listing.activate = "enable"
 dir-listing.hide-dotfiles = "disable"

@@ -1,8 +1,8 @@
 /**
- * What tests borrow from the machine and always give back: directories, loop-mounted filesystems. All are
- * `AsyncDisposable`: `await using directory = await temporaryDirectory('name')`. Mounts that a failed test left
- * below a temporary directory are detached lazily before anything is deleted, so that cleaning up never
- * walks into a foreign filesystem.
+ * What tests borrow from the machine and always give back: directories, loop-mounted filesystems.
+ * All are `AsyncDisposable`: `await using directory = await temporaryDirectory('name')`. Mounts
+ * that a failed test left below a temporary directory are detached lazily before anything is
+ * deleted, so that cleaning up never walks into a foreign filesystem.
  */
 import { mkdir, mkdtemp, readFile, rm, truncate, writeFile } from 'node:fs/promises';
 import os from 'node:os';
@@ -15,8 +15,8 @@ export interface TemporaryDirectory extends AsyncDisposable {
 }
 
 /**
- * Makes an empty directory (mode 0700) under `os.tmpdir()`. Disposing detaches mounts below it, then removes it.
- * `name` becomes part of the path, so that leftovers can be told apart.
+ * Makes an empty directory (mode 0700) under `os.tmpdir()`. Disposing detaches mounts below it,
+ * then removes it. `name` becomes part of the path, so that leftovers can be told apart.
  */
 export async function temporaryDirectory(name = 'test'): Promise<TemporaryDirectory> {
   const directory = await mkdtemp(path.join(os.tmpdir(), `ebb-${name}-`));
@@ -29,7 +29,10 @@ export async function temporaryDirectory(name = 'test'): Promise<TemporaryDirect
   };
 }
 
-/** Mount points at or below `directory`, deepest (latest) first. Reads mountinfo only: touches no filesystem. */
+/**
+ * Mount points at or below `directory`, deepest (latest) first. Reads mountinfo only: touches no
+ * filesystem.
+ */
 export async function mountsBelow(directory: string): Promise<string[]> {
   const text = await readFile('/proc/self/mountinfo', 'utf8');
   const points = text
@@ -50,7 +53,9 @@ export async function detachMountsBelow(directory: string): Promise<void> {
   if (left.length > 0) throw new Error(`still mounted: ${left.join(', ')}`);
 }
 
-/** mountinfo writes space, tab, newline and backslash as three octal digits (proc_pid_mountinfo(5)). */
+/**
+ * mountinfo writes space, tab, newline and backslash as three octal digits (proc_pid_mountinfo(5)).
+ */
 function unescapeMountPath(text: string): string {
   return text.replace(/\\([0-7]{3})/g, (_match, digits: string) =>
     String.fromCharCode(Number.parseInt(digits, 8)),
@@ -61,7 +66,10 @@ export type LoopFilesystemType = 'ext4' | 'xfs' | 'btrfs';
 
 export interface LoopFilesystemOptions {
   readonly type: LoopFilesystemType;
-  /** Apparent size of the (sparse) image. Default 512 MiB: the least that all three mkfs tools accept. */
+  /**
+   * Apparent size of the (sparse) image. Default 512 MiB: the least that all three mkfs tools
+   * accept.
+   */
   readonly sizeBytes?: number;
   readonly mkfsArguments?: readonly string[];
   /** `-o` of mount(8). Default `noatime`. */
@@ -86,7 +94,10 @@ const mkfsPackages: Readonly<Record<LoopFilesystemType, string>> = {
 
 const defaultLoopSizeBytes = 512 * 1024 * 1024;
 
-/** Makes a filesystem in a sparse file and mounts it. Needs root. Disposing unmounts, frees the loop device, deletes. */
+/**
+ * Makes a filesystem in a sparse file and mounts it. Needs root. Disposing unmounts, frees the loop
+ * device, deletes.
+ */
 export async function loopFilesystem(options: LoopFilesystemOptions): Promise<LoopFilesystem> {
   if (process.getuid?.() !== 0) throw new Error('a loop-mounted filesystem needs root');
   const directory = await temporaryDirectory(`loop-${options.type}`);
@@ -131,7 +142,10 @@ async function makeFilesystem(options: LoopFilesystemOptions, imagePath: string)
   );
 }
 
-/** `losetup --find` may lose a race against another process that takes the same free device: it is tried again. */
+/**
+ * `losetup --find` may lose a race against another process that takes the same free device: it is
+ * tried again.
+ */
 async function attachLoopDevice(imagePath: string): Promise<string> {
   let device = '';
   await waitFor(

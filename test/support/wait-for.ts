@@ -10,7 +10,9 @@ export interface WaitForOptions {
   readonly intervalMs?: number;
 }
 
-/** Polls `check` until it gives something truthy and returns that. An exception counts as "not yet". */
+/**
+ * Polls `check` until it gives something truthy and returns that. An exception counts as "not yet".
+ */
 export async function waitFor<T>(
   check: () => T | Promise<T>,
   options: WaitForOptions,

@@ -48,7 +48,7 @@ export class LoopFilesystem implements Disposable {
   }
 
   [Symbol.dispose](): void {
-    // Lazily: whatever a failed test left open must not keep it. The loop device goes with the last user.
+    // Lazily: whatever a failed test left open must not keep it. The loop device goes with it.
     spawnSync('umount', ['-l', this.path]);
     this.#directory[Symbol.dispose]();
   }

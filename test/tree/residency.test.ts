@@ -80,7 +80,7 @@ test('behaves like an array of booleans', () => {
         (_, chunk) => chunk * 10 < offset + length && chunk * 10 + 10 > offset,
       );
       const inFile = offset < sizeBytes && length > 0;
-      const missing = model.map((here, chunk) => inFile && asked[chunk] === true && !here);
+      const missing = model.map((here, chunk) => inFile && asked[chunk] && !here);
       assert.equal(residency.has(offset, length), !missing.includes(true));
       const runs = residency.missing(offset, length);
       const found = model.map((_, chunk) =>

@@ -138,7 +138,9 @@ class SqliteCatalog extends SqliteCatalogReader implements Catalog {
   }
 
   putContent(content: Content): void {
-    this.#transactions.run(true, () => {
+    // A new stub claims nothing: losing its row in a power cut loses nothing (the stub is made again).
+    const claims = content.residentBytes + (this.content(content.id)?.residentBytes ?? 0);
+    this.#transactions.run(claims > 0, () => {
       const state = this.#state(content.id);
       if (state === undefined) throw goneError(content.id);
       assert(kindOfFacts(state[1]) === NodeKind.file, 'only files have content');
@@ -188,12 +190,9 @@ class SqliteCatalog extends SqliteCatalogReader implements Catalog {
   }
 
   orphanByKey(key: string, version: string): Content | undefined {
-    const row = this.get<ContentRow>(
-      this.#statements.orphanByKey,
-      encodeName(key),
-      encodeVersion(version),
-    );
-    return row && contentOf(row);
+    const statement = this.#statements.orphanByKey;
+    const row = this.get(statement, encodeName(key), encodeVersion(version));
+    return row === undefined ? undefined : contentOf(row as ContentRow);
   }
 
   restoreOrphans(contents: readonly Content[]): void {
@@ -230,7 +229,7 @@ class SqliteCatalog extends SqliteCatalogReader implements Catalog {
   }
 
   setting(name: string): string | undefined {
-    return this.get<[string]>(this.#statements.setting, name)?.[0];
+    return (this.get(this.#statements.setting, name) as [string] | undefined)?.[0];
   }
 
   setSetting(name: string, value: string): void {

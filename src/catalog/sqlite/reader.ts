@@ -64,12 +64,12 @@ export class SqliteCatalogReader implements CatalogReader {
   }
 
   node(id: number): Node | undefined {
-    const row = this.get<[...ChildRow, parent: number]>(this.#statements.node, id);
+    const row = this.get(this.#statements.node, id) as [...ChildRow, parent: number] | undefined;
     return row && nodeOfFacts(row as unknown as ChildRow, row[12], row[11]);
   }
 
   child(parentId: number, name: Uint8Array): Node | undefined {
-    const row = this.get<FactsRow>(this.#statements.child, parentId, name);
+    const row = this.get(this.#statements.child, parentId, name) as FactsRow | undefined;
     return row && nodeOfFacts(row, parentId, name.slice());
   }
 
@@ -79,7 +79,7 @@ export class SqliteCatalogReader implements CatalogReader {
   }
 
   subdirectoryCount(parentId: number): number {
-    return this.get<[number]>(this.#statements.subdirectories, parentId)?.[0] ?? 0;
+    return (this.get(this.#statements.subdirectories, parentId) as [number] | undefined)?.[0] ?? 0;
   }
 
   path(id: number): Uint8Array[] | undefined {
@@ -89,17 +89,16 @@ export class SqliteCatalogReader implements CatalogReader {
   }
 
   content(id: number): Content | undefined {
-    const row = this.get<ContentRow>(this.#statements.content, id);
+    const row = this.get(this.#statements.content, id) as ContentRow | undefined;
     return row && contentOf(row);
   }
 
   totals(directoryId: number): CatalogTotals {
-    const row =
-      directoryId === ROOT_NODE_ID
-        ? this.get<number[]>(this.#statements.rootTotals)
-        : this.get<number[]>(this.#statements.totals, directoryId);
-    const [files = 0, directories = 0, remoteBytes = 0, residentBytes = 0, contents = 0] =
-      row ?? [];
+    const { rootTotals, totals } = this.#statements;
+    const found =
+      directoryId === ROOT_NODE_ID ? this.get(rootTotals) : this.get(totals, directoryId);
+    const row = (found as number[] | undefined) ?? [];
+    const [files = 0, directories = 0, remoteBytes = 0, residentBytes = 0, contents = 0] = row;
     return { files, directories, remoteBytes, residentBytes, contents };
   }
 
@@ -107,9 +106,10 @@ export class SqliteCatalogReader implements CatalogReader {
     if (this.database.isOpen) this.database.close();
   }
 
-  protected get<Row>(statement: StatementSync, ...parameters: Parameter[]): Row | undefined {
+  /** The row as an array of its columns, or undefined. */
+  protected get(statement: StatementSync, ...parameters: Parameter[]): unknown {
     try {
-      return statement.get(...parameters) as unknown as Row | undefined;
+      return statement.get(...parameters);
     } catch (error) {
       throw sqliteError(error, this.path_);
     }

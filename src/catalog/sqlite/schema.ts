@@ -7,10 +7,11 @@
  * from a counter reserved durably in blocks (see id-allocator.ts), which also survives a power cut that takes
  * the last listings with it.
  */
-import { existsSync } from 'node:fs';
+import { accessSync, constants, existsSync } from 'node:fs';
+import { dirname } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 
-import { ebbError } from '../../base/errors.ts';
+import { ebbError, toEbbError } from '../../base/errors.ts';
 import { ROOT_NODE_ID } from '../catalog.ts';
 import { damagedCatalog, sqliteError } from './sqlite-error.ts';
 
@@ -19,9 +20,10 @@ const applicationId = 0x45_62_62_31;
 /** PRAGMA user_version. Raise it with every change of the schema and add a migration. */
 export const schemaVersion = 1;
 
-const busyTimeoutMs = 5_000;
+/** Only an intruder makes the writer wait: the lock of the cache keeps other daemons out. */
+const busyTimeoutMs = 1_000;
 const writerCacheKib = 16_384;
-const readerCacheKib = 8_192;
+const readerCacheKib = 4_096;
 /** The WAL is cut back to this after a checkpoint. */
 const journalSizeMaxBytes = 64 * 1024 * 1024;
 
@@ -94,6 +96,7 @@ function openDatabase(
   if (readOnly && !existsSync(path)) {
     throw ebbError('ENOENT', `There is no catalog ${path}.`);
   }
+  if (!readOnly) requireWritable(dirname(path));
   let database: DatabaseSync | undefined;
   try {
     database = new DatabaseSync(path, { readOnly, timeout: busyTimeoutMs, returnArrays: true });
@@ -106,6 +109,18 @@ function openDatabase(
   } catch (error) {
     database?.close();
     throw sqliteError(error, path);
+  }
+}
+
+/** SQLite only says that it could not open the file; this says why. */
+function requireWritable(directory: string): void {
+  try {
+    accessSync(directory, constants.W_OK);
+  } catch (error) {
+    const { code } = toEbbError(error);
+    throw ebbError(code, `The catalog's directory ${directory} cannot be written.`, {
+      cause: error,
+    });
   }
 }
 

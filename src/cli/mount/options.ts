@@ -48,6 +48,9 @@ const idMax = 0xffff_fffe;
 const retriesMax = 100;
 const connectionsMax = 256;
 const secretMaxBytes = 64 * 1024;
+/** Control characters but the tab (RFC 9110, section 5.5). */
+// oxlint-disable-next-line no-control-regex
+const forbiddenInHeader = /[\u0000-\u0008\u000a-\u001f\u007f]/;
 const logLevels = ['debug', 'info', 'warn', 'error'] as const;
 
 /** Declares the options. Options without a default here have the daemon's, named in their text. */
@@ -137,7 +140,8 @@ export function defineMountOptions(command: Command): void {
     .option('--json', 'Prints the result as one JSON object: StartResult.')
     .option(
       '-o <OPT>',
-      'The same options as fstab writes them: -o ttl=5m,allow_other. Options of mount(8) that mean nothing here are ignored.',
+      'The same options as fstab writes them: -o ttl=5m,allow_other. ' +
+        'Options of mount(8) that mean nothing here are ignored.',
     );
 }
 
@@ -266,12 +270,7 @@ function parseHeaders(lines: readonly string[] | undefined): Record<string, stri
     // RFC 9110, sections 5.1 and 5.5: a token, a colon, text without control characters.
     const match = /^([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*(.*?)[ \t]*$/.exec(line);
     const [, name, value] = match ?? [];
-    // oxlint-disable-next-line no-control-regex
-    if (
-      name === undefined ||
-      value === undefined ||
-      /[\u0000-\u0008\u000a-\u001f\u007f]/.test(value)
-    ) {
+    if (name === undefined || value === undefined || forbiddenInHeader.test(value)) {
       throw new UsageError(
         `--header wants 'NAME: VALUE', which "${line.split(':')[0] ?? ''}..." is not`,
       );

@@ -6,8 +6,8 @@
 import type { ServerResponse } from 'node:http';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 
-/** Lines are gathered up to this before they are written. */
-const gatherMaxBytes = 64 * 1024;
+/** Lines are gathered up to this many UTF-16 units before they are written. */
+const gatherMaxLength = 64 * 1024;
 /** The event loop gets a turn at least every so many lines. */
 const linesPerTurnMax = 500;
 
@@ -31,7 +31,8 @@ export async function sendNdjson<Value, Result>(
         if (last !== undefined) await writer.add(last(step.value));
         break;
       }
-      await writer.add(step.value);
+      const wait = writer.add(step.value);
+      if (wait !== undefined) await wait;
     }
   } catch (error) {
     ended = true;
@@ -64,12 +65,12 @@ class LineWriter {
     return this.#response.destroyed || this.#response.closed;
   }
 
-  async add(value: unknown): Promise<void> {
+  /** Takes a line; what it returns, if anything, is to be awaited before the next one. */
+  add(value: unknown): Promise<void> | undefined {
     this.#gathered += `${JSON.stringify(value)}\n`;
     this.#lines += 1;
-    if (this.#gathered.length >= gatherMaxBytes) {
-      await this.flush();
-    } else if (!this.#flushPlanned) {
+    if (this.#gathered.length >= gatherMaxLength) return this.flush();
+    if (!this.#flushPlanned) {
       // A lone line (progress, a log record) leaves as soon as the event loop turns.
       this.#flushPlanned = true;
       setImmediate(() => {
@@ -77,7 +78,7 @@ class LineWriter {
         this.#write();
       });
     }
-    if (this.#lines % linesPerTurnMax === 0) await nextTurn();
+    return this.#lines % linesPerTurnMax === 0 ? nextTurn() : undefined;
   }
 
   /** Writes what is gathered and waits while the client is slow. */

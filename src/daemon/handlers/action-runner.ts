@@ -45,7 +45,10 @@ export async function* runAction(files: readonly Located[], options: ActionOptio
   let filesDone = 0;
 
   const start = (file: FileWork): void => {
-    const done = (outcome: NonNullable<Progress['outcome']>, kind: 'ok' | 'failed' | 'refused'): void => {
+    const done = (
+      outcome: NonNullable<Progress['outcome']>,
+      kind: 'ok' | 'failed' | 'refused',
+    ): void => {
       result[kind] += 1;
       if (kind === 'ok') result.bytes += file.doneBytes;
       ended.push({ file, outcome });

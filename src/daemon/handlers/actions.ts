@@ -128,14 +128,22 @@ export class Actions {
     }
   }
 
-  async #release(file: FileWork, dryRun: boolean, signal: AbortSignal): Promise<Refusal | undefined> {
+  async #release(
+    file: FileWork,
+    dryRun: boolean,
+    signal: AbortSignal,
+  ): Promise<Refusal | undefined> {
     const outcome = await this.#parts.releaser.release(file.node.id, { dryRun, signal });
     if ('refused' in outcome) return new Refusal(outcome.code, outcome.refused);
     file.doneBytes = outcome.releasedBytes;
     return undefined;
   }
 
-  async #verify(file: FileWork, dryRun: boolean, signal: AbortSignal): Promise<Refusal | undefined> {
+  async #verify(
+    file: FileWork,
+    dryRun: boolean,
+    signal: AbortSignal,
+  ): Promise<Refusal | undefined> {
     if (dryRun) return undefined;
     const content = this.#parts.storedContent(file.node.id);
     if (content === undefined) return undefined;

@@ -34,7 +34,8 @@ export class Queries {
   }
 
   status(): MountStatus {
-    const { configuration, run, catalog, recall, mount, namespace, logbook, wholeFetchedBytes } = this.#parts;
+    const { configuration, run, catalog, recall, mount, namespace, logbook, wholeFetchedBytes } =
+      this.#parts;
     const totals = catalog.totals(1);
     const recalled = recall.totals();
     return {
@@ -100,7 +101,13 @@ export class Queries {
       return { path, files, directories, remoteBytes, residentBytes };
     }
     const { residentBytes } = factsOf(node, facts);
-    return { path, files: 1, directories: 0, remoteBytes: Math.max(0, node.sizeBytes), residentBytes };
+    return {
+      path,
+      files: 1,
+      directories: 0,
+      remoteBytes: Math.max(0, node.sizeBytes),
+      residentBytes,
+    };
   }
 
   async explain(path: string, signal: AbortSignal): Promise<Explanation> {
@@ -112,7 +119,10 @@ export class Queries {
       ['remote key', path],
       ['size', node.sizeBytes < 0 ? 'unknown until fetched' : `${node.sizeBytes} bytes`],
       ['version', node.version ?? 'not asked yet'],
-      ['last confirmed', node.checkedAtMs === 0 ? 'never' : new Date(node.checkedAtMs).toISOString()],
+      [
+        'last confirmed',
+        node.checkedAtMs === 0 ? 'never' : new Date(node.checkedAtMs).toISOString(),
+      ],
     ];
     if (node.kind === NodeKind.file) {
       rows.push(['resident', `${residentBytes} bytes in ${this.#rangesText(node)}`]);
@@ -120,8 +130,14 @@ export class Queries {
       rows.push(['recall', recall.isBusy(node.id) ? 'under way' : 'none']);
     }
     if (failure !== undefined) rows.push(['last failure', failure]);
-    if (!namespace.remoteReachable) rows.push(['remote', 'cannot be reached now; known names are served']);
-    return { path, state: failure === undefined ? state : 'ERR', summary: this.#summary(node, state, failure), facts: rows };
+    if (!namespace.remoteReachable)
+      rows.push(['remote', 'cannot be reached now; known names are served']);
+    return {
+      path,
+      state: failure === undefined ? state : 'ERR',
+      summary: this.#summary(node, state, failure),
+      facts: rows,
+    };
   }
 
   #rangesText(node: Node): string {
@@ -139,7 +155,8 @@ export class Queries {
   #summary(node: Node, state: Explanation['state'], failure: string | undefined): string {
     if (node.kind === NodeKind.directory) return 'A directory; its names come from the remote.';
     if (node.kind === NodeKind.symlink) return 'A symbolic link; it has no content of its own.';
-    if (failure !== undefined) return `The last read failed: ${failure}. It is tried again at the next read.`;
+    if (failure !== undefined)
+      return `The last read failed: ${failure}. It is tried again at the next read.`;
     switch (state) {
       case 'DUL':
         return 'All of it is here; the kernel serves it without Ebb.';
@@ -214,7 +231,6 @@ export class Queries {
       counter('ebb_recall_failures', 'Recalls that failed.', recalled.failures),
     ];
   }
-
 }
 
 const rangesShownMax = 16;

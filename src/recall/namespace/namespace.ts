@@ -9,7 +9,8 @@
  * A remote that cannot be reached is not an answer: known names and versions stay usable (docs/semantics.md).
  */
 import type { Clock } from '../../base/clock.ts';
-import { EbbError, ebbError, toEbbError } from '../../base/errors.ts';
+import { ebbError, toEbbError } from '../../base/errors.ts';
+import type { EbbError } from '../../base/errors.ts';
 import { decodeName } from '../../base/name.ts';
 import { NodeKind, ROOT_NODE_ID } from '../../catalog/catalog.ts';
 import type { Catalog, Node } from '../../catalog/catalog.ts';
@@ -73,7 +74,8 @@ export class Namespace {
     const names = this.#options.catalog.path(nodeId);
     if (names === undefined) throw ebbError('ENOENT', `node ${nodeId} has no name any more`);
     const key = names.map((name) => decodeName(name)).join('/');
-    if (key.length > keyMaxBytes) throw ebbError('ENAMETOOLONG', `the path of node ${nodeId} is too long`);
+    if (key.length > keyMaxBytes)
+      throw ebbError('ENAMETOOLONG', `the path of node ${nodeId} is too long`);
     return key;
   }
 
@@ -117,7 +119,8 @@ export class Namespace {
     if (!force && node.version !== null && this.isFresh(node.checkedAtMs)) return node;
     if (!force && node.version !== null && !this.remoteReachable) return node;
     const current = await this.#stats.run(nodeId, () => this.#stat(node), signal);
-    if (current.id !== nodeId) throw ebbError('ESTALE', 'the remote has a new version of this file');
+    if (current.id !== nodeId)
+      throw ebbError('ESTALE', 'the remote has a new version of this file');
     return current;
   }
 
@@ -186,7 +189,8 @@ export class Namespace {
 
   #noteUnreachable(error: EbbError): void {
     const { clock } = this.#options;
-    this.#unreachableUntilMs = clock.nowMs() + Math.max(unreachableGraceMs, error.retryAfterMs ?? 0);
+    this.#unreachableUntilMs =
+      clock.nowMs() + Math.max(unreachableGraceMs, error.retryAfterMs ?? 0);
   }
 
   async #stat(node: Node): Promise<Node> {

@@ -159,7 +159,13 @@ export function reconcile(
     }
   }
   for (const gone of byName.values()) removedIds.push(gone.id);
-  return { directoryId, listedAtMs: nowMs, inserted, updated: changedOnly(existing, updated), removedIds };
+  return {
+    directoryId,
+    listedAtMs: nowMs,
+    inserted,
+    updated: changedOnly(existing, updated),
+    removedIds,
+  };
 }
 
 /** A rounded time that does not fit the exact one: the next use asks the remote. */

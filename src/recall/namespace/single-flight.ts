@@ -42,6 +42,6 @@ export class SingleFlight<Key, Value> {
 
   /** Resolves when nothing is under way. */
   async settled(): Promise<void> {
-    while (this.#flights.size > 0) await Promise.allSettled([...this.#flights.values()]);
+    while (this.#flights.size > 0) await Promise.allSettled(this.#flights.values());
   }
 }

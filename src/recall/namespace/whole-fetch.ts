@@ -20,6 +20,7 @@ import { SingleFlight } from './single-flight.ts';
 /** Memory of one transfer, before it spills to the spool file. */
 const memoryMaxBytes = 1024 * 1024;
 const pieceBytes = 256 * 1024;
+const noBytes = new Uint8Array(0);
 
 export interface WholeFetchOptions {
   readonly namespace: Namespace;
@@ -90,13 +91,18 @@ export class WholeFetch {
   }
 }
 
-/** Takes a body of unknown size: memory first, then a file that nobody else can open by name. */
+/**
+ * Takes a whole body: into memory of the announced size, else into memory piece by piece, and beyond
+ * `memoryMaxBytes` into a file that nobody else can open by name.
+ */
 class SpoolingSink implements RangeSink, AsyncDisposable {
   attributes: ObjectAttributes | undefined;
   sizeBytes = 0;
   readonly #directory: string;
   readonly #maxBytes: number;
-  readonly #piece = new Uint8Array(pieceBytes);
+  #piece: Uint8Array = noBytes;
+  /** Where in `#piece` the next bytes go; only a body of announced size fills one piece in several steps. */
+  #filled = 0;
   #memory: Uint8Array[] = [];
   #spool: FileHandle | undefined;
 
@@ -106,45 +112,52 @@ class SpoolingSink implements RangeSink, AsyncDisposable {
   }
 
   head(attributes: ObjectAttributes): void {
-    if ((attributes.sizeBytes ?? 0) > this.#maxBytes) throw this.#tooBig();
+    const { sizeBytes } = attributes;
+    if ((sizeBytes ?? 0) > this.#maxBytes) throw this.#tooBig();
     this.attributes = attributes;
+    if (sizeBytes !== undefined && sizeBytes <= memoryMaxBytes)
+      this.#piece = new Uint8Array(sizeBytes);
   }
 
   buffer(): Uint8Array {
-    return this.#piece;
+    if (this.#filled === this.#piece.length) {
+      this.#piece = new Uint8Array(pieceBytes);
+      this.#filled = 0;
+    }
+    return this.#piece.subarray(this.#filled);
   }
 
   filled(countBytes: number): void | Promise<void> {
+    const bytes = this.#piece.subarray(this.#filled, this.#filled + countBytes);
     const offset = this.sizeBytes;
+    this.#filled += countBytes;
     this.sizeBytes += countBytes;
     if (this.sizeBytes > this.#maxBytes) throw this.#tooBig();
     if (this.#spool === undefined && this.sizeBytes <= memoryMaxBytes) {
-      this.#memory.push(this.#piece.slice(0, countBytes));
+      this.#memory.push(bytes);
       return;
     }
-    return this.#spill(offset, countBytes);
+    return this.#spill(bytes, offset);
   }
 
-  async #spill(offset: number, countBytes: number): Promise<void> {
+  async #spill(bytes: Uint8Array, offset: number): Promise<void> {
     if (this.#spool === undefined) {
       const name = path.join(this.#directory, `spool-${randomUUID()}`);
       this.#spool = await open(name, 'wx+', 0o600);
       await rm(name);
       let position = 0;
-      for (const bytes of this.#memory) {
-        await this.#spool.write(bytes, 0, bytes.length, position);
-        position += bytes.length;
+      for (const kept of this.#memory) {
+        await this.#writeAll(this.#spool, kept, position);
+        position += kept.length;
       }
       this.#memory = [];
     }
-    let done = 0;
-    while (done < countBytes) {
-      const { bytesWritten } = await this.#spool.write(
-        this.#piece,
-        done,
-        countBytes - done,
-        offset + done,
-      );
+    await this.#writeAll(this.#spool, bytes, offset);
+  }
+
+  async #writeAll(file: FileHandle, bytes: Uint8Array, offset: number): Promise<void> {
+    for (let done = 0; done < bytes.length;) {
+      const { bytesWritten } = await file.write(bytes, done, bytes.length - done, offset + done);
       done += bytesWritten;
     }
   }
@@ -156,10 +169,11 @@ class SpoolingSink implements RangeSink, AsyncDisposable {
       await file.write(bytes, position);
       position += bytes.length;
     }
+    const piece = new Uint8Array(this.#spool === undefined ? 0 : pieceBytes);
     while (this.#spool !== undefined && position < this.sizeBytes) {
-      const { bytesRead } = await this.#spool.read(this.#piece, 0, pieceBytes, position);
+      const { bytesRead } = await this.#spool.read(piece, 0, pieceBytes, position);
       if (bytesRead === 0) throw ebbError('EIO', 'the spool file is shorter than what was written');
-      await file.write(this.#piece.subarray(0, bytesRead), position);
+      await file.write(piece.subarray(0, bytesRead), position);
       position += bytesRead;
     }
     const chunks = Math.ceil(this.sizeBytes / file.residency.chunkBytes);

@@ -1,27 +1,30 @@
 /**
  * Another directory as the remote: local, or any network filesystem that is mounted.
  *
- * - Symlinks are objects of kind `symlink`; none is followed (walk.ts). Pipes, sockets and devices are listed as kind
- *   `other`, so that `explain` can say what they are; reading one is EOPNOTSUPP.
- * - Every buffer is verified against the version (fstat) before it is promised to the sink. A write moves the times
- *   before it moves bytes, so a check after the read sees every write whose bytes the read could have seen.
- * - Holes are read, not looked up with SEEK_DATA: where the origin is itself managed (a placeholder whose content
- *   comes on read), lseek reports a hole where there is content. Zeros are believed only from read(2).
+ * - Symlinks are objects of kind `symlink`; none is followed (walk.ts). Pipes, sockets and devices
+ *   are listed as kind `other`, so that `explain` can say what they are; reading one is EOPNOTSUPP.
+ * - Every buffer is verified against the version (fstat) before it is promised to the sink. A write
+ *   moves the times before it moves bytes, so a check after the read sees every write whose bytes
+ *   the read could have seen.
+ * - Holes are read, not looked up with SEEK_DATA: where the origin is itself managed (a placeholder
+ *   whose content comes on read), lseek reports a hole where there is content. Zeros are believed
+ *   only from read(2).
  * - Extended attributes of the `user.` namespace are shown on local filesystems only (xattrs.ts).
- * - Filesystems mounted below the root are crossed. What was seen as a mount point and is none any more fails with
- *   EIO instead of looking empty.
- * - Bytes are read straight into the sink's memory. An aborted read therefore rejects only when the pread under way
- *   has returned: otherwise the kernel would still write into memory that its owner uses for something else.
+ * - Filesystems mounted below the root are crossed. What was seen as a mount point and is none any
+ *   more fails with EIO instead of looking empty.
+ * - Bytes are read straight into the sink's memory. An aborted read therefore rejects only when the
+ *   pread under way has returned: otherwise the kernel would still write into memory that its owner
+ *   uses for something else.
  */
 import { read as readCallback } from 'node:fs';
 import type { BigIntStats } from 'node:fs';
 import { statfs } from 'node:fs/promises';
-import type { FileHandle } from 'node:fs/promises';
 import { ebbError, toEbbError } from '../../base/errors.ts';
 import { encodeName } from '../../base/name.ts';
 import { abandonOnAbort } from '../abortable.ts';
 import { deliver, rangeEnd } from '../deliver.ts';
 import type { ByteSource } from '../deliver.ts';
+import { linkSignals } from '../linked-signal.ts';
 import type {
   CallOptions,
   ListingBatch,
@@ -34,15 +37,15 @@ import { attributesOf, hasStableInodes, kindOf, versionOf } from './facts.ts';
 import { DirectoryListing, linkTarget } from './listing.ts';
 import { SubmountGuard } from './submounts.ts';
 import { find, identifyRoot, openContent, originError } from './walk.ts';
-import type { RootIdentity } from './walk.ts';
+import type { Descriptor, RootIdentity } from './walk.ts';
 import { hasCheapXattrs, userXattrs } from './xattrs.ts';
 
 /** One pread: large enough to be cheap, small enough that an abort does not wait long for it. */
 const readMaxBytes = 4 * 1024 * 1024;
 
 /**
- * Opens the directory at the absolute `path` as a remote. Throws ENOENT, ENOTDIR, EACCES. Symlinks in `path` itself
- * are followed.
+ * Opens the directory at the absolute `path` as a remote. Throws ENOENT, ENOTDIR, EACCES. Symlinks
+ * in `path` itself are followed.
  */
 export async function openDirectoryRemote(path: string): Promise<Remote> {
   if (!path.startsWith('/')) throw ebbError('EINVAL', `${path} is not an absolute path.`);
@@ -59,7 +62,7 @@ export async function openDirectoryRemote(path: string): Promise<Remote> {
 }
 
 interface OpenFile {
-  readonly content: FileHandle;
+  readonly content: Descriptor;
   readonly attributes: ObjectAttributes;
   readonly sizeBytes: number;
 }
@@ -83,7 +86,8 @@ class DirectoryRemote implements Remote {
   }
 
   async *list(key: string, options: CallOptions): AsyncIterable<ListingBatch> {
-    const signal = this.#signal(options.signal);
+    using linked = linkSignals(options.signal, this.#closed.signal);
+    const { signal } = linked;
     let step: Promise<unknown> = Promise.resolve();
     const take = <T>(work: () => Promise<T>): Promise<T> => {
       const promise = this.#asked(key, work);
@@ -106,22 +110,24 @@ class DirectoryRemote implements Remote {
     }
   }
 
-  stat(key: string, options: CallOptions): Promise<ObjectAttributes> {
+  async stat(key: string, options: CallOptions): Promise<ObjectAttributes> {
+    using linked = linkSignals(options.signal, this.#closed.signal);
     const work = this.#asked(key, async () => {
-      await using found = await find(this.#root, key);
+      using found = await find(this.#root, key);
       return await this.#describe(found.stats, found.path);
     });
-    return abandonOnAbort(work, this.#signal(options.signal));
+    return await abandonOnAbort(work, linked.signal);
   }
 
   async read(key: string, sink: RangeSink, options: ReadOptions): Promise<void> {
-    const signal = this.#signal(options.signal);
+    using linked = linkSignals(options.signal, this.#closed.signal);
+    const { signal } = linked;
     const opening = this.#asked(key, () => this.#openFile(key, options));
     const file = await abandonOnAbort(opening, signal).catch((error: unknown) => {
-      void opening.then((late) => late.content.close()).catch(() => {});
+      void opening.then((late) => late.content[Symbol.dispose]()).catch(() => {});
       throw error;
     });
-    await using content = file.content;
+    using content = file.content;
     const endBytes = rangeEnd(key, file.sizeBytes, options);
     sink.head(file.attributes);
     const source = this.#source(key, content, file.attributes.version);
@@ -131,10 +137,6 @@ class DirectoryRemote implements Remote {
   close(): Promise<void> {
     this.#closed.abort(ebbError('ESHUTDOWN', `The remote ${this.displayName} was closed.`));
     return Promise.resolve();
-  }
-
-  #signal(signal: AbortSignal): AbortSignal {
-    return AbortSignal.any([signal, this.#closed.signal]);
   }
 
   /** Runs system calls on the origin; what they throw becomes what the contract says. */
@@ -174,7 +176,7 @@ class DirectoryRemote implements Remote {
   }
 
   async #openFile(key: string, options: ReadOptions): Promise<OpenFile> {
-    await using found = await find(this.#root, key);
+    using found = await find(this.#root, key);
     const kind = kindOf(found.stats);
     if (kind === 'directory') throw ebbError('EISDIR', `${key} is a directory.`);
     if (kind !== 'file') throw ebbError('EOPNOTSUPP', `${key} is a ${kind}, it has no content.`);
@@ -186,13 +188,13 @@ class DirectoryRemote implements Remote {
     return { content, attributes, sizeBytes: attributes.sizeBytes ?? 0 };
   }
 
-  #source(key: string, content: FileHandle, version: string | undefined): ByteSource {
+  #source(key: string, content: Descriptor, version: string | undefined): ByteSource {
     return {
       readAt: (into, offsetBytes) =>
         this.#asked(key, () => pread(content, into.subarray(0, readMaxBytes), offsetBytes)),
       verify: () =>
         this.#asked(key, async () => {
-          const stats = await content.stat({ bigint: true });
+          const stats = await content.stat();
           if (versionOf(stats, this.#inodesAreStable) !== version) throw changed(key);
         }),
     };
@@ -204,7 +206,7 @@ function changed(key: string): Error {
 }
 
 /** fs.read without the promise layer's overhead; runs in the thread pool. */
-function pread(content: FileHandle, into: Uint8Array, offsetBytes: number): Promise<number> {
+function pread(content: Descriptor, into: Uint8Array, offsetBytes: number): Promise<number> {
   return new Promise((resolve, reject) => {
     readCallback(content.fd, into, 0, into.length, offsetBytes, (error, countBytes) => {
       if (error === null) resolve(countBytes);

@@ -22,15 +22,16 @@ export function timestampOf(timeNs: bigint): Timestamp {
 }
 
 /**
- * The version of a regular file: modification time, change time, size and (where the filesystem keeps it across
- * mounts) inode number.
+ * The version of a regular file: modification time, change time, size and (where the filesystem
+ * keeps it across mounts) inode number.
  *
- * Why the change time: mtime can be set to anything (`touch -r`, `cp -p`, `rsync -t`, `tar -x`), so the same mtime
- * and size do not mean the same bytes; ctime cannot be set and moves with every write, truncation and utimes. It
- * moves with chmod, chown, rename and link, too: then the content is fetched again though it is equal, which is the
- * safe side. Its grain is the limit of this remote: two writes within one tick, with a read between them, show one
- * time on filesystems without multigrain timestamps (before Linux 6.13; many network filesystems), and stores
- * through a writable mapping move it only at the first store after a write-back (mmap(2)).
+ * Why the change time: mtime can be set to anything (`touch -r`, `cp -p`, `rsync -t`, `tar -x`), so
+ * the same mtime and size do not mean the same bytes; ctime cannot be set and moves with every
+ * write, truncation and utimes. It moves with chmod, chown, rename and link, too: then the content
+ * is fetched again though it is equal, which is the safe side. Its grain is the limit of this
+ * remote: two writes within one tick, with a read between them, show one time on filesystems
+ * without multigrain timestamps (before Linux 6.13; many network filesystems), and stores through a
+ * writable mapping move it only at the first store after a write-back (mmap(2)).
  */
 export function versionOf(stats: BigIntStats, inodesAreStable: boolean): string {
   const version = `m${stats.mtimeNs.toString(16)}c${stats.ctimeNs.toString(16)}s${stats.size.toString(16)}`;
@@ -51,8 +52,9 @@ export function attributesOf(stats: BigIntStats, inodesAreStable: boolean): Obje
 }
 
 /**
- * Filesystems whose inode numbers may differ after a remount (statfs(2), linux/magic.h): FUSE (sshfs gives
- * numbers as it meets files) and CIFS without `serverino`. There the version goes without.
+ * Filesystems whose inode numbers may differ after a remount (statfs(2), linux/magic.h): FUSE
+ * (sshfs gives numbers as it meets files) and CIFS without `serverino`. There the version goes
+ * without.
  */
 const unstableInodeMagics: ReadonlySet<number> = new Set([0x65735546, 0xff534d42, 0xfe534d42]);
 

@@ -5,7 +5,7 @@ import { ebbError, toEbbError } from '../../base/errors.ts';
 import { decodeName } from '../../base/name.ts';
 import { joinKey } from '../key.ts';
 import type { ListedObject, ListingBatch, ObjectAttributes } from '../remote.ts';
-import { descriptorPath, entryPath, find } from './walk.ts';
+import { find } from './walk.ts';
 import type { Found, RootIdentity } from './walk.ts';
 
 /** Entries per batch; also how many are asked for their attributes at once. */
@@ -14,7 +14,10 @@ const batchObjectsMax = 256;
 export interface DirectoryListingOptions {
   readonly root: RootIdentity;
   readonly key: string;
-  /** Makes attributes of what lstat(2) said; `path` reaches the object (its last name not to be followed). */
+  /**
+   * Makes attributes of what lstat(2) said; `path` reaches the object (its last name not to be
+   * followed).
+   */
   readonly describe: (stats: BigIntStats, path: Buffer) => Promise<ObjectAttributes>;
   /** Called for every directory on another device than this one. */
   readonly onMountPoint: (key: string, parentDevice: bigint) => void;
@@ -37,14 +40,15 @@ export class DirectoryListing implements AsyncDisposable {
     try {
       if (!found.stats.isDirectory())
         throw ebbError('ENOTDIR', `${options.key} is not a directory.`);
-      const entries = await opendir(descriptorPath(found.handle), {
-        // The typings know only text encodings; Node gives the bytes of names as Buffers (fs.opendir).
+      const entries = await opendir(found.handle.path, {
+        // The typings know only text encodings; Node gives the bytes of names as Buffers
+        // (fs.opendir).
         encoding: 'buffer' as BufferEncoding,
         bufferSize: batchObjectsMax,
       });
       return new DirectoryListing(options, found, entries);
     } catch (error) {
-      await found[Symbol.asyncDispose]();
+      found[Symbol.dispose]();
       throw error;
     }
   }
@@ -67,12 +71,12 @@ export class DirectoryListing implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#entries.close();
-    await this.#found[Symbol.asyncDispose]();
+    this.#found[Symbol.dispose]();
   }
 
   /** undefined when the entry was removed since its name was read. */
   async #entry(nameBytes: Buffer): Promise<ListedObject | undefined> {
-    const path = entryPath(this.#found.handle, nameBytes);
+    const path = this.#found.handle.entry(nameBytes);
     const name = decodeName(nameBytes);
     try {
       const stats = await lstat(path, { bigint: true });

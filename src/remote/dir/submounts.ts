@@ -1,6 +1,7 @@
 /**
- * Remembers which directories below the root were mount points, so that an unmounted filesystem is an error and
- * not an empty directory. In memory only: what was unmounted before this process started is not known.
+ * Remembers which directories below the root were mount points, so that an unmounted filesystem is
+ * an error and not an empty directory. In memory only: what was unmounted before this process
+ * started is not known.
  */
 import { ebbError } from '../../base/errors.ts';
 import { splitKey } from '../key.ts';
@@ -23,7 +24,9 @@ export class SubmountGuard {
     if (this.#parentDevices.size < submountsMax) this.#parentDevices.set(key, parentDevice);
   }
 
-  /** Throws EIO when a filesystem that was mounted on the way to `key` (or at it) is not there now. */
+  /**
+   * Throws EIO when a filesystem that was mounted on the way to `key` (or at it) is not there now.
+   */
   async check(key: string): Promise<void> {
     if (this.#parentDevices.size === 0) return;
     const names = splitKey(key);
@@ -31,7 +34,7 @@ export class SubmountGuard {
       const prefix = names.slice(0, depth).join('/');
       const parentDevice = this.#parentDevices.get(prefix);
       if (parentDevice === undefined) continue;
-      await using found = await find(this.#root, prefix);
+      using found = await find(this.#root, prefix);
       if (found.stats.dev === parentDevice) {
         throw ebbError('EIO', `The filesystem that was mounted at ${prefix} is gone.`, {
           retryable: true,

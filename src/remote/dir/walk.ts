@@ -1,20 +1,18 @@
 /**
  * Opening what is below a root directory without ever leaving it.
  *
- * Keys are walked name by name from a descriptor of the root, each step with O_NOFOLLOW and relative to the
- * descriptor before it (`/proc/self/fd/N/name` is openat(2) for a runtime that has none), so neither a symlink at
- * the origin nor a rename under way can lead out of the root. All calls run in the runtime's thread pool: a
- * network filesystem that hangs does not stop the event loop. Objects are opened with O_PATH first, which has no
- * side effects on pipes and devices.
+ * Keys are walked name by name from a descriptor of the root, each step with O_NOFOLLOW and
+ * relative to the descriptor before it (`/proc/self/fd/N/name` is openat(2) for a runtime that has
+ * none), so neither a symlink at the origin nor a rename under way can lead out of the root. All
+ * calls run in the runtime's thread pool: a network filesystem that hangs does not stop the event
+ * loop. Objects are opened with O_PATH first, which has no side effects on pipes and devices.
  *
- * The root is opened anew for every call and compared with what was there at the start. A network filesystem that
- * went away leaves an empty mount point: that must be a failure, not an empty listing. No descriptor is kept
- * between calls, so the administrator can unmount.
+ * The root is opened anew for every call and compared with what was there at the start. A network
+ * filesystem that went away leaves an empty mount point: that must be a failure, not an empty
+ * listing. No descriptor is kept between calls, so the administrator can unmount.
  */
-import { constants } from 'node:fs';
+import { closeSync, constants, fstat, open } from 'node:fs';
 import type { BigIntStats } from 'node:fs';
-import { open } from 'node:fs/promises';
-import type { FileHandle } from 'node:fs/promises';
 import { ebbError, toEbbError } from '../../base/errors.ts';
 import type { EbbError } from '../../base/errors.ts';
 import { encodeName } from '../../base/name.ts';
@@ -32,35 +30,76 @@ export interface RootIdentity {
   readonly inode: bigint;
 }
 
+/** An owned file descriptor. */
+export class Descriptor implements Disposable {
+  readonly fd: number;
+  #open = true;
+
+  private constructor(fd: number) {
+    this.fd = fd;
+  }
+
+  /** open(2) in the thread pool. */
+  static open(path: Uint8Array, flags: number): Promise<Descriptor> {
+    return new Promise((resolve, reject) => {
+      open(Buffer.from(path), flags, (error, fd) => {
+        if (error === null) resolve(new Descriptor(fd));
+        else reject(error);
+      });
+    });
+  }
+
+  /** fstat(2) in the thread pool. */
+  stat(): Promise<BigIntStats> {
+    return new Promise((resolve, reject) => {
+      fstat(this.fd, { bigint: true }, (error, stats) => {
+        if (error === null) resolve(stats);
+        else reject(error);
+      });
+    });
+  }
+
+  /** `/proc/self/fd/N`: the open file itself, whatever became of its name. */
+  get path(): string {
+    return `/proc/self/fd/${this.fd}`;
+  }
+
+  /** The path of `name` in this directory. */
+  entry(name: Uint8Array): Buffer {
+    return Buffer.concat([Buffer.from(`${this.path}/`), name]);
+  }
+
+  /** At once: nothing was written through it, so there is nothing that close(2) could wait for. */
+  [Symbol.dispose](): void {
+    if (!this.#open) return;
+    this.#open = false;
+    closeSync(this.fd);
+  }
+}
+
 /** An open object (O_PATH; a symlink is itself) and the directory that holds it. */
-export interface Found extends AsyncDisposable {
-  readonly handle: FileHandle;
+export interface Found extends Disposable {
+  readonly handle: Descriptor;
   readonly stats: BigIntStats;
-  /** Path by which other calls reach the object through its directory's descriptor; do not follow its last name. */
+  /** Reaches the object through its directory's descriptor; do not follow its last name. */
   readonly path: Buffer;
 }
 
-/** `/proc/self/fd/N`: the open file itself, whatever became of its name. */
-export function descriptorPath(handle: FileHandle): string {
-  return `/proc/self/fd/${handle.fd}`;
-}
-
-/** The path of `name` in an open directory. */
-export function entryPath(directory: FileHandle, name: Uint8Array): Buffer {
-  return Buffer.concat([Buffer.from(`${descriptorPath(directory)}/`), name]);
+function pathBytes(text: string): Buffer {
+  return Buffer.from(encodeName(text));
 }
 
 /** Learns which directory `path` is. Symlinks in it are followed: the user chose it. */
 export async function identifyRoot(path: string): Promise<RootIdentity> {
-  await using handle = await open(Buffer.from(encodeName(path)), O_PATH | O_DIRECTORY);
-  const stats = await handle.stat({ bigint: true });
+  using handle = await Descriptor.open(pathBytes(path), O_PATH | O_DIRECTORY);
+  const stats = await handle.stat();
   return { path, device: stats.dev, inode: stats.ino };
 }
 
-async function openRoot(root: RootIdentity): Promise<FileHandle> {
-  let handle: FileHandle;
+async function openRoot(root: RootIdentity): Promise<Descriptor> {
+  let handle: Descriptor;
   try {
-    handle = await open(Buffer.from(encodeName(root.path)), O_PATH | O_DIRECTORY);
+    handle = await Descriptor.open(pathBytes(root.path), O_PATH | O_DIRECTORY);
   } catch (error) {
     const { code, message } = toEbbError(error);
     const gone = code === 'ENOENT' || code === 'ENOTDIR';
@@ -69,62 +108,47 @@ async function openRoot(root: RootIdentity): Promise<FileHandle> {
       retryable: true,
     });
   }
-  const stats = await handle.stat({ bigint: true });
+  using stack = new DisposableStack();
+  stack.use(handle);
+  const stats = await handle.stat();
   if (stats.dev !== root.device || stats.ino !== root.inode) {
-    await handle.close();
     throw ebbError('EIO', `The remote root changed: ${root.path} is another directory now.`, {
       retryable: true,
     });
   }
+  stack.move();
   return handle;
 }
 
 /** Walks to `key`. Throws what open(2) throws, see `originError`. The caller disposes the result. */
 export async function find(root: RootIdentity, key: string): Promise<Found> {
   const names = splitKey(key).map(encodeName);
-  let directory = await openRoot(root);
-  let handle: FileHandle | undefined;
-  try {
-    for (const name of names.slice(0, -1)) {
-      const next = await open(entryPath(directory, name), O_PATH | O_NOFOLLOW | O_DIRECTORY);
-      const passed = directory;
-      directory = next;
-      await passed.close();
-    }
-    const last = names.at(-1);
-    const path =
-      last === undefined ? Buffer.from(descriptorPath(directory)) : entryPath(directory, last);
-    const flags = last === undefined ? O_PATH | O_DIRECTORY : O_PATH | O_NOFOLLOW;
-    handle = await open(path, flags);
-    const stats = await handle.stat({ bigint: true });
-    return found(directory, handle, stats, path);
-  } catch (error) {
-    await handle?.close();
-    await directory.close();
-    throw error;
+  using stack = new DisposableStack();
+  let directory = stack.use(await openRoot(root));
+  for (const name of names.slice(0, -1)) {
+    const flags = O_PATH | O_NOFOLLOW | O_DIRECTORY;
+    const next = stack.use(await Descriptor.open(directory.entry(name), flags));
+    directory[Symbol.dispose]();
+    directory = next;
   }
-}
-
-function found(directory: FileHandle, handle: FileHandle, stats: BigIntStats, path: Buffer): Found {
-  return {
-    handle,
-    stats,
-    path,
-    async [Symbol.asyncDispose]() {
-      await handle.close();
-      await directory.close();
-    },
-  };
+  const last = names.at(-1);
+  const path = last === undefined ? Buffer.from(directory.path) : directory.entry(last);
+  const flags = last === undefined ? O_PATH | O_DIRECTORY : O_PATH | O_NOFOLLOW;
+  const handle = stack.use(await Descriptor.open(path, flags));
+  const stats = await handle.stat();
+  const owned = stack.move();
+  return { handle, stats, path, [Symbol.dispose]: () => owned.dispose() };
 }
 
 /** Opens the content of a found regular file: the very same inode. */
-export function openContent(object: Found): Promise<FileHandle> {
-  return open(descriptorPath(object.handle), O_RDONLY | O_NONBLOCK | O_NOCTTY);
+export function openContent(object: Found): Promise<Descriptor> {
+  return Descriptor.open(Buffer.from(object.handle.path), O_RDONLY | O_NONBLOCK | O_NOCTTY);
 }
 
 /**
- * What a failed system call on the origin means in the contract. ESTALE of NFS ("the handle is old") must not be
- * taken for "another version"; a name behind something that is no directory does not exist.
+ * What a failed system call on the origin means in the contract. ESTALE of NFS ("the handle is
+ * old") must not be taken for "another version"; a name behind something that is no directory does
+ * not exist.
  */
 export function originError(error: unknown, key: string): EbbError {
   const known = toEbbError(error);

@@ -1,9 +1,9 @@
 /**
  * Extended attributes of the origin's files, namespace `user.` only.
  *
- * These system calls have no asynchronous form here: they would hold up the whole daemon while a network filesystem
- * does not answer. So they are used on local filesystems (known by their magic, statfs(2)) and on the root's own
- * device only; elsewhere extended attributes are unknown.
+ * These system calls have no asynchronous form here: they would hold up the whole daemon while a
+ * network filesystem does not answer. So they are used on local filesystems (known by their magic,
+ * statfs(2)) and on the root's own device only; elsewhere extended attributes are unknown.
  */
 import { toEbbError } from '../../base/errors.ts';
 import { decodeName } from '../../base/name.ts';
@@ -21,8 +21,8 @@ export function hasCheapXattrs(filesystemMagic: number): boolean {
 }
 
 /**
- * The `user.` attributes of the object at `path` (its last name is not followed); undefined when there are none or
- * the filesystem has no such thing. What may not be read is left out.
+ * The `user.` attributes of the object at `path` (its last name is not followed); undefined when
+ * there are none or the filesystem has no such thing. What may not be read is left out.
  */
 export function userXattrs(path: Uint8Array): ReadonlyMap<string, Uint8Array> | undefined {
   const target = decodeName(path);

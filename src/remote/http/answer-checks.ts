@@ -1,7 +1,7 @@
 /** Checks that every answer about an object must pass before anything in it is believed. Pure. */
 import { ebbError } from '../../base/errors.ts';
 import type { EbbError } from '../../base/errors.ts';
-import { evidenceOf, field, isHtml, isNamedLikeHtml } from './attributes.ts';
+import { field, isHtml, isNamedLikeHtml, matchVersion } from './attributes.ts';
 import { statusError } from './errors.ts';
 import type { FinalHead } from './http-client.ts';
 
@@ -54,20 +54,21 @@ export function answerProblem(
 }
 
 /**
- * Compares the version of an answer with the one asked for. ESTALE only when the same kind of evidence says
- * something else; an answer without that evidence, or a web page where none is expected, proves nothing: EIO.
+ * Compares the version of an answer with the one asked for. ESTALE only when the answer holds the evidence that
+ * it is another one; without, or when it is a web page where none is expected, it proves nothing: EIO.
  */
 export function versionProblem(
   head: FinalHead,
   key: string,
   expected: string | undefined,
-  actual: string | undefined,
+  sizeBytes: number | undefined,
 ): EbbError | undefined {
-  if (expected === undefined || actual === expected) return undefined;
-  const sameEvidence = actual !== undefined && evidenceOf(actual) === evidenceOf(expected);
+  if (expected === undefined) return undefined;
+  const match = matchVersion(expected, head.headers, sizeBytes);
+  if (match === 'same') return undefined;
   const unexpectedPage = isHtml(head.headers) && !isNamedLikeHtml(key);
-  if (sameEvidence && !unexpectedPage) {
-    return ebbError('ESTALE', `${head.url} has another version now (${actual}).`);
+  if (match === 'other' && !unexpectedPage) {
+    return ebbError('ESTALE', `${head.url} has another version now.`);
   }
   const what = unexpectedPage ? 'a web page' : 'an answer without the version';
   const message = `The server sent ${what} where ${head.url} was asked for.`;

@@ -106,14 +106,35 @@ export function strongTagOf(version: string | undefined): string | undefined {
     : undefined;
 }
 
+/** How an answer's version compares with the one asked for. */
+export type VersionMatch = 'same' | 'other' | 'unknown';
+
 /**
- * On which evidence a version rests. An answer that shows other evidence than the version asked for (an error
- * page without an entity tag, say) proves nothing about the object; it is a failure, not a new version.
+ * `same`: equal, or the one asked for was weak and the answer now has the strong form of the same tag with equal date
+ * and size (Apache's tags are weak for a second after a change). `unknown`: the answer lacks the evidence that the
+ * version asked for rests on (an error page without an entity tag, say), so it proves nothing about the object.
  */
-export function evidenceOf(version: string): string {
+export function matchVersion(
+  expected: string,
+  headers: HeaderFields,
+  sizeBytes: number | undefined,
+): VersionMatch {
+  const tag = parseEntityTag(field(headers, 'etag'));
+  const mtime = parseHttpDate(field(headers, 'last-modified'));
+  const actual = versionOf({ tag, sizeBytes, mtime });
+  if (actual === expected) return 'same';
+  if (actual === undefined) return 'unknown';
+  if (expected.startsWith('weak:') && tag !== undefined && !tag.weak) {
+    const weakened = versionOf({ tag: { weak: true, text: `W/${tag.text}` }, sizeBytes, mtime });
+    return weakened === expected ? 'same' : 'other';
+  }
+  return evidenceOf(actual) === evidenceOf(expected) ? 'other' : 'unknown';
+}
+
+function evidenceOf(version: string): string {
   if (version.startsWith(strongPrefix)) return 'strong tag';
   const weak = version.startsWith('weak:') ? 'weak tag ' : '';
-  const date = /(?:^|;)mtime=\d+(?:;|$)/.test(version) ? 'date ' : '';
+  const date = /(?:^|;)mtime=-?\d+(?:;|$)/.test(version) ? 'date ' : '';
   const size = /(?:^|;)size=\d+$/.test(version) ? 'size' : '';
   return weak + date + size;
 }

@@ -5,6 +5,7 @@
  */
 import { systemClock } from '../../base/clock.ts';
 import { HttpClient } from './http-client.ts';
+import { LaneTransport } from './lane/lane-transport.ts';
 import { listDirectory } from './list.ts';
 import { httpTarget } from './options.ts';
 import type { HttpRemoteOptions, HttpTarget } from './options.ts';
@@ -29,10 +30,13 @@ import { UndiciTransport } from './undici-transport.ts';
 export async function openHttpRemote(options: HttpRemoteOptions): Promise<Remote> {
   const target = await httpTarget(options);
   const { limits, tls, proxy } = target;
+  const { origin } = target;
   const own = new UndiciTransport({ ...limits, tls, proxy });
   const noSecrets = { ...tls, clientCertificate: undefined, clientKey: undefined, insecure: false };
   const foreign = new UndiciTransport({ ...limits, tls: noSecrets, proxy });
-  return new HttpRemote(target, new HttpClient(target, { own, ranges: own, foreign }));
+  const usesLane = (options.fastLane ?? true) && proxy === undefined;
+  const ranges = usesLane ? new LaneTransport({ ...limits, origin, tls, fallback: own }) : own;
+  return new HttpRemote(target, new HttpClient(target, { own, ranges, foreign }));
 }
 
 class HttpRemote implements Remote {

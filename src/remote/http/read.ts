@@ -12,6 +12,7 @@ import { field, fileAttributes, mediaType, parseContentRange } from './attribute
 import { parseLength, strongTagOf } from './attributes.ts';
 import { ExactTarget } from './exact-target.ts';
 import type { ClientRequest, FinalHead } from './http-client.ts';
+import { SinkGuard } from './sink-guard.ts';
 import { statObject } from './stat.ts';
 import type { RequestContext } from './stat.ts';
 import { learnFrom } from './server-traits.ts';
@@ -51,9 +52,13 @@ export async function readRange(
     sink.head(attributes);
     return;
   }
+  throw beyondTheEnd(context.basePath + key, sizeBytes);
+}
+
+function beyondTheEnd(what: string, sizeBytes: number | undefined): Error {
   const has = sizeBytes === undefined ? '' : ` of ${sizeBytes} bytes`;
-  const message = `The range lies beyond the end${has} of ${context.basePath}${key}.`;
-  throw ebbError('EIO', message, { retryable: false });
+  const message = `The range lies beyond the end${has} of ${what}.`;
+  return ebbError('EIO', message, { retryable: false });
 }
 
 function checkRange(options: ReadOptions): void {
@@ -113,6 +118,7 @@ async function attempt(
     ranged: lengthBytes !== undefined,
   };
 
+  const guard = new SinkGuard(sink);
   let outcome: Outcome = 'done';
   let target: ExactTarget | undefined;
   const head = (answer: FinalHead): BodyTarget | undefined => {
@@ -123,8 +129,8 @@ async function attempt(
       const accepted = ranged
         ? acceptRanged(context, key, options, answer)
         : acceptWhole(context, key, options, answer);
-      sink.head(accepted.attributes);
-      target = new ExactTarget(sink, accepted.expectedBytes, accepted.mayStopEarly, answer.url);
+      guard.head(accepted.attributes);
+      target = new ExactTarget(guard, accepted.expectedBytes, accepted.mayStopEarly, answer.url);
       return target;
     }
     return undefined;
@@ -132,6 +138,7 @@ async function attempt(
   try {
     await context.client.send(request, { head }, signal);
   } catch (error) {
+    guard.rethrow();
     if (target?.isSatisfied !== true) throw error;
   }
   target?.end();
@@ -176,6 +183,10 @@ function acceptRanged(
     lengthBytes === undefined
       ? (sizeBytes ?? range.lastByte + 1) - 1
       : offsetBytes + lengthBytes - 1;
+  const cutAtEnd = sizeBytes !== undefined && lastByte >= sizeBytes;
+  if (cutAtEnd && range.firstByte === offsetBytes && range.lastByte === sizeBytes - 1) {
+    throw beyondTheEnd(answer.url, sizeBytes);
+  }
   if (range.firstByte !== offsetBytes || range.lastByte !== lastByte) {
     const asked = `${offsetBytes}-${lengthBytes === undefined ? '' : lastByte}`;
     throw wrongRange(answer, `${range.firstByte}-${range.lastByte} for ${asked}`);
@@ -219,9 +230,11 @@ function believe(
   }
   const problem = answerProblem(answer, key, is.allowed, context.nowMs());
   if (problem !== undefined) throw problem;
-  const attributes = fileAttributes(answer.headers, is.sizeBytes);
-  const stale = versionProblem(answer, key, options.version, attributes.version);
+  const stale = versionProblem(answer, key, options.version, is.sizeBytes);
   if (stale !== undefined) throw stale;
+  const found = fileAttributes(answer.headers, is.sizeBytes);
+  // Where a weak version is confirmed by the strong form of its tag, it keeps the name it was asked for by.
+  const attributes = options.version === undefined ? found : { ...found, version: options.version };
   learnFrom(context.traits, answer);
   assert(attributes.kind === 'file', 'only files are read');
   return attributes;

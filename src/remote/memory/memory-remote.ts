@@ -1,11 +1,13 @@
 /**
- * A remote that lives in memory: the twin that tests and the simulator use, with calls that change it.
- * It behaves like a directory on a local disk: exact times, modes, symlinks; nothing is ever followed.
+ * A remote that lives in memory: the twin that tests and the simulator use, with calls that change
+ * it. It behaves like a directory on a local disk: exact times, modes, symlinks; nothing is ever
+ * followed.
  */
 import { assert } from '../../base/assert.ts';
 import { ebbError } from '../../base/errors.ts';
 import { deliver, rangeEnd } from '../deliver.ts';
 import { baseName, parentKey, splitKey } from '../key.ts';
+import { linkSignals } from '../linked-signal.ts';
 import type {
   CallOptions,
   ListedObject,
@@ -17,7 +19,9 @@ import type {
   Timestamp,
 } from '../remote.ts';
 
-/** Gives the bytes of a file that is too large to keep: fills `into` with what is at `offsetBytes`. */
+/**
+ * Gives the bytes of a file that is too large to keep: fills `into` with what is at `offsetBytes`.
+ */
 export type ContentGenerator = (into: Uint8Array, offsetBytes: number) => void;
 
 export interface MemoryAttributes {
@@ -61,7 +65,10 @@ export class MemoryRemote implements Remote {
     this.supportsRanges = options.supportsRanges ?? true;
   }
 
-  /** Creates or replaces a file (a new version, even with the same bytes); makes the directories above it. */
+  /**
+   * Creates or replaces a file (a new version, even with the same bytes); makes the directories
+   * above it.
+   */
   putFile(key: string, bytes: Uint8Array, attributes: MemoryAttributes = {}): void {
     const kept = bytes.slice();
     this.putGenerated(
@@ -147,11 +154,12 @@ export class MemoryRemote implements Remote {
     if (options.version !== undefined && options.version !== version) throw changed(key);
     const endBytes = rangeEnd(key, sizeBytes, options);
     sink.head(object.attributes);
+    using linked = linkSignals(options.signal, this.#closed.signal);
     await deliver(
       this.#source(key, object, object.read),
       sink,
       { key, offsetBytes: options.offsetBytes, endBytes },
-      AbortSignal.any([options.signal, this.#closed.signal]),
+      linked.signal,
     );
   }
 

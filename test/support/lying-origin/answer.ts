@@ -1,4 +1,7 @@
-/** What is answered to a request: first the honest answer of a static file server, then what the faults make of it. */
+/**
+ * What is answered to a request: first the honest answer of a static file server, then what the
+ * faults make of it.
+ */
 import { createHash } from 'node:crypto';
 import { lstat, open, readdir, stat } from 'node:fs/promises';
 import type { FileHandle } from 'node:fs/promises';
@@ -16,7 +19,10 @@ export interface Answer extends AsyncDisposable {
   /** Sent without Content-Length, as chunks. */
   readonly chunked: boolean;
   readonly isFile: boolean;
-  /** Body bytes `[offset, offset + length)`; may be asked beyond `sizeBytes` (for bodies that are too long). */
+  /**
+   * Body bytes `[offset, offset + length)`; may be asked beyond `sizeBytes` (for bodies that are
+   * too long).
+   */
   read(offset: number, length: number): Promise<Buffer>;
 }
 
@@ -75,7 +81,10 @@ function substitute(request: RequestHead, faults: FaultSet): Answer | undefined 
   return undefined;
 }
 
-/** `path` is decoded, with leading slash, without `..`. Dot files are served, but (as by nginx) not listed. */
+/**
+ * `path` is decoded, with leading slash, without `..`. Dot files are served, but (as by nginx) not
+ * listed.
+ */
 export async function answer(
   root: string,
   path: Buffer,
@@ -149,7 +158,10 @@ function validators(stats: { mtimeMs: number; size: number }, faults: FaultSet):
   return { etag, lastModified };
 }
 
-/** RFC 9110, 13: If-Match and If-Unmodified-Since fail with 412; If-Range decides whether Range counts. */
+/**
+ * RFC 9110, 13: If-Match and If-Unmodified-Since fail with 412; If-Range decides whether Range
+ * counts.
+ */
 function precondition(request: RequestHead, { etag, lastModified }: Validators): 412 | undefined {
   const ifMatch = request.headers.get('if-match');
   if (ifMatch !== undefined && ifMatch !== '*') {

@@ -1,4 +1,7 @@
-/** One connection to the lying origin: requests one after the other, answers byte by byte as the faults want it. */
+/**
+ * One connection to the lying origin: requests one after the other, answers byte by byte as the
+ * faults want it.
+ */
 import type { Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { decodeName } from '../../../src/base/name.ts';
@@ -69,8 +72,8 @@ export async function serveConnection(socket: Socket, host: ConnectionHost): Pro
 }
 
 /**
- * Splits the stream at empty lines; request bodies are not supported. The socket flows all the time, so that a client
- * that goes away is noticed in the middle of an answer, too.
+ * Splits the stream at empty lines; request bodies are not supported. The socket flows all the
+ * time, so that a client that goes away is noticed in the middle of an answer, too.
  */
 async function* requestHeads(socket: Socket): AsyncIterable<string> {
   let pending = '';

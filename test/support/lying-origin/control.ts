@@ -10,7 +10,10 @@ export interface OriginControl extends AsyncDisposable {
   readonly url: string;
 }
 
-/** `POST /rules`, `DELETE /rules`, `DELETE /rules/ID`, `GET|DELETE /log`, `GET /counters`, `POST /drop|stop|listen`. */
+/**
+ * `POST /rules`, `DELETE /rules`, `DELETE /rules/ID`, `GET|DELETE /log`, `GET /counters`, `POST
+ * /drop|stop|listen`.
+ */
 export async function startControl(origin: LyingOrigin): Promise<OriginControl> {
   const server = http.createServer((request, response) => {
     const finish = (status: number, value: unknown): void => {

@@ -1,4 +1,7 @@
-/** The few pieces of HTTP/1.1 text (RFC 9110, 9112) that the lying origin reads and writes by hand. Pure. */
+/**
+ * The few pieces of HTTP/1.1 text (RFC 9110, 9112) that the lying origin reads and writes by hand.
+ * Pure.
+ */
 
 export interface RequestHead {
   readonly method: string;

@@ -1,6 +1,6 @@
 /**
- * How the lying origin lies: rules that match requests and name a fault. Plain data, so that they can be sent to an
- * origin in another process. All rules that match a request apply to it together.
+ * How the lying origin lies: rules that match requests and name a fault. Plain data, so that they
+ * can be sent to an origin in another process. All rules that match a request apply to it together.
  */
 
 export type OriginFault =
@@ -25,7 +25,10 @@ export type OriginFault =
   | { readonly kind: 'ignoreRange' }
   /** 206 with another range, and a Content-Range that says so. */
   | { readonly kind: 'shiftRange'; readonly byBytes: number }
-  /** 206 with the Content-Range that was asked for and the bytes of another place: only a checksum can tell. */
+  /**
+   * 206 with the Content-Range that was asked for and the bytes of another place: only a checksum
+   * can tell.
+   */
   | { readonly kind: 'shiftBody'; readonly byBytes: number }
   | { readonly kind: 'wrongTotal'; readonly totalBytes: number }
   | { readonly kind: 'unknownTotal' }
@@ -43,7 +46,10 @@ export type OriginFault =
   | { readonly kind: 'etag'; readonly value: string }
   | { readonly kind: 'noEtag' }
   | { readonly kind: 'noLastModified' }
-  /** As if the file had been replaced by one of the same size: every byte inverted, other validators. */
+  /**
+   * As if the file had been replaced by one of the same size: every byte inverted, other
+   * validators.
+   */
   | { readonly kind: 'replaced'; readonly sameValidators?: boolean }
   /** The same from this byte of the body on: a file that is overwritten while it is being sent. */
   | { readonly kind: 'replacedMidway'; readonly afterBytes: number }
@@ -60,7 +66,10 @@ export type OriginFault =
     }
   /** Content-Encoding: gzip, whatever was asked for. */
   | { readonly kind: 'gzip' }
-  /** A listing that ends half-way; clean: as a complete answer (only the missing end of the page tells). */
+  /**
+   * A listing that ends half-way; clean: as a complete answer (only the missing end of the page
+   * tells).
+   */
   | { readonly kind: 'listingCut'; readonly afterBytes: number; readonly clean?: boolean }
   /** A listing in which every second name is missing, otherwise perfect. */
   | { readonly kind: 'listingHalf' }

@@ -30,11 +30,15 @@ export interface TestCache {
   readonly catalog: Catalog;
   readonly problems: TreeProblem[];
   /** Makes a file of the remote known and its stub. */
-  add(key: string, sizeBytes: number, version?: string): StoredContent;
+  readonly add: (key: string, sizeBytes: number, version?: string) => StoredContent;
   /** Recalls chunks: writes the source's bytes and marks them. */
-  fill(content: StoredContent, firstChunk?: number, chunkCount?: number): Promise<void>;
+  readonly fill: (
+    content: StoredContent,
+    firstChunk?: number,
+    chunkCount?: number,
+  ) => Promise<void>;
   /** Closes without committing, as a killed daemon would. */
-  abandon(): void;
+  readonly abandon: () => void;
 }
 
 export function openCache(directory: string, options: Partial<TreeOptions> = {}): TestCache {

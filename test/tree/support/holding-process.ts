@@ -3,7 +3,8 @@
  * opens and reads it again and again, checking each byte that the flag file says is here.
  *
  * holding-process.ts open|map|race FILE [FLAG]
- * Says "ready", then works until it is killed or its standard input ends.
+ * Says "ready", then works until it is killed or its standard input ends; `race` says "wrong" at the first wrong byte
+ * and at the end how often each outcome was.
  */
 import { closeSync, openSync, readFileSync, readSync, writeSync } from 'node:fs';
 
@@ -51,6 +52,7 @@ if (action === 'race') {
     for (let times = 0; times < 5; times += 1) {
       const outcome = readOnce();
       counts[outcome] = (counts[outcome] ?? 0) + 1;
+      if (outcome === 'wrong' && counts['wrong'] === 1) writeSync(1, 'wrong\n');
     }
     setTimeout(step, 1);
   };

@@ -1,4 +1,4 @@
-/** File systems in loop-mounted images, for tests that need a real one. Needs root, e2fsprogs, xfsprogs, btrfs-progs. */
+/** File systems in loop-mounted images, for tests that need a real one. Root, e2fsprogs, xfsprogs, btrfs-progs. */
 import { spawnSync } from 'node:child_process';
 import { mkdirSync, truncateSync, writeFileSync } from 'node:fs';
 import path from 'node:path';

@@ -1,0 +1,349 @@
+/**
+ * One kept-alive connection of the fast lane. The socket is told where to read to (net's `onread`), so body bytes
+ * go from the kernel straight into the receiver's memory. Only the head, and the first bytes after a pause, come
+ * through a scratch buffer; all connections share it, for it is emptied before any other can be read.
+ */
+import { connect as connectTcp, isIP } from 'node:net';
+import type { OnReadOpts, Socket } from 'node:net';
+import { connect as connectTls } from 'node:tls';
+
+import { assert } from '../../../base/assert.ts';
+import { drainBytesMax } from '../transport.ts';
+import type { AnswerReceiver, BodyTarget, TransportLimits } from '../transport.ts';
+import { parseResponseHead } from './response-head.ts';
+import type { ParsedHead } from './response-head.ts';
+
+export interface LaneEndpoint {
+  readonly host: string;
+  readonly port: number;
+  /** As for node:tls; undefined: plain TCP. */
+  readonly tls: object | undefined;
+}
+
+export interface LaneEvents {
+  /** Ready for the next request. */
+  idle(connection: LaneConnection): void;
+  /** Gone; comes exactly once. */
+  closed(connection: LaneConnection): void;
+}
+
+/** `unusual`: nothing was delivered and the connection is gone; ask in another way. */
+export type LaneResult = 'done' | 'unusual';
+
+/** A failure of the connection; `code` is one that errors.ts explains. */
+export class LaneError extends Error {
+  override readonly name = 'LaneError';
+  readonly code: string;
+  /** A kept connection that the server had closed before it saw the request: a new one will do. */
+  readonly wasStale: boolean;
+
+  constructor(code: string, message: string, wasStale = false) {
+    super(message);
+    this.code = code;
+    this.wasStale = wasStale;
+  }
+}
+
+interface Exchange {
+  readonly request: string;
+  readonly receiver: AnswerReceiver;
+  readonly signal: AbortSignal;
+  readonly resolve: (result: LaneResult) => void;
+  readonly reject: (reason: unknown) => void;
+  readonly onAbort: () => void;
+}
+
+const nothing = new Uint8Array(0);
+
+type State = 'connecting' | 'idle' | 'head' | 'body' | 'drain' | 'closed';
+
+export class LaneConnection {
+  readonly #limits: TransportLimits;
+  readonly #events: LaneEvents;
+  readonly #scratch: Uint8Array;
+  readonly #socket: Socket;
+  #state: State = 'connecting';
+  #exchange: Exchange | undefined;
+  #target: BodyTarget | undefined;
+  /** The memory that the kernel fills now, when it is the target's own. */
+  #direct: Uint8Array | undefined;
+  /** Beginning of a head that came in pieces. */
+  #partialHead: Uint8Array | undefined;
+  #leftBytes = 0;
+  #keepAlive = true;
+  #waiting = false;
+  #answers = 0;
+  #timer: NodeJS.Timeout | undefined;
+
+  /** `scratch` may be shared by all connections of a thread. */
+  constructor(
+    endpoint: LaneEndpoint,
+    limits: TransportLimits,
+    scratch: Uint8Array,
+    events: LaneEvents,
+  ) {
+    this.#limits = limits;
+    this.#events = events;
+    this.#scratch = scratch;
+    this.#socket = openSocket(endpoint, {
+      buffer: () => this.#nextMemory(),
+      callback: (countBytes, memory) => this.#received(countBytes, memory),
+    });
+    this.#socket.on(endpoint.tls === undefined ? 'connect' : 'secureConnect', () => this.#ready());
+    this.#socket.on('error', (error) => this.#end(error));
+    this.#socket.on('end', () => this.#end(undefined));
+    this.#socket.on('close', () => this.#end(undefined));
+    this.#arm(limits.connectTimeoutMs, 'UND_ERR_CONNECT_TIMEOUT', 'no connection in time');
+  }
+
+  get isIdle(): boolean {
+    return this.#state === 'idle';
+  }
+
+  /**
+   * Sends a request (the text of its head) and moves the answer. One at a time. See `Transport.send`; rejects also
+   * with a `LaneError`.
+   */
+  run(request: string, receiver: AnswerReceiver, signal: AbortSignal): Promise<LaneResult> {
+    assert(this.#exchange === undefined, 'one request at a time on a connection');
+    assert(this.#state === 'idle' || this.#state === 'connecting', 'the connection is free');
+    return new Promise((resolve, reject) => {
+      const onAbort = (): void => this.#fail(signal.reason);
+      this.#exchange = { request, receiver, signal, resolve, reject, onAbort };
+      signal.addEventListener('abort', onAbort, { once: true });
+      if (this.#state === 'idle') this.#sendRequest(request);
+    });
+  }
+
+  /** Closes at once; a request under way rejects with `reason`. */
+  destroy(reason: Error): void {
+    this.#fail(reason);
+  }
+
+  #ready(): void {
+    if (this.#state !== 'connecting') return;
+    this.#state = 'idle';
+    this.#disarm();
+    if (this.#exchange === undefined) this.#events.idle(this);
+    else this.#sendRequest(this.#exchange.request);
+  }
+
+  #sendRequest(request: string): void {
+    this.#state = 'head';
+    this.#partialHead = undefined;
+    this.#arm(this.#limits.headersTimeoutMs, 'UND_ERR_HEADERS_TIMEOUT', 'no answer in time');
+    this.#socket.write(request, 'latin1');
+  }
+
+  /** Where the kernel puts the next bytes. Called by the socket after every read. */
+  #nextMemory(): Uint8Array {
+    this.#direct = undefined;
+    const target = this.#target;
+    if (this.#state !== 'body' || this.#waiting || target === undefined) return this.#scratch;
+    try {
+      const memory = target.buffer();
+      const fits = memory.length <= this.#leftBytes;
+      this.#direct = fits ? memory : memory.subarray(0, this.#leftBytes);
+      return this.#direct;
+    } catch (error) {
+      this.#fail(error);
+      return this.#scratch;
+    }
+  }
+
+  /** `false` stops reading until `resume`. */
+  #received(countBytes: number, memory: Uint8Array): boolean {
+    // Not for a head: its time counts from the request, however slowly it trickles.
+    if (this.#state !== 'head') this.#timer?.refresh();
+    if (this.#state === 'body' && memory === this.#direct) {
+      this.#direct = undefined;
+      this.#filledDirectly(countBytes);
+    } else this.#interpret(memory.subarray(0, countBytes));
+    return !this.#waiting;
+  }
+
+  /** Bytes in the scratch buffer: whatever the state makes of them. Nothing of them is kept. */
+  #interpret(bytes: Uint8Array): void {
+    if (this.#state === 'head') this.#readHead(bytes);
+    else if (this.#state === 'body') this.#copy(bytes);
+    else if (this.#state === 'drain') this.#drain(bytes.length);
+    else this.#fail(new LaneError('UND_ERR_SOCKET', 'bytes that nobody asked for'));
+  }
+
+  #readHead(bytes: Uint8Array): void {
+    const before = this.#partialHead;
+    const whole = before === undefined ? bytes : Buffer.concat([before, bytes]);
+    const head = parseResponseHead(whole);
+    if (head.is === 'incomplete') {
+      this.#partialHead = Uint8Array.from(whole);
+      return;
+    }
+    this.#partialHead = undefined;
+    if (head.is === 'unusual') {
+      this.#settle()?.resolve('unusual');
+      this.#close();
+      return;
+    }
+    this.#startBody(head, whole.subarray(head.headBytes));
+  }
+
+  #startBody(head: ParsedHead & { is: 'head' }, rest: Uint8Array): void {
+    const { status, headers } = head;
+    this.#keepAlive = head.keepAlive;
+    this.#leftBytes = head.bodyBytes;
+    this.#answers += 1;
+    try {
+      this.#target = this.#exchange?.receiver.head({ status, headers });
+    } catch (error) {
+      this.#fail(error);
+      return;
+    }
+    if (this.#target === undefined) {
+      this.#state = 'drain';
+      this.#settle()?.resolve('done');
+      if (head.bodyBytes > drainBytesMax) this.#close();
+      else this.#drain(rest.length);
+      return;
+    }
+    this.#state = 'body';
+    this.#arm(this.#limits.bodyTimeoutMs, 'UND_ERR_BODY_TIMEOUT', 'the answer stopped');
+    this.#copy(rest);
+  }
+
+  /** Scratch bytes into the target, until it makes us wait. No bytes: only looks whether all have come. */
+  #copy(bytes: Uint8Array): void {
+    if (bytes.length > this.#leftBytes) {
+      this.#fail(new LaneError('UND_ERR_RES_CONTENT_LENGTH_MISMATCH', 'more bytes than promised'));
+      return;
+    }
+    let rest = bytes;
+    try {
+      while (rest.length > 0 && this.#target !== undefined) {
+        const memory = this.#target.buffer();
+        const countBytes = Math.min(memory.length, rest.length);
+        memory.set(rest.subarray(0, countBytes));
+        rest = rest.subarray(countBytes);
+        if (!this.#delivered(this.#target, countBytes, rest)) return;
+      }
+    } catch (error) {
+      this.#fail(error);
+    }
+    if (this.#state === 'body' && this.#leftBytes === 0) this.#finish();
+  }
+
+  /** The kernel has put bytes into the target's own memory. */
+  #filledDirectly(countBytes: number): void {
+    if (this.#target === undefined) return;
+    try {
+      if (!this.#delivered(this.#target, countBytes, nothing)) return;
+    } catch (error) {
+      this.#fail(error);
+    }
+    if (this.#state === 'body' && this.#leftBytes === 0) this.#finish();
+  }
+
+  /** Tells the target; false when it makes us wait. `rest` is what else lies in the scratch buffer. */
+  #delivered(target: BodyTarget, countBytes: number, rest: Uint8Array): boolean {
+    this.#leftBytes -= countBytes;
+    const wait = target.filled(countBytes);
+    if (wait === undefined) return true;
+    this.#waiting = true;
+    this.#socket.pause();
+    this.#disarm();
+    // The scratch buffer belongs to others while we wait.
+    const kept = rest.length === 0 ? nothing : Uint8Array.from(rest);
+    wait.then(
+      () => this.#goOn(kept),
+      (error: unknown) => {
+        this.#waiting = false;
+        this.#fail(error);
+      },
+    );
+    return false;
+  }
+
+  #goOn(kept: Uint8Array): void {
+    this.#waiting = false;
+    if (this.#state !== 'body') return;
+    this.#arm(this.#limits.bodyTimeoutMs, 'UND_ERR_BODY_TIMEOUT', 'the answer stopped');
+    this.#copy(kept);
+    if (!this.#waiting) this.#resume();
+  }
+
+  #resume(): void {
+    if (this.#state !== 'closed') this.#socket.resume();
+  }
+
+  #drain(countBytes: number): void {
+    this.#leftBytes -= countBytes;
+    if (this.#leftBytes < 0) this.#fail(new LaneError('UND_ERR_SOCKET', 'a body too long'));
+    else if (this.#leftBytes === 0) this.#release();
+  }
+
+  #finish(): void {
+    this.#target = undefined;
+    const exchange = this.#settle();
+    this.#release();
+    exchange?.resolve('done');
+  }
+
+  #release(): void {
+    if (!this.#keepAlive) {
+      this.#close();
+      return;
+    }
+    this.#state = 'idle';
+    this.#disarm();
+    this.#events.idle(this);
+  }
+
+  /** The socket ended, with or without an error. */
+  #end(error: Error | undefined): void {
+    if (this.#state === 'closed') return;
+    const unanswered = this.#state === 'head' && this.#partialHead === undefined;
+    const stale = unanswered && this.#answers > 0;
+    if (error !== undefined && !stale) this.#fail(error);
+    else this.#fail(new LaneError('UND_ERR_SOCKET', 'the server closed the connection', stale));
+  }
+
+  #fail(reason: unknown): void {
+    const exchange = this.#settle();
+    this.#close();
+    exchange?.reject(reason);
+  }
+
+  /** Takes the exchange off: from here on its receiver and target are not touched. */
+  #settle(): Exchange | undefined {
+    const exchange = this.#exchange;
+    this.#exchange = undefined;
+    this.#target = undefined;
+    exchange?.signal.removeEventListener('abort', exchange.onAbort);
+    return exchange;
+  }
+
+  #close(): void {
+    if (this.#state === 'closed') return;
+    this.#state = 'closed';
+    this.#disarm();
+    this.#socket.destroy();
+    this.#events.closed(this);
+  }
+
+  #arm(timeoutMs: number, code: string, message: string): void {
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => this.#fail(new LaneError(code, message)), timeoutMs);
+  }
+
+  #disarm(): void {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+  }
+}
+
+function openSocket(endpoint: LaneEndpoint, onread: OnReadOpts): Socket {
+  const { host, port, tls } = endpoint;
+  if (tls === undefined) return connectTcp({ host, port, onread, noDelay: true });
+  const servername = isIP(host) === 0 ? { servername: host } : {};
+  const options = { host, port, onread, ALPNProtocols: ['http/1.1'], ...servername, ...tls };
+  return connectTls(options).setNoDelay(true);
+}

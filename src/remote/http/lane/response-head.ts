@@ -1,0 +1,72 @@
+/**
+ * The head of an HTTP/1.1 answer, parsed strictly. Pure. Everything that is not the plain case (RFC 9112 with a
+ * Content-Length and nothing else that frames the body) is `unusual`, and the general client gets the request: the
+ * lane must never guess where a body begins or ends.
+ */
+import type { HeaderFields } from '../attributes.ts';
+
+export const headBytesMax = 16 * 1024;
+const fieldsMax = 128;
+
+export type ParsedHead =
+  | { readonly is: 'incomplete' }
+  | { readonly is: 'unusual'; readonly why: string }
+  | {
+      readonly is: 'head';
+      readonly status: number;
+      readonly headers: HeaderFields;
+      /** Including the empty line. */
+      readonly headBytes: number;
+      readonly bodyBytes: number;
+      readonly keepAlive: boolean;
+    };
+
+const statusLine = /^HTTP\/1\.1 ([1-9]\d\d)(?: [\t\u0020-\u007e\u0080-\u00ff]*)?$/;
+const fieldLine = /^([!#$%&'*+.^_`|~0-9A-Za-z-]+):[\t ]*([\t\u0020-\u007e\u0080-\u00ff]*)$/;
+
+/** Looks at the first bytes of an answer. Never throws. */
+export function parseResponseHead(bytes: Uint8Array): ParsedHead {
+  const view = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  const end = view.indexOf('\r\n\r\n');
+  if (end < 0) {
+    return bytes.length > headBytesMax ? unusual('the head is too long') : { is: 'incomplete' };
+  }
+  if (end > headBytesMax) return unusual('the head is too long');
+  const [first = '', ...lines] = view.toString('latin1', 0, end).split('\r\n');
+  const status = Number(statusLine.exec(first)?.[1] ?? Number.NaN);
+  if (Number.isNaN(status)) return unusual('the status line');
+  if (status < 200 || status === 204 || status === 304 || status > 599) {
+    return unusual(`status ${status}`);
+  }
+  if (lines.length > fieldsMax) return unusual('too many fields');
+  const headers = parseFields(lines);
+  if (headers === undefined) return unusual('a malformed field');
+  return framed(status, headers, end + 4);
+}
+
+function unusual(why: string): ParsedHead {
+  return { is: 'unusual', why };
+}
+
+function parseFields(lines: readonly string[]): Record<string, string | string[]> | undefined {
+  const headers: Record<string, string | string[]> = Object.create(null) as Record<string, string>;
+  for (const line of lines) {
+    const match = fieldLine.exec(line);
+    if (match === null) return undefined;
+    const name = (match[1] ?? '').toLowerCase();
+    const value = (match[2] ?? '').trimEnd();
+    const before = headers[name];
+    if (before === undefined) headers[name] = value;
+    else headers[name] = Array.isArray(before) ? [...before, value] : [before, value];
+  }
+  return headers;
+}
+
+function framed(status: number, headers: HeaderFields, headBytes: number): ParsedHead {
+  if (headers['transfer-encoding'] !== undefined) return unusual('Transfer-Encoding');
+  const length = headers['content-length'];
+  if (typeof length !== 'string' || !/^\d{1,15}$/.test(length)) return unusual('Content-Length');
+  const connection = [headers['connection'] ?? ''].flat().join(',').toLowerCase();
+  const keepAlive = !connection.split(',').some((token) => token.trim() === 'close');
+  return { is: 'head', status, headers, headBytes, bodyBytes: Number(length), keepAlive };
+}

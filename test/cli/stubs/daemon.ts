@@ -1,0 +1,28 @@
+/** Stands in for the daemon in tests of `ebb mount`: does what its options' `remote` says. */
+import { readFileSync, writeSync } from 'node:fs';
+import type { MountOptions } from '../../../src/daemon/api.ts';
+
+const options = JSON.parse(readFileSync(0, 'utf8')) as MountOptions;
+const { pathname } = new URL(options.remote);
+if (pathname === '/dies') {
+  process.stderr.write('first line\nlast words\n');
+  process.exit(7);
+}
+if (pathname === '/refuses') {
+  writeSync(
+    3,
+    `${JSON.stringify({ ok: false, error: 'no such server', code: 'EIO', exitCode: 3 })}\n`,
+  );
+  process.exit(1);
+}
+const run = {
+  pid: process.pid,
+  startTicks: 0,
+  mountPoint: options.mountPoint,
+  remote: 'http://stub/',
+  cacheDirectory: '/c',
+  socketPath: '/s',
+};
+process.stderr.write(`${JSON.stringify({ options, argv: process.argv.slice(2) })}\n`);
+writeSync(3, `${JSON.stringify({ ok: true, run, files: 2, directories: 1 })}\n`);
+process.exit(0);

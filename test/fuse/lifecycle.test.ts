@@ -1,0 +1,96 @@
+/** How requests, servers and mounts end: interrupted, stopped, aborted, unmounted, killed. Needs root. */
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { readFile, writeFile } from 'node:fs/promises';
+import path from 'node:path';
+import { test } from 'node:test';
+import { run, runOk } from '../support/run.ts';
+import { temporaryDirectory } from '../support/temporary.ts';
+import { waitFor } from '../support/wait-for.ts';
+import { mountPointIn, ServerProcess, stateOf } from './server.ts';
+
+const timeoutMs = 60_000;
+const limits = { timeout: timeoutMs };
+const module = './pattern-filesystem.ts';
+/** From the cause to the end of the server process. */
+const endMaximumMs = 1000;
+
+test('an interrupted reader goes on: INTERRUPT, EINTR', limits, async () => {
+  await using directory = await temporaryDirectory('fuse');
+  const mountPoint = await mountPointIn(directory);
+  await using server = await ServerProcess.start({ module, mountPoint, threads: 2 });
+  for (const signal of ['SIGINT', 'SIGKILL'] as const) {
+    const before = server.events.length;
+    const said = (what: string) => (): boolean =>
+      server.events.slice(before).some(({ message }) => message === what);
+    const reader = spawn('cat', [path.join(mountPoint, 'blocked')], { stdio: 'ignore' });
+    await waitFor(said('blocked'), { what: 'the READ' });
+    const ended = once(reader, 'exit', { signal: AbortSignal.timeout(5000) });
+    reader.kill(signal);
+    assert.equal((await ended)[1], signal);
+    await waitFor(said('interrupted true'), { what: 'the EINTR to be taken' });
+  }
+});
+
+test('abort frees a blocked reader and ends the loop', limits, async () => {
+  await using directory = await temporaryDirectory('fuse');
+  const mountPoint = await mountPointIn(directory);
+  await using server = await ServerProcess.start({ module, mountPoint });
+  const reader = spawn('cat', [path.join(mountPoint, 'blocked')], { stdio: 'ignore' });
+  const ended = once(reader, 'exit', { signal: AbortSignal.timeout(5000) });
+  await server.event('message', 'blocked');
+  assert.notEqual((await run('umount', [mountPoint], { timeoutMs })).code, 0, 'it is busy');
+  const startedAt = performance.now();
+  server.send('abort');
+  assert.match(String((await server.event('ended')).end), /aborted|unmounted/);
+  assert.equal(await server.exit(), 0);
+  assert.ok(performance.now() - startedAt < endMaximumMs);
+  assert.equal((await ended)[0], 1, 'the reader failed');
+});
+
+test('umount ends threads that wait', limits, async () => {
+  await using directory = await temporaryDirectory('fuse');
+  const mountPoint = await mountPointIn(directory);
+  await using server = await ServerProcess.start({ module, mountPoint, threads: 3 });
+  const startedAt = performance.now();
+  await runOk('umount', [mountPoint], { timeoutMs });
+  assert.equal(await server.exit(), 0);
+  assert.ok(performance.now() - startedAt < endMaximumMs);
+  assert.equal((await server.event('ended')).end, 'unmounted');
+});
+
+test('stop ends the threads; process.exit does not hang on them', limits, async () => {
+  await using directory = await temporaryDirectory('fuse');
+  const mountPoint = await mountPointIn(directory);
+  {
+    await using server = await ServerProcess.start({ module, mountPoint, threads: 2 });
+    server.send('stop');
+    assert.equal((await server.event('ended')).end, 'stopped');
+    assert.equal(await server.exit(), 0);
+  }
+  await using server = await ServerProcess.start({ module, mountPoint, threads: 2 });
+  const startedAt = performance.now();
+  server.send('exit');
+  assert.equal(await server.exit(), 7);
+  assert.ok(performance.now() - startedAt < endMaximumMs);
+});
+
+test('kill -9 of the server: ENOTCONN, and the mount can be taken away', limits, async () => {
+  await using directory = await temporaryDirectory('fuse');
+  const mountPoint = await mountPointIn(directory);
+  await using server = await ServerProcess.start({ module: './memory-filesystem.ts', mountPoint });
+  await writeFile(path.join(mountPoint, 'file'), 'x');
+  server.child.kill('SIGKILL');
+  assert.equal(await server.exit(), 'SIGKILL');
+  await assert.rejects(readFile(path.join(mountPoint, 'file')), { code: 'ENOTCONN' });
+  await runOk('umount', [mountPoint], { timeoutMs });
+  assert.equal(await stateOf(mountPoint), '');
+});
+
+test('a module that cannot be loaded is an error, not a hanging mount', limits, async () => {
+  await using directory = await temporaryDirectory('fuse');
+  const mountPoint = await mountPointIn(directory);
+  const starting = ServerProcess.start({ module: './no-such-module.ts', mountPoint });
+  await assert.rejects(starting, /no-such-module/);
+});

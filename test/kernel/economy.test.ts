@@ -1,0 +1,86 @@
+/** Only what was asked for, at once (tenet 4): counted in requests and bytes at the origin. */
+import assert from 'node:assert/strict';
+import path from 'node:path';
+import { test } from 'node:test';
+import { compileHelper } from '../probes/probe.ts';
+import { CorpusWriter, chunkBytes, mebibyte } from '../support/corpus.ts';
+import { startLyingOriginProcess } from '../support/lying-origin.ts';
+import type { LyingOrigin } from '../support/lying-origin.ts';
+import { withEbb } from '../support/mount.ts';
+import { runOk } from '../support/run.ts';
+import { temporaryDirectory } from '../support/temporary.ts';
+
+const gibibyte = 1024 * mebibyte;
+
+/** Body bytes of files (not listings) that the origin sent. */
+async function contentServed(origin: LyingOrigin): Promise<number> {
+  const records = await origin.log();
+  return records
+    .filter((record) => !record.path.endsWith('/'))
+    .reduce((sum, record) => sum + record.bodyBytes, 0);
+}
+
+test('one byte at the end of a huge file costs one chunk', async () => {
+  await using directory = await temporaryDirectory('economy');
+  const source = path.join(directory.path, 'source');
+  new CorpusWriter(source).sparse('huge.bin', 8 * gibibyte, [[8 * gibibyte - 10, 10]]);
+  await using origin = await startLyingOriginProcess({ root: source });
+  await withEbb({ remote: origin.url }, async (mount) => {
+    const startedMs = performance.now();
+    await runOk('tail', ['-c', '1', path.join(mount.path, 'huge.bin')]);
+    assert.ok(performance.now() - startedMs < 2000, 'the last byte takes too long');
+    const served = await contentServed(origin);
+    assert.ok(served <= 2 * chunkBytes, `${served} bytes were fetched for one`);
+  });
+});
+
+test('names and attributes cost no content', async () => {
+  await using directory = await temporaryDirectory('economy');
+  const source = path.join(directory.path, 'source');
+  const writer = new CorpusWriter(source);
+  for (let index = 0; index < 40; index += 1) writer.bytes(`d${index % 4}/f${index}`, mebibyte);
+  await using origin = await startLyingOriginProcess({ root: source });
+  await withEbb({ remote: origin.url }, async (mount) => {
+    await runOk('find', [mount.path, '-size', '+1']);
+    await runOk('ls', ['-lR', mount.path]);
+    await runOk('du', ['-s', mount.path]);
+    assert.ok((await contentServed(origin)) <= 40, 'listing fetched content');
+  });
+});
+
+test('sixteen readers of one cold file fetch it once', async () => {
+  await using directory = await temporaryDirectory('economy');
+  const source = path.join(directory.path, 'source');
+  const sizeBytes = 9 * mebibyte + 1;
+  new CorpusWriter(source).bytes('shared.bin', sizeBytes);
+  const helper = await compileHelper(directory.path);
+  await using origin = await startLyingOriginProcess({ root: source });
+  await withEbb({ remote: origin.url }, async (mount) => {
+    const threads = await runOk(helper, ['threads', path.join(mount.path, 'shared.bin')]);
+    const expected = await runOk(helper, ['read', path.join(source, 'shared.bin')]);
+    assert.equal(threads.stdout.toString(), expected.stdout.toString());
+    const served = await contentServed(origin);
+    assert.ok(served <= sizeBytes + chunkBytes, `${served} bytes were fetched for ${sizeBytes}`);
+    await origin.clearLog();
+    await runOk('cksum', [path.join(mount.path, 'shared.bin')]);
+    assert.equal(await contentServed(origin), 0, 'what is here was fetched again');
+  });
+});
+
+test('the first byte does not wait for the last', async () => {
+  await using directory = await temporaryDirectory('economy');
+  const source = path.join(directory.path, 'source');
+  new CorpusWriter(source).bytes('slow.bin', 4 * mebibyte);
+  await using origin = await startLyingOriginProcess({ root: source });
+  // 1 MB/s: all of it takes 4 s.
+  await origin.addRule({
+    fault: { kind: 'drip', bytesPerSecond: 1_000_000 },
+    match: { path: '/slow.bin' },
+  });
+  await withEbb({ remote: origin.url }, async (mount) => {
+    const startedMs = performance.now();
+    await runOk('head', ['-c', '1', path.join(mount.path, 'slow.bin')]);
+    const tookMs = performance.now() - startedMs;
+    assert.ok(tookMs < 1500, `the first byte took ${tookMs.toFixed(0)} ms`);
+  });
+});

@@ -1,0 +1,56 @@
+/** The contract of remotes, kept over real servers and both transports. */
+import { chmod, mkdir } from 'node:fs/promises';
+
+import { openHttpRemote } from '../../../src/remote/http/http-remote.ts';
+import { allFeatures, remoteConformance } from '../../conformance/remote.ts';
+import type { RemoteFeatures, RemoteFixture } from '../../conformance/remote.ts';
+import { originDirectory } from '../../support/remote-fixtures.ts';
+import { startApache, startCaddy, startNginx } from '../../support/servers.ts';
+import type { OriginOptions, RunningServer } from '../../support/servers.ts';
+import { temporaryDirectory } from '../../support/temporary.ts';
+
+const httpFeatures: RemoteFeatures = {
+  ...allFeatures,
+  modes: false,
+  symlinks: false,
+  nanosecondMtime: false,
+  exactListings: false,
+  exactVersions: false,
+};
+
+type Start = (options: OriginOptions) => Promise<RunningServer>;
+
+async function httpFixture(
+  start: Start,
+  dotFiles: boolean,
+  fastLane: boolean,
+): Promise<RemoteFixture> {
+  const directory = await temporaryDirectory('http');
+  await chmod(directory.path, 0o755);
+  const root = `${directory.path}/root`;
+  await mkdir(root, { mode: 0o755 });
+  const server = await start({ root });
+  const remote = await openHttpRemote({ url: server.url, fastLane });
+  const { put, putDirectory, putSparse, remove } = originDirectory(root);
+  return {
+    put,
+    putDirectory,
+    putSparse,
+    remove,
+    remote,
+    features: { ...httpFeatures, dotFiles },
+    async [Symbol.asyncDispose]() {
+      await remote.close();
+      await server.stop();
+      await directory[Symbol.asyncDispose]();
+    },
+  };
+}
+
+const json: Start = (options) => startNginx({ ...options, autoindex: 'json' });
+
+remoteConformance('http: nginx', () => httpFixture(startNginx, false, true));
+remoteConformance('http: nginx without the fast lane', () => httpFixture(startNginx, false, false));
+remoteConformance('http: nginx, JSON', () => httpFixture(json, false, true));
+remoteConformance('http: Apache', () => httpFixture(startApache, true, true));
+remoteConformance('http: Caddy', () => httpFixture(startCaddy, true, true));
