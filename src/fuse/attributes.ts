@@ -3,7 +3,10 @@ import type { Attributes } from './filesystem.ts';
 
 const attributeBlockBytes = 512;
 
-/** What is said: inode number, type and permission bits (as st_mode), size. The rest: root's, 1970, one link. */
+/**
+ * What is said: inode number, type and permission bits (as st_mode), size. The rest: root's, 1970,
+ * one link.
+ */
 export function plainAttributes(
   said: Pick<Attributes, 'ino' | 'mode'> & Partial<Attributes>,
 ): Attributes {

@@ -1,6 +1,6 @@
 /**
- * The `Call` of the request that a session is handling: reused from request to request. It knows whether it was
- * answered, so that every request gets exactly one answer.
+ * The `Call` of the request that a session is handling: reused from request to request. It knows
+ * whether it was answered, so that every request gets exactly one answer.
  */
 import { assert } from '../base/assert.ts';
 import type {
@@ -43,6 +43,7 @@ export class SessionCall implements Call {
   start(): void {
     this.#state = 'open';
     this.killSuidGid = false;
+    this.directorySizeBytes = 0;
   }
 
   /** The method returned: whoever still holds this object may not answer with it any more. */

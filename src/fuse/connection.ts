@@ -1,9 +1,10 @@
 /**
- * Mounting: opens /dev/fuse and attaches it to a directory, by mount(2) with privileges or by fusermount3
- * without; and what can be done to a mount from outside: unmount, abort, read-ahead.
+ * Mounting: opens /dev/fuse and attaches it to a directory, by mount(2) with privileges or by
+ * fusermount3 without; and what can be done to a mount from outside: unmount, abort, read-ahead.
  *
- * Nothing here looks at the mount itself (stat, realpath, ...): a process that asks its own mount waits for
- * itself. Facts come from /proc/self/fdinfo, /proc/self/mountinfo and /sys/fs/fuse (fuse kernel documentation).
+ * Nothing here looks at the mount itself (stat, realpath, ...): a process that asks its own mount
+ * waits for itself. Facts come from /proc/self/fdinfo, /proc/self/mountinfo and /sys/fs/fuse (fuse
+ * kernel documentation).
  */
 import { readFileSync, realpathSync, writeFileSync } from 'node:fs';
 import { ebbError, toEbbError } from '../base/errors.ts';
@@ -19,7 +20,10 @@ export interface MountOptions {
   readonly fsname?: string;
   /** The type is shown as `fuse.SUBTYPE`. Letters, digits, `-`, `_`. */
   readonly subtype?: string;
-  /** Other users may enter, too. Unprivileged only with user_allow_other in /etc/fuse.conf. Default false. */
+  /**
+   * Other users may enter, too. Unprivileged only with user_allow_other in /etc/fuse.conf. Default
+   * false.
+   */
   readonly allowOther?: boolean;
   /** The kernel checks mode and owner itself and never asks ACCESS. Default false. */
   readonly defaultPermissions?: boolean;
@@ -36,14 +40,19 @@ export interface MountOptions {
 }
 
 export interface UnmountOptions {
-  /** Detach at once, even when busy; it ends when the last user is gone (MNT_DETACH). Default false. */
+  /**
+   * Detach at once, even when busy; it ends when the last user is gone (MNT_DETACH). Default false.
+   */
   readonly lazy?: boolean;
 }
 
 const deviceFile = '/dev/fuse';
 const directoryMode = 0o040000;
 
-/** An open /dev/fuse that is mounted somewhere. Disposing closes the descriptor, which ends the mount. */
+/**
+ * An open /dev/fuse that is mounted somewhere. Disposing closes the descriptor, which ends the
+ * mount.
+ */
 export class Connection implements Disposable {
   readonly mountPoint: string;
   readonly isPrivileged: boolean;
@@ -51,13 +60,21 @@ export class Connection implements Disposable {
   readonly connectionNumber: number;
   readonly #device: OwnedFd;
 
-  /** Takes over a mounted descriptor, e.g. from a former server; throws ENOTCONN when it is mounted nowhere. */
+  /**
+   * Takes over a mounted descriptor, e.g. from a former server; throws ENOTCONN when it is mounted
+   * nowhere.
+   */
   constructor(device: OwnedFd, mountPoint: string, isPrivileged: boolean) {
     this.#device = device;
     this.mountPoint = mountPoint;
     this.isPrivileged = isPrivileged;
-    this.connectionNumber = connectionNumberOf(device.fd, mountPoint);
-    setNonblocking(device.fd, true);
+    try {
+      this.connectionNumber = connectionNumberOf(device.fd, mountPoint);
+      setNonblocking(device.fd, true);
+    } catch (error) {
+      device.close();
+      throw error;
+    }
   }
 
   /** Non-blocking, close-on-exec. EBADF after `close`. */
@@ -69,7 +86,10 @@ export class Connection implements Disposable {
     return this.#device.isOpen;
   }
 
-  /** Closes the descriptor. While no other process holds it, the connection ends: ENOTCONN for everybody. */
+  /**
+   * Closes the descriptor. While no other process holds it, the connection ends: ENOTCONN for
+   * everybody.
+   */
   close(): void {
     this.#device.close();
   }
@@ -84,8 +104,8 @@ export class Connection implements Disposable {
   }
 
   /**
-   * Cuts the connection, see `abortConnection`; with privileges also where fusectl is not mounted, by a forced
-   * unmount (which takes the mount away if nobody uses it).
+   * Cuts the connection, see `abortConnection`; with privileges also where fusectl is not mounted,
+   * by a forced unmount (which takes the mount away if nobody uses it).
    */
   async abort(): Promise<void> {
     try {
@@ -112,8 +132,8 @@ export class Connection implements Disposable {
 }
 
 /**
- * mount(2). Needs CAP_SYS_ADMIN. Returns before INIT: serve the descriptor at once, the first user waits for it.
- * Throws EPERM, EACCES or ENOENT (/dev/fuse), ENOENT, ENOTDIR, EBUSY, EINVAL.
+ * mount(2). Needs CAP_SYS_ADMIN. Returns before INIT: serve the descriptor at once, the first user
+ * waits for it. Throws EPERM, EACCES or ENOENT (/dev/fuse), ENOENT, ENOTDIR, EBUSY, EINVAL.
  */
 export function mountPrivileged(options: MountOptions): Connection {
   checkSubtype(options.subtype);
@@ -139,8 +159,8 @@ export function mountPrivileged(options: MountOptions): Connection {
 }
 
 /**
- * fusermount3(1) of the package fuse3: for users without privileges, who must own the mount point. Its error
- * text becomes the message of the EbbError. No passthrough on such mounts.
+ * fusermount3(1) of the package fuse3: for users without privileges, who must own the mount point.
+ * Its error text becomes the message of the EbbError. No passthrough on such mounts.
  */
 export async function mountUnprivileged(options: MountOptions): Promise<Connection> {
   checkSubtype(options.subtype);
@@ -157,8 +177,8 @@ export async function mountUnprivileged(options: MountOptions): Promise<Connecti
 }
 
 /**
- * Ends a mount. Without `lazy` EBUSY while somebody uses it. EINVAL when nothing is mounted there. Does not
- * block this thread: unmounting may wait for answers of the server.
+ * Ends a mount. Without `lazy` EBUSY while somebody uses it. EINVAL when nothing is mounted there.
+ * Does not block this thread: unmounting may wait for answers of the server.
  */
 export async function unmount(
   mountPoint: string,
@@ -174,9 +194,9 @@ export async function unmount(
 }
 
 /**
- * Cuts the connection: every waiting request fails with ECONNABORTED, the server's loop ends, users get
- * ENOTCONN; the mount point stays until unmounted. Frees processes that hang on the mount. Throws ENOENT when
- * the connection is gone or /sys/fs/fuse/connections is not mounted.
+ * Cuts the connection: every waiting request fails with ECONNABORTED, the server's loop ends, users
+ * get ENOTCONN; the mount point stays until unmounted. Frees processes that hang on the mount.
+ * Throws ENOENT when the connection is gone or /sys/fs/fuse/connections is not mounted.
  */
 export function abortConnection(connectionNumber: number): void {
   const control = '/sys/fs/fuse/connections';
@@ -192,8 +212,8 @@ export function abortConnection(connectionNumber: number): void {
 }
 
 /**
- * How far the kernel reads ahead of a sequential reader, and with it the size of its READs: 128 KiB by default,
- * at most max_write. Multiples of 4096. Needs root; throws EACCES otherwise.
+ * How far the kernel reads ahead of a sequential reader, and with it the size of its READs: 128 KiB
+ * by default, at most max_write. Multiples of 4096. Needs root; throws EACCES otherwise.
  */
 export function setReadAhead(connectionNumber: number, readAheadBytes: number): void {
   const file = `/sys/class/bdi/0:${connectionNumber}/read_ahead_kb`;

@@ -1,10 +1,13 @@
 /**
- * Numbers of the FUSE kernel protocol 7.45, as in include/uapi/linux/fuse.h of Linux 6.18. Names are those of
- * the header without the `FUSE_` prefix where the object says it already.
+ * Numbers of the FUSE kernel protocol 7.45, as in include/uapi/linux/fuse.h of Linux 6.18. Names
+ * are those of the header without the `FUSE_` prefix where the object says it already.
  */
 
 export const protocolMajor = 7;
-/** The newest minor version this library knows; the session speaks the smaller of this and the kernel's. */
+/**
+ * The newest minor version this library knows; the session speaks the smaller of this and the
+ * kernel's.
+ */
 export const protocolMinor = 45;
 /** Older kernels (before 5.4) have other struct sizes; they are refused with EPROTO. */
 export const protocolMinorMinimum = 31;
@@ -149,7 +152,10 @@ export const FOPEN_CACHE_DIR = 1 << 3;
 export const FOPEN_STREAM = 1 << 4;
 export const FOPEN_NOFLUSH = 1 << 5;
 export const FOPEN_PARALLEL_DIRECT_WRITES = 1 << 6;
-/** Beside it only DIRECT_IO, PARALLEL_DIRECT_WRITES and NOFLUSH are allowed, else the opener gets EIO. */
+/**
+ * Beside it only DIRECT_IO, PARALLEL_DIRECT_WRITES and NOFLUSH are allowed, else the opener gets
+ * EIO.
+ */
 export const FOPEN_PASSTHROUGH = 1 << 7;
 
 /** fuse_setattr_in.valid: which fields of `SetAttributes` count. */
@@ -191,9 +197,13 @@ export const NotifyCode = Object.freeze({
   PRUNE: 9,
 });
 
-/** enum fuse_ext_type: types up to 31 are a struct fuse_secctx_header whose second word is a count. */
+/**
+ * enum fuse_ext_type: types up to 31 are a struct fuse_secctx_header whose second word is a count.
+ */
 export const EXTENSION_SECURITY_CONTEXTS_MAXIMUM = 31;
 export const EXTENSION_GROUPS = 32;
 
-/** Bit 31 of the high word of `unique`: redelivered after FUSE_NOTIFY_RESEND (FUSE_UNIQUE_RESEND). */
+/**
+ * Bit 31 of the high word of `unique`: redelivered after FUSE_NOTIFY_RESEND (FUSE_UNIQUE_RESEND).
+ */
 export const uniqueResendHighBit = 0x8000_0000;

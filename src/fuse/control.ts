@@ -1,6 +1,6 @@
 /**
- * How other threads reach a session thread that is blocked in poll(2): one eventfd, and one word that says
- * whether it is time to stop.
+ * How other threads reach a session thread that is blocked in poll(2): one eventfd, and one word
+ * that says whether it is time to stop.
  */
 import { EventFd } from '../sys/event-fd.ts';
 

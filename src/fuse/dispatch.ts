@@ -1,6 +1,6 @@
 /**
- * From opcode to method: each handler takes its fields from the request, by offset, and calls the file system.
- * A handler of a method that is absent answers ENOSYS, which the kernel remembers.
+ * From opcode to method: each handler takes its fields from the request, by offset, and calls the
+ * file system. A handler of a method that is absent answers ENOSYS, which the kernel remembers.
  */
 import { Errno } from '../base/errno.ts';
 import {
@@ -41,7 +41,9 @@ import type { Incoming } from './incoming.ts';
 /** May throw `ProtocolError` (malformed request) or whatever the file system throws. */
 export type Handler = (fs: FileSystem, call: SessionCall, incoming: Incoming) => void;
 
-/** Bytes that one COPY_FILE_RANGE may ask for: the answer's count has 32 bits. The caller copies on. */
+/**
+ * Bytes that one COPY_FILE_RANGE may ask for: the answer's count has 32 bits. The caller copies on.
+ */
 const copyMaximumBytes = 0x7fff_f000;
 
 function absent(call: SessionCall): void {
@@ -183,7 +185,10 @@ function flush(fs: FileSystem, call: SessionCall, incoming: Incoming): void {
   fs.flush(call, call.nodeId, buffer.u64(bodyAt), lockOwner);
 }
 
-/** Without a method RELEASE succeeds: ENOSYS is not remembered for it, and close(2) ignores it anyway. */
+/**
+ * Without a method RELEASE succeeds: ENOSYS is not remembered for it, and close(2) ignores it
+ * anyway.
+ */
 function release(fs: FileSystem, call: SessionCall, incoming: Incoming): void {
   if (fs.release === undefined) return void call.ok();
   incoming.need(releaseIn.sizeBytes);
@@ -332,7 +337,10 @@ function ioctl(_fs: FileSystem, call: SessionCall): void {
   call.error(Errno.ENOTTY);
 }
 
-/** Handlers by opcode; what is absent is answered ENOSYS (locks, BMAP, POLL, DAX, SYNCFS, STATX, unknown). */
+/**
+ * Handlers by opcode; what is absent is answered ENOSYS (locks, BMAP, POLL, DAX, SYNCFS, STATX,
+ * unknown).
+ */
 export const handlers: readonly (Handler | undefined)[] = Object.freeze(
   Object.entries({
     [Opcode.LOOKUP]: lookup,

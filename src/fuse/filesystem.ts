@@ -1,15 +1,16 @@
 /**
- * The file system interface of `ebb/fuse`: one method per FUSE operation, named after the system call.
+ * The file system interface of `ebb/fuse`: one method per FUSE operation, named after the system
+ * call.
  *
- * A method answers through its `Call`, exactly once, either before it returns or later (`defer`). A method that
- * returns without answering or deferring, or throws, is answered EIO by the session (and reported). A method
- * that is absent is answered ENOSYS, which the kernel remembers for the connection (fuse(4): that is how a
- * server says "never ask again").
+ * A method answers through its `Call`, exactly once, either before it returns or later (`defer`). A
+ * method that returns without answering or deferring, or throws, is answered EIO by the session
+ * (and reported). A method that is absent is answered ENOSYS, which the kernel remembers for the
+ * connection (fuse(4): that is how a server says "never ask again").
  *
- * Calls of one session thread run one after the other. `Call` objects and every `Uint8Array` argument are
- * reused: they are valid until the method returns. Keep what `defer()` gives instead.
- * Numbers: node ids, file handles and `unique` are Numbers below 2^53 (larger ones are refused as ENOSYS/EIO);
- * `errno` arguments are positive.
+ * Calls of one session thread run one after the other. `Call` objects and every `Uint8Array`
+ * argument are reused: they are valid until the method returns. Keep what `defer()` gives instead.
+ * Numbers: node ids, file handles and `unique` are Numbers below 2^53 (larger ones are refused as
+ * ENOSYS/EIO); `errno` arguments are positive.
  */
 
 /** Mirrors struct fuse_attr; times split because Number cannot hold ns since 1970. */
@@ -54,7 +55,10 @@ export interface FilesystemStatistics {
   fragmentSizeBytes: number;
 }
 
-/** Identifies a request that will be answered later, from any thread, through a `Replier` on the same descriptor. */
+/**
+ * Identifies a request that will be answered later, from any thread, through a `Replier` on the
+ * same descriptor.
+ */
 export interface DeferredCall {
   readonly unique: number;
   /** Redelivered after FUSE_NOTIFY_RESEND: bit 63 of unique, echoed in the answer. */
@@ -68,7 +72,10 @@ export interface DirectoryBuffer {
    * Returns false, and appends nothing, when it does not fit: stop then.
    */
   add(name: Uint8Array, ino: number, mode: number, nextOffset: number): boolean;
-  /** READDIRPLUS only. An `entry` of undefined, or with nodeId 0, gives the name without attributes (no lookup count). */
+  /**
+   * READDIRPLUS only. An `entry` of undefined, or with nodeId 0, gives the name without attributes
+   * (no lookup count).
+   */
   addPlus(
     name: Uint8Array,
     ino: number,
@@ -78,7 +85,10 @@ export interface DirectoryBuffer {
   ): boolean;
 }
 
-/** One request: who asks, and the ways to answer. Answer methods return false when the request was gone (ENOENT). */
+/**
+ * One request: who asks, and the ways to answer. Answer methods return false when the request was
+ * gone (ENOENT).
+ */
 export interface Call {
   readonly opcode: number;
   readonly unique: number;
@@ -89,8 +99,8 @@ export interface Call {
   /** Redelivered after FUSE_NOTIFY_RESEND: a former server may have carried it out already. */
   readonly resent: boolean;
   /**
-   * OPEN with O_TRUNC, CREATE, WRITE under HANDLE_KILLPRIV_V2: the caller may not keep set-user-id bits, so the
-   * file system clears them (SETATTR says it with FATTR_KILL_SUIDGID).
+   * OPEN with O_TRUNC, CREATE, WRITE under HANDLE_KILLPRIV_V2: the caller may not keep set-user-id
+   * bits, so the file system clears them (SETATTR says it with FATTR_KILL_SUIDGID).
    */
   readonly killSuidGid: boolean;
   defer(): DeferredCall;
@@ -105,8 +115,9 @@ export interface Call {
   /** READ, READLINK, GETXATTR/LISTXATTR with a buffer. */
   data(bytes: Uint8Array): boolean;
   /**
-   * READ from an ordinary file: `lengthBytes` at `offset`, less only where that file ends. Fewer than
-   * `minimumBytes` (default 0) are answered EIO instead of being filled up with zeros by the kernel.
+   * READ from an ordinary file: `lengthBytes` at `offset`, less only where that file ends. Fewer
+   * than `minimumBytes` (default 0) are answered EIO instead of being filled up with zeros by the
+   * kernel.
    */
   dataFromFile(
     fileDescriptor: number,
@@ -229,11 +240,14 @@ export interface FileSystem {
   ): void;
   /** Answer to `Notifier.retrieve`: cached pages. No answer. */
   retrieved?(notifyUnique: number, nodeId: number, offset: number, data: Uint8Array): void;
-  /** The requester of `unique` wants to go on. Answer the *original* EINTR if it is still pending; no answer itself. */
+  /**
+   * The requester of `unique` wants to go on. Answer the *original* EINTR if it is still pending;
+   * no answer itself.
+   */
   interrupt?(unique: number): void;
   /**
-   * Called by the session thread after its wake-up descriptor fired (another thread called `wake`): the place to
-   * take in messages from other threads.
+   * Called by the session thread after its wake-up descriptor fired (another thread called `wake`):
+   * the place to take in messages from other threads.
    */
   wakeup?(): void;
 }

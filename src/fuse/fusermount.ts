@@ -1,6 +1,6 @@
 /**
- * fusermount3(1), the set-user-id helper of the package fuse3: mounts for users, and hands the descriptor over
- * through the socket whose number is in _FUSE_COMMFD.
+ * fusermount3(1), the set-user-id helper of the package fuse3: mounts for users, and hands the
+ * descriptor over through the socket whose number is in _FUSE_COMMFD.
  */
 import { spawn } from 'node:child_process';
 import { Errno, errnoMessage } from '../base/errno.ts';

@@ -1,4 +1,6 @@
-/** The request in the read buffer, with its bounds: nothing is read that the kernel did not send. */
+/**
+ * The request in the read buffer, with its bounds: nothing is read that the kernel did not send.
+ */
 import { ProtocolError } from './wire/buffer.ts';
 import { inHeader } from './wire/requests.ts';
 import type { SetAttributes } from './filesystem.ts';

@@ -1,9 +1,11 @@
 /**
- * The INTERRUPT messages of a connection, in the order they came: a bounded log that all its threads share.
+ * The INTERRUPT messages of a connection, in the order they came: a bounded log that all its
+ * threads share.
  *
- * With several threads INTERRUPT may be read by another thread than the request it is about, and before that
- * request was even looked at. So whoever reads one appends it here and wakes the others; each thread passes new
- * entries to its own file system, and looks back into the log whenever it defers a call.
+ * With several threads INTERRUPT may be read by another thread than the request it is about, and
+ * before that request was even looked at. So whoever reads one appends it here and wakes the
+ * others; each thread passes new entries to its own file system, and looks back into the log
+ * whenever it defers a call.
  */
 
 /** Older entries are overwritten; a request is long in its file system's hands by then. */
@@ -40,7 +42,9 @@ export class InterruptLog {
     Atomics.store(this.#words, at, (sequence + 1) | 0);
   }
 
-  /** The next entry that this reader has not taken yet, by any thread; undefined when there is none. */
+  /**
+   * The next entry that this reader has not taken yet, by any thread; undefined when there is none.
+   */
   take(): number | undefined {
     const total = Atomics.load(this.#words, 0);
     if (this.#seen === total) return undefined;

@@ -1,10 +1,11 @@
 /**
- * The blocking loop of a session thread: poll(2) on the device and the wake-up eventfd, then read(2) as long as
- * requests are there.
+ * The blocking loop of a session thread: poll(2) on the device and the wake-up eventfd, then
+ * read(2) as long as requests are there.
  *
- * Several threads may run it on the same descriptor, which must be non-blocking: poll wakes all of them and all
- * but one read EAGAIN. It never waits without the eventfd, because nothing else can stop a blocked thread: not
- * `worker.terminate()`, not closing the descriptor, and `process.exit()` would wait for it for ever.
+ * Several threads may run it on the same descriptor, which must be non-blocking: poll wakes all of
+ * them and all but one read EAGAIN. It never waits without the eventfd, because nothing else can
+ * stop a blocked thread: not `worker.terminate()`, not closing the descriptor, and `process.exit()`
+ * would wait for it for ever.
  */
 import { Errno, errnoCodeOf } from '../base/errno.ts';
 import { ebbError } from '../base/errors.ts';
@@ -13,18 +14,22 @@ import { PollEvent, PollSet } from '../sys/poll.ts';
 import type { LoopControl } from './control.ts';
 import type { Session } from './session.ts';
 
-/** `stopped`: we were asked to. `unmounted`: the mount is gone. `aborted`: somebody cut the connection. */
+/**
+ * `stopped`: we were asked to. `unmounted`: the mount is gone. `aborted`: somebody cut the
+ * connection.
+ */
 export type LoopEnd = 'stopped' | 'unmounted' | 'aborted';
 
 /**
- * How many requests are read before the eventfd is looked at again. Reading on without poll(2) in between is
- * faster even for one client (fstat: 2.7 instead of 3.1 µs), because the answer often brings the next request.
+ * How many requests are read before the eventfd is looked at again. Reading on without poll(2) in
+ * between is faster even for one client: the answer often brings the next request before we are
+ * back.
  */
 const requestsPerPollMax = 16;
 
 /**
- * Serves until the connection ends or `control.stop()`. Blocks the calling thread. `session.end()` is called
- * before it returns. Throws EbbError for a descriptor that cannot be read.
+ * Serves until the connection ends or `control.stop()`. Blocks the calling thread. `session.end()`
+ * is called before it returns. Throws EbbError for a descriptor that cannot be read.
  */
 export function runLoop(
   deviceFileDescriptor: number,

@@ -1,9 +1,10 @@
 /**
  * INIT: what the kernel offers and the file system wants becomes what the connection does. Pure.
  *
- * Only what is wanted *and* offered is switched on, and nothing that this library does not carry out:
- * locks over the wire, DAX, id-mapped mounts, security contexts, POSIX ACLs and io_uring are never asked for.
- * WRITEBACK_CACHE neither: the kernel would own sizes and times, and it silently disables PASSTHROUGH.
+ * Only what is wanted *and* offered is switched on, and nothing that this library does not carry
+ * out: locks over the wire, DAX, id-mapped mounts, security contexts, POSIX ACLs and io_uring are
+ * never asked for. WRITEBACK_CACHE neither: the kernel would own sizes and times, and it silently
+ * disables PASSTHROUGH.
  */
 import {
   InitFlag,
@@ -20,7 +21,9 @@ export interface NegotiationOptions {
   readonly maxWriteBytes?: number;
   /** Upper bound of read-ahead; the kernel's own is 128 KiB (see `setReadAhead`). Default 1 MiB. */
   readonly maxReadaheadBytes?: number;
-  /** Requests that the kernel queues in the background (read-ahead, async direct I/O). Default 64. */
+  /**
+   * Requests that the kernel queues in the background (read-ahead, async direct I/O). Default 64.
+   */
   readonly maxBackground?: number;
   /** From how many background requests on the kernel calls the mount congested. Default 48. */
   readonly congestionThreshold?: number;
@@ -35,8 +38,9 @@ export interface NegotiationOptions {
   /** O_TRUNC arrives with OPEN instead of as a SETATTR of its own. Default false. */
   readonly atomicTruncate?: boolean;
   /**
-   * `automatic` (default): the kernel drops cached pages when it sees another mtime or size. `explicit`: only
-   * the `Notifier` does; for file systems where a node's content never changes behind the kernel.
+   * `automatic` (default): the kernel drops cached pages when it sees another mtime or size.
+   * `explicit`: only the `Notifier` does; for file systems where a node's content never changes
+   * behind the kernel.
    */
   readonly dataInvalidation?: 'automatic' | 'explicit';
   /** The kernel keeps what READLINK answered. Default false. */

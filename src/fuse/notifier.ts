@@ -1,15 +1,17 @@
 /**
- * Messages to the kernel that nobody asked for: forget what you cached, drop this name, take these pages.
+ * Messages to the kernel that nobody asked for: forget what you cached, drop this name, take these
+ * pages.
  *
- * Callable from any thread on the same descriptor; one Notifier belongs to one thread. The kernel takes locks for
- * them (of the directory for names, of the pages for content) that a request may hold that waits for its answer.
- * So never notify while handling a request of the same node, and never from the thread that answers deferred
- * calls: it would wait for itself (libfuse README.notifications). Such a thread encodes the message
- * (`encodeInvalidateEntry`, `encodeInvalidateInode`) and has another thread write it, e.g. `fs.write`.
+ * Callable from any thread on the same descriptor; one Notifier belongs to one thread. The kernel
+ * takes locks for them (of the directory for names, of the pages for content) that a request may
+ * hold that waits for its answer. So never notify while handling a request of the same node, and
+ * never from the thread that answers deferred calls: it would wait for itself (libfuse
+ * README.notifications). Such a thread encodes the message (`encodeInvalidateEntry`,
+ * `encodeInvalidateInode`) and has another thread write it, e.g. `fs.write`.
  *
- * Methods return false when the kernel does not know the node or name (ENOENT: nothing was cached, which is as
- * good). Other refusals are thrown: EINVAL for a kernel that does not know the code, ENOTEMPTY or EBUSY from
- * `deleteEntry`.
+ * Methods return false when the kernel does not know the node or name (ENOENT: nothing was cached,
+ * which is as good). Other refusals are thrown: EINVAL for a kernel that does not know the code,
+ * ENOTEMPTY or EBUSY from `deleteEntry`.
  */
 import { assert } from '../base/assert.ts';
 import { errnoCodeOf } from '../base/errno.ts';
@@ -84,8 +86,8 @@ export class Notifier {
   }
 
   /**
-   * The attributes of the node are no longer valid, nor its pages from `offset` on (`lengthBytes` 0: to the
-   * end). A negative offset spares the pages and drops the attributes alone.
+   * The attributes of the node are no longer valid, nor its pages from `offset` on (`lengthBytes`
+   * 0: to the end). A negative offset spares the pages and drops the attributes alone.
    */
   invalidateInode(nodeId: number, offset = 0, lengthBytes = 0): boolean {
     notifyInvalInodeOut.encode(this.#buffer, headerBytes, {
@@ -96,7 +98,10 @@ export class Notifier {
     return this.#send(NotifyCode.INVAL_INODE, notifyInvalInodeOut.sizeBytes);
   }
 
-  /** The name is no longer valid. With `expireOnly` it is looked up again at its next use, but not dropped. */
+  /**
+   * The name is no longer valid. With `expireOnly` it is looked up again at its next use, but not
+   * dropped.
+   */
   invalidateEntry(parentId: number, name: Uint8Array, expireOnly = false): boolean {
     notifyInvalEntryOut.encode(this.#buffer, headerBytes, {
       parent: parentId,
@@ -107,7 +112,10 @@ export class Notifier {
     return this.#send(NotifyCode.INVAL_ENTRY, notifyInvalEntryOut.sizeBytes + nameBytes);
   }
 
-  /** The name is gone, if it still names `childId`: as `invalidateEntry`, and watchers (inotify) are told. */
+  /**
+   * The name is gone, if it still names `childId`: as `invalidateEntry`, and watchers (inotify) are
+   * told.
+   */
   deleteEntry(parentId: number, childId: number, name: Uint8Array): boolean {
     notifyDeleteOut.encode(this.#buffer, headerBytes, {
       parent: parentId,
@@ -118,7 +126,10 @@ export class Notifier {
     return this.#send(NotifyCode.DELETE, notifyDeleteOut.sizeBytes + nameBytes);
   }
 
-  /** Puts bytes into the node's page cache. Extends the size that the kernel knows when they lie beyond it. */
+  /**
+   * Puts bytes into the node's page cache. Extends the size that the kernel knows when they lie
+   * beyond it.
+   */
   store(nodeId: number, offset: number, data: Uint8Array): boolean {
     const partBytes = Math.min(data.length, storeBatchBytes);
     this.#reserve(headerBytes + notifyStoreOut.sizeBytes + partBytes);
@@ -146,7 +157,10 @@ export class Notifier {
     return this.#send(NotifyCode.RETRIEVE, notifyRetrieveOut.sizeBytes);
   }
 
-  /** Asks the kernel to deliver again all requests that were read but not answered (Linux 6.9, 7.40). */
+  /**
+   * Asks the kernel to deliver again all requests that were read but not answered (Linux 6.9,
+   * 7.40).
+   */
   resend(): void {
     this.#send(NotifyCode.RESEND, 0);
   }

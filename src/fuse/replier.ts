@@ -1,11 +1,12 @@
 /**
- * Answers requests: encodes into one buffer of its own and hands it over as one write. Any thread may answer
- * any request that was read from the same open file description, so the main thread keeps a `Replier` for the
- * calls that its session threads deferred. One Replier belongs to one thread.
+ * Answers requests: encodes into one buffer of its own and hands it over as one write. Any thread
+ * may answer any request that was read from the same open file description, so the main thread
+ * keeps a `Replier` for the calls that its session threads deferred. One Replier belongs to one
+ * thread.
  *
- * Every answer method returns whether the kernel took it. False means that the request is gone (ENOENT: the
- * caller was killed or interrupted, or the connection ended): a reference or an open count that the answer
- * would have handed over must be taken back.
+ * Every answer method returns whether the kernel took it. False means that the request is gone
+ * (ENOENT: the caller was killed or interrupted, or the connection ended): a reference or an open
+ * count that the answer would have handed over must be taken back.
  */
 import { assert } from '../base/assert.ts';
 import { Errno, errnoCodeOf } from '../base/errno.ts';
@@ -45,7 +46,10 @@ export class Replier {
   readonly #directory: DirectoryWriter;
   readonly dataMaximumBytes: number;
 
-  /** `dataMaximumBytes`: the largest answer without its header; not less than the connection's largest READ. */
+  /**
+   * `dataMaximumBytes`: the largest answer without its header; not less than the connection's
+   * largest READ.
+   */
   constructor(transport: Transport, dataMaximumBytes: number = replyDataDefaultBytes) {
     this.#transport = transport;
     this.dataMaximumBytes = dataMaximumBytes;
@@ -104,9 +108,10 @@ export class Replier {
   }
 
   /**
-   * READ from an ordinary file: `lengthBytes` at `offset`, less only where the file ends. A read error becomes
-   * that error. When fewer than `minimumBytes` are there the answer is EIO, so that a file which is shorter than
-   * it must be can never be read as zeros (the kernel fills a short answer up to the size it knows).
+   * READ from an ordinary file: `lengthBytes` at `offset`, less only where the file ends. A read
+   * error becomes that error. When fewer than `minimumBytes` are there the answer is EIO, so that a
+   * file which is shorter than it must be can never be read as zeros (the kernel fills a short
+   * answer up to the size it knows).
    */
   dataFromFile(
     call: DeferredCall,
@@ -131,7 +136,8 @@ export class Replier {
 
   /**
    * WRITE, COPY_FILE_RANGE and COPY_FILE_RANGE_64: fuse_write_out {u32 size, u32 padding} and
-   * fuse_copy_file_range_out {u64} are the same bytes for counts below 4 GiB, which all three keep to.
+   * fuse_copy_file_range_out {u64} are the same bytes for counts below 4 GiB, which all three keep
+   * to.
    */
   written(call: DeferredCall, countBytes: number): boolean {
     assert(countBytes >= 0 && countBytes < twoTo32, 'a count is below 4 GiB');
@@ -151,8 +157,8 @@ export class Replier {
   }
 
   /**
-   * READDIR or READDIRPLUS: a buffer of the size that was asked for (cut to `dataMaximumBytes`). Fill it and
-   * answer with `directoryDone` before anything else is answered through this Replier.
+   * READDIR or READDIRPLUS: a buffer of the size that was asked for (cut to `dataMaximumBytes`).
+   * Fill it and answer with `directoryDone` before anything else is answered through this Replier.
    */
   directory(sizeBytes: number, plus: boolean): DirectoryBuffer {
     this.#directory.begin(headerBytes, Math.min(sizeBytes, this.dataMaximumBytes), plus);

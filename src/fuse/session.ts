@@ -1,8 +1,10 @@
 /**
- * One FUSE connection as seen by one thread: bytes in, bytes out, no I/O of its own. It negotiates, dispatches,
- * and sees to it that every request gets exactly one answer, whatever the file system does.
+ * One FUSE connection as seen by one thread: bytes in, bytes out, no I/O of its own. It negotiates,
+ * dispatches, and sees to it that every request gets exactly one answer, whatever the file system
+ * does.
  *
- *   read(2) into `session.request.bytes`, then `session.receive(count)`; answers leave through the transport.
+ * read(2) into `session.request.bytes`, then `session.receive(count)`; answers leave through the
+ * transport.
  */
 import { Errno } from '../base/errno.ts';
 import { SessionCall } from './call.ts';
@@ -37,7 +39,10 @@ export interface SessionProblem {
 }
 
 export interface SessionOptions extends NegotiationOptions {
-  /** Told of bugs of the file system and malformed messages. Default: a process warning for the first ones. */
+  /**
+   * Told of bugs of the file system and malformed messages. Default: a process warning for the
+   * first ones.
+   */
   readonly report?: (problem: SessionProblem) => void;
   /** The connection was negotiated already: by another thread, or by a former server process. */
   readonly established?: ConnectionInfo;
@@ -49,7 +54,10 @@ export interface SessionOptions extends NegotiationOptions {
 
 /** Requests carry at most max_write bytes of data after header, struct and names. */
 const requestOverheadBytes = 4096;
-/** Without a `report` callback: problems shown as process warnings, so that a bug cannot flood a log. */
+/**
+ * Without a `report` callback: problems shown as process warnings, so that a bug cannot flood a
+ * log.
+ */
 const warningsMax = 20;
 const twoTo32 = 4_294_967_296;
 const resendMask = 0x7fff_ffff;
@@ -73,7 +81,10 @@ export class Session {
   constructor(fileSystem: FileSystem, transport: Transport, options: SessionOptions = {}) {
     this.#fileSystem = fileSystem;
     this.#options = options;
-    const answerBytes = largestAnswerBytes(options);
+    const answerBytes = Math.max(
+      largestAnswerBytes(options),
+      options.established?.maxWriteBytes ?? 0,
+    );
     this.request = new WireBuffer(
       Math.max(readBufferMinimumBytes, requestOverheadBytes + answerBytes),
     );
@@ -113,7 +124,10 @@ export class Session {
     }
   }
 
-  /** Another thread asked for attention: passes on interrupts, then `fileSystem.wakeup()`. Never throws. */
+  /**
+   * Another thread asked for attention: passes on interrupts, then `fileSystem.wakeup()`. Never
+   * throws.
+   */
   wakeup(): void {
     try {
       this.#passInterrupts();
@@ -224,7 +238,10 @@ export class Session {
     this.#fileSystem.init?.(info);
   }
 
-  /** struct fuse_init_out. Without an answer: only our major version, and the kernel sends INIT again. */
+  /**
+   * struct fuse_init_out. Without an answer: only our major version, and the kernel sends INIT
+   * again.
+   */
   #answerInit(answer: InitAnswer | undefined): void {
     this.#call.answerWith(initOut.sizeBytes, (buffer, at) => {
       initOut.encode(buffer, at, {
@@ -259,7 +276,9 @@ export class Session {
     }
   }
 
-  /** Answered only with ENOSYS (never again, please); the interrupted request itself gets the EINTR. */
+  /**
+   * Answered only with ENOSYS (never again, please); the interrupted request itself gets the EINTR.
+   */
   #interrupt(): void {
     if (this.#fileSystem.interrupt === undefined) return void this.#call.error(Errno.ENOSYS);
     this.#incoming.need(interruptIn.sizeBytes);
@@ -286,7 +305,10 @@ export class Session {
     this.#fileSystem.retrieved?.(this.#call.unique, this.#call.nodeId, offset, data);
   }
 
-  /** The length is wrong. If there is a whole header that names a request, that request is answered EIO. */
+  /**
+   * The length is wrong. If there is a whole header that names a request, that request is answered
+   * EIO.
+   */
   #receiveBroken(lengthBytes: number): void {
     const call = this.#call;
     const isNamed = lengthBytes >= bodyAt;

@@ -1,6 +1,6 @@
 /**
- * Entry point of a session thread (see thread.ts): loads the module that makes the file system, says that it is
- * ready, and blocks in the loop until the connection ends.
+ * Entry point of a session thread (see thread.ts): loads the module that makes the file system,
+ * says that it is ready, and blocks in the loop until the connection ends.
  */
 import { parentPort, workerData } from 'node:worker_threads';
 import { assert } from '../base/assert.ts';
@@ -50,8 +50,8 @@ export interface FileSystemContext {
   /** Mind its rules about locks: not for the node whose request is being handled. */
   readonly notifier: Notifier;
   /**
-   * To and from the starting thread (`FuseThreads.post`, `onMessage`). The thread has no event loop while it
-   * serves: read it with `receiveMessageOnPort` in `wakeup`.
+   * To and from the starting thread (`FuseThreads.post`, `onMessage`). The thread has no event loop
+   * while it serves: read it with `receiveMessageOnPort` in `wakeup`.
    */
   readonly port: MessagePort;
   /** The session; only after `createFileSystem` returned. */
@@ -94,11 +94,15 @@ function postable(problem: SessionProblem): SessionProblem {
 async function main(start: ThreadStart): Promise<void> {
   const createFileSystem = await loadFactory(start.moduleUrl);
   const transport = deviceTransport(start.deviceFileDescriptor);
+  const answerBytes = Math.max(
+    largestAnswerBytes(start.options),
+    start.established?.maxWriteBytes ?? 0,
+  );
   let session: Session | undefined;
   const fileSystem = await createFileSystem(start.workerData, {
     threadIndex: start.index,
     deviceFileDescriptor: start.deviceFileDescriptor,
-    replier: new Replier(transport, largestAnswerBytes(start.options)),
+    replier: new Replier(transport, answerBytes),
     notifier: new Notifier(transport),
     port: start.port,
     get session(): Session {

@@ -1,8 +1,9 @@
 /**
  * Runs a file system in worker threads, so that the thread that started it keeps its event loop.
  *
- * The loop blocks in system calls: a worker in it is never terminated, it is asked to stop through its eventfd
- * and ends by itself. An exit hook does that for `process.exit()`, which would otherwise wait for ever.
+ * The loop blocks in system calls: a worker in it is never terminated, it is asked to stop through
+ * its eventfd and ends by itself. An exit hook does that for `process.exit()`, which would
+ * otherwise wait for ever.
  */
 import path from 'node:path';
 import { MessageChannel, Worker } from 'node:worker_threads';
@@ -69,8 +70,8 @@ export class FuseThreads {
   }
 
   /**
-   * Starts the first thread; resolves when it is about to read. The others follow after INIT. Rejects with what
-   * the module or its `createFileSystem` threw.
+   * Starts the first thread; resolves when it is about to read. The others follow after INIT.
+   * Rejects with what the module or its `createFileSystem` threw.
    */
   static async start(options: FuseThreadsOptions): Promise<FuseThreads> {
     const threads = new FuseThreads(options);
@@ -94,7 +95,9 @@ export class FuseThreads {
     return this.#ended.promise;
   }
 
-  /** A message for the file system of a thread, which is woken to take it in (`FileSystem.wakeup`). */
+  /**
+   * A message for the file system of a thread, which is woken to take it in (`FileSystem.wakeup`).
+   */
   post(message: unknown, threadIndex = 0): void {
     this.#threads[threadIndex]?.port.postMessage(message);
     this.wake(threadIndex);

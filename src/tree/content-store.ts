@@ -133,7 +133,7 @@ export class ContentStore implements AsyncDisposable {
 
   /** Removes the local file. The catalog has forgotten the content before. */
   async delete(id: number): Promise<void> {
-    await this.#releasing.get(id);
+    await this.releaseSettled(id);
     await this.log.forget(id);
     this.#loaded.get(id)?.residency.clear();
     this.#loaded.delete(id);
@@ -151,7 +151,10 @@ export class ContentStore implements AsyncDisposable {
     return fileStatus(contentPath(this.directory, id)).allocatedBytes;
   }
 
-  /** A descriptor for the kernel (FUSE passthrough): O_RDONLY, verified, owned by the caller. */
+  /**
+   * A descriptor for the kernel (FUSE passthrough): O_RDONLY, verified, owned by the caller. Throws EIO when the
+   * file is not ours (delete the content and make it anew), EBUSY while it is being released (`releaseSettled`).
+   */
   openForPassthrough(id: number): OwnedFd {
     return this.#openVerified(id, OpenFlag.rdonly);
   }
@@ -185,6 +188,11 @@ export class ContentStore implements AsyncDisposable {
         resolve();
       },
     };
+  }
+
+  /** Resolves when no release of this content is under way: opening it before would be EBUSY. */
+  async releaseSettled(id: number): Promise<void> {
+    while (this.#releasing.has(id)) await this.#releasing.get(id);
   }
 
   /** For release.ts: the verified file, past the gate of `beginRelease`. */
@@ -233,7 +241,7 @@ export class ContentStore implements AsyncDisposable {
       use: (used) => this.#use(used),
       admitWrite: async (written, lengthBytes) => {
         this.#requireRoom(lengthBytes);
-        while (this.#releasing.has(written.id)) await this.#releasing.get(written.id);
+        await this.releaseSettled(written.id);
         if (this.log.isFull) await this.log.drained();
         this.#requireCurrent(written);
         this.log.opened(written);

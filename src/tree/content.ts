@@ -14,10 +14,14 @@ export interface ContentFile {
   readonly residency: Residency;
   /**
    * Writes verified bytes of this version. Resolves when they are in the page cache of the local file; the
-   * caller then marks chunks resident. Rejects with ENOSPC/EDQUOT/EIO (EbbError).
+   * caller then marks chunks resident. Rejects with ENOSPC/EDQUOT/EFBIG/EIO, or ESTALE when the content was
+   * deleted meanwhile (EbbError).
    */
   write(bytes: Uint8Array, offsetBytes: number): Promise<void>;
-  /** Marks whole chunks resident in memory and queues them for the durable record (data sync, then commit). */
+  /**
+   * Marks whole chunks resident in memory and queues them for the durable record (data sync, then commit).
+   * Throws ESTALE when the content was deleted meanwhile.
+   */
   markResident(firstChunk: number, chunkCount: number): void;
   /**
    * Reads resident bytes into `into` (synchronous pread; for daemon-side use such as `verify`). The caller has

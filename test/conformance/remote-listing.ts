@@ -33,8 +33,6 @@ const hostileNames = [
   'http:',
   'http:%2f%2fexample.com%2f',
   'a+b=c',
-  '..two dots',
-  '...',
   'new\nline',
   'tab\tname',
   'umlaut äöü',
@@ -94,8 +92,9 @@ export function listingConformance(makeFixture: MakeFixture, options: Conformanc
     });
 
     void test('hostile names are listed as they are, and can be read', async () => {
-      const names = [...hostileNames];
-      if (fixture.features.dotFiles) names.push('.hidden', '..hidden');
+      const { dotFiles } = fixture.features;
+      const names = hostileNames.filter((name) => dotFiles || !name.startsWith('.'));
+      if (fixture.features.dotFiles) names.push('.hidden', '..two dots', '...');
       if (fixture.features.arbitraryNames) {
         names.push(
           decodeName(Uint8Array.of(0x66, 0xff, 0xfe, 0x80)),

@@ -1,4 +1,7 @@
-/** The example of docs/fuse-library.md is run as it stands there: mounted, read, unmounted. Needs root. */
+/**
+ * The example of docs/fuse-library.md is run as it stands there: mounted, read, unmounted. Needs
+ * root.
+ */
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';

@@ -1,4 +1,7 @@
-/** How requests, servers and mounts end: interrupted, stopped, aborted, unmounted, killed. Needs root. */
+/**
+ * How requests, servers and mounts end: interrupted, stopped, aborted, unmounted, killed. Needs
+ * root.
+ */
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';

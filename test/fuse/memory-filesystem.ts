@@ -1,6 +1,7 @@
 /**
- * A read-write file system in memory, complete enough for POSIX basics: what the mount tests exercise, and an
- * example of how a `FileSystem` is written. The kernel checks permissions (mount with defaultPermissions).
+ * A read-write file system in memory, complete enough for POSIX basics: what the mount tests
+ * exercise, and an example of how a `FileSystem` is written. The kernel checks permissions (mount
+ * with defaultPermissions).
  */
 import { Errno } from '../../src/base/errno.ts';
 import {
@@ -13,91 +14,63 @@ import {
   FATTR_MTIME_NOW,
   FATTR_SIZE,
   FATTR_UID,
-  rootNodeId,
 } from '../../src/fuse/public.ts';
-import type { Attributes, Call, Entry, FileSystem, SetAttributes } from '../../src/fuse/public.ts';
+import {
+  blockSizeBytes,
+  isDirectory,
+  killSuidGid,
+  latin1,
+  MemoryTree,
+  Refusal,
+  S_IFDIR,
+  S_IFMT,
+  timeoutMs,
+} from './memory-tree.ts';
+import type { Call, FileSystem, SetAttributes } from '../../src/fuse/public.ts';
 
-const S_IFMT = 0o170000;
-const S_IFDIR = 0o040000;
 const S_IFREG = 0o100000;
 const S_IFLNK = 0o120000;
 const RENAME_NOREPLACE = 1;
 const RENAME_EXCHANGE = 2;
 const XATTR_CREATE = 1;
 const XATTR_REPLACE = 2;
-const O_TRUNC = 0o1000;
 const SEEK_DATA = 3;
 const SEEK_HOLE = 4;
 const FALLOC_KEEP_SIZE = 1;
 const FALLOC_PUNCH_HOLE = 2;
-const timeoutMs = 1000;
-const fileMaximumBytes = 64 * 1024 * 1024;
-const blockSizeBytes = 4096;
-
-interface Node {
-  readonly id: number;
-  mode: number;
-  uid: number;
-  gid: number;
-  nlink: number;
-  rdev: number;
-  atimeMs: number;
-  mtimeMs: number;
-  ctimeMs: number;
-  data: Uint8Array;
-  sizeBytes: number;
-  readonly xattrs: Map<string, Uint8Array>;
-  /** Directories: names (latin1 of the bytes, so any bytes are keys) to node ids, in order of creation. */
-  readonly children: Map<string, number>;
-  parentId: number;
-}
-
-const latin1 = (bytes: Uint8Array): string => Buffer.from(bytes).toString('latin1');
-const isDirectory = (node: Node): boolean => (node.mode & S_IFMT) === S_IFDIR;
-
-class Refusal extends Error {
-  readonly errno: number;
-
-  constructor(errno: number) {
-    super(`errno ${errno}`);
-    this.errno = errno;
-  }
-}
 
 export class MemoryFileSystem implements FileSystem {
-  readonly #nodes = new Map<number, Node>();
-  #nextId = rootNodeId;
+  readonly #tree: MemoryTree;
   #nextHandle = 1;
   /** Handles of open directories: the names as they were at OPENDIR, so that READDIR is stable. */
   readonly #listings = new Map<number, readonly [string, number][]>();
-  readonly #openCounts = new Map<number, number>();
 
   constructor(uid: number, gid: number) {
-    const root = this.#make(S_IFDIR | 0o755, uid, gid, 0);
-    root.nlink = 2;
-    root.parentId = root.id;
+    this.#tree = new MemoryTree(uid, gid);
   }
 
   lookup(call: Call, parentId: number, name: Uint8Array): void {
     this.#answer(call, () => {
-      const parent = this.#node(parentId);
+      const parent = this.#tree.node(parentId);
       const text = latin1(name);
-      if (text === '.') return void call.entry(this.#entry(parent));
-      if (text === '..') return void call.entry(this.#entry(this.#node(parent.parentId)));
-      call.entry(this.#entry(this.#child(parent, text)));
+      if (text === '.') return void call.entry(this.#tree.entry(parent));
+      if (text === '..') return void call.entry(this.#tree.entry(this.#tree.node(parent.parentId)));
+      call.entry(this.#tree.entry(this.#tree.child(parent, text)));
     });
   }
 
   getattr(call: Call, nodeId: number): void {
-    this.#answer(call, () => call.attributes(this.#attributes(this.#node(nodeId)), timeoutMs));
+    this.#answer(call, () =>
+      call.attributes(this.#tree.attributes(this.#tree.node(nodeId)), timeoutMs),
+    );
   }
 
   setattr(call: Call, nodeId: number, change: SetAttributes): void {
     this.#answer(call, () => {
-      const node = this.#node(nodeId);
+      const node = this.#tree.node(nodeId);
       const { valid } = change;
       const nowMs = Date.now();
-      if ((valid & FATTR_SIZE) !== 0) this.#resize(node, change.sizeBytes);
+      if ((valid & FATTR_SIZE) !== 0) this.#tree.resize(node, change.sizeBytes);
       if ((valid & FATTR_MODE) !== 0) node.mode = (node.mode & S_IFMT) | (change.mode & 0o7777);
       if ((valid & FATTR_UID) !== 0) node.uid = change.uid;
       if ((valid & FATTR_GID) !== 0) node.gid = change.gid;
@@ -111,56 +84,56 @@ export class MemoryFileSystem implements FileSystem {
       if ((valid & FATTR_MTIME_NOW) !== 0) node.mtimeMs = nowMs;
       if ((valid & FATTR_KILL_SUIDGID) !== 0) killSuidGid(node);
       node.ctimeMs = nowMs;
-      call.attributes(this.#attributes(node), timeoutMs);
+      call.attributes(this.#tree.attributes(node), timeoutMs);
     });
   }
 
   readlink(call: Call, nodeId: number): void {
     this.#answer(call, () => {
-      const node = this.#node(nodeId);
+      const node = this.#tree.node(nodeId);
       call.data(node.data.subarray(0, node.sizeBytes));
     });
   }
 
   symlink(call: Call, parentId: number, name: Uint8Array, target: Uint8Array): void {
     this.#answer(call, () => {
-      const node = this.#create(call, parentId, name, S_IFLNK | 0o777, 0);
+      const node = this.#tree.create(call, parentId, name, S_IFLNK | 0o777, 0);
       node.data = target.slice();
       node.sizeBytes = target.length;
-      call.entry(this.#entry(node));
+      call.entry(this.#tree.entry(node));
     });
   }
 
   mknod(call: Call, parentId: number, name: Uint8Array, mode: number, rdev: number): void {
     this.#answer(call, () => {
-      call.entry(this.#entry(this.#create(call, parentId, name, mode, rdev)));
+      call.entry(this.#tree.entry(this.#tree.create(call, parentId, name, mode, rdev)));
     });
   }
 
   mkdir(call: Call, parentId: number, name: Uint8Array, mode: number): void {
     this.#answer(call, () => {
-      const node = this.#create(call, parentId, name, S_IFDIR | (mode & 0o7777), 0);
-      call.entry(this.#entry(node));
+      const node = this.#tree.create(call, parentId, name, S_IFDIR | (mode & 0o7777), 0);
+      call.entry(this.#tree.entry(node));
     });
   }
 
   unlink(call: Call, parentId: number, name: Uint8Array): void {
     this.#answer(call, () => {
-      const parent = this.#node(parentId);
-      const node = this.#child(parent, latin1(name));
+      const parent = this.#tree.node(parentId);
+      const node = this.#tree.child(parent, latin1(name));
       if (isDirectory(node)) throw new Refusal(Errno.EISDIR);
-      this.#detach(parent, latin1(name), node);
+      this.#tree.detach(parent, latin1(name), node);
       call.ok();
     });
   }
 
   rmdir(call: Call, parentId: number, name: Uint8Array): void {
     this.#answer(call, () => {
-      const parent = this.#node(parentId);
-      const node = this.#child(parent, latin1(name));
+      const parent = this.#tree.node(parentId);
+      const node = this.#tree.child(parent, latin1(name));
       if (!isDirectory(node)) throw new Refusal(Errno.ENOTDIR);
       if (node.children.size > 0) throw new Refusal(Errno.ENOTEMPTY);
-      this.#detach(parent, latin1(name), node);
+      this.#tree.detach(parent, latin1(name), node);
       call.ok();
     });
   }
@@ -174,22 +147,22 @@ export class MemoryFileSystem implements FileSystem {
     flags: number,
   ): void {
     this.#answer(call, () => {
-      const from = this.#node(oldParentId);
-      const to = this.#node(newParentId);
-      const moved = this.#child(from, latin1(oldName));
+      const from = this.#tree.node(oldParentId);
+      const to = this.#tree.node(newParentId);
+      const moved = this.#tree.child(from, latin1(oldName));
       const replacedId = to.children.get(latin1(newName));
-      const replaced = replacedId === undefined ? undefined : this.#node(replacedId);
+      const replaced = replacedId === undefined ? undefined : this.#tree.node(replacedId);
       if ((flags & RENAME_EXCHANGE) !== 0) {
         if (replaced === undefined) throw new Refusal(Errno.ENOENT);
-        this.#move(replaced, to, from, latin1(oldName));
+        this.#tree.move(replaced, to, from, latin1(oldName));
       } else if (replaced !== undefined) {
         if ((flags & RENAME_NOREPLACE) !== 0) throw new Refusal(Errno.EEXIST);
         if (replaced === moved) return void call.ok();
-        this.#checkReplace(moved, replaced);
-        this.#detach(to, latin1(newName), replaced);
+        this.#tree.checkReplace(moved, replaced);
+        this.#tree.detach(to, latin1(newName), replaced);
       }
       if ((flags & RENAME_EXCHANGE) === 0) from.children.delete(latin1(oldName));
-      this.#move(moved, from, to, latin1(newName));
+      this.#tree.move(moved, from, to, latin1(newName));
       from.mtimeMs = from.ctimeMs = to.mtimeMs = to.ctimeMs = moved.ctimeMs = Date.now();
       call.ok();
     });
@@ -197,42 +170,44 @@ export class MemoryFileSystem implements FileSystem {
 
   link(call: Call, nodeId: number, newParentId: number, newName: Uint8Array): void {
     this.#answer(call, () => {
-      const node = this.#node(nodeId);
-      const parent = this.#node(newParentId);
+      const node = this.#tree.node(nodeId);
+      const parent = this.#tree.node(newParentId);
       if (parent.children.has(latin1(newName))) throw new Refusal(Errno.EEXIST);
       parent.children.set(latin1(newName), node.id);
       node.nlink += 1;
       node.ctimeMs = parent.mtimeMs = parent.ctimeMs = Date.now();
-      call.entry(this.#entry(node));
+      call.entry(this.#tree.entry(node));
     });
   }
 
   create(call: Call, parentId: number, name: Uint8Array, flags: number, mode: number): void {
     this.#answer(call, () => {
-      const node = this.#create(call, parentId, name, S_IFREG | (mode & 0o7777), 0);
-      this.#opened(call, node, flags);
-      if (!call.created(this.#entry(node), this.#nextHandle, 0)) this.#closed(node);
+      const node = this.#tree.create(call, parentId, name, S_IFREG | (mode & 0o7777), 0);
+      this.#tree.opened(call, node, flags);
+      this.#nextHandle += 1;
+      if (!call.created(this.#tree.entry(node), this.#nextHandle, 0)) this.#tree.closed(node);
     });
   }
 
   open(call: Call, nodeId: number, flags: number): void {
     this.#answer(call, () => {
-      const node = this.#node(nodeId);
-      this.#opened(call, node, flags);
-      if (!call.opened(this.#nextHandle, 0)) this.#closed(node);
+      const node = this.#tree.node(nodeId);
+      this.#tree.opened(call, node, flags);
+      this.#nextHandle += 1;
+      if (!call.opened(this.#nextHandle, 0)) this.#tree.closed(node);
     });
   }
 
   release(call: Call, nodeId: number): void {
     this.#answer(call, () => {
       call.ok();
-      this.#closed(this.#node(nodeId));
+      this.#tree.closed(this.#tree.node(nodeId));
     });
   }
 
   read(call: Call, nodeId: number, _handle: number, offset: number, sizeBytes: number): void {
     this.#answer(call, () => {
-      const node = this.#node(nodeId);
+      const node = this.#tree.node(nodeId);
       const end = Math.min(node.sizeBytes, offset + sizeBytes);
       node.atimeMs = Date.now();
       call.data(node.data.subarray(Math.min(offset, end), end));
@@ -241,9 +216,9 @@ export class MemoryFileSystem implements FileSystem {
 
   write(call: Call, nodeId: number, _handle: number, offset: number, data: Uint8Array): void {
     this.#answer(call, () => {
-      const node = this.#node(nodeId);
+      const node = this.#tree.node(nodeId);
       const end = offset + data.length;
-      if (end > node.sizeBytes) this.#resize(node, end);
+      if (end > node.sizeBytes) this.#tree.resize(node, end);
       node.data.set(data, offset);
       if (call.killSuidGid) killSuidGid(node);
       node.mtimeMs = node.ctimeMs = Date.now();
@@ -258,7 +233,7 @@ export class MemoryFileSystem implements FileSystem {
       blocksFree: blocks / 2,
       blocksAvailable: blocks / 4,
       files: 1_000_000,
-      filesFree: 1_000_000 - this.#nodes.size,
+      filesFree: 1_000_000 - this.#tree.size,
       blockSizeBytes,
       nameMaxBytes: 255,
       fragmentSizeBytes: blockSizeBytes,
@@ -271,7 +246,7 @@ export class MemoryFileSystem implements FileSystem {
 
   setxattr(call: Call, nodeId: number, name: Uint8Array, value: Uint8Array, flags: number): void {
     this.#answer(call, () => {
-      const { xattrs } = this.#node(nodeId);
+      const { xattrs } = this.#tree.node(nodeId);
       const exists = xattrs.has(latin1(name));
       if ((flags & XATTR_CREATE) !== 0 && exists) throw new Refusal(Errno.EEXIST);
       if ((flags & XATTR_REPLACE) !== 0 && !exists) throw new Refusal(Errno.ENODATA);
@@ -282,7 +257,7 @@ export class MemoryFileSystem implements FileSystem {
 
   getxattr(call: Call, nodeId: number, name: Uint8Array, sizeBytes: number): void {
     this.#answer(call, () => {
-      const value = this.#node(nodeId).xattrs.get(latin1(name));
+      const value = this.#tree.node(nodeId).xattrs.get(latin1(name));
       if (value === undefined) throw new Refusal(Errno.ENODATA);
       answerXattr(call, value, sizeBytes);
     });
@@ -290,21 +265,21 @@ export class MemoryFileSystem implements FileSystem {
 
   listxattr(call: Call, nodeId: number, sizeBytes: number): void {
     this.#answer(call, () => {
-      const names = [...this.#node(nodeId).xattrs.keys()].map((name) => `${name}\0`).join('');
+      const names = [...this.#tree.node(nodeId).xattrs.keys()].map((name) => `${name}\0`).join('');
       answerXattr(call, Buffer.from(names, 'latin1'), sizeBytes);
     });
   }
 
   removexattr(call: Call, nodeId: number, name: Uint8Array): void {
     this.#answer(call, () => {
-      if (!this.#node(nodeId).xattrs.delete(latin1(name))) throw new Refusal(Errno.ENODATA);
+      if (!this.#tree.node(nodeId).xattrs.delete(latin1(name))) throw new Refusal(Errno.ENODATA);
       call.ok();
     });
   }
 
   opendir(call: Call, nodeId: number): void {
     this.#answer(call, () => {
-      const node = this.#node(nodeId);
+      const node = this.#tree.node(nodeId);
       this.#nextHandle += 1;
       const names: [string, number][] = [['.', node.id], ['..', node.parentId], ...node.children];
       this.#listings.set(this.#nextHandle, names);
@@ -318,10 +293,10 @@ export class MemoryFileSystem implements FileSystem {
       const answer = call.directory();
       for (let index = offset; index < listing.length; index += 1) {
         const [name, id] = listing[index] ?? ['', 0];
-        const node = this.#nodes.get(id);
+        const node = this.#tree.find(id);
         if (node === undefined) continue;
         const bytes = Buffer.from(name, 'latin1');
-        const entry = name === '.' || name === '..' ? undefined : this.#entry(node);
+        const entry = name === '.' || name === '..' ? undefined : this.#tree.entry(node);
         const fits = plus
           ? answer.addPlus(bytes, id, node.mode, index + 1, entry)
           : answer.add(bytes, id, node.mode, index + 1);
@@ -345,14 +320,14 @@ export class MemoryFileSystem implements FileSystem {
     lengthBytes: number,
   ): void {
     this.#answer(call, () => {
-      const node = this.#node(nodeId);
+      const node = this.#tree.node(nodeId);
       const end = offset + lengthBytes;
       if ((mode & FALLOC_PUNCH_HOLE) !== 0) {
         node.data.fill(0, offset, Math.min(end, node.sizeBytes));
       } else if ((mode & ~FALLOC_KEEP_SIZE) !== 0) {
         throw new Refusal(Errno.EOPNOTSUPP);
       } else if ((mode & FALLOC_KEEP_SIZE) === 0 && end > node.sizeBytes) {
-        this.#resize(node, end);
+        this.#tree.resize(node, end);
       }
       call.ok();
     });
@@ -360,7 +335,7 @@ export class MemoryFileSystem implements FileSystem {
 
   lseek(call: Call, nodeId: number, _handle: number, offset: number, whence: number): void {
     this.#answer(call, () => {
-      const { sizeBytes } = this.#node(nodeId);
+      const { sizeBytes } = this.#tree.node(nodeId);
       if (offset >= sizeBytes) throw new Refusal(Errno.ENXIO);
       if (whence === SEEK_DATA) call.offset(offset);
       else if (whence === SEEK_HOLE) call.offset(sizeBytes);
@@ -379,11 +354,11 @@ export class MemoryFileSystem implements FileSystem {
     lengthBytes: number,
   ): void {
     this.#answer(call, () => {
-      const from = this.#node(nodeId);
-      const to = this.#node(outNodeId);
+      const from = this.#tree.node(nodeId);
+      const to = this.#tree.node(outNodeId);
       const end = Math.min(offset + lengthBytes, from.sizeBytes);
       const part = from.data.slice(Math.min(offset, end), end);
-      if (outOffset + part.length > to.sizeBytes) this.#resize(to, outOffset + part.length);
+      if (outOffset + part.length > to.sizeBytes) this.#tree.resize(to, outOffset + part.length);
       to.data.set(part, outOffset);
       call.written(part.length);
     });
@@ -397,162 +372,12 @@ export class MemoryFileSystem implements FileSystem {
       call.error(error.errno);
     }
   }
-
-  #node(id: number): Node {
-    const node = this.#nodes.get(id);
-    if (node === undefined) throw new Refusal(Errno.ESTALE);
-    return node;
-  }
-
-  #child(parent: Node, name: string): Node {
-    if (!isDirectory(parent)) throw new Refusal(Errno.ENOTDIR);
-    const id = parent.children.get(name);
-    if (id === undefined) throw new Refusal(Errno.ENOENT);
-    return this.#node(id);
-  }
-
-  #make(mode: number, uid: number, gid: number, rdev: number): Node {
-    const nowMs = Date.now();
-    const node: Node = {
-      id: this.#nextId,
-      mode,
-      uid,
-      gid,
-      nlink: 0,
-      rdev,
-      atimeMs: nowMs,
-      mtimeMs: nowMs,
-      ctimeMs: nowMs,
-      data: new Uint8Array(0),
-      sizeBytes: 0,
-      xattrs: new Map(),
-      children: new Map(),
-      parentId: 0,
-    };
-    this.#nextId += 1;
-    this.#nodes.set(node.id, node);
-    return node;
-  }
-
-  #create(call: Call, parentId: number, name: Uint8Array, mode: number, rdev: number): Node {
-    const parent = this.#node(parentId);
-    if (parent.nlink === 0) throw new Refusal(Errno.ENOENT);
-    if (name.length > 255) throw new Refusal(Errno.ENAMETOOLONG);
-    if (parent.children.has(latin1(name))) throw new Refusal(Errno.EEXIST);
-    const node = this.#make(mode, call.uid, call.gid, rdev);
-    node.nlink = isDirectory(node) ? 2 : 1;
-    node.parentId = parent.id;
-    if (isDirectory(node)) parent.nlink += 1;
-    parent.children.set(latin1(name), node.id);
-    parent.mtimeMs = parent.ctimeMs = Date.now();
-    return node;
-  }
-
-  #detach(parent: Node, name: string, node: Node): void {
-    parent.children.delete(name);
-    parent.mtimeMs = parent.ctimeMs = node.ctimeMs = Date.now();
-    if (isDirectory(node)) {
-      parent.nlink -= 1;
-      node.nlink = 0;
-    } else node.nlink -= 1;
-    this.#dropIfUnused(node);
-  }
-
-  #move(node: Node, from: Node, to: Node, name: string): void {
-    to.children.set(name, node.id);
-    node.parentId = to.id;
-    if (isDirectory(node) && from !== to) {
-      from.nlink -= 1;
-      to.nlink += 1;
-    }
-  }
-
-  #checkReplace(moved: Node, replaced: Node): void {
-    if (isDirectory(moved) && !isDirectory(replaced)) throw new Refusal(Errno.ENOTDIR);
-    if (!isDirectory(moved) && isDirectory(replaced)) throw new Refusal(Errno.EISDIR);
-    if (replaced.children.size > 0) throw new Refusal(Errno.ENOTEMPTY);
-  }
-
-  #opened(call: Call, node: Node, flags: number): void {
-    if ((flags & O_TRUNC) !== 0) this.#resize(node, 0);
-    if (call.killSuidGid) killSuidGid(node);
-    this.#nextHandle += 1;
-    this.#openCounts.set(node.id, (this.#openCounts.get(node.id) ?? 0) + 1);
-  }
-
-  #closed(node: Node): void {
-    const count = (this.#openCounts.get(node.id) ?? 1) - 1;
-    if (count > 0) this.#openCounts.set(node.id, count);
-    else this.#openCounts.delete(node.id);
-    this.#dropIfUnused(node);
-  }
-
-  /** Content of a file without a name goes with its last open; the attributes stay for fstat. */
-  #dropIfUnused(node: Node): void {
-    if (node.nlink > 0 || this.#openCounts.has(node.id) || isDirectory(node)) return;
-    node.data = new Uint8Array(0);
-  }
-
-  #resize(node: Node, sizeBytes: number): void {
-    if (sizeBytes > fileMaximumBytes) throw new Refusal(Errno.EFBIG);
-    if (sizeBytes > node.data.length) {
-      const grown = new Uint8Array(Math.max(sizeBytes, node.data.length * 2));
-      grown.set(node.data.subarray(0, node.sizeBytes));
-      node.data = grown;
-    } else if (sizeBytes < node.sizeBytes) node.data.fill(0, sizeBytes, node.sizeBytes);
-    node.sizeBytes = sizeBytes;
-    node.mtimeMs = node.ctimeMs = Date.now();
-  }
-
-  #entry(node: Node): Entry {
-    return {
-      nodeId: node.id,
-      generation: 0,
-      entryTimeoutMs: timeoutMs,
-      attributeTimeoutMs: timeoutMs,
-      attributes: this.#attributes(node),
-    };
-  }
-
-  #attributes(node: Node): Attributes {
-    return {
-      ino: node.id,
-      sizeBytes: node.sizeBytes,
-      blocks: Math.ceil(node.sizeBytes / 512),
-      ...splitTime('atime', node.atimeMs),
-      ...splitTime('mtime', node.mtimeMs),
-      ...splitTime('ctime', node.ctimeMs),
-      mode: node.mode,
-      nlink: node.nlink,
-      uid: node.uid,
-      gid: node.gid,
-      rdev: node.rdev,
-      blockSizeBytes,
-    };
-  }
-}
-
-function killSuidGid(node: Node): void {
-  node.mode &= ~0o4000;
-  if ((node.mode & 0o0010) !== 0) node.mode &= ~0o2000;
 }
 
 function answerXattr(call: Call, value: Uint8Array, sizeBytes: number): void {
   if (sizeBytes === 0) call.xattrSize(value.length);
   else if (value.length > sizeBytes) call.error(Errno.ERANGE);
   else call.data(value);
-}
-
-function splitTime<const Name extends string>(
-  name: Name,
-  timeMs: number,
-): Record<`${Name}Seconds` | `${Name}Nanoseconds`, number> {
-  const seconds = Math.floor(timeMs / 1000);
-  const nanoseconds = Math.round((timeMs - seconds * 1000) * 1e6);
-  return { [`${name}Seconds`]: seconds, [`${name}Nanoseconds`]: nanoseconds } as Record<
-    `${Name}Seconds` | `${Name}Nanoseconds`,
-    number
-  >;
 }
 
 export function createFileSystem(): FileSystem {

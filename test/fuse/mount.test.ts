@@ -1,4 +1,7 @@
-/** File systems mounted for real, served by one process and used by others. Needs root, fuse3 and attr. */
+/**
+ * File systems mounted for real, served by one process and used by others. Needs root, fuse3 and
+ * attr.
+ */
 import assert from 'node:assert/strict';
 import { chown, mkdir, readFile, stat, writeFile } from 'node:fs/promises';
 import path from 'node:path';

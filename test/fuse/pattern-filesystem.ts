@@ -1,13 +1,15 @@
 /**
- * A read-only file system without state, so that many threads can serve it, with files that answer in special
- * ways: `pattern` (computed bytes), `deferred` (answered by the main thread), `blocked` (answered only when
- * interrupted), `backed` (read from a file), `passthrough` (the kernel reads that file itself).
+ * A read-only file system without state, so that many threads can serve it, with files that answer
+ * in special ways: `pattern` (computed bytes), `deferred` (answered by the main thread), `blocked`
+ * (answered only when interrupted), `backed` (read from a file), `passthrough` (the kernel reads
+ * that file itself).
  */
 import { openSync } from 'node:fs';
 import { receiveMessageOnPort } from 'node:worker_threads';
 import {
   Errno,
   FOPEN_DIRECT_IO,
+  FOPEN_KEEP_CACHE,
   FOPEN_PASSTHROUGH,
   fuseBackingOpen,
   rootNodeId,
@@ -35,6 +37,7 @@ class PatternFileSystem implements FileSystem {
   readonly #backingFd: number | undefined;
   readonly #blocked: DeferredCall[] = [];
   readonly #scratch = new Uint8Array(1024 * 1024);
+  readonly #counts = { lookups: 0, reads: 0, forgotten: 0 };
   #backingId = 0;
 
   constructor(context: FileSystemContext, backingPath: string | undefined) {
@@ -43,6 +46,7 @@ class PatternFileSystem implements FileSystem {
   }
 
   lookup(call: Call, parentId: number, name: Uint8Array): void {
+    this.#counts.lookups += 1;
     const index = files.indexOf(Buffer.from(name).toString());
     if (parentId !== rootNodeId || index < 0) call.error(Errno.ENOENT);
     else call.entry(entryOf(index));
@@ -76,16 +80,18 @@ class PatternFileSystem implements FileSystem {
       }
       if (this.#backingId < 0) call.error(-this.#backingId);
       else call.opened(0, FOPEN_PASSTHROUGH, this.#backingId);
-    } else call.opened(0, name === 'blocked' ? FOPEN_DIRECT_IO : 0);
+    } else call.opened(0, name === 'blocked' ? FOPEN_DIRECT_IO : FOPEN_KEEP_CACHE);
   }
 
   read(call: Call, nodeId: number, _handle: number, offset: number, sizeBytes: number): void {
+    this.#counts.reads += 1;
     switch (files[nodeId - 2]) {
       case 'pattern':
         return void call.data(this.#pattern(offset, sizeBytes));
       case 'deferred':
         return this.#context.port.postMessage({ answer: call.defer(), text: deferredText });
       case 'blocked':
+        if (call.resent) return void call.data(Buffer.from('resent'));
         this.#blocked.push(call.defer());
         return this.#context.port.postMessage('blocked');
       default:
@@ -101,11 +107,22 @@ class PatternFileSystem implements FileSystem {
     this.#context.port.postMessage(`interrupted ${taken}`);
   }
 
+  forget(nodeId: number): void {
+    this.#counts.forgotten = nodeId;
+  }
+
+  retrieved(notifyUnique: number, nodeId: number, offset: number, data: Uint8Array): void {
+    const text = Buffer.from(data).toString();
+    this.#context.port.postMessage(`retrieved ${notifyUnique} ${nodeId} ${offset} ${text}`);
+  }
+
   wakeup(): void {
     for (;;) {
       const received = receiveMessageOnPort(this.#context.port);
       if (received === undefined) return;
-      this.#context.port.postMessage(`echo ${String(received.message)}`);
+      const said: unknown = received.message;
+      if (said !== 'counts') this.#context.port.postMessage(`echo ${String(said)}`);
+      else this.#context.port.postMessage({ ...this.#counts });
     }
   }
 

@@ -1,4 +1,7 @@
-/** Run as `node posix-basics.ts DIRECTORY` by another process than the server: what POSIX promises of files. */
+/**
+ * Run as `node posix-basics.ts DIRECTORY` by another process than the server: what POSIX promises
+ * of files.
+ */
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import fs from 'node:fs';

@@ -1,4 +1,7 @@
-/** Starts serve.ts as a process of its own and talks to it. The test itself never serves what it looks at. */
+/**
+ * Starts serve.ts as a process of its own and talks to it. The test itself never serves what it
+ * looks at.
+ */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdir, readFile } from 'node:fs/promises';
@@ -34,8 +37,9 @@ function becoming(uid: number): string[] {
 }
 
 /**
- * The start of a command line that becomes another user, in a mount namespace of its own where /dev/fuse is open
- * to everybody, as udev makes it; a container or a bare virtual machine may have it closed.
+ * The start of a command line that becomes another user, in a mount namespace of its own where
+ * /dev/fuse is open to everybody, as udev makes it; a container or a bare virtual machine may have
+ * it closed.
  */
 function asUser(uid: number, directory: string): string[] {
   const script =

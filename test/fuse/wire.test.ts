@@ -1,4 +1,6 @@
-/** The codecs against bytes that a C compiler made from the kernel's header, and against themselves. */
+/**
+ * The codecs against bytes that a C compiler made from the kernel's header, and against themselves.
+ */
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
@@ -30,8 +32,9 @@ interface Golden {
 }
 
 /**
- * Made once by a C program with one distinct value per field, from linux/fuse.h 7.38 (linux-libc-dev 6.1) plus
- * the structs that 7.39 to 7.45 added, copied from the header of Linux 6.18.
+ * Made once by a C program with one distinct value per field, from linux/fuse.h 7.38
+ * (linux-libc-dev 6.1) plus the structs that 7.39 to 7.45 added, copied from the header of Linux
+ * 6.18.
  */
 const goldens = JSON.parse(
   readFileSync(new URL('./golden/structs.json', import.meta.url), 'utf8'),

@@ -27,7 +27,7 @@ before(async () => {
   const writer = new CorpusWriter(source);
   writer.text('file.txt', 'content\n');
   writer.bytes('large.bin', 24 * mebibyte);
-  for (const name of ['mnt', 'run', 'home', 'cache']) await mkdir(path.join(directory.path, name));
+  for (const name of ['mnt', 'run', 'home']) await mkdir(path.join(directory.path, name));
   await chmod(path.join(directory.path, 'run'), 0o700);
 });
 
@@ -43,8 +43,12 @@ function environment(): Record<string, string> {
   };
 }
 
+let tries = 0;
+
+/** With a fresh cache each time, unless one is given. */
 function tryMount(...parameters: string[]): Promise<RunResult> {
-  const cache = ['--cache-dir', path.join(directory.path, 'cache')];
+  tries += 1;
+  const cache = ['--cache-dir', path.join(directory.path, `cache-${tries}`)];
   const withCache = parameters.includes('--cache-dir') ? [] : cache;
   return runEbb(['mount', ...withCache, ...parameters], { env: environment() });
 }
@@ -65,7 +69,7 @@ test('usage errors end with 2 and say what was wrong', async () => {
   const point = mountPoint();
   await assertRefused(await tryMount('--no-such-option', source, point), [2], /no-such-option/);
   await assertRefused(await tryMount('ftp://example.org/', point), [2], /ftp/);
-  await assertRefused(await tryMount('http://', point), [1, 2], /http:/);
+  await assertRefused(await tryMount('http://', point), [1, 2], /URL/);
   await assertRefused(await tryMount(source), [2], /./);
   await assertRefused(await tryMount('--cache-size', 'much', source, point), [2], /much/);
   await assertRefused(await tryMount('--ttl', '-5', source, point), [2], /ttl|-5/);
@@ -113,6 +117,18 @@ test('a remote that is not there, or not for us, is refused with the reason', as
     /401|password|denied|log ?in|credentials/i,
   );
   await assertRefused(await tryMount(`${origin.url}file.txt`, point), [1], /listing|directory/i);
+});
+
+test('a mount that failed does not keep its cache from the right remote', async () => {
+  const cache = path.join(directory.path, 'cache-of-a-failure');
+  await assertRefused(
+    await tryMount('--cache-dir', cache, 'http://127.0.0.1:9/', mountPoint()),
+    [1],
+    /./,
+  );
+  await withEbb({ remote: source, cacheDirectory: cache }, async (mount) => {
+    assert.ok(mount.alive());
+  });
 });
 
 test('a certificate that nobody vouches for is refused, and accepted with its authority', async () => {

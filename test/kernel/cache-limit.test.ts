@@ -43,7 +43,7 @@ async function compare(mount: EbbMount, source: string, names: readonly string[]
   const script = 'cd "$0" && for f; do cmp -- "$f" "$SOURCE/$f" || exit 1; done';
   const env = { SOURCE: source };
   const result = await run('/bin/sh', ['-c', script, mount.path, ...names], { env });
-  assert.equal(result.code, 0, result.stderr.toString());
+  assert.equal(result.code, 0, `${result.stdout.toString()}${result.stderr.toString()}`);
 }
 
 async function settle(mount: EbbMount): Promise<void> {
@@ -135,7 +135,7 @@ test('the cache survives a remount; only what changed on the remote is fetched a
   writer.sparse('file-2.bin', mebibyte + 1, [[700_000, 1000]]);
   const log = path.join(origin.directory, 'access.log');
   const before = (await readFile(log, 'utf8')).length;
-  await mount.remount();
+  await mount.remount(['--ttl', '0']);
   await compare(mount, source, names);
   const fetched = (await readFile(log, 'utf8'))
     .slice(before)

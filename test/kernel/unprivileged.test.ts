@@ -3,7 +3,7 @@
  * releases and unmounts. The test itself needs root only to become that user.
  */
 import assert from 'node:assert/strict';
-import { chmod, chown, mkdir, readFile, stat } from 'node:fs/promises';
+import { chmod, chown, mkdir, readFile, stat, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { after, before, test } from 'node:test';
 import { compileHelper } from '../probes/probe.ts';
@@ -87,6 +87,8 @@ async function wholeFlow(mount: EbbMount): Promise<void> {
   assert.equal(await state(), 'DUL');
   await ebbOk(mount, 'release', file);
   assert.equal(await state(), 'OFL');
+  // What the page cache still has needs no recall.
+  await writeFile('/proc/sys/vm/drop_caches', '1');
   await okAsUser(
     mount,
     'tail -c 10 large/forty.bin | cmp - "$SOURCE/large/forty.bin" -i 0:41943030',

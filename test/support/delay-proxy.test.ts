@@ -8,9 +8,21 @@ import { once } from 'node:events';
 import net from 'node:net';
 import type { AddressInfo, Socket } from 'node:net';
 import { test } from 'node:test';
-import { buffer } from 'node:stream/consumers';
 import { startDelayProxy, startDelayProxyProcess } from './delay-proxy.ts';
 import { patternBytes } from './pattern.ts';
+
+/**
+ * All that comes to the end; rejects when the connection breaks. (Iterating over a socket whose
+ * own side has ended loses the tail: Node destroys it when its writing is done.)
+ */
+function buffer(socket: Socket): Promise<Buffer> {
+  const parts: Buffer[] = [];
+  socket.on('data', (part: Buffer) => parts.push(part));
+  return new Promise((resolve, reject) => {
+    socket.once('end', () => resolve(Buffer.concat(parts)));
+    socket.once('error', reject);
+  });
+}
 
 interface Target extends AsyncDisposable {
   readonly port: number;

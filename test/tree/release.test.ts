@@ -60,6 +60,18 @@ async function hold(action: 'open' | 'map' | 'race', file: string, flag = ''): P
   };
 }
 
+/** A process that is stopped in open(2) by the lease on the file when this returns. Blocks until then. */
+function openerThatWaits(file: string): ReturnType<typeof spawn> {
+  const child = spawn('sh', ['-c', 'exec 3< "$0"; exec sleep 60', file], { stdio: 'ignore' });
+  const clock = new Int32Array(new SharedArrayBuffer(4));
+  for (let tries = 0; tries < 2_000; tries += 1) {
+    if (readFileSync(`/proc/${child.pid}/wchan`, 'latin1').includes('lease')) return child;
+    Atomics.wait(clock, 0, 0, 5);
+  }
+  child.kill('SIGKILL');
+  throw new Error('the opener did not wait for the lease');
+}
+
 async function withFile(
   mount: MountedDirectory,
   body: (cache: TestCache, content: StoredContent, file: string) => Promise<void>,
@@ -159,30 +171,26 @@ describe('release', { concurrency: false }, () => {
 
   test('an opener that comes while the record is written wins, and the record says so', async () => {
     using directory = temporaryDirectory();
-    let meanwhile = (): Promise<void> => Promise.resolve();
     await withFile(directory, async (cache, content, file) => {
       let asked = 0;
-      let opener: Promise<Holder> | undefined;
-      meanwhile = async () => {
-        opener = hold('open', file);
-        await sleep(400);
-      };
-      // The second question is asked under the lease; the opener waits in open(2) from then on.
+      let opener: ReturnType<typeof spawn> | undefined;
       const isBusy = (): boolean => {
         asked += 1;
-        if (asked === 3) {
-          const until = performance.now() + 600;
-          void meanwhile();
-          while (performance.now() < until);
-        }
+        // The third question is asked under the lease.
+        if (asked === 3) opener = openerThatWaits(file);
         return false;
       };
-      const result = await releaseContent(cache.store, content, { ...request, isBusy });
-      assert.equal(refusalOf(result), 'opened meanwhile');
-      assertStillHere(cache, content, file);
-      await (await opener)?.[Symbol.asyncDispose]();
-      await cache.store.log.flush();
-      assert.equal((await releaseContent(cache.store, content, request)).released, true);
+      try {
+        const result = await releaseContent(cache.store, content, { ...request, isBusy });
+        assert.equal(refusalOf(result), 'opened meanwhile');
+        assertStillHere(cache, content, file);
+      } finally {
+        const exited = opener && once(opener, 'exit');
+        opener?.kill('SIGKILL');
+        await exited;
+      }
+      const result = await releaseContent(cache.store, content, request);
+      assert.equal(result.released, true);
     });
   });
 

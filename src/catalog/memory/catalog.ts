@@ -276,7 +276,7 @@ export class MemoryCatalog implements Catalog {
     }
     const orphanId = node.id ?? this.#findOrphan(node);
     if (orphanId === undefined) this.#nextId += 1;
-    else this.#takeOrphan(orphanId);
+    else this.#takeOrphan(orphanId, node);
     const id = orphanId ?? this.#nextId - 1;
     const inserted: Node = { ...node, id, listedAtMs: 0 };
     this.#nodes.set(id, inserted);
@@ -295,8 +295,12 @@ export class MemoryCatalog implements Catalog {
     return sizeDiffers ? undefined : orphan.id;
   }
 
-  #takeOrphan(id: number): void {
-    assert(this.#isOrphan(id) && this.#contents.has(id), `node ${id} is no orphan`);
+  #takeOrphan(id: number, node: NewNode): void {
+    const content = this.#contents.get(id);
+    assert(content !== undefined && this.#isOrphan(id), `node ${id} is no orphan`);
+    assert(node.kind === NodeKind.file, 'only files adopt an orphan');
+    const same = node.version === null || node.version === content.version;
+    assert(same, 'a node with content never changes its version: replace the node');
     this.#change(id, { lost: false });
   }
 

@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { ebbError } from '../../base/errors.ts';
 import { mountAt, readMountInfo } from '../../base/mount-info.ts';
+import { runFiles } from '../../base/run-directory.ts';
 import { makeDemoContent } from '../demo/content.ts';
 import { runEbb, startDemoServer } from '../demo/processes.ts';
 import { takeTour } from '../demo/tour.ts';
@@ -127,11 +128,22 @@ async function untilStopped(work: Promise<unknown>, stopped: AbortSignal): Promi
 
 /** Takes the mount away whatever happened: in good order, else lazily; nothing mounted is fine, too. */
 async function unmount(mountPoint: string, terminal: Terminal): Promise<void> {
+  using _ = removeLogs(mountPoint);
   if (!isMounted(mountPoint)) return;
   const done = await runEbb(['umount', mountPoint]);
   if (done.code === 0) return;
   const lazy = await runEbb(['umount', '-l', mountPoint]);
   if (lazy.code !== 0) terminal.warn(lazy.output);
+}
+
+/** What a daemon leaves in the run directory is of no use once its demo is over. */
+function removeLogs(mountPoint: string): Disposable {
+  const { log } = runFiles(mountPoint);
+  return {
+    [Symbol.dispose]: () => {
+      for (const file of [log, `${log}.1`]) rmSync(file, { force: true });
+    },
+  };
 }
 
 function isMounted(mountPoint: string): boolean {

@@ -1,9 +1,10 @@
 /**
  * One ArrayBuffer seen as bytes and as words: what requests are read into and answers are built in.
  *
- * FUSE speaks host byte order and aligns every struct to 8 bytes, so words are read through a Uint32Array:
- * no DataView calls and no allocation on the hot path. 64-bit fields are Numbers made of a low and a high word;
- * what does not fit below 2^53 is refused with `ProtocolError`, never rounded.
+ * FUSE speaks host byte order and aligns every struct to 8 bytes, so words are read through a
+ * Uint32Array: no DataView calls and no allocation on the hot path. 64-bit fields are Numbers made
+ * of a low and a high word; what does not fit below 2^53 is refused with `ProtocolError`, never
+ * rounded.
  */
 import { endianness } from 'node:os';
 import { assert } from '../../base/assert.ts';
@@ -41,7 +42,10 @@ export class WireBuffer {
     this.halves = new Uint16Array(memory);
   }
 
-  /** Unsigned 64-bit number at a multiple of 4 bytes. Throws `ProtocolError(errno)` at 2^53 and above. */
+  /**
+   * Unsigned 64-bit number at a multiple of 4 bytes. Throws `ProtocolError(errno)` at 2^53 and
+   * above.
+   */
   u64(atBytes: number, errno: number = Errno.EINVAL): number {
     const index = atBytes >>> 2;
     const high = this.words[index + 1] ?? 0;
@@ -59,7 +63,10 @@ export class WireBuffer {
     return high * twoTo32 + (this.words[index] ?? 0);
   }
 
-  /** The low 53 bits of an opaque 64-bit token (lock owners are hashed pointers: only equality counts). */
+  /**
+   * The low 53 bits of an opaque 64-bit token (lock owners are hashed pointers: only equality
+   * counts).
+   */
   token(atBytes: number): number {
     const index = atBytes >>> 2;
     return ((this.words[index + 1] ?? 0) & highWordMaximum) * twoTo32 + (this.words[index] ?? 0);

@@ -1,6 +1,6 @@
 /**
- * Whole messages in both directions, as plain objects: for the synthetic kernel of the tests, and for traces.
- * The session itself reads fields in place (dispatch.ts) and never makes these.
+ * Whole messages in both directions, as plain objects: for the synthetic kernel of the tests, and
+ * for traces. The session itself reads fields in place (dispatch.ts) and never makes these.
  */
 import { EXTENSION_GROUPS, EXTENSION_SECURITY_CONTEXTS_MAXIMUM, Opcode } from '../constants.ts';
 import { ProtocolError } from './buffer.ts';
@@ -142,7 +142,10 @@ export function decodeRequest(
   };
 }
 
-/** struct fuse_ext_header {u32 size, u32 type} and what follows, padded to 8 bytes. Returns where it ends. */
+/**
+ * struct fuse_ext_header {u32 size, u32 type} and what follows, padded to 8 bytes. Returns where it
+ * ends.
+ */
 function encodeExtension(buffer: WireBuffer, startBytes: number, extension: Extension): number {
   let at = startBytes + 8;
   if (extension.kind === 'groups') {
@@ -200,7 +203,10 @@ function decodeGroups(buffer: WireBuffer, atBytes: number, endBytes: number): nu
   return Array.from({ length: count }, (_, index) => buffer.u32(atBytes + 4 + index * 4));
 }
 
-/** struct fuse_secctx {u32 size, u32 padding}, the name with its NUL, the context; each padded to 8 bytes. */
+/**
+ * struct fuse_secctx {u32 size, u32 padding}, the name with its NUL, the context; each padded to 8
+ * bytes.
+ */
 function decodeContexts(
   buffer: WireBuffer,
   startBytes: number,
@@ -246,7 +252,9 @@ export function encodeReply(
   return at;
 }
 
-/** Reads an answer to `opcode`. Throws `ProtocolError` where the kernel would refuse it with EINVAL. */
+/**
+ * Reads an answer to `opcode`. Throws `ProtocolError` where the kernel would refuse it with EINVAL.
+ */
 export function decodeReply(buffer: WireBuffer, lengthBytes: number, opcode: number): ReplyMessage {
   if (lengthBytes < outHeaderBytes || buffer.u32(0) !== lengthBytes) {
     throw new ProtocolError('the length of the answer is wrong');

@@ -1,6 +1,6 @@
 /**
- * What the server sends: struct fuse_out_header, then per opcode one or two structs or plain bytes; and the
- * notifications, which have unique 0 and their code in `error` (linux/fuse.h 7.45).
+ * What the server sends: struct fuse_out_header, then per opcode one or two structs or plain bytes;
+ * and the notifications, which have unique 0 and their code in `error` (linux/fuse.h 7.45).
  */
 import { struct } from './struct.ts';
 import { Opcode } from '../constants.ts';
@@ -16,8 +16,8 @@ export const outHeader = struct('fuse_out_header', {
 
 /**
  * struct fuse_attr: u64 ino 0, u64 size 8, u64 blocks 16, u64 atime 24, u64 mtime 32, u64 ctime 40,
- * u32 atimensec 48, u32 mtimensec 52, u32 ctimensec 56, u32 mode 60, u32 nlink 64, u32 uid 68, u32 gid 72,
- * u32 rdev 76, u32 blksize 80, u32 flags 84; 88 bytes. Times are signed seconds.
+ * u32 atimensec 48, u32 mtimensec 52, u32 ctimensec 56, u32 mode 60, u32 nlink 64, u32 uid 68, u32
+ * gid 72, u32 rdev 76, u32 blksize 80, u32 flags 84; 88 bytes. Times are signed seconds.
  */
 export const attr = struct('fuse_attr', {
   ino: 'u64',
@@ -54,7 +54,10 @@ export const entryOut = struct('fuse_entry_out', {
 /** Offset of `attr` in fuse_entry_out. */
 export const entryOutAttrBytes = 40;
 
-/** struct fuse_attr_out: u64 attr_valid 0, u32 attr_valid_nsec 8, u32 dummy 12, struct fuse_attr 16; 104 bytes. */
+/**
+ * struct fuse_attr_out: u64 attr_valid 0, u32 attr_valid_nsec 8, u32 dummy 12, struct fuse_attr 16;
+ * 104 bytes.
+ */
 export const attrOut = struct('fuse_attr_out', {
   attr_valid: 'u64',
   attr_valid_nsec: 'u32',
@@ -78,8 +81,8 @@ export const writeOut = struct('fuse_write_out', { size: 'u32', padding: 'u32' }
 export const copyFileRangeOut = struct('fuse_copy_file_range_out', { bytes_copied: 'u64' });
 
 /**
- * struct fuse_statfs_out = struct fuse_kstatfs: u64 blocks 0, bfree 8, bavail 16, files 24, ffree 32, u32 bsize 40,
- * u32 namelen 44, u32 frsize 48, u32 padding 52, u32 spare[6] 56; 80 bytes.
+ * struct fuse_statfs_out = struct fuse_kstatfs: u64 blocks 0, bfree 8, bavail 16, files 24, ffree
+ * 32, u32 bsize 40, u32 namelen 44, u32 frsize 48, u32 padding 52, u32 spare[6] 56; 80 bytes.
  */
 export const statfsOut = struct(
   'fuse_statfs_out',
@@ -97,10 +100,15 @@ export const statfsOut = struct(
   24,
 );
 
-/** struct fuse_getxattr_out: u32 size 0, u32 padding 4; 8 bytes. GETXATTR and LISTXATTR with size 0. */
+/**
+ * struct fuse_getxattr_out: u32 size 0, u32 padding 4; 8 bytes. GETXATTR and LISTXATTR with size 0.
+ */
 export const getxattrOut = struct('fuse_getxattr_out', { size: 'u32', padding: 'u32' });
 
-/** struct fuse_lk_out: struct fuse_file_lock {u64 start 0, u64 end 8, u32 type 16, u32 pid 20}; 24 bytes. */
+/**
+ * struct fuse_lk_out: struct fuse_file_lock {u64 start 0, u64 end 8, u32 type 16, u32 pid 20}; 24
+ * bytes.
+ */
 export const lkOut = struct('fuse_lk_out', {
   start: 'u64',
   end: 'token64',
@@ -109,9 +117,9 @@ export const lkOut = struct('fuse_lk_out', {
 });
 
 /**
- * struct fuse_init_out: u32 major 0, minor 4, max_readahead 8, flags 12, u16 max_background 16,
- * u16 congestion_threshold 18, u32 max_write 20, u32 time_gran 24, u16 max_pages 28, u16 map_alignment 30,
- * u32 flags2 32, u32 max_stack_depth 36, u16 request_timeout 40, u16 unused[11] 42; 64 bytes.
+ * struct fuse_init_out: u32 major 0, minor 4, max_readahead 8, flags 12, u16 max_background 16, u16
+ * congestion_threshold 18, u32 max_write 20, u32 time_gran 24, u16 max_pages 28, u16 map_alignment
+ * 30, u32 flags2 32, u32 max_stack_depth 36, u16 request_timeout 40, u16 unused[11] 42; 64 bytes.
  */
 export const initOut = struct(
   'fuse_init_out',
@@ -136,7 +144,10 @@ export const initOut = struct(
 /** struct fuse_bmap_out: u64 block 0; 8 bytes. */
 export const bmapOut = struct('fuse_bmap_out', { block: 'u64' });
 
-/** struct fuse_ioctl_out: i32 result 0, u32 flags 4, u32 in_iovs 8, u32 out_iovs 12; 16 bytes; then bytes. */
+/**
+ * struct fuse_ioctl_out: i32 result 0, u32 flags 4, u32 in_iovs 8, u32 out_iovs 12; 16 bytes; then
+ * bytes.
+ */
 export const ioctlOut = struct('fuse_ioctl_out', {
   result: 'i32',
   flags: 'u32',
@@ -152,9 +163,10 @@ export const lseekOut = struct('fuse_lseek_out', { offset: 'u64' });
 
 /**
  * struct fuse_statx_out: u64 attr_valid 0, u32 attr_valid_nsec 8, u32 flags 12, u64 spare[2] 16,
- * struct fuse_statx 32 (as statx(2): u32 mask, u32 blksize, u64 attributes, u32 nlink, u32 uid, u32 gid, u16 mode,
- * u16 spare, u64 ino, u64 size, u64 blocks, u64 attributes_mask, 4 × {i64 sec, u32 nsec, i32 reserved}: atime,
- * btime, ctime, mtime, u32 rdev_major, rdev_minor, dev_major, dev_minor, u64 spare[14]); 288 bytes.
+ * struct fuse_statx 32 (as statx(2): u32 mask, u32 blksize, u64 attributes, u32 nlink, u32 uid, u32
+ * gid, u16 mode, u16 spare, u64 ino, u64 size, u64 blocks, u64 attributes_mask, 4 × {i64 sec, u32
+ * nsec, i32 reserved}: atime, btime, ctime, mtime, u32 rdev_major, rdev_minor, dev_major,
+ * dev_minor, u64 spare[14]); 288 bytes.
  */
 export const statxOut = struct(
   'fuse_statx_out',
@@ -196,7 +208,10 @@ export const statxOut = struct(
   112,
 );
 
-/** struct fuse_dirent: u64 ino 0, u64 off 8, u32 namelen 16, u32 type 20; 24 bytes; then the name, 8-aligned. */
+/**
+ * struct fuse_dirent: u64 ino 0, u64 off 8, u32 namelen 16, u32 type 20; 24 bytes; then the name,
+ * 8-aligned.
+ */
 export const dirent = struct('fuse_dirent', {
   ino: 'u64',
   off: 'u64',
@@ -211,14 +226,20 @@ export const notifyInvalInodeOut = struct('fuse_notify_inval_inode_out', {
   len: 'i64',
 });
 
-/** struct fuse_notify_inval_entry_out: u64 parent 0, u32 namelen 8, u32 flags 12; 16 bytes; then name, NUL. */
+/**
+ * struct fuse_notify_inval_entry_out: u64 parent 0, u32 namelen 8, u32 flags 12; 16 bytes; then
+ * name, NUL.
+ */
 export const notifyInvalEntryOut = struct('fuse_notify_inval_entry_out', {
   parent: 'u64',
   namelen: 'u32',
   flags: 'u32',
 });
 
-/** struct fuse_notify_delete_out: u64 parent 0, u64 child 8, u32 namelen 16, u32 padding 20; 24 bytes; name, NUL. */
+/**
+ * struct fuse_notify_delete_out: u64 parent 0, u64 child 8, u32 namelen 16, u32 padding 20; 24
+ * bytes; name, NUL.
+ */
 export const notifyDeleteOut = struct('fuse_notify_delete_out', {
   parent: 'u64',
   child: 'u64',
@@ -226,7 +247,10 @@ export const notifyDeleteOut = struct('fuse_notify_delete_out', {
   padding: 'u32',
 });
 
-/** struct fuse_notify_store_out: u64 nodeid 0, u64 offset 8, u32 size 16, u32 padding 20; 24 bytes; then bytes. */
+/**
+ * struct fuse_notify_store_out: u64 nodeid 0, u64 offset 8, u32 size 16, u32 padding 20; 24 bytes;
+ * then bytes.
+ */
 export const notifyStoreOut = struct('fuse_notify_store_out', {
   nodeid: 'u64',
   offset: 'u64',
@@ -234,7 +258,10 @@ export const notifyStoreOut = struct('fuse_notify_store_out', {
   padding: 'u32',
 });
 
-/** struct fuse_notify_retrieve_out: u64 notify_unique 0, nodeid 8, offset 16, u32 size 24, u32 padding; 32 bytes. */
+/**
+ * struct fuse_notify_retrieve_out: u64 notify_unique 0, nodeid 8, offset 16, u32 size 24, u32
+ * padding; 32 bytes.
+ */
 export const notifyRetrieveOut = struct('fuse_notify_retrieve_out', {
   notify_unique: 'u64',
   nodeid: 'u64',
@@ -243,7 +270,10 @@ export const notifyRetrieveOut = struct('fuse_notify_retrieve_out', {
   padding: 'u32',
 });
 
-/** struct fuse_notify_prune_out: u32 count 0, u32 padding 4, u64 spare 8; 16 bytes; then `count` u64 node ids. */
+/**
+ * struct fuse_notify_prune_out: u32 count 0, u32 padding 4, u64 spare 8; 16 bytes; then `count` u64
+ * node ids.
+ */
 export const notifyPruneOut = struct('fuse_notify_prune_out', {
   count: 'u32',
   padding: 'u32',
@@ -253,7 +283,9 @@ export const notifyPruneOut = struct('fuse_notify_prune_out', {
 /** struct fuse_notify_poll_wakeup_out: u64 kh 0; 8 bytes. */
 export const notifyPollWakeupOut = struct('fuse_notify_poll_wakeup_out', { kh: 'token64' });
 
-/** What follows the header of a successful answer. `data`: plain bytes (after the structs, if any). */
+/**
+ * What follows the header of a successful answer. `data`: plain bytes (after the structs, if any).
+ */
 export interface ReplyShape {
   readonly structs: readonly Struct[];
   readonly hasData: boolean;
@@ -267,8 +299,9 @@ function only(...structs: readonly Struct[]): ReplyShape {
 }
 
 /**
- * By opcode; opcodes without an answer (FORGET, BATCH_FORGET, INTERRUPT, NOTIFY_REPLY) are absent. GETXATTR and
- * LISTXATTR are given as bytes: with size 0 asked the bytes are a struct fuse_getxattr_out.
+ * By opcode; opcodes without an answer (FORGET, BATCH_FORGET, INTERRUPT, NOTIFY_REPLY) are absent.
+ * GETXATTR and LISTXATTR are given as bytes: with size 0 asked the bytes are a struct
+ * fuse_getxattr_out.
  */
 export const replyShapes: ReadonlyMap<number, ReplyShape> = new Map<number, ReplyShape>([
   ...[Opcode.LOOKUP, Opcode.SYMLINK, Opcode.MKNOD, Opcode.MKDIR, Opcode.LINK].map(

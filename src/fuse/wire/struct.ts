@@ -1,16 +1,17 @@
 /**
- * A C struct declared once: the field list gives offsets, size, decoder and encoder, so that the two directions
- * cannot disagree. The golden tests hold the layouts against bytes that the C compiler made.
+ * A C struct declared once: the field list gives offsets, size, decoder and encoder, so that the
+ * two directions cannot disagree. The golden tests hold the layouts against bytes that the C
+ * compiler made.
  *
- * The hot path reads single fields through `offsets`; `decode` and `encode` make plain objects, for the synthetic
- * kernel, traces and rare requests.
+ * The hot path reads single fields through `offsets`; `decode` and `encode` make plain objects, for
+ * the synthetic kernel, traces and rare requests.
  */
 import { ProtocolError } from './buffer.ts';
 import type { WireBuffer } from './buffer.ts';
 
 /**
- * `token64` is an opaque 64-bit value of which 53 bits are kept; `pad32` and `pad16` are written as zero and not
- * shown; `i32` is signed.
+ * `token64` is an opaque 64-bit value of which 53 bits are kept; `pad32` and `pad16` are written as
+ * zero and not shown; `i32` is signed.
  */
 export type FieldKind = 'u16' | 'u32' | 'i32' | 'u64' | 'i64' | 'token64';
 export type Fields = Readonly<Record<string, FieldKind>>;
@@ -22,7 +23,10 @@ export interface Struct<F extends Fields = Fields> {
   readonly fields: F;
   /** Byte offset of each field from the start of the struct. */
   readonly offsets: { readonly [K in keyof F]: number };
-  /** Throws `ProtocolError` for numbers that do not fit. The caller checked that the bytes are there. */
+  /**
+   * Throws `ProtocolError` for numbers that do not fit. The caller checked that the bytes are
+   * there.
+   */
   decode(buffer: WireBuffer, atBytes: number): Values<F>;
   /** Fields that are left out are zero. */
   encode(buffer: WireBuffer, atBytes: number, values: Partial<Values<F>>): void;
@@ -62,8 +66,8 @@ function writeField(buffer: WireBuffer, kind: FieldKind, atBytes: number, value:
 }
 
 /**
- * Declares a struct. Fields follow each other without gaps: FUSE pads its structs by hand, so must the list.
- * `tailBytes` is reserved space after the last field.
+ * Declares a struct. Fields follow each other without gaps: FUSE pads its structs by hand, so must
+ * the list. `tailBytes` is reserved space after the last field.
  */
 export function struct<const F extends Fields>(name: string, fields: F, tailBytes = 0): Struct<F> {
   const offsets: Record<string, number> = {};

@@ -33,7 +33,8 @@ async function httpFixture(
   const remote = await openHttpRemote({ url: server.url, fastLane });
   const { put, putDirectory, putSparse, remove } = originDirectory(root);
   return {
-    put,
+    // Modes are nobody's business over HTTP, and Apache (www-data) could not read some.
+    put: (key, bytes, options) => put(key, bytes, { mtime: options?.mtime }),
     putDirectory,
     putSparse,
     remove,
@@ -49,8 +50,11 @@ async function httpFixture(
 
 const json: Start = (options) => startNginx({ ...options, autoindex: 'json' });
 
+/** For all but the first: the same tests on less. */
+const less = { bigFileBytes: 5 * 1024 * 1024 + 11, manyEntries: 1100, randomRanges: 15 };
+
 remoteConformance('http: nginx', () => httpFixture(startNginx, false, true));
-remoteConformance('http: nginx without the fast lane', () => httpFixture(startNginx, false, false));
-remoteConformance('http: nginx, JSON', () => httpFixture(json, false, true));
-remoteConformance('http: Apache', () => httpFixture(startApache, true, true));
-remoteConformance('http: Caddy', () => httpFixture(startCaddy, true, true));
+remoteConformance('http: nginx, no lane', () => httpFixture(startNginx, false, false), less);
+remoteConformance('http: nginx, JSON', () => httpFixture(json, false, true), less);
+remoteConformance('http: Apache', () => httpFixture(startApache, true, true), less);
+remoteConformance('http: Caddy', () => httpFixture(startCaddy, true, true), less);
