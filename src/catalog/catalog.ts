@@ -32,6 +32,7 @@ export interface Node {
   /** -1 = unknown until fetched. */
   readonly sizeBytes: number;
   readonly mtimeSeconds: number;
+  /** -1 = the time is unknown. */
   readonly mtimeNanoseconds: number;
   /** True when size and mtime are exact; false: `stat` the remote before showing them to anybody. */
   readonly exact: boolean;

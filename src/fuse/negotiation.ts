@@ -147,7 +147,7 @@ export function negotiate(request: InitRequest, options: NegotiationOptions): Ne
     maxBackground: options.maxBackground ?? maxBackgroundDefault,
     congestionThreshold: options.congestionThreshold ?? congestionThresholdDefault,
     maxPages: pages,
-    // 1: backings lie on an ordinary file system, and this mount may still be the lower layer of an overlay.
+    // 1: backings lie on an ordinary file system; this mount may still be an overlay's lower layer.
     maxStackDepth: (flags & InitFlag.PASSTHROUGH) === 0n ? 0 : 1,
   };
   const info = { kernelMinor: request.minor, flags, maxWriteBytes, maxReadaheadBytes };

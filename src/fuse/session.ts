@@ -197,7 +197,7 @@ export class Session {
       opcode !== Opcode.INTERRUPT &&
       opcode !== Opcode.NOTIFY_REPLY;
     if (!hasAnswer || !isNamed || state === 'answered') return;
-    // After `defer` nobody may have taken the call over. A second answer would only find the request gone.
+    // After `defer` nobody may have taken the call over. A second answer only finds it gone.
     const errno = error instanceof ProtocolError ? error.errno : Errno.EIO;
     try {
       this.replier.error(call, errno);

@@ -37,8 +37,7 @@ export function attributesOf(node: Node, defaults: AttributeDefaults): Attribute
   const shownSize = isDirectory ? 4096 : Math.max(0, sizeBytes);
   const permissions =
     node.mode >= 0 ? node.mode : isDirectory ? defaults.directoryMode : defaults.fileMode;
-  const unknownTime =
-    node.mtimeSeconds === 0 && node.mtimeNanoseconds === 0 && !(node.exact && node.version);
+  const unknownTime = node.mtimeNanoseconds < 0;
   const seconds = unknownTime ? defaults.startedAtSeconds : node.mtimeSeconds;
   const nanoseconds = unknownTime ? 0 : node.mtimeNanoseconds;
   return {

@@ -4,7 +4,7 @@ import { test } from 'node:test';
 import fc from 'fast-check';
 import { NodeKind } from '../../src/catalog/catalog.ts';
 import type { Node } from '../../src/catalog/catalog.ts';
-import { judgeFile, reconcile } from '../../src/recall/namespace/reconcile.ts';
+import { judgeFile, newNode, reconcile, refreshed } from '../../src/recall/namespace/reconcile.ts';
 import type { ListedObject } from '../../src/remote/remote.ts';
 
 const nowMs = 1_000_000;
@@ -60,6 +60,18 @@ test('another size, time or version gives the name a new node', () => {
     assert.deepEqual(change.removedIds, [10], JSON.stringify(other));
     assert.equal(change.inserted.length, 1);
   }
+});
+
+test('two answers about one version with different sizes are never taken for the same content', () => {
+  assert.equal(judgeFile(file(), listed({ sizeBytes: 77, version: 'v1' })), 'changed');
+});
+
+test('a file without a time is exact once the remote was asked about it', () => {
+  const timeless = newNode(1, Buffer.from('f'), NodeKind.file, listed({ sizeBytes: 1 }), nowMs, true);
+  assert.equal(timeless.exact, true);
+  const node = file({ ...timeless, id: 10, version: null });
+  assert.equal(judgeFile(node, listed({ sizeBytes: 1 })), 'unsure', 'nothing was compared');
+  assert.equal(refreshed(file({ exact: false }), listed({ sizeBytes: 1 }), nowMs, true).exact, true);
 });
 
 test('a listing that rounds confirms nothing, and a contradiction forces a question', () => {

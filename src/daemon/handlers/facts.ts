@@ -60,7 +60,7 @@ export function fileInfo(path: string, node: Node, sources: FactSources): FileIn
     residentBytes,
     mtimeMs:
       node.mtimeSeconds * millisecondsPerSecond +
-      Math.floor(node.mtimeNanoseconds / nanosecondsPerMillisecond),
+      Math.floor(Math.max(0, node.mtimeNanoseconds) / nanosecondsPerMillisecond),
     pinned: content?.pinned ?? false,
     ...(node.target === null ? {} : { target: decodeName(node.target) }),
   };

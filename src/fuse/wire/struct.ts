@@ -9,10 +9,7 @@
 import { ProtocolError } from './buffer.ts';
 import type { WireBuffer } from './buffer.ts';
 
-/**
- * `token64` is an opaque 64-bit value of which 53 bits are kept; `pad32` and `pad16` are written as
- * zero and not shown; `i32` is signed.
- */
+/** `token64` is an opaque 64-bit value of which 53 bits are kept; `i32` and `i64` are signed. */
 export type FieldKind = 'u16' | 'u32' | 'i32' | 'u64' | 'i64' | 'token64';
 export type Fields = Readonly<Record<string, FieldKind>>;
 export type Values<F extends Fields> = { [K in keyof F]: number };

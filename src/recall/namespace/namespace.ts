@@ -222,13 +222,13 @@ export class Namespace {
     // A node whose version nobody has seen has no content yet: its facts may still be corrected in place.
     const verdict = node.version === null ? 'same' : judgeFile(node, object);
     if (verdict === 'same' && !this.#hasOrphan(node, object)) {
-      const facts = refreshed(node, object, nowMs);
+      const facts = refreshed(node, object, nowMs, true);
       catalog.updateNode(facts);
       onChange({ kind: 'facts', nodeId: node.id });
       return facts;
     }
     const kind = node.kind;
-    const replacement = newNode(node.parentId, node.name, kind, object, nowMs);
+    const replacement = newNode(node.parentId, node.name, kind, object, nowMs, true);
     const current = catalog.replaceNode(node.id, replacement);
     onChange({ kind: 'directory', directoryId: node.parentId, gone: [node], namesChanged: true });
     return current;

@@ -15,17 +15,25 @@ export function nodeKindOf(kind: ObjectKind): NodeKind | undefined {
   return kind === 'other' ? undefined : NodeKind[kind];
 }
 
-/** The catalog row for an object seen for the first time. */
+/** `Node.mtimeNanoseconds` of a file whose time nobody knows. */
+export const unknownTime = -1;
+
+/**
+ * The catalog row for an object seen for the first time. `confirmed`: the remote was asked about this very object,
+ * so what it left out will not be known later either.
+ */
 export function newNode(
   parentId: number,
   name: Uint8Array,
   kind: NodeKind,
   object: ObjectAttributes,
   nowMs: number,
+  confirmed: boolean,
 ): NewNode {
   const mtime = object.mtime ?? object.roundedMtime;
   const isFile = kind === NodeKind.file;
-  const exact = !isFile || (object.sizeBytes !== undefined && object.mtime !== undefined);
+  const timeSettled = confirmed || object.mtime !== undefined;
+  const exact = !isFile || (object.sizeBytes !== undefined && timeSettled);
   return {
     parentId,
     name,
@@ -35,7 +43,7 @@ export function newNode(
     gid: object.gid ?? -1,
     sizeBytes: object.sizeBytes ?? (isFile ? -1 : 0),
     mtimeSeconds: mtime?.seconds ?? 0,
-    mtimeNanoseconds: mtime?.nanoseconds ?? 0,
+    mtimeNanoseconds: mtime?.nanoseconds ?? unknownTime,
     exact,
     version: isFile ? (object.version ?? null) : null,
     target: object.target === undefined ? null : encodeName(object.target),
@@ -57,12 +65,14 @@ const secondsPerMinute = 60;
 
 /** Compares a file's node with what a listing or a stat says now. */
 export function judgeFile(node: Node, object: ObjectAttributes): FileVerdict {
+  const sizeKnown = object.sizeBytes !== undefined && node.sizeBytes >= 0;
+  // Before the version: one of two answers about the same version was wrong, and nobody knows which.
+  if (sizeKnown && object.sizeBytes !== node.sizeBytes) return 'changed';
   if (object.version !== undefined && node.version !== null) {
     return object.version === node.version ? 'same' : 'changed';
   }
-  const sizeKnown = object.sizeBytes !== undefined && node.sizeBytes >= 0;
-  if (sizeKnown && object.sizeBytes !== node.sizeBytes) return 'changed';
-  if (object.mtime !== undefined && node.exact) {
+  const nodeTimeKnown = node.exact && node.mtimeNanoseconds !== unknownTime;
+  if (object.mtime !== undefined && nodeTimeKnown) {
     const equal =
       object.mtime.seconds === node.mtimeSeconds &&
       object.mtime.nanoseconds === node.mtimeNanoseconds;
@@ -78,11 +88,16 @@ export function judgeFile(node: Node, object: ObjectAttributes): FileVerdict {
   return 'unsure';
 }
 
-/** The node with every fact that `object` knows better. */
-export function refreshed(node: Node, object: ObjectAttributes, nowMs: number): Node {
+/** The node with every fact that `object` knows better. `confirmed` as in `newNode`. */
+export function refreshed(
+  node: Node,
+  object: ObjectAttributes,
+  nowMs: number,
+  confirmed: boolean,
+): Node {
   const mtime = object.mtime;
   const sizeBytes = object.sizeBytes ?? node.sizeBytes;
-  const exact = node.exact || (sizeBytes >= 0 && mtime !== undefined);
+  const exact = node.exact || (sizeBytes >= 0 && (confirmed || mtime !== undefined));
   return {
     ...node,
     mode: object.mode ?? node.mode,
@@ -137,7 +152,7 @@ export function reconcile(
     const node = byName.get(object.name);
     byName.delete(object.name);
     const insert = (): void => {
-      inserted.push(newNode(directoryId, encodeName(object.name), kind, object, nowMs));
+      inserted.push(newNode(directoryId, encodeName(object.name), kind, object, nowMs, false));
     };
     if (node === undefined) {
       insert();
@@ -153,7 +168,7 @@ export function reconcile(
       removedIds.push(node.id);
       insert();
     } else if (verdict === 'same') {
-      updated.push(refreshed(node, object, nowMs));
+      updated.push(refreshed(node, object, nowMs, false));
     } else if (contradicts(node, object)) {
       updated.push({ ...node, checkedAtMs: 0 });
     }

@@ -63,7 +63,10 @@ function makeDispatcher(options: UndiciTransportOptions): Dispatcher {
   };
   const connect = { ...tls, timeout: options.connectTimeoutMs };
   if (options.proxy === undefined) return new Agent({ ...shared, connect });
-  if (options.proxy === 'environment') return new EnvHttpProxyAgent({ ...shared, requestTls: tls });
+  if (options.proxy === 'environment') {
+    // `connect` is for the hosts that no_proxy excepts.
+    return new EnvHttpProxyAgent({ ...shared, requestTls: tls, connect });
+  }
   return new ProxyAgent({ ...shared, uri: options.proxy, requestTls: tls });
 }
 

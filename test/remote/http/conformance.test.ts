@@ -31,13 +31,13 @@ async function httpFixture(
   await mkdir(root, { mode: 0o755 });
   const server = await start({ root });
   const remote = await openHttpRemote({ url: server.url, fastLane });
-  const { put, putDirectory, putSparse, remove } = originDirectory(root);
+  const origin = originDirectory(root);
   return {
     // Modes are nobody's business over HTTP, and Apache (www-data) could not read some.
-    put: (key, bytes, options) => put(key, bytes, { mtime: options?.mtime }),
-    putDirectory,
-    putSparse,
-    remove,
+    put: (key, bytes, options) => origin.put(key, bytes, { mtime: options?.mtime }),
+    putDirectory: (key) => origin.putDirectory(key),
+    putSparse: (key, sizeBytes, tail) => origin.putSparse(key, sizeBytes, tail),
+    remove: (key) => origin.remove(key),
     remote,
     features: { ...httpFeatures, dotFiles },
     async [Symbol.asyncDispose]() {

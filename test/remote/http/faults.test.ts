@@ -11,7 +11,7 @@ import type { HttpRemoteOptions } from '../../../src/remote/http/options.ts';
 import type { Remote } from '../../../src/remote/remote.ts';
 import { knownBytes } from '../../support/hostile-tree.ts';
 import { freePort } from '../../support/server-process.ts';
-import { listAll, MemorySink, never, readInto } from './collect.ts';
+import { listAll, MemorySink, readInto } from './collect.ts';
 import { answer, askedRange, scriptedOrigin } from './scripted-origin.ts';
 import type { Script, ScriptedOrigin, ScriptedRequest } from './scripted-origin.ts';
 
@@ -388,66 +388,3 @@ function faults(fastLane: boolean): void {
     await refuses(slash, { code: 'EISDIR' });
   });
 }
-
-test('stat: HEAD refused, HEAD that lies, sizes and versions', async () => {
-  const cases: readonly [Script, object][] = [
-    [
-      (request) => (request.method === 'HEAD' ? answer(405) : partial(request)),
-      { kind: 'file', sizeBytes, version },
-    ],
-    [
-      (request) =>
-        request.method === 'HEAD' ? answer(200, { ETag: '"wrong"' }) : partial(request),
-      { kind: 'file', sizeBytes, version },
-    ],
-    [
-      () => answer(200, { 'Content-Length': 7, 'Last-Modified': lastModified }, ''),
-      {
-        kind: 'file',
-        sizeBytes: 7,
-        mtime: { seconds: 1_614_834_367, nanoseconds: 0 },
-        version: 'mtime=1614834367;size=7',
-      },
-    ],
-    [
-      () => answer(200, { 'Content-Length': 7 }, ''),
-      { kind: 'file', sizeBytes: 7, version: 'size=7' },
-    ],
-    [
-      (request) =>
-        request.method === 'HEAD'
-          ? answer(501)
-          : answer(200, { 'Transfer-Encoding': 'chunked' }, '1\r\nx\r\n0\r\n\r\n'),
-      { kind: 'file' },
-    ],
-    [
-      (request) =>
-        request.headers['range'] === undefined ? answer(200, { ETag: tag }) : answer(416),
-      { kind: 'file', sizeBytes: 0, version },
-    ],
-  ];
-  for (const [script, expected] of cases) {
-    await using origin = await scriptedOrigin(script);
-    const remote = await openHttpRemote({ url: origin.url });
-    assert.deepEqual(await remote.stat('file.bin', { signal: never }), expected);
-    await remote.close();
-  }
-});
-
-test('messages never hold credentials', async () => {
-  const secret = 'hunter2';
-  await using origin = await scriptedOrigin(() => answer(500));
-  const url = origin.url.replace('http://', `http://me:${secret}@`);
-  const remote = await openHttpRemote({ url });
-  assert.doesNotMatch(remote.displayName, new RegExp(secret));
-  const error: unknown = await remote
-    .stat('x', { signal: never })
-    .catch((caught: unknown) => caught);
-  assert.ok(error instanceof Error);
-  assert.doesNotMatch(`${error.message} ${error.stack}`, new RegExp(secret));
-  await remote.close();
-  await assert.rejects(openHttpRemote({ url: `http//me:${secret}@host` }), (wrong: Error) => {
-    assert.doesNotMatch(wrong.message, new RegExp(secret));
-    return true;
-  });
-});

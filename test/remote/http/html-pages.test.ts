@@ -166,7 +166,8 @@ void describe('Apache in strange clothes', () => {
 
 void describe('hostile names', () => {
   const nginx = (rows: string): string =>
-    `<html><head><title>Index of /pub/</title></head><body><h1>Index of /pub/</h1><hr><pre><a href="../">../</a>\n${rows}</pre><hr></body></html>`;
+    '<html><head><title>Index of /pub/</title></head><body><h1>Index of /pub/</h1><hr>' +
+    `<pre><a href="../">../</a>\n${rows}</pre><hr></body></html>`;
 
   void test('names that no directory can hold are reported, others go on', () => {
     const rows = ['a%2Fb', 'a%00b', 'z'.repeat(256), 'good'].map(

@@ -3,7 +3,7 @@
  * come from the links alone (page-scanner.ts, ../url.ts): display texts are cut, padded and decorated.
  */
 import type { Timestamp } from '../../remote.ts';
-import { timestampOf } from '../attributes.ts';
+import { monthNames, timestampOf } from '../attributes.ts';
 import type { LinkTarget } from '../url.ts';
 
 /** An element that holds the entries: `pre`, `table` or `ul`. */
@@ -50,22 +50,25 @@ export function exactSize(text: string | undefined): Pick<RowFacts, 'sizeBytes'>
   return Number.isSafeInteger(sizeBytes) ? { sizeBytes } : {};
 }
 
+const clock = String.raw`\s+(?<hour>\d{2}):(?<minute>\d{2})(?::(?<second>\d{2}))?(?=\s|$)`;
+const dayFirst = new RegExp(
+  String.raw`^\s*(?<day>\d{2})-(?<month>[A-Z][a-z]{2})-(?<year>\d{4})${clock}`,
+);
+const yearFirst = new RegExp(
+  String.raw`^\s*(?<year>\d{4})-(?<month>\d{2}|[A-Z][a-z]{2})-(?<day>\d{2})${clock}`,
+);
+
 /** `04-Mar-2021 05:06`, `2021-Mar-04 05:06:07` or `2021-03-04 05:06`, taken as UTC, at the start of `text`. */
 export function leadingDate(text: string): { roundedMtime?: Timestamp; rest: string } {
-  const match =
-    /^\s*(?:(\d{2})-([A-Z][a-z]{2})-(\d{4})|(\d{4})-(\d{2}|[A-Z][a-z]{2})-(\d{2}))\s+(\d{2}):(\d{2})(?::(\d{2}))?(?=\s|$)/.exec(
-      text,
-    );
-  if (match === null) return { rest: text };
-  const [whole, day1, month1, year1, year2, month2, day2, hour = '', minute = '', second] = match;
-  const month = month1 ?? monthName(month2 ?? '');
-  const parts = [month, day1 ?? day2 ?? '', hour, minute, second ?? '0'] as const;
-  const roundedMtime = timestampOf([year1 ?? year2 ?? '', ...parts]);
-  const rest = text.slice(whole.length);
+  const match = dayFirst.exec(text) ?? yearFirst.exec(text);
+  if (match?.groups === undefined) return { rest: text };
+  const { year = '', month = '', day = '', hour = '', minute = '', second } = match.groups;
+  const roundedMtime = timestampOf([year, monthName(month), day, hour, minute, second ?? '0']);
+  const rest = text.slice(match[0].length);
   return roundedMtime === undefined ? { rest } : { roundedMtime, rest };
 }
 
+/** Numbers become names; names stay. */
 function monthName(text: string): string {
-  const names = 'Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec'.split(' ');
-  return /^\d+$/.test(text) ? (names[Number(text) - 1] ?? '') : text;
+  return /^\d+$/.test(text) ? (monthNames[Number(text) - 1] ?? '') : text;
 }

@@ -1,0 +1,214 @@
+/** What only the fast lane does: its pool, its falls back to the general transport, its stale connections. */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+
+import { LaneTransport } from '../../../src/remote/http/lane/lane-transport.ts';
+import type {
+  AnswerHead,
+  AnswerReceiver,
+  HttpRequest,
+  Transport,
+} from '../../../src/remote/http/transport.ts';
+import { never } from './collect.ts';
+import { answer, scriptedOrigin } from './scripted-origin.ts';
+import type { Script, ScriptedOrigin } from './scripted-origin.ts';
+
+/** Counts what falls back to it, and answers nothing. */
+class Fallback implements Transport {
+  sent = 0;
+  async send(_request: HttpRequest, receiver: AnswerReceiver): Promise<void> {
+    this.sent += 1;
+    receiver.head({ status: 299, headers: {} });
+  }
+  async close(): Promise<void> {}
+}
+
+class Receiver implements AnswerReceiver {
+  readonly heads: AnswerHead[] = [];
+  receivedBytes = 0;
+  readonly #memory = new Uint8Array(1000);
+  readonly #wants: boolean;
+  constructor(wants = true) {
+    this.#wants = wants;
+  }
+  head(head: AnswerHead): { buffer(): Uint8Array; filled(countBytes: number): void } | undefined {
+    this.heads.push(head);
+    if (!this.#wants) return undefined;
+    return {
+      buffer: () => this.#memory,
+      filled: (countBytes) => {
+        this.receivedBytes += countBytes;
+      },
+    };
+  }
+}
+
+const tls = { ca: undefined, clientCertificate: undefined, clientKey: undefined, insecure: false };
+
+async function withLane(
+  script: Script,
+  connections: number,
+  use: (
+    get: (receiver?: Receiver, signal?: AbortSignal) => Promise<Receiver>,
+    origin: ScriptedOrigin,
+    fallback: Fallback,
+  ) => Promise<void>,
+): Promise<void> {
+  await using server = await scriptedOrigin(script);
+  const fallback = new Fallback();
+  const origin = server.url.slice(0, -1);
+  const limits = { connectTimeoutMs: 1000, headersTimeoutMs: 1000, bodyTimeoutMs: 1000 };
+  const lane = new LaneTransport({ ...limits, connections, origin, tls, fallback });
+  const request = { method: 'GET', origin, path: '/x', headers: { range: 'bytes=0-1' } } as const;
+  try {
+    await use(
+      async (receiver = new Receiver(), signal = never) => {
+        await lane.send(request, receiver, signal);
+        return receiver;
+      },
+      server,
+      fallback,
+    );
+  } finally {
+    await lane.close();
+  }
+}
+
+const body = 'b'.repeat(5000);
+
+void test('never more connections than allowed; requests that wait get their turn', async () => {
+  let most = 0;
+  const script: Script = ({ socket }) => {
+    setTimeout(() => socket.write(answer(206, {}, body)), 2);
+    return undefined;
+  };
+  await withLane(script, 3, async (get, origin) => {
+    const all = Array.from({ length: 50 }, async () => {
+      const receiver = await get();
+      most = Math.max(most, origin.openConnections);
+      assert.equal(receiver.receivedBytes, 5000);
+    });
+    await Promise.all(all);
+    assert.equal(most, 3);
+    assert.equal(origin.requests.length, 50);
+  });
+});
+
+void test('a request that is aborted while it waits leaves the queue', async () => {
+  let release = (): void => undefined;
+  const script: Script = ({ socket, count }) => {
+    if (count > 1) return answer(206, {}, body);
+    release = () => socket.write(answer(206, {}, body));
+    return undefined;
+  };
+  await withLane(script, 1, async (get, origin) => {
+    const first = get();
+    const stop = new AbortController();
+    const second = get(new Receiver(), stop.signal);
+    const third = get();
+    const reason = new Error('stop');
+    stop.abort(reason);
+    await assert.rejects(second, reason);
+    while (origin.requests.length === 0) {
+      await new Promise((resolve) => {
+        setTimeout(resolve, 5);
+      });
+    }
+    release();
+    assert.equal((await first).receivedBytes, 5000);
+    assert.equal((await third).receivedBytes, 5000);
+    assert.equal(origin.requests.length, 2);
+  });
+});
+
+void test('answers that are not plain fall back; after three of them the lane is not tried', async () => {
+  const chunked = answer(206, { 'Transfer-Encoding': 'chunked' }, '1\r\nx\r\n0\r\n\r\n');
+  await withLane(
+    () => chunked,
+    4,
+    async (get, origin, fallback) => {
+      for (let count = 0; count < 6; count += 1) {
+        const receiver = await get();
+        assert.deepEqual(
+          receiver.heads.map(({ status }) => status),
+          [299],
+        );
+      }
+      assert.equal(fallback.sent, 6);
+      assert.equal(origin.requests.length, 3);
+    },
+  );
+});
+
+void test('1xx and garbage fall back', async () => {
+  for (const text of ['HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n', 'garbage\r\n\r\n']) {
+    await withLane(
+      () => text,
+      1,
+      async (get, _origin, fallback) => {
+        await get();
+        assert.equal(fallback.sent, 1);
+      },
+    );
+  }
+});
+
+void test('a body nobody wants: a small one keeps the connection, a big one does not', async () => {
+  for (const [size, connections] of [
+    [5000, 1],
+    [100_000, 2],
+  ] as const) {
+    const ports = new Set<number | undefined>();
+    const script: Script = ({ socket }) => {
+      ports.add(socket.remotePort);
+      return answer(404, {}, 'b'.repeat(size));
+    };
+    await withLane(script, 1, async (get) => {
+      await get(new Receiver(false));
+      const again = await get();
+      assert.equal(again.receivedBytes, size);
+      assert.equal(ports.size, connections);
+    });
+  }
+});
+
+void test('bytes after the body end the connection, not the next answer', async () => {
+  const script: Script = ({ count }) =>
+    count === 1
+      ? Buffer.concat([answer(206, {}, body), Buffer.from('HTTP/1.1 206 Fake')])
+      : answer(206, {}, body);
+  await withLane(script, 1, async (get) => {
+    const first = await get().catch((error: Error) => error);
+    if (!(first instanceof Error)) assert.equal(first.receivedBytes, 5000);
+    await new Promise((resolve) => {
+      setTimeout(resolve, 20);
+    });
+    assert.equal((await get()).receivedBytes, 5000);
+  });
+});
+
+void test('heads in single bytes, and a head that trickles for too long', async () => {
+  await withLane(
+    ({ socket }) => {
+      const bytes = answer(206, {}, 'xy');
+      for (const byte of bytes) socket.write(Uint8Array.of(byte));
+      return undefined;
+    },
+    1,
+    async (get) => {
+      assert.equal((await get()).receivedBytes, 2);
+    },
+  );
+  await withLane(
+    ({ socket }) => {
+      socket.write('HTTP/1.1 206 OK\r\n');
+      const timer = setInterval(() => socket.write('X: y\r\n'), 100);
+      socket.on('close', () => clearInterval(timer));
+      return undefined;
+    },
+    1,
+    async (get) => {
+      await assert.rejects(get(), { code: 'UND_ERR_HEADERS_TIMEOUT' });
+    },
+  );
+});

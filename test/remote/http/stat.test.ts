@@ -1,0 +1,93 @@
+/** What `stat` makes of servers that answer HEAD in their own ways; what messages must not say; proxies. */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+
+import { openHttpRemote } from '../../../src/remote/http/http-remote.ts';
+import { never, readInto } from './collect.ts';
+import { answer, askedRange, scriptedOrigin } from './scripted-origin.ts';
+import type { Script, ScriptedRequest } from './scripted-origin.ts';
+
+const sizeBytes = 1_000_000;
+const tag = '"v1"';
+const version = `etag:${tag}`;
+const lastModified = 'Thu, 04 Mar 2021 05:06:07 GMT';
+
+function partial(request: ScriptedRequest): Uint8Array {
+  const [first, last] = askedRange(request);
+  const fields = { ETag: tag, 'Content-Range': `bytes ${first}-${last}/${sizeBytes}` };
+  return answer(206, fields, 'x'.repeat(last - first + 1));
+}
+
+test('stat: HEAD refused, HEAD that lies, sizes and versions', async () => {
+  const cases: readonly [Script, object][] = [
+    [
+      (request) => (request.method === 'HEAD' ? answer(405) : partial(request)),
+      { kind: 'file', sizeBytes, version },
+    ],
+    [
+      (request) =>
+        request.method === 'HEAD' ? answer(200, { ETag: '"wrong"' }) : partial(request),
+      { kind: 'file', sizeBytes, version },
+    ],
+    [
+      () => answer(200, { 'Content-Length': 7, 'Last-Modified': lastModified }, ''),
+      {
+        kind: 'file',
+        sizeBytes: 7,
+        mtime: { seconds: 1_614_834_367, nanoseconds: 0 },
+        version: 'mtime=1614834367;size=7',
+      },
+    ],
+    [
+      () => answer(200, { 'Content-Length': 7 }, ''),
+      { kind: 'file', sizeBytes: 7, version: 'size=7' },
+    ],
+    [
+      (request) =>
+        request.method === 'HEAD'
+          ? answer(501)
+          : answer(200, { 'Transfer-Encoding': 'chunked' }, '1\r\nx\r\n0\r\n\r\n'),
+      { kind: 'file' },
+    ],
+    [
+      (request) =>
+        request.headers['range'] === undefined ? answer(200, { ETag: tag }) : answer(416),
+      { kind: 'file', sizeBytes: 0, version },
+    ],
+  ];
+  for (const [script, expected] of cases) {
+    await using origin = await scriptedOrigin(script);
+    const remote = await openHttpRemote({ url: origin.url });
+    assert.deepEqual(await remote.stat('file.bin', { signal: never }), expected);
+    await remote.close();
+  }
+});
+
+test('messages never hold credentials', async () => {
+  const secret = 'hunter2';
+  await using origin = await scriptedOrigin(() => answer(500));
+  const url = origin.url.replace('http://', `http://me:${secret}@`);
+  const remote = await openHttpRemote({ url });
+  assert.doesNotMatch(remote.displayName, new RegExp(secret));
+  const error: unknown = await remote
+    .stat('x', { signal: never })
+    .catch((caught: unknown) => caught);
+  assert.ok(error instanceof Error);
+  assert.doesNotMatch(`${error.message} ${error.stack}`, new RegExp(secret));
+  await remote.close();
+  await assert.rejects(openHttpRemote({ url: `http//me:${secret}@host` }), (wrong: Error) => {
+    assert.doesNotMatch(wrong.message, new RegExp(secret));
+    return true;
+  });
+});
+
+test('a proxy gets the whole URL, and the credentials for the origin', async () => {
+  await using proxy = await scriptedOrigin(partial);
+  const url = 'http://me:secret@origin.invalid/pub/';
+  const remote = await openHttpRemote({ url, proxy: proxy.url });
+  const sink = await readInto(remote, 'file.bin', { offsetBytes: 5, lengthBytes: 7, version });
+  assert.equal(sink.receivedBytes, 7);
+  assert.equal(proxy.requests[0]?.path, 'http://origin.invalid/pub/file.bin');
+  assert.match(proxy.requests[0]?.headers['authorization'] ?? '', /^Basic /);
+  await remote.close();
+});
