@@ -4,14 +4,21 @@ import path from 'node:path';
 import { mountEbb } from '../test/support/mount.ts';
 import { runOk } from '../test/support/run.ts';
 import { temporaryDirectory } from '../test/support/temporary.ts';
-import { descriptorCount, residentMebibytes, timeCommand } from './measure.ts';
+import { descriptorCount, dropCaches, residentMebibytes, timeCommand } from './measure.ts';
 import { content } from './origin.ts';
 import { mountPeer } from './peer.ts';
+import type { MountedPeer } from './peer.ts';
 import { remoteOnly } from './scenario.ts';
 import type { Sample, Scenario } from './scenario.ts';
 
 /** Times that the large file is read cold (released in between): 10 GiB, or 1 GiB for those that cannot release. */
 const passes = 10;
+
+/** Gives the local copy up, and what the page cache still has of it. */
+async function makeCold(mounted: MountedPeer, file: string): Promise<void> {
+  await mounted.release?.(file);
+  dropCaches();
+}
 
 const memory: Scenario = {
   name: 'memory',
@@ -32,11 +39,11 @@ const memory: Scenario = {
     const file = path.join(mounted.path, content.large);
     const idle = residentMebibytes(mounted.pid);
     for (let pass = 0; pass < (peer === 'ebb' ? passes : 1); pass += 1) {
-      if (pass > 0) await mounted.release?.(file);
+      if (pass > 0) await makeCold(mounted, file);
       await reader.run('sequential', file);
     }
     const read = residentMebibytes(mounted.pid);
-    await mounted.release?.(file);
+    await makeCold(mounted, file);
     await reader.run('random', file, 500);
     const random = residentMebibytes(mounted.pid);
     await timeCommand('find . > /dev/null', path.join(mounted.path, content.tree));

@@ -85,7 +85,9 @@ function commandOf(
   cache: string,
 ): readonly [string, readonly string[]] {
   if (name === 'httpdirfs') {
-    return ['httpdirfs', ['-f', '--cache', '--cache-location', cache, url, mountPoint]];
+    // Its check of ranges does not understand nginx's answer, and ends the process.
+    const options = ['-f', '--no-range-check', '--cache', '--cache-location', cache];
+    return ['httpdirfs', [...options, url, mountPoint]];
   }
   const places = [':http:', mountPoint, '--http-url', url, '--cache-dir', cache];
   return ['rclone', ['mount', ...places, '--vfs-cache-mode', 'full', '--read-only']];

@@ -35,6 +35,8 @@ const { values: options, positionals } = parseArgs({
   },
 });
 
+const failureCharactersMax = 300;
+
 async function measure(context: BenchContext, scenario: Scenario): Promise<ScenarioResult> {
   const samples = new Map<PeerName, Sample[]>();
   const failures = new Map<PeerName, string>();
@@ -47,7 +49,7 @@ async function measure(context: BenchContext, scenario: Scenario): Promise<Scena
         samples.set(peer, [...(samples.get(peer) ?? []), await scenario.run(context, peer)]);
       } catch (error) {
         const message = error instanceof Error ? error.message : String(error);
-        failures.set(peer, message.split('\n')[0] ?? message);
+        failures.set(peer, message.replaceAll(/\s+/g, ' ').slice(0, failureCharactersMax));
       }
     }
   }

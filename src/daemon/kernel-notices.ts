@@ -13,29 +13,36 @@ const queuedNoticesMax = 10_000;
 
 export class KernelNotices {
   #device: number | undefined;
-  #tell: ((message: ToThread) => void) | undefined;
+  #tell: ((message: ToThread, wake: boolean) => void) | undefined;
   #queue: Uint8Array[] = [];
   #writing = false;
 
   /** From now on changes are passed on. */
-  connect(deviceDescriptor: number, tell: (message: ToThread) => void): void {
+  connect(deviceDescriptor: number, tell: (message: ToThread, wake: boolean) => void): void {
     this.#device = deviceDescriptor;
     this.#tell = tell;
   }
 
   changed(change: NamespaceChange): void {
     if (change.kind === 'facts') {
-      this.#tell?.({ kind: 'factsChanged', nodeId: change.nodeId });
+      this.#tell?.({ kind: 'factsChanged', nodeId: change.nodeId }, false);
       return;
     }
-    const { directoryId, gone, namesChanged } = change;
-    this.#tell?.({ kind: 'directoryChanged', directoryId, namesChanged });
+    const { directoryId, gone, appeared, namesChanged } = change;
+    this.#tell?.({ kind: 'directoryChanged', directoryId, namesChanged }, namesChanged);
     if (this.#device === undefined) return;
-    for (const node of gone) {
+    for (const name of [...gone.map((node) => node.name), ...appeared]) {
       if (this.#queue.length >= queuedNoticesMax) break;
-      this.#queue.push(encodeInvalidateEntry(directoryId, node.name));
+      this.#queue.push(encodeInvalidateEntry(directoryId, name));
     }
     this.#writeNext();
+  }
+
+  /** Nothing is written any more: the descriptor's number may soon mean something else. */
+  disconnect(): void {
+    this.#device = undefined;
+    this.#tell = undefined;
+    this.#queue = [];
   }
 
   #writeNext(): void {

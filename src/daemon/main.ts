@@ -4,13 +4,14 @@
  */
 import { closeSync, writeSync } from 'node:fs';
 import { text } from 'node:stream/consumers';
-import { toEbbError } from '../base/errors.ts';
+import { ebbError, toEbbError } from '../base/errors.ts';
 import type { EbbError } from '../base/errors.ts';
 import type { StartResult } from './api.ts';
 import { MountProcess } from './mount-process.ts';
 import { parseOptions } from './options.ts';
 
 const resultDescriptor = 3;
+const lingerMaxMs = 2_000;
 
 /** Tells `ebb mount` how the start went. It may be gone by now; the mount goes on without it. */
 function report(result: StartResult): void {
@@ -30,10 +31,20 @@ function exitCodeOf(error: EbbError): 1 | 2 | 3 {
 }
 
 async function main(): Promise<void> {
-  let daemon: MountProcess;
+  const starting = new AbortController();
+  let daemon: MountProcess | undefined;
+  // A second signal while stopping changes nothing; SIGKILL is always safe.
+  const stop = (): void => {
+    starting.abort(ebbError('EINTR', 'stopped by a signal while starting'));
+    daemon?.stop(true).catch((error: unknown) => {
+      process.stderr.write(`cannot unmount: ${toEbbError(error).message}\n`);
+    });
+  };
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, stop);
+  process.on('SIGHUP', () => undefined);
   try {
     const configuration = parseOptions(await text(process.stdin));
-    daemon = await MountProcess.start(configuration);
+    daemon = await MountProcess.start(configuration, starting.signal);
   } catch (thrown) {
     const error = toEbbError(thrown);
     report({ ok: false, error: error.message, code: error.code, exitCode: exitCodeOf(error) });
@@ -41,13 +52,13 @@ async function main(): Promise<void> {
     process.exitCode = exitCodeOf(error);
     return;
   }
-  // A second signal while stopping changes nothing; SIGKILL is always safe.
-  for (const signal of ['SIGTERM', 'SIGINT'] as const)
-    process.on(signal, () => void daemon.stop(true));
-  process.on('SIGHUP', () => undefined);
+  if (starting.signal.aborted) stop();
   report({ ok: true, run: daemon.run, ...daemon.counts() });
   await daemon.ended;
 }
+
+// A log that nobody reads any more (a closed pipe, a full disk) is no reason to end.
+process.stderr.on('error', () => undefined);
 
 // A bug must not leave readers hanging: the process ends, the kernel answers ENOTCONN, `ebb mount` can start anew.
 process.on('uncaughtException', (error) => {
@@ -58,3 +69,5 @@ process.on('uncaughtException', (error) => {
 });
 
 await main();
+// All is closed: what still keeps the event loop alive is forgotten work, and must not keep the process.
+setTimeout(() => process.exit(), lingerMaxMs).unref();

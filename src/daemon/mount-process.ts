@@ -2,8 +2,9 @@
  * The composition root of a mount: builds tree, catalog, remote, recall, front end and control API, in the order in
  * which they depend on each other, and takes them down in the reverse order. No decisions of its own.
  */
-import { mkdirSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { mkdirSync, readFileSync, rmSync } from 'node:fs';
 import path from 'node:path';
+import { BoundedMap } from '../base/bounded-map.ts';
 import { systemClock } from '../base/clock.ts';
 import { Errno } from '../base/errno.ts';
 import { ebbError, toEbbError } from '../base/errors.ts';
@@ -19,7 +20,6 @@ import {
 import type { RunRecord } from '../base/run-directory.ts';
 import { ROOT_NODE_ID } from '../catalog/catalog.ts';
 import type { Catalog } from '../catalog/catalog.ts';
-import { mountPrivileged, mountUnprivileged } from '../fuse/connection.ts';
 import type { Connection } from '../fuse/connection.ts';
 import { deviceTransport } from '../fuse/device.ts';
 import { Replier } from '../fuse/replier.ts';
@@ -33,9 +33,9 @@ import { WholeFetch } from '../recall/namespace/whole-fetch.ts';
 import { openRemote } from '../remote/open-remote.ts';
 import { Capability, hasCapability, raiseOpenFilesLimit } from '../sys/process.ts';
 import type { StopResult } from './api.ts';
+import { checkMountPoint, mountIt, tuneReadAhead } from './attach.ts';
 import { Contents } from './contents.ts';
 import { startControlServer } from './control/server.ts';
-import type { ControlServer } from './control/server.ts';
 import { controlHandlers } from './handlers/control-handlers.ts';
 import { KernelNotices } from './kernel-notices.ts';
 import { Logbook } from './logbook.ts';
@@ -46,6 +46,7 @@ import { Paths } from './paths.ts';
 import { Prefetcher } from './prefetcher.ts';
 import { Releaser } from './releaser.ts';
 import { SpaceKeeper } from './space-keeper.ts';
+import { Teardown } from './teardown.ts';
 
 const descriptorsWanted = 65_536;
 /** READs and kernel read-ahead: sequential readers come in steps of this. */
@@ -55,41 +56,49 @@ const requestBytesMax = 1024 * 1024;
 const readFailuresMax = 1_000;
 /** Accesses of the FUSE thread are written to the catalog this often. */
 const accessReportMs = 2_000;
+/** Closing that takes longer is given up: the process ends. */
+const closeMaxMs = 30_000;
 
 interface Stack {
   readonly parts: DaemonParts;
   readonly connection: Connection;
   readonly threads: FuseThreads;
-  readonly control: ControlServer;
-  readonly close: () => Promise<void>;
 }
 
 export class MountProcess {
   readonly run: RunRecord;
-  /** Resolves when the file system is unmounted and everything is closed. */
+  /** Resolves when the file system is unmounted and everything is closed. Never rejects. */
   readonly ended: Promise<void>;
   readonly #stack: Stack;
+  readonly #teardown: Teardown;
   #stopping: Promise<StopResult> | undefined;
 
-  private constructor(stack: Stack) {
+  private constructor(stack: Stack, teardown: Teardown) {
     this.#stack = stack;
+    this.#teardown = teardown;
     this.run = stack.parts.run;
     this.ended = this.#live();
   }
 
-  /** Throws EbbError with a sentence for the user; leaves nothing mounted, locked or running then. */
-  static async start(configuration: Configuration): Promise<MountProcess> {
-    const undo: (() => void | Promise<void>)[] = [];
+  /**
+   * Throws EbbError with a sentence for the user (EINTR when `signal` fires); leaves nothing mounted, locked or
+   * running then.
+   */
+  static async start(configuration: Configuration, signal: AbortSignal): Promise<MountProcess> {
+    const teardown = new Teardown();
     const self: { process?: MountProcess } = {};
     const stop = async (lazy: boolean): Promise<StopResult> => {
       if (self.process === undefined) throw ebbError('EAGAIN', 'the mount is still starting');
       return await self.process.stop(lazy);
     };
     try {
-      self.process = new MountProcess(await build(configuration, undo, stop));
+      self.process = new MountProcess(
+        await build(configuration, { teardown, stop, signal }),
+        teardown,
+      );
       return self.process;
     } catch (error) {
-      for (const step of undo.reverse()) await Promise.resolve(step()).catch(() => undefined);
+      await teardown.run(() => undefined);
       throw error;
     }
   }
@@ -101,10 +110,22 @@ export class MountProcess {
 
   /** Unmounts. Busy and not lazy: nothing happens, and the holders are named. */
   async stop(lazy: boolean): Promise<StopResult> {
-    this.#stopping ??= this.#unmount(lazy).finally(() => {
-      this.#stopping = undefined;
+    const earlier = this.#stopping;
+    // Who waits for a polite attempt may be joined, but not by somebody who insists.
+    if (earlier !== undefined && !lazy) return await earlier;
+    const stopping = this.#unmountAfter(earlier, lazy).finally(() => {
+      if (this.#stopping === stopping) this.#stopping = undefined;
     });
-    return await this.#stopping;
+    this.#stopping = stopping;
+    return await stopping;
+  }
+
+  async #unmountAfter(
+    earlier: Promise<StopResult> | undefined,
+    lazy: boolean,
+  ): Promise<StopResult> {
+    const result = await earlier?.catch(() => undefined);
+    return result?.stopped === true ? result : await this.#unmount(lazy);
   }
 
   async #unmount(lazy: boolean): Promise<StopResult> {
@@ -124,34 +145,53 @@ export class MountProcess {
 
   async #live(): Promise<void> {
     const { threads, parts } = this.#stack;
+    const { logbook } = parts;
     try {
       const end = await threads.ended;
-      parts.logbook.log('info', `the FUSE connection ended: ${JSON.stringify(end)}`);
+      logbook.log('info', `the FUSE connection ended: ${JSON.stringify(end)}`);
     } catch (error) {
-      parts.logbook.log('error', `the FUSE thread died: ${toEbbError(error).message}`);
+      logbook.log('error', `the FUSE thread died: ${toEbbError(error).message}`);
     }
-    await this.#stack.close();
+    const overdue = setTimeout(() => {
+      // What is not committed is recalled again; a process that stays would keep the cache locked.
+      logbook.log('error', `closing takes longer than ${closeMaxMs} ms: giving up`);
+      process.exit(1);
+    }, closeMaxMs);
+    await this.#teardown.run((what, error) => logbook.log('error', `${what}: ${error.message}`));
+    clearTimeout(overdue);
   }
 }
 
-type Undo = (() => void | Promise<void>)[];
-type Stop = (lazy: boolean) => Promise<StopResult>;
+interface Surroundings {
+  readonly teardown: Teardown;
+  readonly stop: (lazy: boolean) => Promise<StopResult>;
+  readonly signal: AbortSignal;
+}
 
-async function build(configuration: Configuration, undo: Undo, stop: Stop): Promise<Stack> {
+/**
+ * What `teardown` does at the end, in reverse: stops what asks, then what works, then what remembers. The connection
+ * goes last: its descriptor's number must not mean something else while answers are still written to it.
+ */
+async function build(
+  configuration: Configuration,
+  { teardown, stop, signal }: Surroundings,
+): Promise<Stack> {
   const clock = systemClock;
   const startedAtMs = clock.nowMs();
   const logbook = new Logbook(clock, configuration.logLevel, (line) => process.stderr.write(line));
   checkMountPoint(configuration.mountPoint);
   raiseOpenFilesLimit(descriptorsWanted);
 
+  const mounted: { connection?: Connection; isOver: boolean } = { isOver: false };
+  teardown.add('closing the connection', () => mounted.connection?.close());
   const remote = await openRemote(remoteOptions(configuration, logbook));
-  undo.push(() => remote.close());
+  teardown.add('closing the remote', () => remote.close());
   const contents = await Contents.open(
     configuration.cacheDirectory,
     remoteIdentity(configuration.remote),
     (problem) => logbook.log('warn', problem.message),
   );
-  undo.push(() => contents.close());
+  teardown.add('closing the cache', () => contents.close());
   const { catalog } = contents;
 
   const readFailures = new BoundedMap<number, string>(readFailuresMax);
@@ -165,9 +205,9 @@ async function build(configuration: Configuration, undo: Undo, stop: Stop): Prom
     onChange: (change) => notices.changed(change),
     onProblem: (message, error) => logbook.log('warn', `${message}: ${error.message}`),
   });
-  undo.push(() => namespace.close());
+  teardown.add('closing the namespace', () => namespace.close());
   // The first listing is the proof that the remote is what the user said, before anything is mounted.
-  await firstListing(namespace, catalog, logbook);
+  await firstListing(namespace, catalog, logbook, signal);
 
   const counters = { wholeFetchedBytes: 0 };
   const spoolDirectory = path.join(configuration.cacheDirectory, 'spool');
@@ -176,23 +216,25 @@ async function build(configuration: Configuration, undo: Undo, stop: Stop): Prom
   const wholeFetch = new WholeFetch({
     namespace,
     remote,
-    clock,
     spoolDirectory,
-    deadlineMs: configuration.deadlineMs,
+    stallMaxMs: configuration.deadlineMs,
     contentOf: (node, key) => contents.contentOf(node, key),
-    onFetched: (bytes) => {
+    reserve: (bytes) => space.reserve(bytes),
+    onFetched: ({ nodeId, key, bytes, requester }) => {
       counters.wholeFetchedBytes += bytes;
+      if (requester !== undefined) recall.credit(requester, nodeId, key, bytes);
     },
   });
-  undo.push(() => wholeFetch.settled());
+  teardown.add('ending whole fetches', () => wholeFetch.close());
   const preparer = new Preparer(namespace, wholeFetch, contents);
 
+  const isBusy = (id: number): boolean => recall.isBusy(id) || wholeFetch.isPouring(id);
   const space = new SpaceKeeper({
     limits: configuration,
     catalog,
     contents,
     logbook,
-    isBusy: (id) => recall.isBusy(id),
+    isBusy,
     nowMs: () => clock.nowMs(),
   });
   const recall: RecallEngine = new RecallEngine({
@@ -214,18 +256,31 @@ async function build(configuration: Configuration, undo: Undo, stop: Stop): Prom
       });
     },
   });
-  undo.push(() => recall.close());
+  teardown.add('ending recalls', () => recall.close());
 
   const privileged = !configuration.unprivileged && hasCapability(Capability.sysAdmin);
   const connection = await mountIt(configuration, privileged);
-  undo.push(() => connection.close());
-  undo.push(() => connection.unmount({ lazy: true }).catch(() => undefined));
+  mounted.connection = connection;
+  teardown.add('unmounting', async () => {
+    // Only after a failed start: what is mounted there once ours is over belongs to somebody else.
+    if (!mounted.isOver) await connection.unmount({ lazy: true });
+  });
+  signal.throwIfAborted();
   const transport = deviceTransport(connection.fileDescriptor);
   const replier = new Replier(transport, requestBytesMax);
 
-  const prefetcher = new Prefetcher({ namespace, preparer, wholeFetch, recall, catalog });
+  const prefetcher = new Prefetcher({
+    namespace,
+    preparer,
+    wholeFetch,
+    recall,
+    catalog,
+    offer: (prepared) => server.offer(prepared),
+  });
+  teardown.add('ending prefetches', () => prefetcher.close());
   const server: MountServer = new MountServer({
     post: (message) => threads.post(message),
+    postQuietly: (message) => threads.postQuietly(message),
     namespace,
     preparer,
     recall,
@@ -233,19 +288,26 @@ async function build(configuration: Configuration, undo: Undo, stop: Stop): Prom
     openLocal: ({ node, file }) => contents.openLocal(node, file.key),
     answers: {
       error: (call, errno) => replier.error(call, errno),
-      dataFromContent: (call, { id }, offset, sizeBytes) => {
-        const content = contents.get(id);
-        if (content === undefined) return replier.error(call, Errno.ESTALE);
+      dataFromContent: (call, file, offset, sizeBytes) => {
+        const content = contents.get(file.id);
+        // Made anew meanwhile: what is vouched for is not in this one.
+        if (content !== file) return replier.error(call, Errno.ESTALE);
         using use = content.useDescriptor();
         return replier.dataFromFile(call, use.fd, offset, sizeBytes, sizeBytes);
       },
     },
     onAccesses: (accesses) => catalog.touch(new Map(accesses)),
     onPrefetch: (message) => prefetcher.take(message),
-    onReadFailed: (nodeId, error) => readFailures.set(nodeId, error.message),
+    onReadEnded: (nodeId, error) => {
+      if (error === undefined) readFailures.delete(nodeId);
+      else readFailures.set(nodeId, error.message);
+    },
+    onProblem: (error) => logbook.log('error', `an answer was lost: ${toEbbError(error).message}`),
   });
   const passthrough = configuration.passthrough && privileged;
+  const openCount = new SharedArrayBuffer(4);
   const settings: ThreadSettings = {
+    openCount,
     catalogPath: contents.catalogPath,
     cacheDirectory: configuration.cacheDirectory,
     ttlMs: configuration.ttlMs,
@@ -270,16 +332,25 @@ async function build(configuration: Configuration, undo: Undo, stop: Stop): Prom
     onMessage: (message) => server.take(message as ToMain),
     onProblem: (problem) => logbook.log('error', `FUSE ${problem.operation}: ${problem.message}`),
   });
-  undo.push(() => threads.stop().then(() => undefined));
+  teardown.add('stopping the FUSE thread', () => threads.stop());
+  teardown.add('closing the front end', () => {
+    notices.disconnect();
+    server.close();
+  });
+  notices.connect(connection.fileDescriptor, (message, wake) =>
+    wake ? server.tell(message) : server.tellQuietly(message),
+  );
   await threads.connected;
-  notices.connect(connection.fileDescriptor, (message) => server.tell(message));
-  if (privileged) tuneReadAhead(connection, logbook);
+  signal.throwIfAborted();
+  void threads.ended.catch(() => undefined).then(() => (mounted.isOver = true));
+  if (privileged) tuneReadAhead(connection, kernelReadAheadBytes, logbook);
 
-  const releaser = new Releaser({ contents, catalog, server, recall, remote });
+  const releaser = new Releaser({ contents, catalog, server, isBusy, remote });
+  teardown.add('closing the space keeper', () => space.close());
   space.start(releaser);
   const accessTimer = setInterval(() => server.tell({ kind: 'reportAccesses' }), accessReportMs);
   accessTimer.unref();
-  undo.push(() => clearInterval(accessTimer));
+  teardown.add('stopping the timer', () => clearInterval(accessTimer));
 
   const files = runFiles(configuration.mountPoint, ensureRunDirectory());
   const run: RunRecord = {
@@ -312,47 +383,17 @@ async function build(configuration: Configuration, undo: Undo, stop: Stop): Prom
     server,
     paths: new Paths(catalog, namespace),
     facts,
-    mount: { passthrough, privileged, openFiles: () => 0 },
+    mount: { passthrough, privileged, openFiles: () => Atomics.load(new Int32Array(openCount), 0) },
     storedContent: (nodeId) => contents.get(nodeId),
     readFailures,
     wholeFetchedBytes: () => counters.wholeFetchedBytes,
   };
   const control = await startControlServer(run.socketPath, controlHandlers(parts, stop));
+  teardown.add('closing the control socket', () => control.close());
+  teardown.add('removing the run record', () => removeRunRecord(run.mountPoint));
   writeRunRecord(run);
   logbook.log('info', `mounted ${run.remote} on ${run.mountPoint}`, { passthrough, privileged });
-
-  /** After the connection ended: stop what asks, then what works, then what remembers. */
-  const close = async (): Promise<void> => {
-    clearInterval(accessTimer);
-    removeRunRecord(run.mountPoint);
-    await control.close();
-    server.close();
-    await space.close();
-    await prefetcher.close();
-    await recall.close();
-    await namespace.close();
-    await wholeFetch.settled();
-    await contents.close();
-    await remote.close();
-    connection.close();
-  };
-  return { parts, connection, threads, control, close };
-}
-
-/** Mount points are checked before the kernel does, for the sentence. */
-function checkMountPoint(mountPoint: string): void {
-  let isDirectory: boolean;
-  try {
-    isDirectory = statSync(mountPoint).isDirectory();
-  } catch (thrown) {
-    const error = toEbbError(thrown);
-    if (error.code === 'ENOTCONN') {
-      const why = `${mountPoint} is a mount whose daemon is gone: run ebb umount ${mountPoint} first`;
-      throw ebbError('EBUSY', why, { cause: thrown, retryable: false });
-    }
-    throw ebbError(error.code, `the mount point ${mountPoint} cannot be used: ${error.message}`);
-  }
-  if (!isDirectory) throw ebbError('ENOTDIR', `the mount point ${mountPoint} is not a directory`);
+  return { parts, connection, threads };
 }
 
 function remoteOptions(
@@ -372,10 +413,13 @@ async function firstListing(
   namespace: Namespace,
   catalog: Catalog,
   logbook: Logbook,
+  signal: AbortSignal,
 ): Promise<void> {
   try {
-    await namespace.list(ROOT_NODE_ID);
+    signal.throwIfAborted();
+    await namespace.list(ROOT_NODE_ID, signal);
   } catch (thrown) {
+    signal.throwIfAborted();
     const error: EbbError = toEbbError(thrown);
     const known = catalog.node(ROOT_NODE_ID)?.listedAtMs ?? 0;
     const mayServeKnown = known > 0 && error.retryable;
@@ -384,47 +428,7 @@ async function firstListing(
   }
 }
 
-async function mountIt(configuration: Configuration, privileged: boolean): Promise<Connection> {
-  const options = {
-    mountPoint: configuration.mountPoint,
-    fsname: remoteIdentity(configuration.remote),
-    subtype: 'ebb',
-    allowOther: configuration.allowOther ?? privileged,
-    defaultPermissions: true,
-    readOnly: true,
-  };
-  return privileged ? mountPrivileged(options) : await mountUnprivileged(options);
-}
-
-function tuneReadAhead(connection: Connection, logbook: Logbook): void {
-  try {
-    connection.setReadAhead(kernelReadAheadBytes);
-  } catch (error) {
-    logbook.log('warn', `the kernel's read-ahead stays small: ${toEbbError(error).message}`);
-  }
-}
-
 function packageVersion(): string {
   const file = path.join(import.meta.dirname, '..', '..', 'package.json');
   return (JSON.parse(readFileSync(file, 'utf8')) as { version: string }).version;
-}
-
-/** A Map that forgets its oldest entries. */
-class BoundedMap<Key, Value> extends Map<Key, Value> {
-  readonly #max: number;
-
-  constructor(max: number) {
-    super();
-    this.#max = max;
-  }
-
-  override set(key: Key, value: Value): this {
-    super.delete(key);
-    super.set(key, value);
-    if (this.size > this.#max) {
-      const oldest = this.keys().next();
-      if (oldest.done !== true) super.delete(oldest.value);
-    }
-    return this;
-  }
 }

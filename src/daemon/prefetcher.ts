@@ -9,7 +9,7 @@ import { NodeKind } from '../catalog/catalog.ts';
 import type { ToMain } from '../mount/messages.ts';
 import type { RecallEngine } from '../recall/engine.ts';
 import type { Namespace } from '../recall/namespace/namespace.ts';
-import type { Preparer } from '../recall/namespace/prepare.ts';
+import type { Prepared, Preparer } from '../recall/namespace/prepare.ts';
 import type { WholeFetch } from '../recall/namespace/whole-fetch.ts';
 import type { Requester } from '../recall/recall.ts';
 
@@ -28,6 +28,8 @@ export interface PrefetcherOptions {
   readonly wholeFetch: WholeFetch;
   readonly recall: RecallEngine;
   readonly catalog: Catalog;
+  /** Tells the front end that a content is ready before it asks. */
+  readonly offer: (prepared: Prepared) => Promise<void>;
 }
 
 export class Prefetcher {
@@ -78,17 +80,19 @@ export class Prefetcher {
   }
 
   async #fetch(nodeId: number, requester: Requester): Promise<void> {
-    const { wholeFetch, preparer, recall } = this.#options;
-    const node = this.#file(nodeId);
+    const { wholeFetch, preparer, recall, offer } = this.#options;
+    let node = this.#file(nodeId);
     if (node === undefined || node.sizeBytes > prefetchFileMaxBytes) return;
     if (node.version === null || !node.exact) {
       // One GET brings facts and content.
-      await wholeFetch.fetch(nodeId, prefetchFileMaxBytes);
-      return;
+      node = await wholeFetch.fetch(nodeId, prefetchFileMaxBytes);
     }
-    const { file } = await preparer.open(nodeId);
-    if (file.residency.complete) return;
-    await recall.ensure(file, 0, file.sizeBytes, { intent: 'prefetch', requester });
+    const prepared = await preparer.open(node.id);
+    const { file } = prepared;
+    if (!file.residency.complete) {
+      await recall.ensure(file, 0, file.sizeBytes, { intent: 'prefetch', requester });
+    }
+    await offer(prepared);
   }
 
   #file(nodeId: number): Node | undefined {

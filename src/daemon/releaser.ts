@@ -2,7 +2,7 @@
 import { toEbbError } from '../base/errors.ts';
 import type { Catalog } from '../catalog/catalog.ts';
 import type { MountServer } from '../mount/server.ts';
-import type { RecallEngine } from '../recall/engine.ts';
+import { isTransferVersion } from '../recall/namespace/reconcile.ts';
 import type { Remote } from '../remote/remote.ts';
 import { releaseContent } from '../tree/release.ts';
 import type { ReleaseResult, RemoteProof } from '../tree/release.ts';
@@ -13,16 +13,14 @@ export interface ReleaserOptions {
   readonly contents: Contents;
   readonly catalog: Catalog;
   readonly server: MountServer;
-  readonly recall: RecallEngine;
+  /** True while bytes are on their way into the content. */
+  readonly isBusy: (id: number) => boolean;
   readonly remote: Remote;
 }
 
 export type ReleaseOutcome =
   | { readonly releasedBytes: number }
   | { readonly refused: string; readonly code: string };
-
-/** Versions that the daemon made up because the remote shows none: nothing can be proven of them. */
-const unprovablePrefix = 'transfer:';
 
 export class Releaser {
   readonly #options: ReleaserOptions;
@@ -39,14 +37,14 @@ export class Releaser {
     id: number,
     { dryRun, signal }: { readonly dryRun: boolean; readonly signal: AbortSignal },
   ): Promise<ReleaseOutcome> {
-    const { contents, server, recall } = this.#options;
+    const { contents, server, isBusy } = this.#options;
     const content = contents.get(id);
     if (content === undefined) return { releasedBytes: 0 };
     if (dryRun) return await this.#wouldRelease(content, signal);
     const result = await server.whileClosed(id, () =>
       releaseContent(contents.store, content, {
         prove: (proven) => this.#prove(proven, signal),
-        isBusy: (busyId) => recall.isBusy(busyId),
+        isBusy,
       }),
     );
     if (result === undefined) {
@@ -60,11 +58,13 @@ export class Releaser {
    * Returns the bytes given back.
    */
   async dropOrphan(id: number, signal: AbortSignal): Promise<number> {
-    const { contents, server, recall, catalog } = this.#options;
+    const { contents, server, isBusy, catalog } = this.#options;
     const content = contents.get(id);
-    if (content === undefined || content.pinned || recall.isBusy(id)) return 0;
+    if (content === undefined || content.pinned || isBusy(id)) return 0;
     if (!(await this.#isGoneAtRemote(content, signal))) return 0;
     const dropped = await server.whileClosed(id, async () => {
+      // The answer took its time: the version may be back, and with it the name.
+      if (catalog.node(id)?.parentId !== 0 || content.pinned || isBusy(id)) return 0;
       // Somebody may still have it mapped: the blocks then live until that ends, and so does the mapping.
       const bytes = catalog.content(id)?.residentBytes ?? 0;
       await contents.delete(id);
@@ -83,7 +83,7 @@ export class Releaser {
   async #wouldRelease(content: StoredContent, signal: AbortSignal): Promise<ReleaseOutcome> {
     if (content.pinned)
       return { refused: `${content.key} is pinned: unpin it first.`, code: 'EPERM' };
-    if (this.#options.recall.isBusy(content.id)) {
+    if (this.#options.isBusy(content.id)) {
       return { refused: `${content.key} is being recalled.`, code: 'EBUSY' };
     }
     try {
@@ -103,7 +103,7 @@ export class Releaser {
   /** Fresh facts of the remote's object. Where the remote shows no version, that it is there has to do. */
   async #prove(content: StoredContent, signal: AbortSignal): Promise<RemoteProof> {
     const object = await this.#options.remote.stat(content.key, { signal });
-    const unprovable = content.version.startsWith(unprovablePrefix) && object.version === undefined;
+    const unprovable = isTransferVersion(content.version) && object.version === undefined;
     if (unprovable) return { version: content.version, sizeBytes: content.sizeBytes };
     return { version: object.version ?? '', sizeBytes: object.sizeBytes ?? -1 };
   }

@@ -103,6 +103,11 @@ export class FuseThreads {
     this.wake(threadIndex);
   }
 
+  /** As `post`, without waking the thread: taken in with the next message that does, or when the thread looks. */
+  postQuietly(message: unknown, threadIndex = 0): void {
+    this.#threads[threadIndex]?.port.postMessage(message);
+  }
+
   /** Has `FileSystem.wakeup` called in a thread. */
   wake(threadIndex = 0): void {
     this.#controls[threadIndex]?.wake();

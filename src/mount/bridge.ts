@@ -5,6 +5,9 @@
 import { receiveMessageOnPort } from 'node:worker_threads';
 import type { MessagePort } from 'node:worker_threads';
 import { assert } from '../base/assert.ts';
+import { Errno } from '../base/errno.ts';
+import { toEbbError } from '../base/errors.ts';
+import type { EbbError } from '../base/errors.ts';
 import type { Requester } from '../recall/recall.ts';
 import type { Opened, Question, ToMain, ToThread } from './messages.ts';
 
@@ -20,7 +23,11 @@ export interface Answer {
 interface Pending {
   readonly unique: number;
   readonly done: (answer: Answer) => void;
+  /** The requester gave up, maybe after main had answered. */
+  interrupted: boolean;
 }
+
+const givenUp: Answer = { errno: Errno.EINTR };
 
 export type Notice = Exclude<ToThread, { kind: 'answer' }>;
 
@@ -30,6 +37,7 @@ export class Bridge {
   readonly #pending = new Map<number, Pending>();
   readonly #idByUnique = new Map<number, number>();
   #nextId = 1;
+  #failure: EbbError | undefined;
 
   constructor(port: MessagePort, onNotice: (notice: Notice) => void) {
     this.#port = port;
@@ -53,7 +61,7 @@ export class Bridge {
   ): void {
     const id = this.#nextId;
     this.#nextId += 1;
-    this.#pending.set(id, { unique, done });
+    this.#pending.set(id, { unique, done, interrupted: false });
     this.#idByUnique.set(unique, id);
     this.tell({ ...question, id, requester });
   }
@@ -61,18 +69,34 @@ export class Bridge {
   /** The requester of `unique` gave up. True when a question was pending for it. */
   interrupt(unique: number): boolean {
     const id = this.#idByUnique.get(unique);
-    if (id === undefined) return false;
+    const pending = id === undefined ? undefined : this.#pending.get(id);
+    if (id === undefined || pending === undefined) return false;
+    pending.interrupted = true;
     this.tell({ kind: 'cancel', id });
     return true;
   }
 
-  /** Takes in all messages that main has sent. */
+  /**
+   * Takes in all messages that main has sent. Never throws: what one of them throws is nobody else's business, and
+   * is kept for `takeFailure`.
+   */
   drain(): void {
     for (;;) {
       const received = receiveMessageOnPort(this.#port);
       if (received === undefined) return;
-      this.#take(received.message as ToThread);
+      try {
+        this.#take(received.message as ToThread);
+      } catch (error) {
+        this.#failure ??= toEbbError(error);
+      }
     }
+  }
+
+  /** The first bug met by `drain` since the last call. */
+  takeFailure(): EbbError | undefined {
+    const failure = this.#failure;
+    this.#failure = undefined;
+    return failure;
   }
 
   #take(message: ToThread): void {
@@ -85,6 +109,8 @@ export class Bridge {
     this.#pending.delete(message.id);
     if (this.#idByUnique.get(pending.unique) === message.id)
       this.#idByUnique.delete(pending.unique);
-    pending.done(message);
+    // The kernel interrupts a request once: an answer that crossed with it must not lead to another question.
+    const settled = pending.interrupted && message.errno === 0 && !('opened' in message);
+    pending.done(settled ? givenUp : message);
   }
 }

@@ -12,6 +12,7 @@ import { NodeKind } from '../catalog/catalog.ts';
 import type { Node } from '../catalog/catalog.ts';
 import { FOPEN_KEEP_CACHE, FOPEN_NOFLUSH, FOPEN_PASSTHROUGH } from '../fuse/constants.ts';
 import type { Call, FileSystem } from '../fuse/filesystem.ts';
+import { isTransferVersion } from '../recall/namespace/reconcile.ts';
 import type { Requester } from '../recall/recall.ts';
 import { attributesOf, entryOf } from './attributes.ts';
 import type { AttributeDefaults } from './attributes.ts';
@@ -22,6 +23,7 @@ import { DirectoryReader } from './directory-reader.ts';
 import type { Question } from './messages.ts';
 import type { NodeView } from './node-view.ts';
 import { OpenFiles } from './open-files.ts';
+import type { OpenContent } from './open-files.ts';
 import { serveLseek, serveListxattr, serveXattr } from './small-answers.ts';
 import type { WalkWatcher } from './walk-watcher.ts';
 
@@ -38,6 +40,8 @@ export interface MountServices {
   readonly walk: WalkWatcher;
   readonly defaults: AttributeDefaults;
   readonly passthrough: boolean;
+  /** How many files programs have open, for other threads to see. */
+  readonly openCount?: Int32Array;
   readonly nowMs: () => number;
   readonly openBacking: (descriptor: number) => number;
   readonly closeBacking: (backingId: number) => void;
@@ -56,8 +60,10 @@ export class MountFileSystem implements FileSystem {
 
   constructor(services: MountServices) {
     this.#services = services;
-    this.#files = new OpenFiles(services.closeBacking, (nodeId) =>
-      services.bridge.tell({ kind: 'dropped', nodeId }),
+    this.#files = new OpenFiles(
+      services.closeBacking,
+      (nodeId) => services.bridge.tell({ kind: 'dropped', nodeId }),
+      services.openCount,
     );
     this.#directories = new DirectoryReader(services.view, services.defaults);
     this.#passthroughWorks = services.passthrough;
@@ -84,7 +90,12 @@ export class MountFileSystem implements FileSystem {
     const { view } = this.#services;
     const parent = view.node(parentId);
     if (parent === undefined || !view.isNamed(parent)) return void answer.error(Errno.ESTALE);
-    const child = view.child(parentId, name);
+    let child = view.child(parentId, name);
+    if (child !== undefined && !child.exact && done === 0) {
+      // The facts may have come with a prefetch that this thread has not heard of yet.
+      this.#services.bridge.drain();
+      child = view.child(parentId, name);
+    }
     const question = this.#lookupQuestion(parent, child, done);
     if (question !== undefined) {
       if (question.kind === 'resolve' && child !== undefined)
@@ -200,14 +211,20 @@ export class MountFileSystem implements FileSystem {
     nodeId: number,
     done: number,
   ): void {
-    const { view, walk } = this.#services;
+    const { view, walk, bridge } = this.#services;
+    // What main prefetched may lie unread in the port: looking costs a microsecond, asking a round trip.
+    if (done === 0 && this.#files.content(nodeId) === undefined) bridge.drain();
     const node = view.node(nodeId);
     if (node === undefined || !view.isNamed(node)) return void answer.error(Errno.ESTALE);
     if (node.kind !== NodeKind.file) return void answer.error(Errno.EISDIR);
     const content = this.#files.isQuiesced(nodeId) ? undefined : this.#files.content(nodeId);
-    const trusted = (done & asked.open) !== 0 || view.isVersionFresh(node);
+    // What is missing of a transfer version can never be recalled: main has to fetch the whole anew.
+    const whole = content?.residency.complete === true || !isTransferVersion(node.version);
+    const trusted = (done & asked.open) !== 0 || (whole && view.isVersionFresh(node));
     if (content !== undefined && trusted) {
-      if (!content.residency.complete) walk.opened(node, who);
+      // A walker goes on over what was prefetched for it; programs over what is here are left alone.
+      if (content.isPrefetched || !content.residency.complete) walk.opened(node, who);
+      content.isPrefetched = false;
       this.#openContent(answer, content);
       return;
     }
@@ -216,21 +233,21 @@ export class MountFileSystem implements FileSystem {
     this.#ask(answer, call, who, { kind: 'open', nodeId }, (later, reply) => {
       if (reply.errno !== 0) return void later.error(reply.errno);
       if (reply.opened !== undefined) {
-        this.#files.adopt(nodeId, reply.opened.residency, reply.opened.descriptor);
+        this.#files.adopt(nodeId, reply.opened);
       }
       this.#open(later, undefined, who, nodeId, done | asked.open);
     });
   }
 
-  #openContent(answer: Answerer, content: ReturnType<OpenFiles['adopt']>): void {
-    const file = this.#files.open(content, this.#passthroughWorks);
+  #openContent(answer: Answerer, content: OpenContent, allowed = this.#passthroughWorks): void {
+    const file = this.#files.open(content, allowed);
     if (file.mode === 'passthrough' && content.backingId === 0) {
       const backingId = this.#services.openBacking(content.descriptor.fd);
       if (backingId < 0) {
         // This kernel or cache file system cannot: everything goes on in cached mode.
-        this.#passthroughWorks = false;
+        if (!passingErrnos.has(-backingId)) this.#passthroughWorks = false;
         this.#files.release(file.fileHandle);
-        this.#openContent(answer, content);
+        this.#openContent(answer, content, false);
         return;
       }
       content.backingId = backingId;
@@ -239,8 +256,12 @@ export class MountFileSystem implements FileSystem {
       file.mode === 'passthrough'
         ? FOPEN_PASSTHROUGH | FOPEN_NOFLUSH
         : FOPEN_KEEP_CACHE | FOPEN_NOFLUSH;
-    const wanted = answer.opened(file.fileHandle, flags, content.backingId);
-    if (!wanted) this.#files.release(file.fileHandle);
+    let wanted = false;
+    try {
+      wanted = answer.opened(file.fileHandle, flags, content.backingId);
+    } finally {
+      if (!wanted) this.#files.release(file.fileHandle);
+    }
   }
 
   read(call: Call, nodeId: number, fileHandle: number, offset: number, sizeBytes: number): void {
@@ -304,12 +325,18 @@ export class MountFileSystem implements FileSystem {
   }
 
   wakeup(): void {
-    this.#services.bridge.drain();
+    const { bridge } = this.#services;
+    bridge.drain();
+    const failure = bridge.takeFailure();
+    if (failure !== undefined) throw failure;
   }
 
   notice(notice: Notice): void {
     const { view, bridge } = this.#services;
     switch (notice.kind) {
+      case 'offer':
+        this.#files.adopt(notice.nodeId, notice.opened).isPrefetched = true;
+        return;
       case 'factsChanged':
         view.forget(notice.nodeId);
         return;
@@ -351,11 +378,27 @@ export class MountFileSystem implements FileSystem {
     const { bridge, answers } = this.#services;
     if (bridge.isFull) return void answer.error(Errno.EAGAIN);
     const finish = call === undefined ? answer : later(answers, call.defer());
-    bridge.ask(question, who, finish.unique, (reply) => done(finish, reply));
+    bridge.ask(question, who, finish.unique, (reply) => {
+      try {
+        done(finish, reply);
+      } catch (error) {
+        // Whoever waits must hear something; a second answer would only find the request gone.
+        finish.error(Errno.EIO);
+        throw error;
+      }
+    });
   }
 }
 
 const noBytes = new Uint8Array(0);
+/** Failures to register a backing file that say nothing about the next one. */
+const passingErrnos: ReadonlySet<number> = new Set([
+  Errno.EINTR,
+  Errno.EAGAIN,
+  Errno.ENOMEM,
+  Errno.ENFILE,
+  Errno.EMFILE,
+]);
 const accessesBatch = 256;
 
 function requesterOf(call: Call): Requester {

@@ -69,6 +69,8 @@ export type ToThread =
   | { readonly kind: 'answer'; readonly id: number; readonly errno: 0; readonly opened?: Opened }
   /** errno > 0 */
   | { readonly kind: 'answer'; readonly id: number; readonly errno: number }
+  /** A content that may be opened soon. */
+  | { readonly kind: 'offer'; readonly nodeId: number; readonly opened: Opened }
   /** Facts of a node changed: forget what is remembered of it. */
   | { readonly kind: 'factsChanged'; readonly nodeId: number }
   /** A directory was listed again; with `namesChanged` its names are not what they were. */
@@ -94,4 +96,6 @@ export interface ThreadSettings {
   readonly gid: number;
   readonly passthrough: boolean;
   readonly startedAtSeconds: number;
+  /** One 32-bit word, written by the thread: how many files programs have open. */
+  readonly openCount: SharedArrayBuffer;
 }

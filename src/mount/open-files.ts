@@ -9,6 +9,7 @@ import { assert } from '../base/assert.ts';
 import { OwnedFd } from '../sys/fd.ts';
 import { Residency } from '../tree/residency.ts';
 import { afterOpen, afterRelease, chooseMode, noOpens } from './open-mode.ts';
+import type { Opened } from './messages.ts';
 import type { OpenCounts, OpenMode } from './open-mode.ts';
 
 /** Descriptors kept for contents that nobody has open. */
@@ -21,6 +22,8 @@ export interface OpenContent {
   counts: OpenCounts;
   /** 0 = not registered with the kernel. */
   backingId: number;
+  /** Came unasked, and nobody has opened it yet. */
+  isPrefetched: boolean;
 }
 
 /** One open file description of the kernel. */
@@ -40,12 +43,19 @@ export class OpenFiles {
   readonly #closeBacking: (backingId: number) => void;
   /** Called once for each `adopt`, when what it gave is no longer used. */
   readonly #onDropped: (nodeId: number) => void;
+  /** Open files, for other threads to see. */
+  readonly #openCount: Int32Array;
   #nextHandle = 1;
   #idle = 0;
 
-  constructor(closeBacking: (backingId: number) => void, onDropped: (nodeId: number) => void) {
+  constructor(
+    closeBacking: (backingId: number) => void,
+    onDropped: (nodeId: number) => void,
+    openCount: Int32Array = new Int32Array(1),
+  ) {
     this.#closeBacking = closeBacking;
     this.#onDropped = onDropped;
+    this.#openCount = openCount;
   }
 
   get openCount(): number {
@@ -64,10 +74,14 @@ export class OpenFiles {
     return this.#quiesced.has(nodeId);
   }
 
-  /** Takes over `descriptor`. When the content is known already the new descriptor is closed again. */
-  adopt(nodeId: number, residency: SharedArrayBuffer, descriptor: number): OpenContent {
+  /**
+   * Takes over the descriptor. A content that somebody has open keeps the one it has, and the new one is closed; else
+   * the new one counts: the local file may have been made anew.
+   */
+  adopt(nodeId: number, { residency, descriptor }: Opened): OpenContent {
     const known = this.#contents.get(nodeId);
-    if (known !== undefined) {
+    if (known !== undefined && isIdle(known)) this.#forget(known);
+    else if (known !== undefined) {
       new OwnedFd(descriptor).close();
       this.#onDropped(nodeId);
       return known;
@@ -78,6 +92,7 @@ export class OpenFiles {
       descriptor: new OwnedFd(descriptor),
       counts: noOpens,
       backingId: 0,
+      isPrefetched: false,
     };
     this.#contents.set(nodeId, content);
     this.#idle += 1;
@@ -93,6 +108,7 @@ export class OpenFiles {
     const file: OpenFile = { content, mode, fileHandle: this.#nextHandle, nextOffset: 0 };
     this.#nextHandle += 1;
     this.#files.set(file.fileHandle, file);
+    Atomics.store(this.#openCount, 0, this.#files.size);
     return file;
   }
 
@@ -101,6 +117,7 @@ export class OpenFiles {
     const file = this.#files.get(fileHandle);
     assert(file !== undefined, `release of file handle ${fileHandle} that is not open`);
     this.#files.delete(fileHandle);
+    Atomics.store(this.#openCount, 0, this.#files.size);
     const { content } = file;
     content.counts = afterRelease(content.counts, file.mode);
     if (content.counts.passthrough === 0) this.#dropBacking(content);
@@ -134,6 +151,7 @@ export class OpenFiles {
     }
     this.#contents.clear();
     this.#files.clear();
+    Atomics.store(this.#openCount, 0, 0);
   }
 
   #trim(exceptId: number): void {

@@ -3,11 +3,12 @@
  * to be recalled first. Knows namespace, recall and tree; knows nothing of the wire.
  */
 import { Errno } from '../base/errno.ts';
-import { toEbbError } from '../base/errors.ts';
+import { ebbError, toEbbError } from '../base/errors.ts';
 import type { EbbError } from '../base/errors.ts';
 import type { DeferredCall } from '../fuse/filesystem.ts';
 import type { Namespace } from '../recall/namespace/namespace.ts';
 import type { Prepared, Preparer } from '../recall/namespace/prepare.ts';
+import { interruptible } from '../recall/namespace/single-flight.ts';
 import type { RecallEngine } from '../recall/engine.ts';
 import type { EnsureOptions } from '../recall/recall.ts';
 import type { ContentFile } from '../tree/content.ts';
@@ -15,10 +16,14 @@ import type { Opened, Question, ToMain, ToThread } from './messages.ts';
 
 /** Files up to this size are recalled as soon as they are opened: the READ will come. */
 const recallAtOpenMaxBytes = 1024 * 1024;
+/** An open count that stands for "not known to be closed". */
+const stillOpen = 1;
 
 export interface MountServerOptions {
   /** Sends a message to the FUSE thread and wakes it. */
   readonly post: (message: ToThread) => void;
+  /** The same without waking it: it looks before it would have to ask. */
+  readonly postQuietly: (message: ToThread) => void;
   readonly namespace: Namespace;
   readonly preparer: Preparer;
   readonly recall: RecallEngine;
@@ -40,7 +45,10 @@ export interface MountServerOptions {
   };
   readonly onAccesses: (accesses: readonly (readonly [number, number])[]) => void;
   readonly onPrefetch: (message: Extract<ToMain, { kind: 'prefetch' }>) => void;
-  readonly onReadFailed: (nodeId: number, error: EbbError) => void;
+  /** `error` undefined: reading works (again). */
+  readonly onReadEnded: (nodeId: number, error: EbbError | undefined) => void;
+  /** Our own mistakes: an answer that could not be given. */
+  readonly onProblem: (error: unknown) => void;
 }
 
 type ReadMessage = Extract<ToMain, { kind: 'read' }>;
@@ -54,9 +62,12 @@ export class MountServer {
    * Contents whose residency the FUSE thread has, with how often it was given: they must stay loaded, or a second
    * bitmap for the same content could come up while the thread looks at the first.
    */
-  readonly #lent = new Map<number, { readonly file: ContentFile; count: number }>();
+  readonly #lent = new Map<number, { readonly files: Set<ContentFile>; count: number }>();
   /** Contents that are being released: opens wait for these. */
   readonly #releasing = new Map<number, Promise<void>>();
+  /** Contents whose descriptor is on its way to the FUSE thread, with how many: not closed, though not yet open. */
+  readonly #opening = new Map<number, number>();
+  #closed = false;
 
   constructor(options: MountServerOptions) {
     this.#options = options;
@@ -71,15 +82,28 @@ export class MountServer {
     this.#options.post(message);
   }
 
+  /** For what only saves the thread a question. */
+  tellQuietly(message: ToThread): void {
+    this.#options.postQuietly(message);
+  }
+
+  /** Gives the thread a content before anybody opened it (it was prefetched), so that the open needs no question. */
+  async offer(prepared: Prepared): Promise<void> {
+    const nodeId = prepared.node.id;
+    if (this.#releasing.has(nodeId) || this.#lent.has(nodeId)) return;
+    const { opened } = await this.#handOver(prepared);
+    this.tellQuietly({ kind: 'offer', nodeId, opened });
+  }
+
   /**
    * Runs `work` while nobody can open the content through this mount: for release. Resolves with `undefined`
-   * when somebody has it open (nothing was done).
+   * when somebody has it open or is opening it, or the mount ends (nothing was done).
    */
   async whileClosed<Result>(
     nodeId: number,
     work: () => Promise<Result>,
   ): Promise<Result | undefined> {
-    if (this.#releasing.has(nodeId)) return undefined;
+    if (this.#closed || this.#releasing.has(nodeId) || this.#opening.has(nodeId)) return undefined;
     const { promise: finished, resolve: finish } = Promise.withResolvers<void>();
     this.#releasing.set(nodeId, finished);
     try {
@@ -99,8 +123,11 @@ export class MountServer {
     }
   }
 
-  /** Ends every wait with EINTR; the kernel's requests are answered. */
+  /** Ends every wait with EINTR; the kernel's requests are answered. The FUSE thread may be gone already. */
   close(): void {
+    this.#closed = true;
+    for (const answered of this.#quiescing.values()) answered(stillOpen);
+    this.#quiescing.clear();
     for (const controller of this.#questions.values()) controller.abort();
     for (const controller of this.#reads.values()) controller.abort();
   }
@@ -110,7 +137,7 @@ export class MountServer {
     const { recall, onAccesses, onPrefetch } = this.#options;
     switch (message.kind) {
       case 'read':
-        void this.#read(message);
+        this.#read(message).catch(this.#options.onProblem);
         return;
       case 'interruptRead':
         this.#reads.get(message.unique)?.abort();
@@ -138,7 +165,7 @@ export class MountServer {
         this.#quiescing.delete(message.nodeId);
         return;
       default:
-        void this.#answer(message);
+        this.#answer(message).catch(this.#options.onProblem);
     }
   }
 
@@ -172,26 +199,62 @@ export class MountServer {
         await namespace.list(question.directoryId, signal);
         return undefined;
       case 'resolve':
-        await preparer.resolve(question.nodeId, signal);
+        await preparer.resolve(question.nodeId, signal, question.requester);
         return undefined;
       case 'revalidate':
         await namespace.revalidate(question.nodeId, signal);
         return undefined;
-      case 'open': {
-        await this.#releasing.get(question.nodeId);
-        const prepared = await preparer.open(question.nodeId, signal);
-        const { file, descriptor } = await this.#options.openLocal(prepared);
-        this.#recallSmall(file, question.requester);
-        this.#lend(file);
-        return { residency: file.residency.buffer, descriptor };
-      }
+      case 'open':
+        return await this.#open(question.nodeId, question.requester, signal);
     }
+  }
+
+  async #open(
+    nodeId: number,
+    requester: EnsureOptions['requester'],
+    signal: AbortSignal,
+  ): Promise<Opened> {
+    for (;;) {
+      const prepared = await this.#options.preparer.open(nodeId, signal, requester);
+      const released = this.#releasing.get(nodeId);
+      if (released === undefined) {
+        const { file, opened } = await this.#handOver(prepared);
+        this.#recallSmall(file, requester);
+        return opened;
+      }
+      // What was prepared may be gone afterwards.
+      await interruptible(released, signal);
+    }
+  }
+
+  /** What the thread will own. Until the message with it was posted nobody may release the content. */
+  async #handOver(prepared: Prepared): Promise<{ file: ContentFile; opened: Opened }> {
+    const nodeId = prepared.node.id;
+    this.#opening.set(nodeId, (this.#opening.get(nodeId) ?? 0) + 1);
+    try {
+      const { file, descriptor } = await this.#options.openLocal(prepared);
+      this.#lend(file);
+      return { file, opened: { residency: file.residency.buffer, descriptor } };
+    } finally {
+      // The message is posted in this turn of the event loop, and a later `quiesce` comes after it.
+      setImmediate(() => this.#opened(nodeId));
+    }
+  }
+
+  #opened(nodeId: number): void {
+    const left = (this.#opening.get(nodeId) ?? 0) - 1;
+    if (left > 0) this.#opening.set(nodeId, left);
+    else this.#opening.delete(nodeId);
   }
 
   #lend(file: ContentFile): void {
     const lent = this.#lent.get(file.id);
-    if (lent === undefined) this.#lent.set(file.id, { file, count: 1 });
-    else lent.count += 1;
+    if (lent === undefined) {
+      this.#lent.set(file.id, { files: new Set([file]), count: 1 });
+      return;
+    }
+    lent.files.add(file);
+    lent.count += 1;
   }
 
   #takeBack(nodeId: number): void {
@@ -210,7 +273,7 @@ export class MountServer {
   }
 
   async #read(message: ReadMessage): Promise<void> {
-    const { recall, contentOf, answers, onReadFailed } = this.#options;
+    const { recall, contentOf, answers, onReadEnded } = this.#options;
     const call: DeferredCall = { unique: message.unique, resent: message.resent };
     const controller = new AbortController();
     this.#reads.set(message.unique, controller);
@@ -228,11 +291,14 @@ export class MountServer {
         streamId,
         signal,
       });
+      // A claim may have been taken back meanwhile: never bytes that are not vouched for.
+      if (!file.residency.has(offsetBytes, sizeBytes)) throw claimLost(file);
       answers.dataFromContent(call, file, offsetBytes, sizeBytes);
+      onReadEnded(message.nodeId, undefined);
     } catch (thrown) {
       const error = toEbbError(thrown);
       answers.error(call, error.errno);
-      if (error.code !== 'EINTR') onReadFailed(message.nodeId, error);
+      if (error.code !== 'EINTR') onReadEnded(message.nodeId, error);
     } finally {
       this.#reads.delete(message.unique);
     }
@@ -244,4 +310,10 @@ export class MountServer {
     const { requester, streamId, offsetBytes, sizeBytes } = message;
     this.#options.recall.advance(file, offsetBytes, sizeBytes, streamId, requester);
   }
+}
+
+function claimLost(file: ContentFile): EbbError {
+  return ebbError('EIO', `The local bytes of ${file.key} were given up while they were read.`, {
+    retryable: true,
+  });
 }

@@ -28,6 +28,7 @@ export function createFileSystem(workerData: unknown, context: FileSystemContext
     walk: new WalkWatcher(view, bridge, nowMs),
     defaults: settings,
     passthrough: settings.passthrough,
+    openCount: new Int32Array(settings.openCount),
     nowMs,
     openBacking: (descriptor) => fuseBackingOpen(device, descriptor),
     closeBacking: (backingId) => void fuseBackingClose(device, backingId),

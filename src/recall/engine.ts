@@ -183,6 +183,12 @@ export class RecallEngine implements Recall {
     };
   }
 
+  /** Bytes that somebody brought past the engine (a whole-file fetch) are put to the requester's account. */
+  credit(requester: Requester, contentId: number, key: string, countBytes: number): void {
+    this.#accounts.recall(requester, contentId, key);
+    this.#accounts.arrived(requester, countBytes);
+  }
+
   /** Who caused what since the start, most bytes first; at most `requestersMax`. */
   requesters(): RequesterAccount[] {
     return this.#accounts.list();

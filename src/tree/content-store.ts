@@ -13,6 +13,7 @@ import type { EbbError } from '../base/errors.ts';
 import { OpenFlag, openFd } from '../sys/fd.ts';
 import type { OwnedFd } from '../sys/fd.ts';
 import { syncData } from '../sys/file-io.ts';
+import { startWriteback } from '../sys/writeback.ts';
 import { fileStatus } from '../sys/stat.ts';
 import { filesystemStatus } from '../sys/statfs.ts';
 import { truncateFile } from './truncate.ts';
@@ -91,8 +92,9 @@ export class ContentStore implements AsyncDisposable {
   }
 
   /**
-   * Makes the stub of a content that the catalog does not have yet: full size, no blocks, marked. A file that a
-   * crash left under this id is replaced. Put `factsOf` of the result into the catalog before using it.
+   * Makes the stub of a content that the catalog does not have yet: full size, no blocks. It gets its mark with its
+   * first claim: an unmarked file claims nothing, and a rebuild passes it over. A file that a crash left under
+   * this id is replaced. Put `factsOf` of the result into the catalog before using it.
    * Throws ENOSPC, EDQUOT, EFBIG, EROFS, EIO.
    */
   create(id: number, key: string, version: string, sizeBytes: number): StoredContent {
@@ -107,7 +109,6 @@ export class ContentStore implements AsyncDisposable {
       truncateFile(fd.fd, sizeBytes);
       const facts = { id, key, version, sizeBytes, handle: identityOf(fd.fd), pinned: false };
       const content = this.#load(facts, residency);
-      this.marks.write(content, emptyRow(content), fd.fd);
       return content;
     } catch (error) {
       unlinkSync(contentPath(this.directory, id));
@@ -347,6 +348,7 @@ export class ContentStore implements AsyncDisposable {
     return {
       use: (content) => this.#use(content),
       syncData: this.#options.syncData ?? syncData,
+      startWriteback,
       commit,
       mark: (content, row, fd) => this.marks.write(content, row, fd),
       syncFailed: (content, cause) => {

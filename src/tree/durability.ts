@@ -46,6 +46,8 @@ export interface DurabilityPort<File extends LoggedContent> {
   use(file: File): DescriptorUse;
   /** fdatasync(2). Rejects with EIO, ENOSPC, EDQUOT when data was lost. */
   syncData(fd: number): Promise<void>;
+  /** Starts writing the file's pages, as a hint; failures show in `syncData`. */
+  readonly startWriteback?: (fd: number) => Promise<void>;
   /** Durable when it returns; unknown ids are passed over. Throws when nothing was committed. */
   commit(rows: readonly ResidencyRow[]): void;
   /** Writes the mark for what was committed. Must not throw; a claim that cannot be lowered is removed. */
@@ -197,8 +199,16 @@ export class ResidencyLog<File extends LoggedContent> {
     }
   }
 
+  /** So that the syncs of many files share journal commits instead of making one each. */
+  async #startWriting(group: readonly Dirty<File>[]): Promise<void> {
+    const { startWriteback } = this.#port;
+    if (startWriteback === undefined || group.length < 2) return;
+    await Promise.allSettled(group.map(({ use }) => startWriteback(use.fd)));
+  }
+
   /** The error of each file whose data could not be synced. */
   async #syncAll(group: readonly Dirty<File>[]): Promise<Map<number, unknown>> {
+    await this.#startWriting(group);
     const errors = new Map<number, unknown>();
     const waiting = [...group];
     const syncSome = async (): Promise<void> => {

@@ -6,6 +6,7 @@ import assert from 'node:assert/strict';
 import { chmod, chown, mkdir, readFile, stat, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { after, before, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { compileHelper } from '../probes/probe.ts';
 import { buildCorpus } from '../support/corpus.ts';
 import { startStress } from '../support/hammer.ts';
@@ -149,6 +150,7 @@ test('readers of that user, with the daemon killed under them, see no wrong byte
       assert.deepEqual(report.errors, {});
     }
     await using again = startStress({ ...place, readers: 4, seconds: 60, seed: 8 });
+    await sleep(300);
     await mount.kill();
     for (const report of await again.stop()) assert.equal(report.wrong, undefined);
     const cleaned = await mount.ebb(['umount', mount.path]);

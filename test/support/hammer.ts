@@ -86,7 +86,9 @@ function startReader(options: StressOptions, index: number): Reader {
     child.once('error', reject);
     child.once('close', (code, signal) => {
       const text = Buffer.concat(said).toString();
-      if (code === 0 || code === 9) resolve(JSON.parse(text) as HammerReport);
+      // Told to end before it had begun.
+      if (signal === 'SIGTERM' && text === '') resolve({ reads: 0, bytes: 0, errors: {} });
+      else if (code === 0 || code === 9) resolve(JSON.parse(text) as HammerReport);
       else reject(new Error(`a reader ended with ${signal ?? code} (stuck in a read?): ${text}`));
     });
   });

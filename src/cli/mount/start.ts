@@ -17,6 +17,7 @@ export interface Started {
 
 /** A daemon that has not answered by then is stopped. Listing a slow remote's root takes time. */
 const startTimeoutMs = 180_000;
+const daemonPoolThreads = 16;
 const answerMaxLength = 1024 * 1024;
 const logTailLines = 12;
 const logTailMaxLength = 64 * 1024;
@@ -36,6 +37,8 @@ export async function startDaemon(options: MountOptions): Promise<Started> {
   const output = logDescriptor ?? 'inherit';
   const child = spawn(process.execPath, [...process.execArgv, daemonMain()], {
     cwd: '/',
+    // libuv reads it once, at the start: syncs of the cache's disk must not keep recalls from writing.
+    env: { UV_THREADPOOL_SIZE: String(daemonPoolThreads), ...process.env },
     detached: true,
     stdio: ['pipe', output, output, 'pipe'],
   });

@@ -15,13 +15,17 @@ import { decodeName } from '../../base/name.ts';
 import { NodeKind, ROOT_NODE_ID } from '../../catalog/catalog.ts';
 import type { Catalog, Node } from '../../catalog/catalog.ts';
 import type { ListedObject, ObjectAttributes, Remote } from '../../remote/remote.ts';
-import { judgeFile, newNode, reconcile, refreshed } from './reconcile.ts';
+import { isTransferVersion, judgeFile, newNode, reconcile, refreshed } from './reconcile.ts';
 import { SingleFlight } from './single-flight.ts';
 
 /** One listing may not grow without bound in memory. */
 const listedNamesMax = 10_000_000;
 /** While a remote was just found unreachable, known facts are served without asking again for this long. */
 const unreachableGraceMs = 5_000;
+/** Keys of directories kept in memory. */
+const directoryKeysMax = 4_096;
+/** How long a whole fetch of a file without a version counts as current, whatever the time to live says. */
+const transferRestMs = 1_000;
 /** The kernel's own limit of a path (PATH_MAX); deeper names cannot be opened, and end symlink cycles of servers. */
 const keyMaxBytes = 4_096;
 
@@ -31,6 +35,8 @@ export type NamespaceChange =
       readonly kind: 'directory';
       readonly directoryId: number;
       readonly gone: readonly Node[];
+      /** Names that the directory did not have when it was listed before: somebody may remember their absence. */
+      readonly appeared: readonly Uint8Array[];
       /** False: the same names mean the same nodes, only facts (and their freshness) changed. */
       readonly namesChanged: boolean;
     }
@@ -59,6 +65,8 @@ export class Namespace {
   readonly #listings = new SingleFlight<number, void>();
   readonly #stats = new SingleFlight<number, Node>();
   readonly #closing = new AbortController();
+  /** Forgotten whenever a name goes away: directories never move, they only vanish. */
+  readonly #directoryKeys = new Map<number, string>();
   #unreachableUntilMs = 0;
 
   constructor(options: NamespaceOptions) {
@@ -71,11 +79,29 @@ export class Namespace {
 
   /** The remote key of a node. ENOENT for orphans, ENAMETOOLONG beyond PATH_MAX. */
   keyOf(nodeId: number): string {
-    const names = this.#options.catalog.path(nodeId);
-    if (names === undefined) throw ebbError('ENOENT', `node ${nodeId} has no name any more`);
-    const key = names.map((name) => decodeName(name)).join('/');
+    if (nodeId === ROOT_NODE_ID) return '';
+    const node = this.#options.catalog.node(nodeId);
+    if (node === undefined || node.parentId === 0) {
+      throw ebbError('ENOENT', `node ${nodeId} has no name any more`);
+    }
+    const directory = this.#directoryKeyOf(node.parentId);
+    const name = decodeName(node.name);
+    const key = directory === '' ? name : `${directory}/${name}`;
     if (key.length > keyMaxBytes)
       throw ebbError('ENAMETOOLONG', `the path of node ${nodeId} is too long`);
+    return key;
+  }
+
+  #directoryKeyOf(directoryId: number): string {
+    let key = this.#directoryKeys.get(directoryId);
+    if (key === undefined) {
+      const names = this.#options.catalog.path(directoryId);
+      if (names === undefined)
+        throw ebbError('ENOENT', `directory ${directoryId} has no name any more`);
+      key = names.map((name) => decodeName(name)).join('/');
+      if (this.#directoryKeys.size >= directoryKeysMax) this.#directoryKeys.clear();
+      this.#directoryKeys.set(directoryId, key);
+    }
     return key;
   }
 
@@ -118,6 +144,7 @@ export class Namespace {
     const node = this.#known(nodeId);
     if (!force && node.version !== null && this.isFresh(node.checkedAtMs)) return node;
     if (!force && node.version !== null && !this.remoteReachable) return node;
+    if (!force && this.#wasJustFetched(node)) return node;
     const current = await this.#stats.run(nodeId, () => this.#stat(node), signal);
     if (current.id !== nodeId)
       throw ebbError('ESTALE', 'the remote has a new version of this file');
@@ -129,9 +156,27 @@ export class Namespace {
     return this.#take(this.#known(nodeId), object);
   }
 
+  /** The node counts as checked now. */
+  confirm(nodeId: number): Node {
+    const { catalog, clock, onChange } = this.#options;
+    const confirmed = { ...this.#known(nodeId), checkedAtMs: clock.nowMs() };
+    catalog.updateNode(confirmed);
+    onChange({ kind: 'facts', nodeId });
+    return confirmed;
+  }
+
   async close(): Promise<void> {
     this.#closing.abort(ebbError('EINTR', 'the daemon stops'));
     await Promise.allSettled([this.#listings.settled(), this.#stats.settled()]);
+  }
+
+  /**
+   * What the remote shows no version for is fetched anew each time it is asked about, under a new id. Without a
+   * moment's rest between the lookup that fetches and the open that follows, a ttl of 0 could never open it.
+   */
+  #wasJustFetched(node: Node): boolean {
+    const ageMs = this.#options.clock.nowMs() - node.checkedAtMs;
+    return isTransferVersion(node.version) && ageMs >= 0 && ageMs < transferRestMs;
   }
 
   #known(nodeId: number): Node {
@@ -172,8 +217,12 @@ export class Namespace {
     catalog.applyListing(change);
     const removed = new Set(change.removedIds);
     const gone = existing.filter((node) => removed.has(node.id));
+    if (gone.length > 0) this.#directoryKeys.clear();
     const namesChanged = gone.length + change.inserted.length > 0;
-    this.#options.onChange({ kind: 'directory', directoryId: directory.id, gone, namesChanged });
+    const directoryId = directory.id;
+    const wasListed = directory.listedAtMs > 0;
+    const appeared = wasListed ? change.inserted.map((node) => node.name) : [];
+    this.#options.onChange({ kind: 'directory', directoryId, gone, appeared, namesChanged });
   }
 
   /** Keeps the known names when nobody could be asked; passes on definite answers. */
@@ -219,9 +268,7 @@ export class Namespace {
       this.#remove(node);
       throw ebbError('ESTALE', 'the remote has something else than a file at this name now');
     }
-    // A node whose version nobody has seen has no content yet: its facts may still be corrected in place.
-    const verdict = node.version === null ? 'same' : judgeFile(node, object);
-    if (verdict === 'same' && !this.#hasOrphan(node, object)) {
+    if (this.#staysTheSame(node, object) && !this.#hasOrphan(node, object)) {
       const facts = refreshed(node, object, nowMs, true);
       catalog.updateNode(facts);
       onChange({ kind: 'facts', nodeId: node.id });
@@ -230,8 +277,18 @@ export class Namespace {
     const kind = node.kind;
     const replacement = newNode(node.parentId, node.name, kind, object, nowMs, true);
     const current = catalog.replaceNode(node.id, replacement);
-    onChange({ kind: 'directory', directoryId: node.parentId, gone: [node], namesChanged: true });
+    this.#nameChanged(node);
     return current;
+  }
+
+  /**
+   * A node whose version nobody has seen has no content yet, so its facts may still be corrected in place; but not
+   * a size or time that was shown to the kernel already (it would go on with the old size).
+   */
+  #staysTheSame(node: Node, object: ObjectAttributes): boolean {
+    if (node.kind !== NodeKind.file || (node.version === null && !node.exact)) return true;
+    const verdict = judgeFile(node, object);
+    return node.version === null ? verdict !== 'changed' : verdict === 'same';
   }
 
   /** Content of this very version is still here, under the id it had before its name went away. */
@@ -241,8 +298,18 @@ export class Namespace {
   }
 
   #remove(node: Node): void {
+    this.#directoryKeys.clear();
     this.#options.catalog.removeNode(node.id);
-    const directoryId = node.parentId;
-    this.#options.onChange({ kind: 'directory', directoryId, gone: [node], namesChanged: true });
+    this.#nameChanged(node);
+  }
+
+  #nameChanged(node: Node): void {
+    this.#options.onChange({
+      kind: 'directory',
+      directoryId: node.parentId,
+      gone: [node],
+      appeared: [],
+      namesChanged: true,
+    });
   }
 }

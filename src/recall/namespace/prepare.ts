@@ -3,10 +3,13 @@
  * end and every verb that touches content comes through here.
  */
 import { ebbError } from '../../base/errors.ts';
+import type { EbbError } from '../../base/errors.ts';
 import { NodeKind } from '../../catalog/catalog.ts';
 import type { Node } from '../../catalog/catalog.ts';
 import type { ContentFile } from '../../tree/content.ts';
+import type { Requester } from '../recall.ts';
 import type { Namespace } from './namespace.ts';
+import { isTransferVersion } from './reconcile.ts';
 import { interruptible } from './single-flight.ts';
 import type { WholeFetch } from './whole-fetch.ts';
 
@@ -35,7 +38,7 @@ export class Preparer {
   }
 
   /** The node with exact facts. Joins a fetch of the whole file when one is under way. */
-  async resolve(nodeId: number, signal?: AbortSignal): Promise<Node> {
+  async resolve(nodeId: number, signal?: AbortSignal, requester?: Requester): Promise<Node> {
     if (this.#whole.has(nodeId)) {
       // Its failure is not ours: a HEAD may still work where the GET did not.
       const fetched = await interruptible(this.#joined(nodeId), signal);
@@ -43,7 +46,7 @@ export class Preparer {
     }
     const node = await this.#namespace.resolve(nodeId, signal);
     if (node.kind === NodeKind.file && (node.sizeBytes < 0 || node.version === null)) {
-      return await this.#whole.fetch(node.id, unsizedFileMaxBytes, signal);
+      return await this.#whole.fetch(node.id, unsizedFileMaxBytes, signal, requester);
     }
     return node;
   }
@@ -60,14 +63,24 @@ export class Preparer {
    * Confirms the version (when the time to live asks for it) and gives the local file. ESTALE: the name has
    * another node now. EISDIR, ENOENT, EACCES, EIO as the remote says; ENOSPC when no stub can be made.
    */
-  async open(nodeId: number, signal?: AbortSignal): Promise<Prepared> {
-    const exact = await this.resolve(nodeId, signal);
-    if (exact.id !== nodeId) throw ebbError('ESTALE', 'the remote has a new version of this file');
+  async open(nodeId: number, signal?: AbortSignal, requester?: Requester): Promise<Prepared> {
+    const exact = await this.resolve(nodeId, signal, requester);
+    if (exact.id !== nodeId) throw newVersion();
     const node = await this.#namespace.revalidate(nodeId, signal);
     if (node.kind !== NodeKind.file) throw ebbError('EISDIR', 'not a file');
     if (node.version === null || node.sizeBytes < 0) {
       throw ebbError('EIO', 'the remote does not tell enough about this file to read it safely');
     }
-    return { node, file: this.#contents.contentOf(node, this.#namespace.keyOf(node.id)) };
+    const file = this.#contents.contentOf(node, this.#namespace.keyOf(node.id));
+    if (isTransferVersion(node.version) && !file.residency.complete) {
+      // It was released, or a crash or the disk took some of it: only a new transfer brings all of one version.
+      const { id } = await this.#whole.fetch(nodeId, unsizedFileMaxBytes, signal, requester);
+      if (id !== nodeId) throw newVersion();
+    }
+    return { node, file };
   }
+}
+
+function newVersion(): EbbError {
+  return ebbError('ESTALE', 'the remote has a new version of this file');
 }

@@ -52,6 +52,21 @@ export function newNode(
   };
 }
 
+const transferPrefix = 'transfer:';
+
+/** The version of content that the remote shows none for: this very transfer of it. */
+export function transferVersion(unique: string): string {
+  return transferPrefix + unique;
+}
+
+/**
+ * Whether the version was made up by `transferVersion`. The remote cannot be asked for it again: missing bytes of
+ * it are gone, and whether it is still current cannot be known.
+ */
+export function isTransferVersion(version: string | null): boolean {
+  return version?.startsWith(transferPrefix) === true;
+}
+
 /** What new facts about a file mean for the node that has its name. */
 export type FileVerdict =
   /** Same version as far as the remote can tell: refresh the facts. */

@@ -9,12 +9,14 @@ import { randomUUID } from 'node:crypto';
 import { open, rm } from 'node:fs/promises';
 import type { FileHandle } from 'node:fs/promises';
 import path from 'node:path';
-import type { Clock } from '../../base/clock.ts';
-import { ebbError } from '../../base/errors.ts';
+import { ebbError, toEbbError } from '../../base/errors.ts';
 import type { Node } from '../../catalog/catalog.ts';
+import { linkSignals } from '../../remote/linked-signal.ts';
 import type { ObjectAttributes, RangeSink, Remote } from '../../remote/remote.ts';
 import type { ContentFile } from '../../tree/content.ts';
+import type { Requester } from '../recall.ts';
 import type { Namespace } from './namespace.ts';
+import { isTransferVersion, transferVersion } from './reconcile.ts';
 import { SingleFlight } from './single-flight.ts';
 
 /** Memory of one transfer, before it spills to the spool file. */
@@ -25,22 +27,41 @@ const noBytes = new Uint8Array(0);
 export interface WholeFetchOptions {
   readonly namespace: Namespace;
   readonly remote: Remote;
-  readonly clock: Clock;
   /** Where transfers larger than memory wait, on the cache's file system. */
   readonly spoolDirectory: string;
-  readonly deadlineMs: number;
+  /** A remote that sends nothing for so long is given up. */
+  readonly stallMaxMs: number;
   /** The local file for a node that is exact and has a version; made when it does not exist. */
   readonly contentOf: (node: Node, key: string) => ContentFile;
-  /** Called when a transfer ended, for the counters. */
-  readonly onFetched: (bytes: number) => void;
+  /** Makes room on the cache's file system; throws or rejects with ENOSPC, EDQUOT. */
+  readonly reserve?: (bytes: number) => void | Promise<void>;
+  /** Called when a transfer ended, for the counters; `requester` began it. */
+  readonly onFetched: (fetched: Fetched) => void;
+}
+
+export interface Fetched {
+  readonly nodeId: number;
+  readonly key: string;
+  readonly bytes: number;
+  readonly requester: Requester | undefined;
 }
 
 export class WholeFetch {
   readonly #options: WholeFetchOptions;
   readonly #flights = new SingleFlight<number, Node>();
+  /** What each flight may bring at most. */
+  readonly #maxBytes = new Map<number, number>();
+  /** Contents that bytes are being written into, with by how many. */
+  readonly #pouring = new Map<number, number>();
+  readonly #closing = new AbortController();
 
   constructor(options: WholeFetchOptions) {
     this.#options = options;
+  }
+
+  /** True while a fetch writes into this content: it must not be released. */
+  isPouring(contentId: number): boolean {
+    return this.#pouring.has(contentId);
   }
 
   /** Whether a fetch of this node is under way. */
@@ -50,45 +71,109 @@ export class WholeFetch {
 
   /**
    * Fetches the whole file and resolves with its node (exact, with version, content complete), which has another
-   * id when the remote's version moved. `maxBytes`: EFBIG instead of content beyond it.
+   * id when the remote's version moved. `maxBytes`: EFBIG instead of content beyond it. ETIMEDOUT: the remote
+   * stalled; EINTR: `signal`, or the daemon stops.
    */
-  fetch(nodeId: number, maxBytes: number, signal?: AbortSignal): Promise<Node> {
-    return this.#flights.run(nodeId, () => this.#fetch(nodeId, maxBytes), signal);
+  async fetch(
+    nodeId: number,
+    maxBytes: number,
+    signal?: AbortSignal,
+    requester?: Requester,
+  ): Promise<Node> {
+    for (;;) {
+      const joinedMaxBytes = this.#maxBytes.get(nodeId) ?? maxBytes;
+      try {
+        const start = (): Promise<Node> => this.#fetch(nodeId, maxBytes, requester);
+        return await this.#flights.run(nodeId, start, signal);
+      } catch (error) {
+        // Too much only for whoever began it.
+        if (joinedMaxBytes >= maxBytes || toEbbError(error).code !== 'EFBIG') throw error;
+      }
+    }
   }
 
   settled(): Promise<void> {
     return this.#flights.settled();
   }
 
-  async #fetch(nodeId: number, maxBytes: number): Promise<Node> {
-    const { namespace, remote, clock, deadlineMs, onFetched } = this.#options;
-    const key = namespace.keyOf(nodeId);
-    await using body = new SpoolingSink(this.#options.spoolDirectory, maxBytes);
-    await remote.read(key, body, {
-      offsetBytes: 0,
-      lengthBytes: undefined,
-      version: undefined,
-      signal: AbortSignal.timeout(deadlineMs),
-    });
-    const sizeBytes = body.sizeBytes;
-    const head = body.attributes;
-    onFetched(sizeBytes);
-    if (head === undefined || (head.sizeBytes !== undefined && head.sizeBytes !== sizeBytes)) {
-      throw ebbError('EIO', `the remote sent ${sizeBytes} bytes of ${key}, not what it announced`, {
-        retryable: true,
-      });
-    }
-    const node = namespace.learn(nodeId, {
-      ...head,
-      sizeBytes,
-      // Where the remote keeps no time and no version, this very transfer is the version.
-      mtime: head.mtime ?? { seconds: Math.floor(clock.nowMs() / 1_000), nanoseconds: 0 },
-      version: head.version ?? `transfer:${randomUUID()}`,
-    });
-    const file = this.#options.contentOf(node, key);
-    if (!file.residency.complete) await body.pourInto(file);
-    return node;
+  /** Gives up all fetches; resolves when nothing touches a file any more. */
+  async close(): Promise<void> {
+    this.#closing.abort(ebbError('EINTR', 'Ebb is stopping.'));
+    await this.settled();
   }
+
+  async #fetch(nodeId: number, maxBytes: number, requester?: Requester): Promise<Node> {
+    this.#closing.signal.throwIfAborted();
+    this.#maxBytes.set(nodeId, maxBytes);
+    try {
+      const { spoolDirectory, reserve } = this.#options;
+      await using body = new SpoolingSink(spoolDirectory, maxBytes, reserve);
+      const key = this.#options.namespace.keyOf(nodeId);
+      await this.#receive(key, body);
+      this.#options.onFetched({ nodeId, key, bytes: body.sizeBytes, requester });
+      const node = this.#options.namespace.learn(nodeId, factsOf(key, body));
+      const pour = (): Promise<Node> => this.#pour(node, key, body);
+      // Whoever asks for a new id meanwhile waits for the content, too.
+      return await (this.#flights.has(node.id) ? pour() : this.#flights.run(node.id, pour));
+    } finally {
+      this.#maxBytes.delete(nodeId);
+    }
+  }
+
+  async #receive(key: string, body: SpoolingSink): Promise<void> {
+    const { remote, stallMaxMs } = this.#options;
+    const stalled = new AbortController();
+    const timer = setTimeout(() => {
+      const message = `The remote sent nothing of ${key} for ${stallMaxMs} ms.`;
+      stalled.abort(ebbError('ETIMEDOUT', message, { retryable: true }));
+    }, stallMaxMs);
+    body.onProgress = () => timer.refresh();
+    using linked = linkSignals(this.#closing.signal, stalled.signal);
+    try {
+      await remote.read(key, body, {
+        offsetBytes: 0,
+        lengthBytes: undefined,
+        version: undefined,
+        signal: linked.signal,
+      });
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  async #pour(node: Node, key: string, body: SpoolingSink): Promise<Node> {
+    const { contentOf, reserve, namespace } = this.#options;
+    const file = contentOf(node, key);
+    if (!file.residency.complete) {
+      this.#countPouring(file.id, 1);
+      try {
+        await reserve?.(body.sizeBytes);
+        await body.pourInto(file);
+      } finally {
+        this.#countPouring(file.id, -1);
+      }
+    }
+    return isTransferVersion(node.version) ? namespace.confirm(node.id) : node;
+  }
+
+  #countPouring(contentId: number, change: 1 | -1): void {
+    const count = (this.#pouring.get(contentId) ?? 0) + change;
+    if (count > 0) this.#pouring.set(contentId, count);
+    else this.#pouring.delete(contentId);
+  }
+}
+
+/** What the transfer has shown. Throws EIO when that is not what was announced. */
+function factsOf(key: string, { attributes, sizeBytes }: SpoolingSink): ObjectAttributes {
+  const announced = attributes?.sizeBytes ?? sizeBytes;
+  if (attributes === undefined || announced !== sizeBytes) {
+    throw ebbError('EIO', `the remote sent ${sizeBytes} bytes of ${key}, not what it announced`, {
+      retryable: true,
+    });
+  }
+  // Where the remote shows no version, this very transfer is the version.
+  const version = attributes.version ?? transferVersion(randomUUID());
+  return { ...attributes, sizeBytes, version };
 }
 
 /**
@@ -105,10 +190,13 @@ class SpoolingSink implements RangeSink, AsyncDisposable {
   #filled = 0;
   #memory: Uint8Array[] = [];
   #spool: FileHandle | undefined;
+  onProgress: () => void = () => undefined;
+  readonly #reserve: WholeFetchOptions['reserve'];
 
-  constructor(directory: string, maxBytes: number) {
+  constructor(directory: string, maxBytes: number, reserve: WholeFetchOptions['reserve']) {
     this.#directory = directory;
     this.#maxBytes = maxBytes;
+    this.#reserve = reserve;
   }
 
   head(attributes: ObjectAttributes): void {
@@ -130,6 +218,7 @@ class SpoolingSink implements RangeSink, AsyncDisposable {
   filled(countBytes: number): void | Promise<void> {
     const bytes = this.#piece.subarray(this.#filled, this.#filled + countBytes);
     const offset = this.sizeBytes;
+    this.onProgress();
     this.#filled += countBytes;
     this.sizeBytes += countBytes;
     if (this.sizeBytes > this.#maxBytes) throw this.#tooBig();
@@ -152,6 +241,7 @@ class SpoolingSink implements RangeSink, AsyncDisposable {
       }
       this.#memory = [];
     }
+    await this.#reserve?.(bytes.length);
     await this.#writeAll(this.#spool, bytes, offset);
   }
 

@@ -1,0 +1,26 @@
+/** sync_file_range(2): starts writing a file's dirty pages without waiting for them. */
+import { Semaphore } from '../base/semaphore.ts';
+import { bindAsync, lazily, systemError } from './ffi.ts';
+
+/** SYNC_FILE_RANGE_WRITE */
+const startWriting = 2;
+
+const native = lazily(() => ({
+  syncFileRange: bindAsync<[fd: number, offset: number, lengthBytes: number, flags: number]>(
+    'int sync_file_range(int fd, int64_t offset, int64_t nbytes, unsigned int flags)',
+  ),
+}));
+
+/** koffi refuses above 256 asynchronous calls; two keep the pool's other threads for data. */
+const calls = new Semaphore({ permits: 2, waitersMax: 65_536 });
+
+/**
+ * Begins the writeback of a whole file. It promises nothing about durability (no metadata, no disk cache flush):
+ * its use is before the fdatasync of many files, which then find their blocks allocated and written, so that one
+ * journal commit serves them all. Rejects with EBADF, EIO, ENOSPC.
+ */
+export async function startWriteback(fd: number): Promise<void> {
+  using _permit = await calls.acquire();
+  const result = await native().syncFileRange(fd, 0, 0, startWriting);
+  if (result < 0) throw systemError(-result, 'sync_file_range', `descriptor ${fd}`);
+}
