@@ -114,10 +114,12 @@ async function ebbPeer(plan: PeerPlan): Promise<MountedPeer> {
     name: 'ebb',
     path: mount.path,
     pid: mount.pid,
-    async release(file) {
-      const result = await mount.ebb(['release', file]);
-      if (result.code !== 0) throw new Error(`ebb release: ${result.stderr.toString()}`);
-    },
+    // The kernel's RELEASE after the last close comes a moment later: until then the file is in use.
+    release: (file) =>
+      waitFor(async () => (await mount.ebb(['release', file])).code === 0, {
+        what: 'ebb release',
+        intervalMs: 200,
+      }).then(() => {}),
     [Symbol.asyncDispose]: () => mount[Symbol.asyncDispose](),
   };
 }

@@ -42,8 +42,9 @@ function environment(quick: boolean): string[] {
     `Date: ${new Date().toISOString().slice(0, 10)}${quick ? ' (quick run: small file, one sample)' : ''}`,
     `Machine: ${os.availableParallelism()} × ${processorName()}, ${memoryGibibytes} GiB, Linux ${os.release()}`,
     `Versions: Node ${process.versions.node}, ${packages.join(', ')} (Debian), libfuse ${versionOf('libfuse3-3')}`,
-    'Origin: nginx on loopback, content in its page cache; "20 ms" goes through a proxy that delays by that round trip.',
-    'Cold: mounted afresh with an empty cache. Figures are medians; in brackets the ratio to Ebb (above 1: Ebb is better).',
+    'Origin: nginx on loopback, content in its page cache; "20 ms": through a proxy with that round trip.',
+    'Cold: mounted afresh with an empty cache. Figures are medians.',
+    'In brackets: how many times better Ebb is (below 1: worse).',
   ];
 }
 

@@ -1,6 +1,6 @@
 /** The tests of `ebb find`. Pure: the time is an argument. */
 import type { FileInfo, FileState } from '../daemon/api.ts';
-import { globMatcher } from './glob.ts';
+import { globMatcher } from '../base/glob.ts';
 import { parseDuration, parseSize } from './units.ts';
 import { UsageError } from './verb.ts';
 

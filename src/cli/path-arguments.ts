@@ -9,7 +9,7 @@ import { decodeName } from '../base/name.ts';
 import { findRun } from '../base/run-directory.ts';
 import type { PathsRequest } from '../daemon/api.ts';
 import { ControlClient } from './client.ts';
-import { hasMagic } from './glob.ts';
+import { hasMagic } from '../base/glob.ts';
 import { absolutePath } from './target.ts';
 import type { Mounts } from './target.ts';
 import { UsageError } from './verb.ts';

@@ -2,7 +2,7 @@
 import { systemClock } from '../base/clock.ts';
 import type { Clock } from '../base/clock.ts';
 import { assert } from '../base/assert.ts';
-import { toEbbError } from '../base/errors.ts';
+import { ebbError, toEbbError } from '../base/errors.ts';
 import type { Catalog, Node } from '../catalog/catalog.ts';
 import { openSqliteCatalog } from '../catalog/sqlite/catalog.ts';
 import type { LocalContents } from '../recall/namespace/prepare.ts';
@@ -61,10 +61,19 @@ export class Contents implements LocalContents {
   contentOf(node: Node, key: string): StoredContent {
     assert(node.version !== null && node.exact, `node ${node.id} is exact and has a version`);
     const known = this.store.get(node.id);
-    if (known !== undefined) return known;
+    if (known !== undefined) {
+      if (known.version === node.version && known.sizeBytes === node.sizeBytes) return known;
+      throw ebbError('EIO', `The cache has another version of ${key} under the same id.`);
+    }
     const content = this.store.create(node.id, key, node.version, node.sizeBytes);
-    const facts = this.store.factsOf(content);
-    this.catalog.putContent({ ...facts, accessedAtMs: this.#clock.nowMs(), lost: false });
+    try {
+      const facts = this.store.factsOf(content);
+      this.catalog.putContent({ ...facts, accessedAtMs: this.#clock.nowMs(), lost: false });
+    } catch (error) {
+      // Without a row nothing of it would ever be recorded.
+      this.store.delete(node.id).catch(() => undefined);
+      throw error;
+    }
     return content;
   }
 

@@ -333,6 +333,8 @@ async function build(
     onProblem: (problem) => logbook.log('error', `FUSE ${problem.operation}: ${problem.message}`),
   });
   teardown.add('stopping the FUSE thread', () => threads.stop());
+  teardown.add('closing the space keeper', () => space.close());
+  // Before the space keeper: it may be waiting for the thread.
   teardown.add('closing the front end', () => {
     notices.disconnect();
     server.close();
@@ -346,7 +348,6 @@ async function build(
   if (privileged) tuneReadAhead(connection, kernelReadAheadBytes, logbook);
 
   const releaser = new Releaser({ contents, catalog, server, isBusy, remote });
-  teardown.add('closing the space keeper', () => space.close());
   space.start(releaser);
   const accessTimer = setInterval(() => server.tell({ kind: 'reportAccesses' }), accessReportMs);
   accessTimer.unref();

@@ -5,7 +5,7 @@ import { NodeKind, ROOT_NODE_ID } from '../catalog/catalog.ts';
 import type { CatalogReader, Node } from '../catalog/catalog.ts';
 import type { Namespace } from '../recall/namespace/namespace.ts';
 import type { PathsRequest } from './api.ts';
-import { matchGlob } from './glob.ts';
+import { globPathMatcher } from './glob.ts';
 
 const pageRows = 1_000;
 /** `get` of a directory lists what is below it; a server's symlink cycle ends here. */
@@ -96,8 +96,9 @@ export class Paths {
       const fixed = fixedDirectory(glob);
       const start = await this.find(fixed, signal);
       if (start.kind !== NodeKind.directory) continue;
+      const matchesGlob = globPathMatcher(glob);
       for await (const located of this.below(start, fixed, signal)) {
-        if (matchGlob(glob, located.path) && fresh(located)) yield located;
+        if (matchesGlob(located.path) && fresh(located)) yield located;
       }
     }
   }
@@ -113,6 +114,6 @@ export class Paths {
 /** The leading directories of a pattern that hold no special character. */
 function fixedDirectory(glob: string): string {
   const parts = glob.split('/');
-  const special = parts.findIndex((part) => /[*?[]/.test(part));
+  const special = parts.findIndex((part) => /[*?[\\]/.test(part));
   return parts.slice(0, special < 0 ? parts.length - 1 : special).join('/');
 }

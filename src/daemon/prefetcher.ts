@@ -70,27 +70,28 @@ export class Prefetcher {
     const { namespace, catalog } = this.#options;
     const directory = catalog.node(directoryId);
     if (directory === undefined || directory.listedAtMs > 0) return;
-    await namespace.list(directoryId);
+    await namespace.list(directoryId, this.#closing.signal);
   }
 
   async #resolve(nodeId: number): Promise<void> {
     const node = this.#file(nodeId);
     if (node === undefined || node.exact) return;
-    await this.#options.preparer.resolve(nodeId);
+    await this.#options.preparer.resolve(nodeId, this.#closing.signal);
   }
 
   async #fetch(nodeId: number, requester: Requester): Promise<void> {
     const { wholeFetch, preparer, recall, offer } = this.#options;
+    const { signal } = this.#closing;
     let node = this.#file(nodeId);
     if (node === undefined || node.sizeBytes > prefetchFileMaxBytes) return;
     if (node.version === null || !node.exact) {
       // One GET brings facts and content.
-      node = await wholeFetch.fetch(nodeId, prefetchFileMaxBytes);
+      node = await wholeFetch.fetch(nodeId, prefetchFileMaxBytes, signal, requester);
     }
-    const prepared = await preparer.open(node.id);
+    const prepared = await preparer.open(node.id, signal, requester);
     const { file } = prepared;
     if (!file.residency.complete) {
-      await recall.ensure(file, 0, file.sizeBytes, { intent: 'prefetch', requester });
+      await recall.ensure(file, 0, file.sizeBytes, { intent: 'prefetch', requester, signal });
     }
     await offer(prepared);
   }

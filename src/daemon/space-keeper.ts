@@ -46,7 +46,7 @@ export class SpaceKeeper {
 
   start(releaser: Releaser): void {
     this.#releaser = releaser;
-    this.#timer = setInterval(() => void this.#check(0), checkIntervalMs);
+    this.#timer = setInterval(() => this.#checkInTime(), checkIntervalMs);
     this.#timer.unref();
   }
 
@@ -74,11 +74,21 @@ export class SpaceKeeper {
     await this.#stroke;
   }
 
+  /** On the timer nobody hears of a failure to look (a disk that fails): the log does. */
+  #checkInTime(): void {
+    try {
+      void this.#check(0);
+    } catch (error) {
+      this.#options.logbook.log('error', `release: ${toEbbError(error).message}`);
+    }
+  }
+
   /** Starts a stroke when a limit is passed; gives the one under way. */
   #check(wantedBytes: number): Promise<void> | undefined {
     if (this.#stroke !== undefined) return this.#stroke;
     const { limits, nowMs, logbook } = this.#options;
-    if (this.#releaser === undefined || nowMs() < this.#pausedUntilMs) return undefined;
+    if (this.#releaser === undefined || this.#closing.signal.aborted) return undefined;
+    if (nowMs() < this.#pausedUntilMs) return undefined;
     const wanted = bytesToRelease(this.#use(wantedBytes), limits);
     if (wanted === 0) return undefined;
     this.#stroke = this.#release(this.#releaser, wanted)

@@ -132,8 +132,16 @@ export class MountServer {
     for (const controller of this.#reads.values()) controller.abort();
   }
 
-  /** Takes in a message of the FUSE thread. */
+  /** Takes in a message of the FUSE thread. Never throws. */
   take(message: ToMain): void {
+    try {
+      this.#take(message);
+    } catch (error) {
+      this.#options.onProblem(error);
+    }
+  }
+
+  #take(message: ToMain): void {
     const { recall, onAccesses, onPrefetch } = this.#options;
     switch (message.kind) {
       case 'read':

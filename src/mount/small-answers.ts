@@ -46,8 +46,9 @@ export function serveXattr(
   let value: Uint8Array | undefined;
   if (name.startsWith(xattrPrefix)) {
     const content = view.reader.content(nodeId);
-    const names = view.reader.path(nodeId) ?? [];
-    const key = names.map((part) => decodeName(part)).join('/');
+    // A version that was replaced has no name any more, but its content knows which it had.
+    const names = view.reader.path(nodeId);
+    const key = names?.map((part) => decodeName(part)).join('/') ?? content?.key ?? '';
     value = virtualXattr(name, { node, key, content, residentBytes });
   } else {
     value = node.xattrs?.get(name);

@@ -40,6 +40,8 @@ export class EventFd implements Disposable {
 
   /** Makes it readable. Any thread; never blocks. Returns 0 or -errno (hot). */
   signal(): number {
+    // The number may mean another file by now.
+    if (this.#owned?.isOpen === false) return -Errno.EBADF;
     const result = write(this.fd, one);
     // EAGAIN: the counter is at its maximum, so it is readable anyway.
     return result >= 0 || result === -Errno.EAGAIN ? 0 : result;

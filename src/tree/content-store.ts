@@ -5,7 +5,7 @@
  * All of it is for one thread. A loaded content is one object for as long as anybody holds it; whoever shares
  * `residency.buffer` with another thread must hold the content that long, too.
  */
-import { unlinkSync } from 'node:fs';
+import { mkdirSync, unlinkSync } from 'node:fs';
 
 import { assert } from '../base/assert.ts';
 import { ebbError, toEbbError } from '../base/errors.ts';
@@ -22,7 +22,14 @@ import type { DescriptorUse } from './descriptor-cache.ts';
 import { ResidencyLog } from './durability.ts';
 import type { DurabilityLimits, ResidencyRow } from './durability.ts';
 import { identityOf, sameIdentity } from './identity.ts';
-import { contentPath, identifyTree, lockCache, makeDirectories, treePath } from './layout.ts';
+import {
+  contentDirectory,
+  contentPath,
+  identifyTree,
+  lockCache,
+  makeDirectories,
+  treePath,
+} from './layout.ts';
 import type { TreeIdentity } from './layout.ts';
 import { LoadedContents } from './loaded-contents.ts';
 import { MarkKeeper } from './mark-keeper.ts';
@@ -104,13 +111,16 @@ export class ContentStore implements AsyncDisposable {
       this.#options.limits?.chunkBytes ?? chunkBytesDefault,
     );
     const residency = Residency.create(sizeBytes, chunkBytes);
-    using fd = this.#createFile(id);
+    const fd = this.#createFile(id);
     try {
       truncateFile(fd.fd, sizeBytes);
       const facts = { id, key, version, sizeBytes, handle: identityOf(fd.fd), pinned: false };
       const content = this.#load(facts, residency);
+      // It is about to be written.
+      this.#descriptors.adopt(id, fd);
       return content;
     } catch (error) {
+      fd.close();
       unlinkSync(contentPath(this.directory, id));
       throw toEbbError(error);
     }
@@ -225,12 +235,15 @@ export class ContentStore implements AsyncDisposable {
   #createFile(id: number): OwnedFd {
     const path = contentPath(this.directory, id);
     const flags = OpenFlag.rdwr | OpenFlag.creat | OpenFlag.excl | openFlags;
-    try {
-      return openFd(path, flags, 0o600);
-    } catch (error) {
-      if (toEbbError(error).code !== 'EEXIST') throw error;
-      unlinkSync(path);
-      return openFd(path, flags, 0o600);
+    for (;;) {
+      try {
+        return openFd(path, flags, 0o600);
+      } catch (error) {
+        const { code } = toEbbError(error);
+        if (code === 'ENOENT') mkdirSync(contentDirectory(this.directory, id), { mode: 0o700 });
+        else if (code === 'EEXIST') unlinkSync(path);
+        else throw error;
+      }
     }
   }
 

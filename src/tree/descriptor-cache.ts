@@ -58,6 +58,18 @@ export class DescriptorCache implements Disposable {
     return true;
   }
 
+  /** Takes over the descriptor of a content that has none here yet; closed at once when there is no room. */
+  adopt(id: number, owned: OwnedFd): void {
+    assert(!this.#slots.has(id), `content ${id} has no descriptor yet`);
+    try {
+      this.#makeRoom();
+    } catch {
+      owned.close();
+      return;
+    }
+    this.#slots.set(id, { owned, users: 0 });
+  }
+
   /** Forgets the content's descriptor even when it is in use: its users go on with the old one. */
   detach(id: number): void {
     const slot = this.#slots.get(id);

@@ -6,7 +6,7 @@ import { parseMountInfo } from '../../src/base/mount-info.ts';
 import { encodeName, decodeName } from '../../src/base/name.ts';
 import { decodePathParameter, encodePathParameter } from '../../src/base/percent.ts';
 import { formatMode } from '../../src/cli/file-line.ts';
-import { globMatcher, hasMagic } from '../../src/cli/glob.ts';
+import { globMatcher, hasMagic } from '../../src/base/glob.ts';
 import { wrap } from '../../src/cli/help.ts';
 import { splitNames } from '../../src/cli/path-arguments.ts';
 import { RateMeter, renderBar, renderProgress } from '../../src/cli/progress.ts';

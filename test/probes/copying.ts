@@ -31,10 +31,12 @@ const pipedTar =
   'set -e; tar -c -f "$SCRATCH/t.tar" . ; tar -x -f "$SCRATCH/t.tar" -C "$SCRATCH/out"';
 const sparseTar =
   'set -e; tar -c -S -f "$SCRATCH/t.tar" .; tar -x -f "$SCRATCH/t.tar" -C "$SCRATCH/out"';
-const bsdTar =
-  'command -v bsdtar >/dev/null || { cp -r . "$SCRATCH/out"; exit 0; }; bsdtar -c -f - . | bsdtar -x -f - -C "$SCRATCH/out"';
+const bsdTar = `command -v bsdtar >/dev/null || { cp -r . "$SCRATCH/out"; exit 0; }
+  bsdtar -c -f - . | bsdtar -x -f - -C "$SCRATCH/out"`;
 const eachFile = (command: string): string =>
   `set -e; for f in *; do ${command} || { echo "$f" >&2; exit 1; }; done`;
+const ddSparse = `dd if="$f" of="$SCRATCH/out/$f" bs=64k conv=sparse status=none &&
+  truncate -s "$(stat -c %s "$f")" "$SCRATCH/out/$f"`;
 const nodeCopy = `"${process.execPath}" -e '
   const fs = require("fs");
   for (const name of fs.readdirSync(".")) fs.copyFileSync(name, process.env.SCRATCH + "/out/" + name);'`;
@@ -107,12 +109,7 @@ export const copyingProbes: readonly Probe[] = [
   copyProbe('tar-sparse', sparseTar),
   copyProbe('bsdtar', bsdTar),
   copyProbe('rsync-sparse', 'rsync -rtS ./ "$SCRATCH/out/"'),
-  copyProbe(
-    'dd-sparse',
-    eachFile(
-      'dd if="$f" of="$SCRATCH/out/$f" bs=64k conv=sparse status=none; truncate -s "$(stat -c %s "$f")" "$SCRATCH/out/$f"',
-    ),
-  ),
+  copyProbe('dd-sparse', eachFile(`{ ${ddSparse}; }`)),
   copyProbe('dd-odd', eachFile('dd if="$f" of="$SCRATCH/out/$f" bs=100001 status=none')),
   copyProbe('cat', eachFile('cat "$f" > "$SCRATCH/out/$f"')),
   copyProbe('node-copy-file', nodeCopy),

@@ -10,7 +10,8 @@ import type { Probe } from './probe.ts';
 /** A program that carries 3 MiB of noise and prints a sum over it: pages of the mapping are needed one by one. */
 const programSource = `
 #include <stdio.h>
-__asm__(".section .rodata\\n.globl table\\n.balign 4096\\ntable: .incbin \\"noise\\"\\n.globl table_end\\ntable_end:\\n.previous");
+__asm__(".section .rodata\\n.globl table\\n.balign 4096\\ntable: .incbin \\"noise\\"\\n"
+        ".globl table_end\\ntable_end:\\n.previous");
 extern const unsigned char table[], table_end[];
 int main(void) {
   unsigned long sum = 0;

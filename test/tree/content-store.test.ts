@@ -9,6 +9,7 @@ import {
   symlinkSync,
   truncateSync,
   writeFileSync,
+  mkdirSync,
 } from 'node:fs';
 import path from 'node:path';
 import { test } from 'node:test';
@@ -179,6 +180,7 @@ for (const [what, replace] of intruders) {
 }
 
 check('a file that a crash left under the id is replaced', async ({ store, directory }) => {
+  mkdirSync(path.dirname(contentPath(directory, 77)));
   writeFileSync(contentPath(directory, 77), 'left over');
   const content = store.create(77, 'f', 'v1', 3);
   assert.equal(statSync(contentPath(directory, 77)).size, 3);

@@ -147,7 +147,7 @@ test('what is not ours is passed over, with a reason', async () => {
     rmSync(unmarked.file);
     writeFileSync(unmarked.file, new Uint8Array(3 * chunkBytes));
     writeFileSync(resized.file, 'x', { flag: 'a' });
-    writeFileSync(path.join(cacheDirectory, 'tree', '00', 'stranger'), '');
+    writeFileSync(path.join(cacheDirectory, 'tree', '0', 'stranger'), '');
 
     const results = new Map<string, string>();
     for await (const result of scanTree(cacheDirectory, cache.store.identity)) {
@@ -161,7 +161,7 @@ test('what is not ours is passed over, with a reason', async () => {
     assert.equal(results.get(holed.file), String(2 * chunkBytes), 'a hole is never believed');
     assert.equal(results.get(kept.file), String(3 * chunkBytes));
     assert.equal(
-      results.get(path.join(cacheDirectory, 'tree', '00', 'stranger')),
+      results.get(path.join(cacheDirectory, 'tree', '0', 'stranger')),
       'not a file of Ebb',
     );
   } finally {

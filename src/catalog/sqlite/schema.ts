@@ -4,7 +4,7 @@
  * Choices: WAL, so that readers in other threads never wait for the writer. No mmap: a truncated file or a bad
  * sector would be SIGBUS instead of an error. A small page cache per connection: the kernel's page cache holds
  * the file anyway. Names, keys and handles are BLOBs, because Linux names are bytes. No AUTOINCREMENT: ids come
- * from a counter reserved durably in blocks (see id-allocator.ts), which also survives a power cut that takes
+ * from a counter reserved durably in blocks (see transaction.ts), which also survives a power cut that takes
  * the last listings with it.
  */
 import { accessSync, constants, existsSync } from 'node:fs';

@@ -2,6 +2,8 @@
 import { toEbbError } from '../../base/errors.ts';
 import { NodeKind } from '../../catalog/catalog.ts';
 import type { Node } from '../../catalog/catalog.ts';
+import type { Prepared } from '../../recall/namespace/prepare.ts';
+import type { Requester } from '../../recall/recall.ts';
 import type { ActionResult, PathsRequest } from '../api.ts';
 import type { Action } from '../control/handlers.ts';
 import type { DaemonParts } from '../parts.ts';
@@ -98,17 +100,17 @@ export class Actions {
   }
 
   async #get(file: FileWork, dryRun: boolean, signal: AbortSignal): Promise<Refusal | undefined> {
-    const { preparer, recall } = this.#parts;
+    const { recall } = this.#parts;
     if (dryRun) {
       file.doneBytes = file.sizeBytes - factsOf(file.node, this.#parts.facts).residentBytes;
       return undefined;
     }
-    const { file: content } = await preparer.open(await this.#current(file, signal), signal);
+    const { file: content } = await this.#prepare(file, signal);
     for (let offset = 0; offset < content.sizeBytes; offset += getStepBytes) {
       const length = Math.min(getStepBytes, content.sizeBytes - offset);
       await recall.ensure(content, offset, length, {
         intent: 'get',
-        requester: { pid: process.pid, uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0 },
+        requester: thisProcess(),
         signal,
       });
       file.doneBytes = offset + length;
@@ -116,15 +118,15 @@ export class Actions {
     return undefined;
   }
 
-  /** The id the path has now: the version may have moved since the request's list was made. */
-  async #current(file: FileWork, signal: AbortSignal): Promise<number> {
-    const { preparer, namespace, paths } = this.#parts;
+  /** What the path means now: the version may have moved since the request's list was made. */
+  async #prepare(file: FileWork, signal: AbortSignal): Promise<Prepared> {
+    const { preparer, paths } = this.#parts;
     try {
-      const node = await preparer.resolve(file.node.id, signal);
-      return (await namespace.revalidate(node.id, signal)).id;
+      return await preparer.open(file.node.id, signal, thisProcess());
     } catch (error) {
       if (toEbbError(error).code !== 'ESTALE') throw error;
-      return (await paths.find(file.path, signal)).id;
+      const { id } = await paths.find(file.path, signal);
+      return await preparer.open(id, signal, thisProcess());
     }
   }
 
@@ -158,11 +160,14 @@ export class Actions {
       signal,
       work: async (file) => {
         if (request.dryRun === true) return undefined;
-        const { preparer, releaser } = this.#parts;
-        const { node } = await preparer.open(await this.#current(file, signal), signal);
-        releaser.setPinned(node.id, pinned);
+        const { node } = await this.#prepare(file, signal);
+        this.#parts.releaser.setPinned(node.id, pinned);
         return undefined;
       },
     });
   }
+}
+
+function thisProcess(): Requester {
+  return { pid: process.pid, uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0 };
 }

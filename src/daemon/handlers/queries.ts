@@ -114,7 +114,8 @@ export class Queries {
     const { paths, facts, recall, readFailures, namespace } = this.#parts;
     const node = await this.#exact(await paths.find(path, signal), signal);
     const { state, residentBytes, content } = factsOf(node, facts);
-    const failure = readFailures.get(node.id);
+    // What is all here by now can be read, whatever failed before.
+    const failure = state === 'DUL' ? undefined : readFailures.get(node.id);
     const rows: [string, string][] = [
       ['remote key', path],
       ['size', node.sizeBytes < 0 ? 'unknown until fetched' : `${node.sizeBytes} bytes`],

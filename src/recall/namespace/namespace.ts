@@ -24,6 +24,7 @@ const listedNamesMax = 10_000_000;
 const unreachableGraceMs = 5_000;
 /** Keys of directories kept in memory. */
 const directoryKeysMax = 4_096;
+const rememberedNodesMax = 4_096;
 /** How long a whole fetch of a file without a version counts as current, whatever the time to live says. */
 const transferRestMs = 1_000;
 /** The kernel's own limit of a path (PATH_MAX); deeper names cannot be opened, and end symlink cycles of servers. */
@@ -67,6 +68,8 @@ export class Namespace {
   readonly #closing = new AbortController();
   /** Forgotten whenever a name goes away: directories never move, they only vanish. */
   readonly #directoryKeys = new Map<number, string>();
+  /** Rows as last read; every change of nodes goes through this class, which forgets what it changes. */
+  readonly #nodes = new Map<number, Node>();
   #unreachableUntilMs = 0;
 
   constructor(options: NamespaceOptions) {
@@ -80,7 +83,7 @@ export class Namespace {
   /** The remote key of a node. ENOENT for orphans, ENAMETOOLONG beyond PATH_MAX. */
   keyOf(nodeId: number): string {
     if (nodeId === ROOT_NODE_ID) return '';
-    const node = this.#options.catalog.node(nodeId);
+    const node = this.#node(nodeId);
     if (node === undefined || node.parentId === 0) {
       throw ebbError('ENOENT', `node ${nodeId} has no name any more`);
     }
@@ -90,6 +93,16 @@ export class Namespace {
     if (key.length > keyMaxBytes)
       throw ebbError('ENAMETOOLONG', `the path of node ${nodeId} is too long`);
     return key;
+  }
+
+  #node(id: number): Node | undefined {
+    const remembered = this.#nodes.get(id);
+    if (remembered !== undefined) return remembered;
+    const node = this.#options.catalog.node(id);
+    if (node === undefined) return undefined;
+    if (this.#nodes.size >= rememberedNodesMax) this.#nodes.clear();
+    this.#nodes.set(id, node);
+    return node;
   }
 
   #directoryKeyOf(directoryId: number): string {
@@ -116,7 +129,7 @@ export class Namespace {
    * never listed; one that was keeps its names when the remote cannot be reached.
    */
   async list(directoryId: number, signal?: AbortSignal, force = false): Promise<void> {
-    const directory = this.#options.catalog.node(directoryId);
+    const directory = this.#node(directoryId);
     if (directory === undefined || directory.kind !== NodeKind.directory) {
       throw ebbError('ESTALE', `directory ${directoryId} is gone`);
     }
@@ -180,7 +193,7 @@ export class Namespace {
   }
 
   #known(nodeId: number): Node {
-    const node = this.#options.catalog.node(nodeId);
+    const node = this.#node(nodeId);
     if (node === undefined || (node.parentId === 0 && nodeId !== ROOT_NODE_ID)) {
       throw ebbError('ESTALE', `node ${nodeId} is no longer part of the namespace`);
     }
@@ -215,6 +228,7 @@ export class Namespace {
     const existing = catalog.children(directory.id, 0, listedNamesMax);
     const change = reconcile(directory.id, existing, listed, startedAtMs);
     catalog.applyListing(change);
+    this.#nodes.clear();
     const removed = new Set(change.removedIds);
     const gone = existing.filter((node) => removed.has(node.id));
     if (gone.length > 0) this.#directoryKeys.clear();
@@ -271,11 +285,13 @@ export class Namespace {
     if (this.#staysTheSame(node, object) && !this.#hasOrphan(node, object)) {
       const facts = refreshed(node, object, nowMs, true);
       catalog.updateNode(facts);
+      this.#nodes.set(facts.id, facts);
       onChange({ kind: 'facts', nodeId: node.id });
       return facts;
     }
     const kind = node.kind;
     const replacement = newNode(node.parentId, node.name, kind, object, nowMs, true);
+    this.#nodes.clear();
     const current = catalog.replaceNode(node.id, replacement);
     this.#nameChanged(node);
     return current;
@@ -299,6 +315,7 @@ export class Namespace {
 
   #remove(node: Node): void {
     this.#directoryKeys.clear();
+    this.#nodes.clear();
     this.#options.catalog.removeNode(node.id);
     this.#nameChanged(node);
   }

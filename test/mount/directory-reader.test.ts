@@ -1,0 +1,108 @@
+/** READDIR over the catalog: everything once, in order, whatever size the answers have. */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import fc from 'fast-check';
+import { NodeKind, ROOT_NODE_ID } from '../../src/catalog/catalog.ts';
+import { MemoryCatalog } from '../../src/catalog/memory/catalog.ts';
+import { FOPEN_CACHE_DIR, FOPEN_KEEP_CACHE } from '../../src/fuse/constants.ts';
+import { DirectoryReader } from '../../src/mount/directory-reader.ts';
+import { NodeView } from '../../src/mount/node-view.ts';
+import { FakeKernel } from './fake-call.ts';
+import type { ListedEntry } from './fake-call.ts';
+import { fileRow, listRoot } from './rows.ts';
+
+const defaults = { fileMode: 0o444, directoryMode: 0o555, uid: 0, gid: 0, startedAtSeconds: 1 };
+
+function setUp(names: readonly string[]): { catalog: MemoryCatalog; reader: DirectoryReader } {
+  const catalog = new MemoryCatalog();
+  listRoot(
+    catalog,
+    1_000,
+    names.map((name) => fileRow(name)),
+  );
+  const view = new NodeView(catalog, 60_000, () => 1_000);
+  return { catalog, reader: new DirectoryReader(view, defaults) };
+}
+
+function readAt(
+  reader: DirectoryReader,
+  offset: number,
+  directoryEntries: number,
+  plus = false,
+): readonly ListedEntry[] {
+  const call = new FakeKernel().call({ directoryEntries });
+  reader.fill(call, ROOT_NODE_ID, offset, plus);
+  call.directoryDone();
+  return call.expect('directory').entries;
+}
+
+function readAll(reader: DirectoryReader, entriesPerAnswer: number): ListedEntry[] {
+  const all: ListedEntry[] = [];
+  for (let offset = 0; ;) {
+    const entries = readAt(reader, offset, entriesPerAnswer);
+    const last = entries.at(-1);
+    if (last === undefined) return all;
+    all.push(...entries);
+    offset = last.nextOffset;
+  }
+}
+
+test('every name comes once, in order, in answers of any size', () => {
+  fc.assert(
+    fc.property(fc.integer({ min: 0, max: 400 }), fc.integer({ min: 1, max: 300 }), (count, size) => {
+      const names = Array.from({ length: count }, (_unused, index) => `file-${index}`);
+      const { reader } = setUp(names);
+      const found = readAll(reader, size);
+      assert.deepEqual(
+        found.map((entry) => entry.name),
+        ['.', '..', ...names],
+      );
+      assert.ok(found.every((entry, index) => entry.nextOffset > (found[index - 1]?.nextOffset ?? 0)));
+    }),
+    { numRuns: 30 },
+  );
+});
+
+test('a scan goes on rightly while names come and go', () => {
+  const { catalog, reader } = setUp(['a', 'b', 'c', 'd']);
+  const first = readAt(reader, 0, 4);
+  assert.deepEqual(
+    first.map((entry) => entry.name),
+    ['.', '..', 'a', 'b'],
+  );
+  const [, b, c] = catalog.children(ROOT_NODE_ID, 0, 10);
+  assert.ok(b && c);
+  catalog.removeNode(b.id);
+  catalog.removeNode(c.id);
+  listRoot(catalog, 2_000, [fileRow('e')]);
+  const rest = readAt(reader, first.at(-1)?.nextOffset ?? 0, 100);
+  assert.deepEqual(
+    rest.map((entry) => entry.name),
+    ['d', 'e'],
+  );
+});
+
+test('attributes come along only where they are exact', () => {
+  const catalog = new MemoryCatalog();
+  const view = new NodeView(catalog, 60_000, () => 1_000);
+  const reader = new DirectoryReader(view, defaults);
+  listRoot(catalog, 1_000, [
+    fileRow('exact', { sizeBytes: 7 }),
+    fileRow('vague', { exact: false, sizeBytes: -1, version: null }),
+    fileRow('link', { kind: NodeKind.symlink, target: Buffer.from('x'), version: null }),
+  ]);
+  const entries = readAt(reader, 0, 100, true);
+  const entryOf = (name: string) => entries.find((one) => one.name === name)?.entry;
+  assert.equal(entryOf('exact')?.attributes.sizeBytes, 7);
+  assert.equal(entryOf('vague'), undefined);
+  assert.equal(entryOf('link')?.attributes.sizeBytes, 1);
+  assert.equal(entryOf('.'), undefined);
+});
+
+test('the kernel keeps the names of a directory from its second open on, until they change', () => {
+  const { reader } = setUp(['a']);
+  assert.equal(reader.openFlags(7), FOPEN_CACHE_DIR);
+  assert.equal(reader.openFlags(7), FOPEN_CACHE_DIR | FOPEN_KEEP_CACHE);
+  reader.changed(7);
+  assert.equal(reader.openFlags(7), FOPEN_CACHE_DIR);
+});

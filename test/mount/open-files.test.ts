@@ -1,0 +1,180 @@
+/** Contents, descriptors and backing ids of the FUSE thread, with real descriptors: none leaks, none closes early. */
+import assert from 'node:assert/strict';
+import { fstatSync, openSync } from 'node:fs';
+import { test } from 'node:test';
+import fc from 'fast-check';
+import { OpenFiles, idleContentsMax } from '../../src/mount/open-files.ts';
+import type { OpenFile } from '../../src/mount/open-files.ts';
+import { Residency } from '../../src/tree/residency.ts';
+
+interface Table {
+  readonly files: OpenFiles;
+  readonly dropped: number[];
+  readonly closedBackings: number[];
+  readonly openCount: Int32Array;
+}
+
+function table(): Table {
+  const dropped: number[] = [];
+  const closedBackings: number[] = [];
+  const openCount = new Int32Array(new SharedArrayBuffer(4));
+  const files = new OpenFiles(
+    (backingId) => closedBackings.push(backingId),
+    (nodeId) => dropped.push(nodeId),
+    openCount,
+  );
+  return { files, dropped, closedBackings, openCount };
+}
+
+function opened(isComplete = true): { residency: SharedArrayBuffer; descriptor: number } {
+  const residency = Residency.create(1000);
+  if (isComplete) residency.markResident(0, 1);
+  return { residency: residency.buffer, descriptor: openSync('/dev/null', 'r') };
+}
+
+function isOpen(descriptor: number): boolean {
+  try {
+    fstatSync(descriptor);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+test('a content that somebody has open keeps its descriptor; the second one is closed and told', () => {
+  const { files, dropped } = table();
+  const first = opened();
+  const second = opened();
+  const content = files.adopt(5, first);
+  files.open(content, false);
+  assert.equal(files.adopt(5, second), content);
+  assert.ok(isOpen(first.descriptor) && !isOpen(second.descriptor));
+  assert.deepEqual(dropped, [5]);
+  files.closeAll();
+  assert.ok(!isOpen(first.descriptor));
+});
+
+test('an idle content is replaced: its local file may have been made anew', () => {
+  const { files, dropped } = table();
+  const first = opened(false);
+  const second = opened(true);
+  files.adopt(5, first);
+  const content = files.adopt(5, second);
+  assert.equal(content.residency.complete, true);
+  assert.ok(!isOpen(first.descriptor) && isOpen(second.descriptor));
+  assert.deepEqual(dropped, [5]);
+  files.closeAll();
+});
+
+test('the backing id lives as long as a passthrough open does', () => {
+  const { files, closedBackings, openCount } = table();
+  const content = files.adopt(5, opened());
+  const [one, two] = [files.open(content, true), files.open(content, true)];
+  content.backingId = 3;
+  assert.deepEqual([one.mode, two.mode], ['passthrough', 'passthrough']);
+  assert.equal(openCount[0], 2);
+  files.release(one.fileHandle);
+  assert.deepEqual(closedBackings, []);
+  assert.equal(files.release(two.fileHandle), true);
+  assert.deepEqual(closedBackings, [3]);
+  assert.equal(content.backingId, 0);
+  assert.equal(openCount[0], 0);
+  assert.throws(() => files.release(two.fileHandle));
+  files.closeAll();
+  assert.deepEqual(closedBackings, [3]);
+});
+
+test('a file becomes passthrough only when its last cached open is gone', () => {
+  const { files } = table();
+  const cold = opened(false);
+  const content = files.adopt(5, cold);
+  const held = files.open(content, true);
+  assert.equal(held.mode, 'cached');
+  Residency.attach(cold.residency).markResident(0, 1);
+  const second = files.open(content, true);
+  assert.equal(second.mode, 'cached');
+  files.release(held.fileHandle);
+  assert.equal(files.open(content, true).mode, 'cached');
+  files.closeAll();
+});
+
+test('quiesce gives up what nobody has open, and only that', () => {
+  const { files, dropped } = table();
+  const one = opened();
+  const content = files.adopt(5, one);
+  const file = files.open(content, false);
+  assert.equal(files.quiesce(5), 1);
+  assert.equal(files.isQuiesced(5), false);
+  files.release(file.fileHandle);
+  assert.equal(files.quiesce(5), 0);
+  assert.ok(!isOpen(one.descriptor));
+  assert.deepEqual(dropped, [5]);
+  assert.equal(files.content(5), undefined);
+  assert.equal(files.isQuiesced(5), true);
+  files.resume(5);
+  assert.equal(files.isQuiesced(5), false);
+  assert.equal(files.quiesce(6), 0);
+});
+
+test('idle contents are bounded, the least recently closed go first', () => {
+  const { files, dropped } = table();
+  const total = idleContentsMax + 10;
+  const descriptors = Array.from({ length: total }, (_unused, index) => {
+    const one = opened();
+    files.adopt(index + 1, one);
+    return one.descriptor;
+  });
+  assert.equal(dropped.length, 10);
+  assert.deepEqual(dropped, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
+  // A number that was closed may be in use again.
+  assert.equal(new Set(descriptors.filter(isOpen)).size, idleContentsMax);
+  files.closeAll();
+  assert.equal(descriptors.filter(isOpen).length, 0);
+});
+
+type Step =
+  | { readonly kind: 'adopt' | 'open' | 'quiesce' | 'resume'; readonly id: number }
+  | { readonly kind: 'release'; readonly which: number };
+
+const step: fc.Arbitrary<Step> = fc.oneof(
+  fc.record({
+    kind: fc.constantFrom('adopt' as const, 'open' as const, 'quiesce' as const, 'resume' as const),
+    id: fc.integer({ min: 1, max: 4 }),
+  }),
+  fc.record({ kind: fc.constant('release' as const), which: fc.nat() }),
+);
+
+test('whatever happens, every adopted descriptor is either in the table or closed and told', () => {
+  fc.assert(
+    fc.property(fc.array(step, { maxLength: 60 }), (steps) => {
+      const { files, dropped, openCount } = table();
+      const adopted: { id: number; descriptor: number }[] = [];
+      const open: OpenFile[] = [];
+      let nextBacking = 1;
+      for (const action of steps) {
+        if (action.kind === 'adopt') {
+          const one = opened();
+          adopted.push({ id: action.id, descriptor: one.descriptor });
+          files.adopt(action.id, one);
+        } else if (action.kind === 'open') {
+          const content = files.content(action.id);
+          if (content === undefined || files.isQuiesced(action.id)) continue;
+          const file = files.open(content, true);
+          if (content.backingId === 0) content.backingId = nextBacking++;
+          open.push(file);
+        } else if (action.kind === 'release') {
+          const [file] = open.splice(action.which % Math.max(1, open.length), 1);
+          if (file !== undefined) files.release(file.fileHandle);
+        } else if (action.kind === 'quiesce') files.quiesce(action.id);
+        else files.resume(action.id);
+        assert.ok(open.every(({ content }) => isOpen(content.descriptor.fd)));
+        assert.equal(openCount[0], open.length);
+      }
+      const held = new Set([1, 2, 3, 4].flatMap((id) => files.content(id)?.descriptor.fd ?? []));
+      assert.equal(dropped.length, adopted.length - held.size);
+      files.closeAll();
+      for (const fd of held) assert.ok(!isOpen(fd));
+    }),
+    { numRuns: 200 },
+  );
+});
