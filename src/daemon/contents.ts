@@ -3,12 +3,13 @@ import { systemClock } from '../base/clock.ts';
 import type { Clock } from '../base/clock.ts';
 import { assert } from '../base/assert.ts';
 import { ebbError, toEbbError } from '../base/errors.ts';
+import { ROOT_NODE_ID } from '../catalog/catalog.ts';
 import type { Catalog, Node } from '../catalog/catalog.ts';
 import { openSqliteCatalog } from '../catalog/sqlite/catalog.ts';
 import type { LocalContents } from '../recall/namespace/prepare.ts';
 import { openTree } from '../tree/content-store.ts';
 import type { ContentStore, TreeProblem } from '../tree/content-store.ts';
-import { catalogPath, makeDirectories } from '../tree/layout.ts';
+import { catalogPath, disownTree, makeDirectories } from '../tree/layout.ts';
 import type { StoredContent } from '../tree/stored-content.ts';
 
 export class Contents implements LocalContents {
@@ -105,6 +106,8 @@ export class Contents implements LocalContents {
   }
 
   async close(): Promise<void> {
+    // Nothing was ever listed (a mistyped URL): the cache belongs to no remote yet.
+    if (this.catalog.node(ROOT_NODE_ID)?.listedAtMs === 0) disownTree(this.store.directory);
     try {
       await this.store[Symbol.asyncDispose]();
     } finally {

@@ -8,16 +8,19 @@
  *   <cache>/tree/<n>/<id>  the contents; n: the id divided by 4,096, hexadecimal
  */
 import { randomBytes, randomUUID } from 'node:crypto';
-import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 
 import { ebbError, toEbbError } from '../base/errors.ts';
+import type { EbbError } from '../base/errors.ts';
 import { OpenFlag, openFd } from '../sys/fd.ts';
 import type { OwnedFd } from '../sys/fd.ts';
 import { tryLock } from '../sys/lease.ts';
+import { filesystemStatus } from '../sys/statfs.ts';
 
 const treeFormat = 1;
 const secretBytes = 32;
+const treeFactsName = 'ebb-tree.json';
 /**
  * Contents per directory. Ids of one listing follow each other, so a walk fills one directory after the other: spread
  * over many at once, ext4 places each directory's inodes in a group of its own, and creating costs twice the time.
@@ -54,8 +57,25 @@ export function makeDirectories(cacheDirectory: string): void {
     mkdirSync(cacheDirectory, { recursive: true, mode: 0o700 });
     mkdirSync(treePath(cacheDirectory), { recursive: true, mode: 0o700 });
   } catch (error) {
-    throw toEbbError(error, 'EIO');
+    throw directoryError(cacheDirectory, error);
   }
+}
+
+/** Why a directory cannot be made, better than mkdir says it (Node reports ENOENT on a read-only file system). */
+function directoryError(cacheDirectory: string, error: unknown): EbbError {
+  let existing = path.resolve(cacheDirectory);
+  while (!existsSync(existing)) existing = path.dirname(existing);
+  const known = toEbbError(error, 'EIO');
+  const where = `The cache directory ${cacheDirectory} cannot be made`;
+  if (filesystemStatus(existing).readOnly) {
+    return ebbError('EROFS', `${where}: its file system is read-only.`, { cause: error });
+  }
+  return ebbError(known.code, `${where}: ${known.message}`, { cause: error });
+}
+
+/** Forgets which remote the cache belongs to: for one that never held anything. */
+export function disownTree(cacheDirectory: string): void {
+  rmSync(path.join(cacheDirectory, treeFactsName), { force: true });
 }
 
 /** Takes the lock for as long as the descriptor is open. Throws EBUSY with a sentence that names the holder. */
@@ -87,7 +107,7 @@ export function identifyTree(cacheDirectory: string, remote: string): TreeIdenti
       `${cacheDirectory}/secret is damaged: it has ${secret.length} bytes.`,
     );
   }
-  const file = path.join(cacheDirectory, 'ebb-tree.json');
+  const file = path.join(cacheDirectory, treeFactsName);
   const made = (): Uint8Array => {
     const facts = { format: treeFormat, treeId: randomUUID(), remote };
     return Buffer.from(`${JSON.stringify(facts, undefined, 2)}\n`);

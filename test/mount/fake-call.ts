@@ -23,7 +23,8 @@ export type Reply =
       readonly backingId: number;
     }
   | { readonly kind: 'data'; readonly bytes: Buffer }
-  | { readonly kind: 'size' | 'offset'; readonly value: number }
+  | { readonly kind: 'size'; readonly value: number }
+  | { readonly kind: 'offset'; readonly value: number }
   | { readonly kind: 'statfs'; readonly statistics: FilesystemStatistics }
   | { readonly kind: 'directory'; readonly entries: readonly ListedEntry[] };
 

@@ -39,7 +39,7 @@ class WatchedRemote extends MemoryRemote {
   }
 
   override async stat(key: string, options: CallOptions): Promise<ObjectAttributes> {
-    this.stats += 1;
+    if (key !== '') this.stats += 1;
     if (this.failure !== undefined) throw this.failure;
     return await super.stat(key, options);
   }

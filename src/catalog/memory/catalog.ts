@@ -25,7 +25,7 @@ const rootNode: Node = {
   gid: -1,
   sizeBytes: -1,
   mtimeSeconds: 0,
-  mtimeNanoseconds: 0,
+  mtimeNanoseconds: -1,
   exact: false,
   version: null,
   target: null,

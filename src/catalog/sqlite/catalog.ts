@@ -392,7 +392,7 @@ function orphanNode(content: Content): NewNode {
     gid: -1,
     sizeBytes: content.sizeBytes,
     mtimeSeconds: 0,
-    mtimeNanoseconds: 0,
+    mtimeNanoseconds: -1,
     exact: false,
     version: content.version,
     target: null,

@@ -61,7 +61,7 @@ CREATE TABLE counters (
   next_id INTEGER NOT NULL
 ) STRICT;
 INSERT INTO counters VALUES (1, 0, 0, 0, 0, 0, ${ROOT_NODE_ID + 1});
-INSERT INTO nodes VALUES (${ROOT_NODE_ID}, 0, x'', 2, -1, -1, -1, 0, 0, NULL, NULL, 0, 0);
+INSERT INTO nodes VALUES (${ROOT_NODE_ID}, 0, x'', 2, -1, -1, -1, 0, -1, NULL, NULL, 0, 0);
 
 PRAGMA application_id = ${applicationId};
 PRAGMA user_version = ${schemaVersion};

@@ -225,6 +225,7 @@ export class Namespace {
       return;
     }
     this.#unreachableUntilMs = 0;
+    if (directory.id === ROOT_NODE_ID) await this.#refreshRoot();
     const existing = catalog.children(directory.id, 0, listedNamesMax);
     const change = reconcile(directory.id, existing, listed, startedAtMs);
     catalog.applyListing(change);
@@ -237,6 +238,21 @@ export class Namespace {
     const wasListed = directory.listedAtMs > 0;
     const appeared = wasListed ? change.inserted.map((node) => node.name) : [];
     this.#options.onChange({ kind: 'directory', directoryId, gone, appeared, namesChanged });
+  }
+
+  /** The root has no name in any listing; its mode, owner and time are asked for where the remote has them. */
+  async #refreshRoot(): Promise<void> {
+    const { catalog, remote, clock } = this.#options;
+    const root = this.#node(ROOT_NODE_ID);
+    if (root === undefined) return;
+    try {
+      const object = await remote.stat('', { signal: this.#signal() });
+      catalog.updateNode(refreshed(root, object, clock.nowMs(), true));
+    } catch (error) {
+      // The listing was what counts.
+      this.#options.onProblem('the root directory has no attributes of its own', toEbbError(error));
+    }
+    this.#nodes.clear();
   }
 
   /** Keeps the known names when nobody could be asked; passes on definite answers. */
