@@ -13,6 +13,8 @@ export interface EbbErrorOptions {
   readonly retryable?: boolean;
   /** The other side asked to wait this long (HTTP Retry-After). 0 <= retryAfterMs. */
   readonly retryAfterMs?: number;
+  /** The other side was reached and said itself that it cannot serve this now (HTTP 5xx, 429). Default false. */
+  readonly answered?: boolean;
 }
 
 export class EbbError extends Error {
@@ -22,6 +24,7 @@ export class EbbError extends Error {
   readonly code: ErrnoCode;
   readonly retryable: boolean;
   readonly retryAfterMs: number | undefined;
+  readonly answered: boolean;
 
   constructor(code: ErrnoCode, message: string, options: EbbErrorOptions = {}) {
     super(message, options.cause === undefined ? undefined : { cause: options.cause });
@@ -29,6 +32,7 @@ export class EbbError extends Error {
     this.errno = Errno[code];
     this.retryable = options.retryable ?? isRetryableCode(code);
     this.retryAfterMs = options.retryAfterMs;
+    this.answered = options.answered ?? false;
   }
 }
 
@@ -104,8 +108,8 @@ export function toEbbError(error: unknown, fallbackCode: ErrnoCode = 'EIO'): Ebb
   let current: unknown = error;
   for (let depth = 0; depth < causeDepthMax && current instanceof Error; depth += 1) {
     if (current instanceof EbbError) {
-      const { code, retryable, retryAfterMs } = current;
-      return ebbError(code, messageOf(error), { cause: error, retryable, retryAfterMs });
+      const { code, retryable, retryAfterMs, answered } = current;
+      return ebbError(code, messageOf(error), { cause: error, retryable, retryAfterMs, answered });
     }
     const known = classify(current);
     if (known !== undefined) {

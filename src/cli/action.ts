@@ -29,6 +29,8 @@ export interface ActionWords {
   readonly planned: string;
   /** Whether bytes move, so that a rate means something. */
   readonly movesBytes: boolean;
+  /** What is counted, one and many. Default files, whose sizes are shown. */
+  readonly things?: readonly [one: string, many: string];
 }
 
 /** Declares paths and the options that all acting verbs share. */
@@ -105,7 +107,7 @@ class ActionRun {
     if (this.#options.json === true) {
       this.#terminal.print(JSON.stringify({ done: this.#sum }));
     } else if (ok + failed + refused === 0 && hadPatterns) {
-      this.#terminal.warn(`ebb ${this.#verb}: no file matches`);
+      this.#terminal.warn(`ebb ${this.#verb}: no ${this.#things[0]} matches`);
       return ExitCode.failed;
     } else if (this.#options.quiet !== true) {
       this.#terminal.print(this.#summary());
@@ -113,6 +115,10 @@ class ActionRun {
     if (ok + failed + refused === 0 && hadPatterns) return ExitCode.failed;
     if (failed > 0) return ExitCode.failed;
     return refused > 0 ? ExitCode.refused : ExitCode.done;
+  }
+
+  get #things(): readonly [string, string] {
+    return this.#words.things ?? ['file', 'files'];
   }
 
   #add(part: ActionResult): void {
@@ -150,7 +156,8 @@ class ActionRun {
 
   #fileLine(absolute: string, progress: Progress): string {
     const word = this.#options.dryRun === true ? this.#words.planned : this.#words.done;
-    return `${visible(absolute)}: ${word} (${formatBytes(progress.sizeBytes)})`;
+    const size = this.#words.things === undefined ? ` (${formatBytes(progress.sizeBytes)})` : '';
+    return `${visible(absolute)}: ${word}${size}`;
   }
 
   #draw(progress: Progress): void {
@@ -175,7 +182,7 @@ class ActionRun {
   #summary(): string {
     const { ok, failed, refused, bytes } = this.#sum;
     const dryRun = this.#options.dryRun === true;
-    const parts = [`${plural(ok, 'file')} ${dryRun ? this.#words.planned : this.#words.done}`];
+    const parts = [`${plural(ok, ...this.#things)} ${dryRun ? this.#words.planned : this.#words.done}`];
     if (this.#words.movesBytes || bytes > 0) parts.push(formatBytes(bytes));
     if (failed > 0) parts.push(`${failed} failed`);
     if (refused > 0) parts.push(`${refused} refused`);

@@ -21,8 +21,16 @@ import type {
   Top,
 } from '../daemon/api.ts';
 
-export type ActionVerb = 'get' | 'release' | 'pin' | 'unpin' | 'verify';
+export type ActionVerb = 'get' | 'release' | 'pin' | 'unpin' | 'verify' | 'refresh';
+export type LsMode = 'entries' | 'recursive' | 'deep' | 'self';
 export type ActionLine = Progress | { readonly done: ActionResult };
+
+const lsFlags: Readonly<Record<LsMode, string>> = {
+  entries: '',
+  recursive: '&recursive=1',
+  deep: '&recursive=1&deep=1',
+  self: '&self=1',
+};
 
 /** One JSON answer above this is not believed (listings are streams of lines, each bounded by itself). */
 const answerMaxBytes = 16 * 1024 * 1024;
@@ -42,13 +50,14 @@ export class ControlClient {
     return this.#json('GET', '/v1/status');
   }
 
-  ls(path: string, mode: 'entries' | 'recursive' | 'self' = 'entries'): AsyncGenerator<FileInfo> {
-    const flag = { entries: '', recursive: '&recursive=1', self: '&self=1' }[mode];
+  /** `recursive`: what is known below; `deep`: everything, listing what was never listed. */
+  ls(path: string, mode: LsMode = 'entries'): AsyncGenerator<FileInfo> {
+    const flag = lsFlags[mode];
     return this.#lines('GET', `/v1/ls?path=${encodePathParameter(path)}${flag}`);
   }
 
-  du(path: string): Promise<DiskUsage> {
-    return this.#json('GET', `/v1/du?path=${encodePathParameter(path)}`);
+  du(path: string, deep: boolean): Promise<DiskUsage> {
+    return this.#json('GET', `/v1/du?path=${encodePathParameter(path)}${deep ? '&deep=1' : ''}`);
   }
 
   explain(path: string): Promise<Explanation> {
@@ -71,11 +80,6 @@ export class ControlClient {
 
   log(follow: boolean, lines: number): AsyncGenerator<LogRecord> {
     return this.#lines('GET', `/v1/log?follow=${follow ? 1 : 0}&lines=${lines}`);
-  }
-
-  async refresh(body: PathsRequest): Promise<ActionResult> {
-    const answer = await this.#json<{ done: ActionResult }>('POST', '/v1/refresh', body);
-    return answer.done;
   }
 
   stop(lazy: boolean): Promise<StopResult> {

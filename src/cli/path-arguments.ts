@@ -100,10 +100,13 @@ async function locatePattern(
   const found = findRun(mounts.live, absolute);
   if (found !== undefined) {
     const client = new ControlClient(found.record);
-    const exists = await client.explain(found.inside).then(
-      () => true,
-      () => false,
-    );
+    const exists = await client
+      .ls(found.inside, 'self')
+      .next()
+      .then(
+        () => true,
+        () => false,
+      );
     return exists ? undefined : { client, glob: found.inside };
   }
   const outside = mounts.tryLocate(fixedPart(absolute));

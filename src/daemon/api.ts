@@ -3,10 +3,11 @@
  * Answers that take time are NDJSON: one JSON value per line, the last one `{ "done": ... }`.
  *
  *   GET  /v1/status                       -> MountStatus
- *   GET  /v1/ls?path=P&recursive=0|1      -> NDJSON of FileInfo (recursive: depth first, a directory before what
- *                                            is in it); each directory's entries in order of their names' bytes
+ *   GET  /v1/ls?path=P                    -> NDJSON of FileInfo, in order of the names' bytes; lists P if that is due
+ *   GET  /v1/ls?path=P&recursive=1&deep=D -> NDJSON of FileInfo, depth first, a directory before what is in it: what
+ *                                            is known, or (D = 1) all, listing every directory whose turn it is
  *   GET  /v1/ls?path=P&self=1             -> NDJSON of one FileInfo: the entry itself
- *   GET  /v1/du?path=P                    -> DiskUsage
+ *   GET  /v1/du?path=P&deep=0|1           -> DiskUsage of what is known, or of all (as above)
  *   GET  /v1/explain?path=P               -> Explanation
  *   POST /v1/get      PathsRequest        -> NDJSON of Progress, last { done: ActionResult }
  *   POST /v1/release  PathsRequest        -> NDJSON of Progress, last { done: ActionResult }
@@ -14,7 +15,7 @@
  *   POST /v1/verify   PathsRequest        -> NDJSON of Progress, last { done: ActionResult }
  *   GET  /v1/top                          -> Top
  *   GET  /v1/log?follow=0|1&lines=N       -> NDJSON of LogRecord
- *   POST /v1/refresh  PathsRequest        -> { done: ActionResult }
+ *   POST /v1/refresh  PathsRequest        -> NDJSON of Progress (directories, too), last { done: ActionResult }
  *   POST /v1/stop     { lazy: boolean }   -> StopResult
  *   GET  /metrics                         -> OpenMetrics text
  *
@@ -67,10 +68,13 @@ export interface FileInfo {
   readonly mode: number;
   readonly uid: number;
   readonly gid: number;
+  /** -1: not known yet; the listing does not tell it exactly, and only listing one directory asks for it. */
   readonly sizeBytes: number;
   readonly residentBytes: number;
   readonly mtimeMs: number;
   readonly pinned: boolean;
+  /** Directories: true when nobody has listed this one yet, so that nothing below it is known. */
+  readonly unlisted?: boolean;
   readonly target?: string;
 }
 
@@ -83,7 +87,7 @@ export interface DiskUsage {
 }
 
 export interface PathsRequest {
-  /** Literal paths; a directory means everything below it. */
+  /** Literal paths; a directory means everything below it (refresh: its own listing). */
   readonly paths: readonly string[];
   /** Shell patterns (`*`, `?`, `[..]`, `**`), relative to the mount point. */
   readonly globs?: readonly string[];
@@ -189,7 +193,9 @@ export interface MountOptions {
   readonly password?: string;
   readonly bearerToken?: string;
   readonly headers?: Readonly<Record<string, string>>;
+  /** '' = none. Default: the environment's. */
   readonly proxy?: string;
+  /** PEM authorities, trusted in addition to the system's. */
   readonly caFile?: string;
   readonly clientCertificateFile?: string;
   readonly clientKeyFile?: string;
@@ -202,7 +208,10 @@ export interface MountOptions {
   readonly readAheadMaxBytes?: number;
   readonly limitBytesPerSecond?: number;
   readonly passthrough?: boolean;
+  /** Other users may look in. Default: for root true, else false. */
   readonly allowOther?: boolean;
+  /** Nothing on the mount can be executed. Default false. */
+  readonly noExec?: boolean;
   /** Use fusermount3 even as root (tests; containers without CAP_SYS_ADMIN). */
   readonly unprivileged?: boolean;
   readonly logLevel?: 'debug' | 'info' | 'warn' | 'error';

@@ -34,6 +34,7 @@ export async function mountIt(
     allowOther: configuration.allowOther ?? privileged,
     defaultPermissions: true,
     readOnly: true,
+    noExec: configuration.noExec,
   };
   return privileged ? mountPrivileged(options) : await mountUnprivileged(options);
 }

@@ -4,7 +4,7 @@
  * main thread (libfuse README.notifications: deadlocks).
  */
 import { write } from 'node:fs';
-import { encodeInvalidateEntry } from '../fuse/notifier.ts';
+import { encodeInvalidateEntry, encodeInvalidateInode } from '../fuse/notifier.ts';
 import type { ToThread } from '../mount/messages.ts';
 import type { NamespaceChange } from '../recall/namespace/namespace.ts';
 
@@ -35,6 +35,16 @@ export class KernelNotices {
       if (this.#queue.length >= queuedNoticesMax) break;
       this.#queue.push(encodeInvalidateEntry(directoryId, name));
     }
+    this.#writeNext();
+  }
+
+  /**
+   * The pages that the kernel has of a content are not needed any more: what was released gives its memory back, too,
+   * and `ebb release` means that the next read is a recall. They were no wrong bytes, so nothing depends on it.
+   */
+  released(nodeId: number): void {
+    if (this.#queue.length >= queuedNoticesMax) return;
+    this.#queue.push(encodeInvalidateInode(nodeId));
     this.#writeNext();
   }
 

@@ -8,7 +8,6 @@ import { BoundedMap } from '../base/bounded-map.ts';
 import { systemClock } from '../base/clock.ts';
 import { Errno } from '../base/errno.ts';
 import { ebbError, toEbbError } from '../base/errors.ts';
-import type { EbbError } from '../base/errors.ts';
 import { findMountHolders } from '../base/mount-holders.ts';
 import {
   ensureRunDirectory,
@@ -19,7 +18,6 @@ import {
 } from '../base/run-directory.ts';
 import type { RunRecord } from '../base/run-directory.ts';
 import { ROOT_NODE_ID } from '../catalog/catalog.ts';
-import type { Catalog } from '../catalog/catalog.ts';
 import type { Connection } from '../fuse/connection.ts';
 import { deviceTransport } from '../fuse/device.ts';
 import { Replier } from '../fuse/replier.ts';
@@ -38,6 +36,8 @@ import { Contents } from './contents.ts';
 import { startControlServer } from './control/server.ts';
 import { controlHandlers } from './handlers/control-handlers.ts';
 import { KernelNotices } from './kernel-notices.ts';
+import { firstListing, remoteOptions } from './first-listing.ts';
+import { logFileWriter } from './log-file.ts';
 import { Logbook } from './logbook.ts';
 import type { Configuration } from './options.ts';
 import { remoteIdentity } from './options.ts';
@@ -178,11 +178,12 @@ async function build(
 ): Promise<Stack> {
   const clock = systemClock;
   const startedAtMs = clock.nowMs();
-  const logbook = new Logbook(clock, configuration.logLevel, (line) => process.stderr.write(line));
+  const files = runFiles(configuration.mountPoint, ensureRunDirectory());
+  const logbook = new Logbook(clock, configuration.logLevel, logFileWriter(files.log));
   checkMountPoint(configuration.mountPoint);
   raiseOpenFilesLimit(descriptorsWanted);
 
-  const mounted: { connection?: Connection; isOver: boolean } = { isOver: false };
+  const mounted: { connection?: Connection; hasStarted: boolean } = { hasStarted: false };
   teardown.add('closing the connection', () => mounted.connection?.close());
   const remote = await openRemote(remoteOptions(configuration, logbook));
   teardown.add('closing the remote', () => remote.close());
@@ -263,7 +264,7 @@ async function build(
   mounted.connection = connection;
   teardown.add('unmounting', async () => {
     // Only after a failed start: what is mounted there once ours is over belongs to somebody else.
-    if (!mounted.isOver) await connection.unmount({ lazy: true });
+    if (!mounted.hasStarted) await connection.unmount({ lazy: true });
   });
   signal.throwIfAborted();
   const transport = deviceTransport(connection.fileDescriptor);
@@ -344,16 +345,21 @@ async function build(
   );
   await threads.connected;
   signal.throwIfAborted();
-  void threads.ended.catch(() => undefined).then(() => (mounted.isOver = true));
   if (privileged) tuneReadAhead(connection, kernelReadAheadBytes, logbook);
 
-  const releaser = new Releaser({ contents, catalog, server, isBusy, remote });
+  const releaser = new Releaser({
+    contents,
+    catalog,
+    server,
+    isBusy,
+    remote,
+    onReleased: (id) => notices.released(id),
+  });
   space.start(releaser);
   const accessTimer = setInterval(() => server.tell({ kind: 'reportAccesses' }), accessReportMs);
   accessTimer.unref();
   teardown.add('stopping the timer', () => clearInterval(accessTimer));
 
-  const files = runFiles(configuration.mountPoint, ensureRunDirectory());
   const run: RunRecord = {
     pid: process.pid,
     startTicks: processStartTicks(process.pid) ?? 0,
@@ -385,6 +391,7 @@ async function build(
     paths: new Paths(catalog, namespace),
     facts,
     mount: { passthrough, privileged, openFiles: () => Atomics.load(new Int32Array(openCount), 0) },
+    settle: () => contents.store.log.flush(),
     storedContent: (nodeId) => contents.get(nodeId),
     readFailures,
     wholeFetchedBytes: () => counters.wholeFetchedBytes,
@@ -394,39 +401,8 @@ async function build(
   teardown.add('removing the run record', () => removeRunRecord(run.mountPoint));
   writeRunRecord(run);
   logbook.log('info', `mounted ${run.remote} on ${run.mountPoint}`, { passthrough, privileged });
+  mounted.hasStarted = true;
   return { parts, connection, threads };
-}
-
-function remoteOptions(
-  configuration: Configuration,
-  logbook: Logbook,
-): Parameters<typeof openRemote>[0] {
-  const { remote, retries, ...rest } = configuration;
-  return {
-    ...rest,
-    url: remote,
-    retries,
-    onRetry: (message: string) => logbook.log('info', message),
-  };
-}
-
-async function firstListing(
-  namespace: Namespace,
-  catalog: Catalog,
-  logbook: Logbook,
-  signal: AbortSignal,
-): Promise<void> {
-  try {
-    signal.throwIfAborted();
-    await namespace.list(ROOT_NODE_ID, signal);
-  } catch (thrown) {
-    signal.throwIfAborted();
-    const error: EbbError = toEbbError(thrown);
-    const known = catalog.node(ROOT_NODE_ID)?.listedAtMs ?? 0;
-    const mayServeKnown = known > 0 && error.retryable;
-    if (!mayServeKnown) throw error;
-    logbook.log('warn', `the remote cannot be reached, serving what is known: ${error.message}`);
-  }
 }
 
 function packageVersion(): string {

@@ -53,6 +53,7 @@ const schema = v.strictObject({
   limitBytesPerSecond: v.optional(positive),
   passthrough: v.optional(v.boolean(), true),
   allowOther: v.optional(v.boolean()),
+  noExec: v.optional(v.boolean(), false),
   unprivileged: v.optional(v.boolean(), false),
   logLevel: v.optional(v.picklist(['debug', 'info', 'warn', 'error']), 'info'),
   foreground: v.optional(v.boolean(), false),

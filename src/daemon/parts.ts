@@ -38,6 +38,8 @@ export interface DaemonParts {
   readonly paths: Paths;
   readonly facts: FactSources;
   readonly mount: MountFacts;
+  /** Brings what was recalled just now into the catalog, so that its sums are right. */
+  readonly settle: () => Promise<void>;
   /** Loads the local file of a node that has one. */
   readonly storedContent: (nodeId: number) => ContentFile | undefined;
   /** The last failed read of a node, as a sentence. */

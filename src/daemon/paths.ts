@@ -16,6 +16,9 @@ export interface Located {
   readonly node: Node;
 }
 
+/** `due`: directories whose listing is not fresh are listed; `never`: the remote is asked nothing. */
+export type Listing = 'due' | 'never';
+
 export class Paths {
   readonly #catalog: CatalogReader;
   readonly #namespace: Namespace;
@@ -39,13 +42,28 @@ export class Paths {
     return node;
   }
 
-  /** Children in order of their names' bytes. Lists the directory when that is due. */
-  async children(directory: Node, signal: AbortSignal): Promise<Node[]> {
-    await this.#namespace.list(directory.id, signal);
-    return this.knownChildren(directory);
+  /**
+   * As `find`, but what is known costs no question, however old it is. What is not known is asked for, unless
+   * `listing` is `never`.
+   */
+  async findKnown(path: string, signal: AbortSignal, listing: Listing = 'due'): Promise<Node> {
+    let node: Node | undefined = this.#root();
+    for (const name of path === '' ? [] : path.split('/')) {
+      node = this.#catalog.child(node.id, encodeName(name));
+      if (node !== undefined) continue;
+      if (listing === 'due') return await this.find(path, signal);
+      throw ebbError('ENOENT', `${path}: not known yet`);
+    }
+    return node;
   }
 
-  knownChildren(directory: Node): Node[] {
+  /** Children in order of their names' bytes. */
+  async children(directory: Node, signal: AbortSignal, listing: Listing = 'due'): Promise<Node[]> {
+    if (listing === 'due') await this.#namespace.list(directory.id, signal);
+    return this.#knownChildren(directory);
+  }
+
+  #knownChildren(directory: Node): Node[] {
     const all: Node[] = [];
     for (let afterId = 0; ;) {
       const page = this.#catalog.children(directory.id, afterId, pageRows);
@@ -62,17 +80,25 @@ export class Paths {
     directory: Node,
     base: string,
     signal: AbortSignal,
+    listing: Listing = 'due',
     depth = 0,
   ): AsyncGenerator<Located> {
     if (depth > depthMax)
       throw ebbError('ELOOP', `${base}: more than ${depthMax} directories deep`);
-    for (const node of await this.children(directory, signal)) {
+    for (const node of await this.children(directory, signal, listing)) {
       signal.throwIfAborted();
       const name = decodeName(node.name);
       const path = base === '' ? name : `${base}/${name}`;
       yield { path, node };
-      if (node.kind === NodeKind.directory) yield* this.below(node, path, signal, depth + 1);
+      if (node.kind === NodeKind.directory)
+        yield* this.below(node, path, signal, listing, depth + 1);
     }
+  }
+
+  /** Lists every directory at and below `directory` whose turn it is. */
+  async listBelow(directory: Node, base: string, signal: AbortSignal): Promise<void> {
+    const below = this.below(directory, base, signal);
+    while ((await below.next()).done !== true);
   }
 
   /** The files that a request names: literal paths, directories as all that is below, and patterns. */
@@ -92,14 +118,22 @@ export class Paths {
       for await (const located of this.below(node, path, signal)) if (fresh(located)) yield located;
     }
     for (const glob of request.globs ?? []) {
-      // Only what the pattern's fixed directories hold is listed.
-      const fixed = fixedDirectory(glob);
-      const start = await this.find(fixed, signal);
-      if (start.kind !== NodeKind.directory) continue;
-      const matchesGlob = globPathMatcher(glob);
-      for await (const located of this.below(start, fixed, signal)) {
-        if (matchesGlob(located.path) && fresh(located)) yield located;
-      }
+      for await (const located of this.matching(glob, signal)) if (fresh(located)) yield located;
+    }
+  }
+
+  /** What a pattern names, of any kind. Only what its fixed directories hold is looked at. */
+  async *matching(
+    glob: string,
+    signal: AbortSignal,
+    listing: Listing = 'due',
+  ): AsyncGenerator<Located> {
+    const fixed = fixedDirectory(glob);
+    const start = await this.findKnown(fixed, signal, listing);
+    if (start.kind !== NodeKind.directory) return;
+    const matchesGlob = globPathMatcher(glob);
+    for await (const located of this.below(start, fixed, signal, listing)) {
+      if (matchesGlob(located.path)) yield located;
     }
   }
 

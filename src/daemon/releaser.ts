@@ -1,13 +1,20 @@
 /** Gives local space back, one content at a time: what must be true first is in tree/release.ts (invariant I6). */
+import { sleep } from '../base/deadline.ts';
 import { toEbbError } from '../base/errors.ts';
 import type { Catalog } from '../catalog/catalog.ts';
 import type { MountServer } from '../mount/server.ts';
 import { isTransferVersion } from '../recall/namespace/reconcile.ts';
 import type { Remote } from '../remote/remote.ts';
 import { releaseContent } from '../tree/release.ts';
-import type { ReleaseResult, RemoteProof } from '../tree/release.ts';
+import type { ReleaseRefusal, ReleaseResult, RemoteProof } from '../tree/release.ts';
 import type { StoredContent } from '../tree/stored-content.ts';
 import type { Contents } from './contents.ts';
+
+/**
+ * Pauses between the tries of a patient release. A program that has just closed a file has left the kernel's RELEASE
+ * behind, which arrives asynchronously (fuse_file_put: not even close(2) waits for it).
+ */
+const patiencePausesMs = [10, 20, 40, 60, 80] as const;
 
 export interface ReleaserOptions {
   readonly contents: Contents;
@@ -16,6 +23,16 @@ export interface ReleaserOptions {
   /** True while bytes are on their way into the content. */
   readonly isBusy: (id: number) => boolean;
   readonly remote: Remote;
+  /** The content's blocks are gone: the kernel may forget the pages that it has of it. */
+  readonly onReleased: (id: number) => void;
+}
+
+export interface ReleaseOptions {
+  /** Asks everything and frees nothing. */
+  readonly dryRun: boolean;
+  /** Tries again for a moment when the file is open: it may just have been closed. Default false. */
+  readonly patient?: boolean;
+  readonly signal: AbortSignal;
 }
 
 export type ReleaseOutcome =
@@ -29,28 +46,38 @@ export class Releaser {
     this.#options = options;
   }
 
-  /**
-   * Releases a content if that is safe now; a refusal says why and changes nothing. `dryRun`: asks everything but
-   * the lease and frees nothing.
-   */
+  /** Releases a content if that is safe now; a refusal says why and changes nothing. */
   async release(
     id: number,
-    { dryRun, signal }: { readonly dryRun: boolean; readonly signal: AbortSignal },
+    { dryRun, patient = false, signal }: ReleaseOptions,
   ): Promise<ReleaseOutcome> {
-    const { contents, server, isBusy } = this.#options;
-    const content = contents.get(id);
+    const content = this.#options.contents.get(id);
     if (content === undefined) return { releasedBytes: 0 };
     if (dryRun) return await this.#wouldRelease(content, signal);
-    const result = await server.whileClosed(id, () =>
+    const pausesMs: readonly number[] = patient ? patiencePausesMs : [];
+    for (let attempt = 0; ; attempt += 1) {
+      const result = await this.#tryRelease(content, signal);
+      if (result?.released === true) this.#options.onReleased(id);
+      const isOpen = result === undefined || (!result.released && openings.has(result.refusal));
+      const pauseMs = pausesMs[attempt];
+      if (isOpen && pauseMs !== undefined) await sleep(pauseMs, signal);
+      else if (result === undefined) return openThrough(content);
+      else return outcomeOf(result);
+    }
+  }
+
+  /** Undefined: it is open through the mount. */
+  async #tryRelease(
+    content: StoredContent,
+    signal: AbortSignal,
+  ): Promise<ReleaseResult | undefined> {
+    const { contents, server, isBusy } = this.#options;
+    return await server.whileClosed(content.id, () =>
       releaseContent(contents.store, content, {
         prove: (proven) => this.#prove(proven, signal),
         isBusy,
       }),
     );
-    if (result === undefined) {
-      return { refused: `${content.key} is open through the mount.`, code: 'EBUSY' };
-    }
-    return outcomeOf(result);
   }
 
   /**
@@ -87,6 +114,7 @@ export class Releaser {
       return { refused: `${content.key} is being recalled.`, code: 'EBUSY' };
     }
     try {
+      if ((await this.#options.server.openCount(content.id)) > 0) return openThrough(content);
       const proof = await this.#prove(content, signal);
       if (proof.version === content.version)
         return { releasedBytes: content.residency.residentBytes };
@@ -117,6 +145,13 @@ export class Releaser {
       return toEbbError(error).code === 'ENOENT';
     }
   }
+}
+
+/** Refusals that pass when somebody closes the file. */
+const openings: ReadonlySet<ReleaseRefusal> = new Set(['open', 'opened meanwhile']);
+
+function openThrough(content: StoredContent): ReleaseOutcome {
+  return { refused: `${content.key} is open through the mount.`, code: 'EBUSY' };
 }
 
 const codes: Readonly<Record<string, string>> = {

@@ -2,6 +2,8 @@
  * The main thread's side of a mount: answers the FUSE thread's questions, and the kernel's READs of bytes that have
  * to be recalled first. Knows namespace, recall and tree; knows nothing of the wire.
  */
+import { systemClock } from '../base/clock.ts';
+import type { Clock } from '../base/clock.ts';
 import { Errno } from '../base/errno.ts';
 import { ebbError, toEbbError } from '../base/errors.ts';
 import type { EbbError } from '../base/errors.ts';
@@ -13,6 +15,7 @@ import type { RecallEngine } from '../recall/engine.ts';
 import type { EnsureOptions } from '../recall/recall.ts';
 import type { ContentFile } from '../tree/content.ts';
 import type { Opened, Question, ToMain, ToThread } from './messages.ts';
+import { RecentFailures } from './recent-failures.ts';
 
 /** Files up to this size are recalled as soon as they are opened: the READ will come. */
 const recallAtOpenMaxBytes = 1024 * 1024;
@@ -49,12 +52,15 @@ export interface MountServerOptions {
   readonly onReadEnded: (nodeId: number, error: EbbError | undefined) => void;
   /** Our own mistakes: an answer that could not be given. */
   readonly onProblem: (error: unknown) => void;
+  readonly clock?: Clock;
 }
 
 type ReadMessage = Extract<ToMain, { kind: 'read' }>;
 
 export class MountServer {
   readonly #options: MountServerOptions;
+  readonly #clock: Clock;
+  readonly #recentFailures = new RecentFailures();
   readonly #questions = new Map<number, AbortController>();
   readonly #reads = new Map<number, AbortController>();
   readonly #quiescing = new Map<number, (openCount: number) => void>();
@@ -71,6 +77,7 @@ export class MountServer {
 
   constructor(options: MountServerOptions) {
     this.#options = options;
+    this.#clock = options.clock ?? systemClock;
   }
 
   /** Kernel requests that wait for the remote. */
@@ -103,6 +110,22 @@ export class MountServer {
     nodeId: number,
     work: () => Promise<Result>,
   ): Promise<Result | undefined> {
+    return await this.#quiesced(nodeId, async (openCount) =>
+      openCount > 0 ? undefined : await work(),
+    );
+  }
+
+  /** How many open files the kernel has of the content, through this mount. */
+  async openCount(nodeId: number): Promise<number> {
+    const opening = this.#opening.get(nodeId) ?? 0;
+    return (await this.#quiesced(nodeId, async (openCount) => openCount)) ?? opening;
+  }
+
+  /** With a count of 0, opens wait until `work` is done. */
+  async #quiesced<Result>(
+    nodeId: number,
+    work: (openCount: number) => Promise<Result>,
+  ): Promise<Result | undefined> {
     if (this.#closed || this.#releasing.has(nodeId) || this.#opening.has(nodeId)) return undefined;
     const { promise: finished, resolve: finish } = Promise.withResolvers<void>();
     this.#releasing.set(nodeId, finished);
@@ -111,11 +134,10 @@ export class MountServer {
         this.#quiescing.set(nodeId, resolve);
         this.tell({ kind: 'quiesce', nodeId });
       });
-      if (openCount > 0) return undefined;
       try {
-        return await work();
+        return await work(openCount);
       } finally {
-        this.tell({ kind: 'resume', nodeId });
+        if (openCount === 0) this.tell({ kind: 'resume', nodeId });
       }
     } finally {
       this.#releasing.delete(nodeId);
@@ -284,6 +306,7 @@ export class MountServer {
     const { recall, contentOf, answers, onReadEnded } = this.#options;
     const call: DeferredCall = { unique: message.unique, resent: message.resent };
     const controller = new AbortController();
+    const startedAtMs = this.#clock.monotonicMs();
     this.#reads.set(message.unique, controller);
     try {
       const file = contentOf(message.nodeId);
@@ -293,6 +316,8 @@ export class MountServer {
       }
       const { offsetBytes, sizeBytes, requester, streamId } = message;
       const { signal } = controller;
+      const known = this.#recentFailures.find(message.nodeId, message, startedAtMs);
+      if (known !== undefined && !file.residency.has(offsetBytes, sizeBytes)) throw known;
       await recall.ensure(file, offsetBytes, sizeBytes, {
         intent: 'demand',
         requester,
@@ -306,7 +331,10 @@ export class MountServer {
     } catch (thrown) {
       const error = toEbbError(thrown);
       answers.error(call, error.errno);
-      if (error.code !== 'EINTR') onReadEnded(message.nodeId, error);
+      if (error.code === 'EINTR') return;
+      const nowMs = this.#clock.monotonicMs();
+      this.#recentFailures.add(message.nodeId, message, error, { startedAtMs, nowMs });
+      onReadEnded(message.nodeId, error);
     } finally {
       this.#reads.delete(message.unique);
     }

@@ -28,7 +28,7 @@ export interface DispatcherOptions {
 }
 
 /** Receive buffers kept while nothing is under way. */
-const idleBuffersMax = 2;
+const idleBuffersMax = 8;
 
 export class Dispatcher {
   readonly pace: Pace;

@@ -66,6 +66,18 @@ test('mounted: one line, and the options arrive as numbers', async () => {
   assert.equal(statSync(runFiles(point, `${temporary.path}/run`).log).mode & 0o777, 0o600);
 });
 
+test('options that take something away arrive, too', async () => {
+  using temporary = scratch();
+  const point = path.join(temporary.path, 'mnt');
+  mkdirSync(point);
+  const words = ['--proxy', '', '--no-allow-other', '-o', 'noexec,nosuid', 'http://stub/ok', point];
+  const { code, stderr } = await mount(temporary.path, words);
+  assert.equal(code, 0, stderr);
+  const { options } = JSON.parse(logOf(temporary.path, point)) as { options: MountOptions };
+  const { proxy, allowOther, noExec } = options;
+  assert.deepEqual({ proxy, allowOther, noExec }, { proxy: '', allowOther: false, noExec: true });
+});
+
 test('the daemon says no, or dies', async () => {
   using temporary = scratch();
   const point = path.join(temporary.path, 'mnt');

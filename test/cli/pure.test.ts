@@ -213,6 +213,9 @@ test('fstab options become long options', () => {
     '-o',
     'ro',
   ]);
+  assert.deepEqual(expandFstabOptions(['-o', 'nosuid,nodev,noexec']), ['--noexec']);
+  assert.deepEqual(expandFstabOptions(['-o', 'noexec,user,exec']), []);
+  assert.deepEqual(expandFstabOptions(['-o', 'no_allow_other']), ['--no-allow-other']);
 });
 
 test('mountinfo', () => {

@@ -9,6 +9,7 @@ import {
   runFiles,
   writeRunRecord,
 } from '../../src/base/run-directory.ts';
+import { ebbError } from '../../src/base/errors.ts';
 import type { ControlHandlers } from '../../src/daemon/control/handlers.ts';
 import { startControlServer } from '../../src/daemon/control/server.ts';
 import type { FileInfo, PathsRequest, RunRecord } from '../../src/daemon/api.ts';
@@ -175,9 +176,12 @@ function scriptedHandlers(record: RunRecord, asked: ScriptedDaemon['asked']): Co
       remoteReachable: true,
       lastError: null,
     }),
-    ls: async function* ({ path: directory, recursive, self }) {
+    ls: async function* ({ path: directory, recursive, self, deep }) {
+      if (deep) yield fileInfo('deep');
       if (self) {
-        yield tree.find((one) => one.path === directory) ?? directoryInfo(directory);
+        const found = tree.find((one) => one.path === directory);
+        if (found === undefined && directory !== '') throw ebbError('ENOENT', `no ${directory}`);
+        yield found ?? directoryInfo(directory);
         return;
       }
       const prefix = directory === '' ? '' : `${directory}/`;
@@ -186,7 +190,7 @@ function scriptedHandlers(record: RunRecord, asked: ScriptedDaemon['asked']): Co
         if (recursive || !info.path.slice(prefix.length).includes('/')) yield info;
       }
     },
-    du: async (directory) => ({
+    du: async ({ path: directory }) => ({
       path: directory,
       files: 2,
       directories: 1,
@@ -230,10 +234,7 @@ function scriptedHandlers(record: RunRecord, asked: ScriptedDaemon['asked']): Co
     log: async function* () {
       yield { timeMs: 0, level: 'warn', message: 'slow remote', fields: { path: 'a b', ms: 5 } };
     },
-    refresh: async (request) => {
-      asked.push({ verb: 'refresh', request });
-      return { ok: 3, failed: 0, refused: 0, bytes: 0 };
-    },
+    refresh: act('refresh'),
     stop: async () => ({
       stopped: false,
       holders: [{ pid: 7, command: 'less', what: 'fd 3 /mnt/docs/a.txt' }],

@@ -113,8 +113,17 @@ test('du sums per directory, children first', async () => {
   ]);
 });
 
+test('find, ls -R and du ask for everything with --deep only', async () => {
+  for (const words of [['find'], ['ls', '-R'], ['du', '--json']]) {
+    const files = async (...more: string[]): Promise<string> =>
+      (await run([...words, ...more, daemon.mountPoint])).stdout;
+    assert.notEqual(await files(), await files('--deep'), words.join(' '));
+  }
+  assert.equal((await run(['ls', '--deep', daemon.mountPoint])).code, 2);
+});
+
 test('acting verbs: lines, refusals with reasons, sums, exit code 3', async () => {
-  for (const verb of ['get', 'release', 'pin', 'unpin', 'verify']) {
+  for (const verb of ['get', 'release', 'pin', 'unpin', 'verify', 'refresh']) {
     daemon.asked.length = 0;
     const { code, stdout, stderr } = await run([verb, `${daemon.mountPoint}/docs`]);
     assert.equal(code, 3, verb);
@@ -122,7 +131,8 @@ test('acting verbs: lines, refusals with reasons, sums, exit code 3', async () =
       stderr,
       `ebb ${verb}: ${daemon.mountPoint}/docs/deep/b.iso: it is open in pid 7 (less)\n`,
     );
-    assert.match(stdout, /docs\/a\.txt: \w+ \(10 B\)\n1 file \w+, 10 B, 1 refused/);
+    const lines = /docs\/a\.txt: \w+( \(10 B\))?\n1 (file|entry) \w+, 10 B, 1 refused/;
+    assert.match(stdout, lines);
     assert.deepEqual(daemon.asked, [
       { verb, request: { paths: ['docs'], globs: [], dryRun: false } },
     ]);
@@ -165,7 +175,7 @@ test('lists and patterns', async () => {
   assert.match(missing.stderr, /^ebb pin: Cannot read the list \/nonexistent\/list: /);
 });
 
-test('status, top, log, explain, refresh', async () => {
+test('status, top, log, explain', async () => {
   const status = await run(['status']);
   assert.equal(status.code, 0);
   assert.match(status.stdout, /^MOUNT .*STATE\n.*12,345 +5\.0 GiB +1\.0 GiB +- +ok\n$/);
@@ -188,8 +198,6 @@ test('status, top, log, explain, refresh', async () => {
   assert.equal(explain.code, 1);
   assert.match(explain.stdout, /a\.txt: DUL\n  It was read last week\.\n  version  "abc"\n$/);
   assert.match(explain.stderr, /^ebb explain: .*\/no: no no\n$/);
-  const refresh = await run(['refresh', daemon.mountPoint]);
-  assert.equal(refresh.stdout, '3 entries refreshed\n');
 });
 
 test('umount of a busy mount lists who holds it', async () => {
@@ -201,6 +209,9 @@ test('umount of a busy mount lists who holds it', async () => {
   assert.match(inside.stderr, /is inside the mount/);
   const other = await run(['umount', '/etc']);
   assert.match(other.stderr, /^ebb umount: \/etc is not an ebb mount/);
+  const dry = await run(['umount', '-n', '/etc']);
+  assert.equal(dry.code, 1);
+  assert.match(dry.stderr, /^ebb umount: \/etc is not an ebb mount/);
 });
 
 test('a dead daemon is reported and cleaned up', async () => {

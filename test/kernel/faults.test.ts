@@ -23,8 +23,8 @@ import type { FaultCase } from './fault-table.ts';
 const deadlineMs = 5000;
 /** Beyond the deadline a reader may wait for two things in a row: attributes, then bytes. */
 const answerWithinMs = 2 * deadlineMs + 2000;
-/** A page fault asks up to three times: read-ahead, the page, the page again (mm/filemap.c). */
-const mappingWithinMs = 3 * deadlineMs + 2000;
+/** A page fault asks up to three times (read-ahead, the page, the page again: mm/filemap.c), but waits only once. */
+const mappingWithinMs = deadlineMs + 7000;
 const recoverWithinMs = 20_000;
 const sizeBytes = 5 * chunkBytes + 123;
 const mountOptions = ['--deadline', '5s', '--ttl', '1s'];

@@ -49,16 +49,22 @@ function readAll(reader: DirectoryReader, entriesPerAnswer: number): ListedEntry
 
 test('every name comes once, in order, in answers of any size', () => {
   fc.assert(
-    fc.property(fc.integer({ min: 0, max: 400 }), fc.integer({ min: 1, max: 300 }), (count, size) => {
-      const names = Array.from({ length: count }, (_unused, index) => `file-${index}`);
-      const { reader } = setUp(names);
-      const found = readAll(reader, size);
-      assert.deepEqual(
-        found.map((entry) => entry.name),
-        ['.', '..', ...names],
-      );
-      assert.ok(found.every((entry, index) => entry.nextOffset > (found[index - 1]?.nextOffset ?? 0)));
-    }),
+    fc.property(
+      fc.integer({ min: 0, max: 400 }),
+      fc.integer({ min: 1, max: 300 }),
+      (count, size) => {
+        const names = Array.from({ length: count }, (_unused, index) => `file-${index}`);
+        const { reader } = setUp(names);
+        const found = readAll(reader, size);
+        assert.deepEqual(
+          found.map((entry) => entry.name),
+          ['.', '..', ...names],
+        );
+        assert.ok(
+          found.every((entry, index) => entry.nextOffset > (found[index - 1]?.nextOffset ?? 0)),
+        );
+      },
+    ),
     { numRuns: 30 },
   );
 });

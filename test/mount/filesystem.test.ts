@@ -293,7 +293,10 @@ test('reads of what is here are answered here, reads of what is not by main', ()
   assert.equal(later.reply, undefined);
   const [message] = scene.told();
   assert.ok(message?.kind === 'read');
-  assert.deepEqual([message.unique, message.offsetBytes, message.sizeBytes], [later.unique, 10, 990]);
+  assert.deepEqual(
+    [message.unique, message.offsetBytes, message.sizeBytes],
+    [later.unique, 10, 990],
+  );
   scene.fileSystem.interrupt(later.unique);
   assert.deepEqual(scene.told(), [{ kind: 'interruptRead', unique: later.unique }]);
 });

@@ -54,7 +54,8 @@ test('freshness ends with the time to live, of the listing or of the file', () =
 test('without exact facts or a version nothing is fresh, and with a ttl of 0 nothing ever is', () => {
   const { catalog, view } = setUp();
   const rows = [fileRow('vague', { exact: false }), fileRow('new', { version: null })];
-  for (const node of listRoot(catalog, 10_000, rows)) assert.equal(view.isVersionFresh(node), false);
+  for (const node of listRoot(catalog, 10_000, rows))
+    assert.equal(view.isVersionFresh(node), false);
   const strict = new NodeView(catalog, 0, () => 10_000);
   const root = catalog.node(ROOT_NODE_ID);
   assert.ok(root);

@@ -158,6 +158,7 @@ export class ServedScene implements AsyncDisposable {
       server: this.server,
       isBusy: (id) => recall.isBusy(id) || this.wholeFetch.isPouring(id),
       remote,
+      onReleased: () => undefined,
     });
   }
 
@@ -206,7 +207,9 @@ export class ServedScene implements AsyncDisposable {
   }
 
   /** Waits for a message of this kind and takes it. */
-  async message<Kind extends ToThread['kind']>(kind: Kind): Promise<Extract<ToThread, { kind: Kind }>> {
+  async message<Kind extends ToThread['kind']>(
+    kind: Kind,
+  ): Promise<Extract<ToThread, { kind: Kind }>> {
     return await waitFor(
       () => {
         const index = this.posted.findIndex((message) => message.kind === kind);
@@ -217,7 +220,12 @@ export class ServedScene implements AsyncDisposable {
     );
   }
 
-  async read(nodeId: number, unique: number, offsetBytes: number, sizeBytes: number): Promise<ReadReply> {
+  async read(
+    nodeId: number,
+    unique: number,
+    offsetBytes: number,
+    sizeBytes: number,
+  ): Promise<ReadReply> {
     this.startRead(nodeId, unique, offsetBytes, sizeBytes);
     return await waitFor(() => this.reads.get(unique), { what: `read ${unique}`, intervalMs: 1 });
   }

@@ -205,3 +205,54 @@ test('a requester that gives up does not end the listing for the others', async 
   await second;
   assert.equal(child('a').sizeBytes, 1);
 });
+
+test('one object that the server postpones does not make the whole remote unreachable', async () => {
+  const { remote, clock, namespace, child } = setUp();
+  for (const name of ['a', 'b', 'c', 'd']) remote.putFile(name, bytes(name));
+  await namespace.list(ROOT_NODE_ID);
+  clock.advance(ttlMs);
+  const busy = { retryable: true, answered: true, retryAfterMs: 3_600_000 };
+  remote.failure = ebbError('EIO', '503', busy);
+  const a = child('a').id;
+  assert.equal((await namespace.revalidate(a)).id, a, 'the known version is served');
+  assert.equal(namespace.remoteReachable, true);
+  remote.failure = undefined;
+  const asked = remote.stats;
+  await namespace.revalidate(a);
+  assert.equal(remote.stats, asked, 'it rests');
+  await namespace.revalidate(child('b').id);
+  assert.equal(remote.stats, asked + 1, 'others are asked about');
+  clock.advance(30_000);
+  await namespace.revalidate(a);
+  assert.equal(
+    remote.stats,
+    asked + 2,
+    'Retry-After is not believed for longer than half a minute',
+  );
+});
+
+test('several postponed objects in a row are a server in trouble, for half a minute at most', async () => {
+  const { remote, clock, namespace, child } = setUp();
+  for (const name of ['a', 'b', 'c', 'd']) remote.putFile(name, bytes(name));
+  await namespace.list(ROOT_NODE_ID);
+  clock.advance(ttlMs);
+  const busy = { retryable: true, answered: true, retryAfterMs: 3_600_000 };
+  remote.failure = ebbError('EIO', '503', busy);
+  for (const name of ['a', 'b', 'c']) await namespace.revalidate(child(name).id);
+  assert.equal(namespace.remoteReachable, false);
+  clock.advance(30_000);
+  assert.equal(namespace.remoteReachable, true);
+});
+
+test('a refresh by force says that nobody could be asked', async () => {
+  const { remote, namespace, child } = setUp();
+  remote.putFile('a', bytes('1'));
+  await namespace.list(ROOT_NODE_ID);
+  remote.failure = ebbError('ECONNREFUSED', 'down');
+  await assert.rejects(namespace.list(ROOT_NODE_ID, undefined, true), hasCode('ECONNREFUSED'));
+  await assert.rejects(
+    namespace.revalidate(child('a').id, undefined, true),
+    hasCode('ECONNREFUSED'),
+  );
+  assert.equal(child('a').sizeBytes, 1, 'what is known stays');
+});

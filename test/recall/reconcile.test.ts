@@ -67,11 +67,21 @@ test('two answers about one version with different sizes are never taken for the
 });
 
 test('a file without a time is exact once the remote was asked about it', () => {
-  const timeless = newNode(1, Buffer.from('f'), NodeKind.file, listed({ sizeBytes: 1 }), nowMs, true);
+  const timeless = newNode(
+    1,
+    Buffer.from('f'),
+    NodeKind.file,
+    listed({ sizeBytes: 1 }),
+    nowMs,
+    true,
+  );
   assert.equal(timeless.exact, true);
   const node = file({ ...timeless, id: 10, version: null });
   assert.equal(judgeFile(node, listed({ sizeBytes: 1 })), 'unsure', 'nothing was compared');
-  assert.equal(refreshed(file({ exact: false }), listed({ sizeBytes: 1 }), nowMs, true).exact, true);
+  assert.equal(
+    refreshed(file({ exact: false }), listed({ sizeBytes: 1 }), nowMs, true).exact,
+    true,
+  );
 });
 
 test('a listing that rounds confirms nothing, and a contradiction forces a question', () => {

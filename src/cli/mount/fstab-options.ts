@@ -3,7 +3,10 @@
  * options and the same checks. Pure.
  */
 
-/** Options that mount(8) hands on or that only say when to mount; they ask nothing of Ebb. */
+/**
+ * Options that mount(8) hands on or that only say when to mount; they ask nothing of Ebb, or what always holds (`ro`,
+ * `nosuid`, `nodev`).
+ */
 const ignored: ReadonlySet<string> = new Set([
   'defaults',
   'ro',
@@ -22,7 +25,6 @@ const ignored: ReadonlySet<string> = new Set([
   'dev',
   'nodev',
   'exec',
-  'noexec',
   'sync',
   'async',
   'atime',
@@ -58,9 +60,12 @@ export function expandFstabOptions(argv: readonly string[]): string[] {
 }
 
 function expandList(list: string): string[] {
-  return list
-    .split(',')
+  const options = list.split(',');
+  // As in mount(8), the later of the two counts: `noexec,exec` is what `user,exec` comes as.
+  const lastExec = options.findLast((option) => option === 'exec' || option === 'noexec');
+  return options
     .filter((option) => option !== '' && !isIgnored(option))
+    .filter((option) => option !== 'noexec' || lastExec === 'noexec')
     .map((option) => {
       const equals = option.indexOf('=');
       const name = (equals < 0 ? option : option.slice(0, equals)).replaceAll('_', '-');

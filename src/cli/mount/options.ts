@@ -38,6 +38,7 @@ export interface MountCliOptions {
   readonly limitRate?: string;
   readonly passthrough?: boolean;
   readonly allowOther?: boolean;
+  readonly noexec?: boolean;
   readonly unprivileged?: boolean;
   readonly logLevel?: string;
   readonly dryRun?: boolean;
@@ -100,8 +101,12 @@ export function defineMountOptions(command: Command): void {
       'Sends this header with each request; may be repeated.',
       collect,
     )
-    .option('--proxy <URL>', 'HTTP proxy. Default: the usual environment variables.')
-    .option('--ca-file <FILE>', 'PEM certificates to trust in addition to the system.')
+    .option(
+      '--proxy <URL>',
+      "HTTP proxy; '' for none. Default: the usual environment variables. Through a proxy ranges are slower: they " +
+        'do not take the fast lane.',
+    )
+    .option('--ca-file <FILE>', "PEM authorities to trust in addition to the system's.")
     .option('--client-cert <FILE>', 'PEM certificate to show to the server; needs --client-key.')
     .option('--client-key <FILE>', 'PEM key of the client certificate.')
     .option(
@@ -130,7 +135,12 @@ export function defineMountOptions(command: Command): void {
       '--no-passthrough',
       'Serves resident files through the daemon, too (slower; for comparison).',
     )
-    .option('--allow-other', 'Lets other users in; file modes are checked by the kernel.')
+    .option(
+      '--allow-other',
+      'Lets other users in; file modes are checked by the kernel. Default for root.',
+    )
+    .option('--no-allow-other', 'Keeps other users out. Default for all but root.')
+    .option('--noexec', 'Programs on the mount cannot be executed. (nosuid and nodev always hold.)')
     .option('--unprivileged', 'Mounts through fusermount3 even as root.')
     .option('--log-level <LEVEL>', 'debug, info, warn or error. Default info.')
     .option(
@@ -193,6 +203,7 @@ export function buildMountOptions(
     limitBytesPerSecond: atLeast(size(options.limitRate, '--limit-rate'), '--limit-rate'),
     passthrough: options.passthrough === false ? false : undefined,
     allowOther: options.allowOther,
+    noExec: options.noexec,
     unprivileged: options.unprivileged,
     logLevel: logLevelOf(options.logLevel),
     foreground: options.foreground,
@@ -281,9 +292,9 @@ function parseHeaders(lines: readonly string[] | undefined): Record<string, stri
 }
 
 function checkProxy(url: string | undefined): string | undefined {
-  if (url === undefined) return undefined;
+  if (url === undefined || url === '') return url;
   if (!URL.canParse(url) || !/^https?:/.test(url)) {
-    throw new UsageError('--proxy wants a URL such as http://proxy.example.org:3128');
+    throw new UsageError("--proxy wants a URL such as http://proxy.example.org:3128, or '' for none");
   }
   return url;
 }

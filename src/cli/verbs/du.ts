@@ -6,11 +6,13 @@ import type { Target } from '../target.ts';
 import { visible } from '../terminal.ts';
 import type { Terminal } from '../terminal.ts';
 import { formatBytesShort } from '../units.ts';
+import { deepHelp, Unlisted } from '../unlisted.ts';
 import { ExitCode } from '../verb.ts';
 import type { Verb } from '../verb.ts';
 
 interface DuOptions {
   readonly summarize?: boolean;
+  readonly deep?: boolean;
   readonly humanReadable?: boolean;
   readonly json?: boolean;
 }
@@ -18,11 +20,12 @@ interface DuOptions {
 export const du: Verb = {
   name: 'du',
   summary: 'remote and local sizes of directories',
-  synopsis: ['[-s] [-h] [--json] [PATH...]'],
+  synopsis: ['[-s] [-h] [--deep] [--json] [PATH...]'],
   description: [
     'Prints, for each directory below PATH and for PATH itself, the bytes of all files below it as the remote has ' +
-      'them, the bytes of them that are here, and the path. Only the catalog is read: directories that were ' +
-      'never listed count as empty.',
+      'them, the bytes of them that are here, and the path. Only the catalog is read and nothing is asked for: ' +
+      'directories that were never listed count as empty (--deep lists them first), and files whose size is not ' +
+      'known yet as nothing.',
     'Without PATH the working directory is meant, or the only mount there is.',
   ],
   examples: [
@@ -36,6 +39,7 @@ export const du: Verb = {
     command
       .argument('[PATH...]')
       .option('-s, --summarize', 'Prints only the line of each PATH.')
+      .option('--deep', deepHelp)
       .option('-h, --human-readable', 'Prints sizes such as 12K, 3.4G (powers of 1024).')
       .option('--json', 'Prints one JSON object a line: DiskUsage with an absolute path.');
   },
@@ -65,15 +69,19 @@ async function measure(target: Target, options: DuOptions, terminal: Terminal): 
     );
   };
   if (options.summarize === true) {
-    show({ ...(await target.client.du(target.inside)), path: target.inside });
+    show({ ...(await target.client.du(target.inside, options.deep === true)), path: target.inside });
     return;
   }
   const sums = new DirectorySums(target.inside);
-  for await (const info of target.client.ls(target.inside, 'recursive')) {
+  const unlisted = new Unlisted('du', terminal);
+  const mode = options.deep === true ? 'deep' : 'recursive';
+  for await (const info of target.client.ls(target.inside, mode)) {
+    unlisted.see(info);
     for (const sum of sums.add(info)) show(sum);
     await terminal.drained();
   }
   for (const sum of sums.end()) show(sum);
+  unlisted.tell();
 }
 
 const sizeColumns = 11;

@@ -12,7 +12,8 @@ export const explain: Verb = {
   synopsis: ['[--json] PATH...'],
   description: [
     'Prints a sentence about each PATH (its state, why it is so, what can be done) and the facts behind it: ' +
-      'version, which ranges are here, who has it open, whether it could be released now, the last error.',
+      'version, which ranges are here, how often it is open through the mount and by which processes, whether it ' +
+      'could be released now (the remote is asked for that, if anything is here), the last error.',
   ],
   examples: [{ command: 'ebb explain /mnt/pub/debian.iso', explanation: 'One file.' }],
   define: (command) => {

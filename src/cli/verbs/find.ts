@@ -6,11 +6,13 @@ import type { FilterOptions } from '../file-filter.ts';
 import { alignRows } from '../table.ts';
 import { absoluteInMount, Mounts, shownPath } from '../target.ts';
 import { visible } from '../terminal.ts';
+import { deepHelp, Unlisted } from '../unlisted.ts';
 import { ExitCode, UsageError } from '../verb.ts';
 import type { Verb } from '../verb.ts';
 
 interface FindOptions extends FilterOptions {
   readonly null?: boolean;
+  readonly deep?: boolean;
   readonly long?: boolean;
   readonly json?: boolean;
 }
@@ -18,11 +20,12 @@ interface FindOptions extends FilterOptions {
 export const find: Verb = {
   name: 'find',
   summary: 'find files by state, size, name, age',
-  synopsis: ['[DIR...] [TEST]... [-0 | -l | --json]'],
+  synopsis: ['[--deep] [DIR...] [TEST]... [-0 | -l | --json]'],
   description: [
     'Prints what is below DIR and passes all tests, a directory before what is in it. Only the catalog is read: ' +
-      'nothing is recalled, and directories that were never listed are not listed for this. Without DIR the ' +
-      'working directory is searched, or the only mount there is.',
+      'nothing is recalled or asked for, and directories that were never listed are not listed for this unless ' +
+      '--deep is given. Without DIR the working directory is searched, or the only mount there is.',
+    'A size that is not known yet (the listing rounds it, and nobody asked) passes no --size test, and -l shows ?.',
     'SIZE and AGE with a leading + mean more than, with - less than, without a sign exactly (for AGE: the same as ' +
       '+). Names are printed as they are when the output is not a terminal; use -0 for names with line feeds.',
   ],
@@ -43,6 +46,7 @@ export const find: Verb = {
   define: (command) => {
     command
       .argument('[DIR...]')
+      .option('--deep', deepHelp)
       .option('--state <STATES>', 'One of these states, comma separated: OFL,PAR (ebb ls --help).')
       .option(
         '--size <SIZE>',
@@ -65,8 +69,11 @@ export const find: Verb = {
     const formats = [options.null, options.long, options.json].filter((one) => one === true);
     if (formats.length > 1) throw new UsageError('use only one of -0, -l and --json');
     const passes = fileFilter(options, systemClock.nowMs());
+    const unlisted = new Unlisted('find', terminal);
     for (const target of new Mounts().locateAll(command.args)) {
-      for await (const info of target.client.ls(target.inside, 'recursive')) {
+      const mode = options.deep === true ? 'deep' : 'recursive';
+      for await (const info of target.client.ls(target.inside, mode)) {
+        unlisted.see(info);
         if (!passes(info)) continue;
         const shown = shownPath(target, info.path);
         if (options.json === true) {
@@ -82,6 +89,7 @@ export const find: Verb = {
         await terminal.drained();
       }
     }
+    unlisted.tell();
     return ExitCode.done;
   },
 };

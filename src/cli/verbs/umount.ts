@@ -2,6 +2,7 @@
 import { spawnSync } from 'node:child_process';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ebbError, toEbbError } from '../../base/errors.ts';
+import type { EbbError } from '../../base/errors.ts';
 import { findMountHolders } from '../../base/mount-holders.ts';
 import { isEbbMount, mountAt, readMountInfo } from '../../base/mount-info.ts';
 import { isRunning, removeRunRecord } from '../../base/run-directory.ts';
@@ -99,8 +100,10 @@ async function unmountOne(
   const record =
     target?.client.record ?? mounts.dead.find((candidate) => candidate.mountPoint === absolute);
   const mountPoint = record?.mountPoint ?? absolute;
-  if (dryRun)
+  if (dryRun) {
+    if (record === undefined) requireOurs(mountPoint);
     return { mountPoint, result: { stopped: false, holders: await findMountHolders(mountPoint) } };
+  }
   if (target === undefined) return { mountPoint, result: await cleanUp(mountPoint, record, lazy) };
   const result = await new ControlClient(target.client.record).stop(lazy);
   if (result.stopped) await waitForExit(target.client.record);
@@ -129,10 +132,20 @@ async function cleanUp(
       throw ebbError('EBUSY', `Cannot unmount ${mountPoint}: ${problem}`);
     }
   } else if (record === undefined) {
-    throw ebbError('EINVAL', `${mountPoint} is not an ebb mount; ebb status lists them.`);
+    throw notOurs(mountPoint);
   }
   if (record !== undefined) removeRunRecord(mountPoint);
   return { stopped: true, holders: [] };
+}
+
+/** A mount of ours without a record (another run directory) counts. */
+function requireOurs(mountPoint: string): void {
+  const found = mountAt(readMountInfo(), mountPoint);
+  if (found === undefined || !isEbbMount(found)) throw notOurs(mountPoint);
+}
+
+function notOurs(mountPoint: string): EbbError {
+  return ebbError('EINVAL', `${mountPoint} is not an ebb mount; ebb status lists them.`);
 }
 
 /** Unmounts by umount(8) as root, by fusermount3(1) else; returns what they complained about. */

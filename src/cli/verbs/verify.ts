@@ -4,12 +4,12 @@ import type { Verb } from '../verb.ts';
 
 export const verify: Verb = {
   name: 'verify',
-  summary: 'compare local content with what the remote says about it',
+  summary: 'compare local content with the bytes of the remote',
   synopsis: ['[-n] [-q] [--json] PATH...', '[-n] [-0] -f LIST'],
   description: [
-    'Checks files that are here, wholly or partly: the remote is asked for the version it holds now, and the local ' +
-      'bytes are compared with its checksum where it gives one, else with its bytes. Nothing is changed or ' +
-      'released. A directory means everything below it; files that are not here are skipped.',
+    'Checks files that are here, wholly or partly: what is here is fetched again, of the version that it is said to ' +
+      'be, and compared byte by byte. So it costs the transfer of all that is checked. Nothing is changed or ' +
+      'released. A directory means everything below it; files of which nothing is here are skipped.',
   ],
   exitCodes: {
     1: 'Some file differs or could not be checked; standard error says which and how.',

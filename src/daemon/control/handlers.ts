@@ -22,10 +22,18 @@ import type { MetricFamily } from './open-metrics.ts';
 
 export interface LsRequest {
   readonly path: string;
-  /** Everything below, depth first, a directory before its entries. Not together with `self`. */
+  /** What is known below, depth first, a directory before its entries. Not together with `self`. */
   readonly recursive: boolean;
+  /** With `recursive`: lists every directory below that was never listed, or not lately. */
+  readonly deep: boolean;
   /** The entry itself instead of what is in it. */
   readonly self: boolean;
+}
+
+export interface DuRequest {
+  readonly path: string;
+  /** As in `LsRequest`. */
+  readonly deep: boolean;
 }
 
 export interface LogRequest {
@@ -41,7 +49,7 @@ export interface ControlHandlers {
   status(signal: AbortSignal): Promise<MountStatus>;
   /** A file's or symlink's path yields that entry; a directory's its entries in order of their names' bytes. */
   ls(request: LsRequest, signal: AbortSignal): AsyncIterable<FileInfo>;
-  du(path: string, signal: AbortSignal): Promise<DiskUsage>;
+  du(request: DuRequest, signal: AbortSignal): Promise<DiskUsage>;
   explain(path: string, signal: AbortSignal): Promise<Explanation>;
   get(request: PathsRequest, signal: AbortSignal): Action;
   release(request: PathsRequest, signal: AbortSignal): Action;
@@ -50,7 +58,7 @@ export interface ControlHandlers {
   verify(request: PathsRequest, signal: AbortSignal): Action;
   top(signal: AbortSignal): Promise<Top>;
   log(request: LogRequest, signal: AbortSignal): AsyncIterable<LogRecord>;
-  refresh(request: PathsRequest, signal: AbortSignal): Promise<ActionResult>;
+  refresh(request: PathsRequest, signal: AbortSignal): Action;
   /**
    * Unmounts. Resolves `{ stopped: true }` when the mount is gone; the process must end only after the answer
    * was sent (`ControlServer.close` waits for that).

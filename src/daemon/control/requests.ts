@@ -7,7 +7,7 @@ import * as v from 'valibot';
 import type { PathsRequest } from '../api.ts';
 import { ebbError } from '../../base/errors.ts';
 import { decodePathParameter } from '../../base/percent.ts';
-import type { LogRequest, LsRequest } from './handlers.ts';
+import type { DuRequest, LogRequest, LsRequest } from './handlers.ts';
 
 /** A request body above this is refused with EMSGSIZE; the CLI sends long lists in several requests. */
 export const requestBodyMaxBytes = 16 * 1024 * 1024;
@@ -78,7 +78,11 @@ export function lsRequestOf(query: Query): LsRequest {
   if (recursive && self) {
     throw ebbError('EINVAL', 'Ask for "recursive" or for "self", not for both.');
   }
-  return { path: pathOf(query), recursive, self };
+  return { path: pathOf(query), recursive, self, deep: query.get('deep') === '1' };
+}
+
+export function duRequestOf(query: Query): DuRequest {
+  return { path: pathOf(query), deep: query.get('deep') === '1' };
 }
 
 export function logRequestOf(query: Query): LogRequest {

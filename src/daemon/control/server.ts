@@ -18,7 +18,7 @@ import type { ApiError } from '../api.ts';
 import type { ControlHandlers } from './handlers.ts';
 import { sendNdjson } from './ndjson.ts';
 import { openMetricsContentType, renderOpenMetrics } from './open-metrics.ts';
-import { lsRequestOf, logRequestOf, parseQuery, pathOf } from './requests.ts';
+import { duRequestOf, lsRequestOf, logRequestOf, parseQuery, pathOf } from './requests.ts';
 import { readPathsRequest, readStopRequest } from './requests.ts';
 import type { Query } from './requests.ts';
 
@@ -46,7 +46,7 @@ type Endpoint = (handlers: ControlHandlers, exchange: Exchange) => Promise<void>
 const endpoints: ReadonlyMap<string, Endpoint> = new Map<string, Endpoint>([
   ['GET /v1/status', async (h, x) => sendJson(x, await h.status(x.signal))],
   ['GET /v1/ls', (h, x) => sendNdjson(x.response, h.ls(lsRequestOf(x.query), x.signal))],
-  ['GET /v1/du', async (h, x) => sendJson(x, await h.du(pathOf(x.query), x.signal))],
+  ['GET /v1/du', async (h, x) => sendJson(x, await h.du(duRequestOf(x.query), x.signal))],
   ['GET /v1/explain', async (h, x) => sendJson(x, await h.explain(pathOf(x.query), x.signal))],
   ['POST /v1/get', (h, x) => act(x, (request) => h.get(request, x.signal))],
   ['POST /v1/release', (h, x) => act(x, (request) => h.release(request, x.signal))],
@@ -55,13 +55,7 @@ const endpoints: ReadonlyMap<string, Endpoint> = new Map<string, Endpoint>([
   ['POST /v1/verify', (h, x) => act(x, (request) => h.verify(request, x.signal))],
   ['GET /v1/top', async (h, x) => sendJson(x, await h.top(x.signal))],
   ['GET /v1/log', (h, x) => sendNdjson(x.response, h.log(logRequestOf(x.query), x.signal))],
-  [
-    'POST /v1/refresh',
-    async (h, x) => {
-      const done = await h.refresh(await readPathsRequest(x.request), x.signal);
-      sendJson(x, { done });
-    },
-  ],
+  ['POST /v1/refresh', (h, x) => act(x, (request) => h.refresh(request, x.signal))],
   [
     'POST /v1/stop',
     async (h, x) => {

@@ -1,5 +1,6 @@
 /** Runs one piece of work per file, a few at a time, and tells how far it is. */
 import { toEbbError } from '../../base/errors.ts';
+import type { EbbError } from '../../base/errors.ts';
 import type { ActionResult, Progress } from '../api.ts';
 import type { Action } from '../control/handlers.ts';
 import type { Located } from '../paths.ts';
@@ -23,12 +24,21 @@ export interface FileWork extends Located {
   doneBytes: number;
 }
 
+export interface Missing {
+  readonly path: string;
+  readonly error: EbbError;
+}
+
 export interface ActionOptions {
   readonly concurrencyMax: number;
   readonly signal: AbortSignal;
+  /** What could not even be found; told first. */
+  readonly missing?: readonly Missing[];
   /** Does the work of one file; a `Refusal` is an answer, not a failure. */
   readonly work: (file: FileWork) => Promise<Refusal | undefined>;
 }
+
+type Shown = Pick<FileWork, 'path' | 'sizeBytes' | 'doneBytes'>;
 
 export async function* runAction(files: readonly Located[], options: ActionOptions): Action {
   const waiting = files.map<FileWork>(({ path, node }) => ({
@@ -38,9 +48,15 @@ export async function* runAction(files: readonly Located[], options: ActionOptio
     doneBytes: 0,
   }));
   const totalBytes = waiting.reduce((sum, file) => sum + file.sizeBytes, 0);
-  const result = { ok: 0, failed: 0, refused: 0, bytes: 0 };
+  const missing = options.missing ?? [];
+  const result = { ok: 0, failed: missing.length, refused: 0, bytes: 0 };
   const active = new Map<FileWork, Promise<void>>();
-  const ended: { file: FileWork; outcome: NonNullable<Progress['outcome']> }[] = [];
+  const ended: { file: Shown; outcome: NonNullable<Progress['outcome']> }[] = missing.map(
+    ({ path, error: { code, message } }) => ({
+      file: { path, sizeBytes: 0, doneBytes: 0 },
+      outcome: { code, error: message },
+    }),
+  );
   let endedBytes = 0;
   let filesDone = 0;
 
@@ -68,7 +84,7 @@ export async function* runAction(files: readonly Located[], options: ActionOptio
       ),
     );
   };
-  const describe = (file: FileWork): Progress => {
+  const describe = (file: Shown): Progress => {
     let running = 0;
     for (const other of active.keys()) running += other.doneBytes;
     return {
@@ -78,12 +94,12 @@ export async function* runAction(files: readonly Located[], options: ActionOptio
       totalDoneBytes: endedBytes + running,
       totalBytes,
       filesDone,
-      filesTotal: files.length,
+      filesTotal: files.length + missing.length,
     };
   };
 
   let next = 0;
-  while (next < waiting.length || active.size > 0) {
+  while (next < waiting.length || active.size > 0 || ended.length > 0) {
     options.signal.throwIfAborted();
     while (active.size < options.concurrencyMax && next < waiting.length) {
       const file = waiting[next];
@@ -91,7 +107,7 @@ export async function* runAction(files: readonly Located[], options: ActionOptio
       if (file !== undefined) start(file);
     }
     const timer = Promise.withResolvers<void>();
-    const timeout = setTimeout(timer.resolve, progressIntervalMs);
+    const timeout = setTimeout(timer.resolve, ended.length > 0 ? 0 : progressIntervalMs);
     await Promise.race([timer.promise, ...active.values()]);
     clearTimeout(timeout);
     for (let end = ended.shift(); end !== undefined; end = ended.shift()) {

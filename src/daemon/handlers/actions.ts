@@ -1,20 +1,21 @@
 /** The verbs of the control API that act on files: get, release, pin, unpin, verify, refresh. */
 import { toEbbError } from '../../base/errors.ts';
-import { NodeKind } from '../../catalog/catalog.ts';
+import { NodeKind, ROOT_NODE_ID } from '../../catalog/catalog.ts';
 import type { Node } from '../../catalog/catalog.ts';
 import type { Prepared } from '../../recall/namespace/prepare.ts';
 import type { Requester } from '../../recall/recall.ts';
-import type { ActionResult, PathsRequest } from '../api.ts';
+import type { PathsRequest } from '../api.ts';
 import type { Action } from '../control/handlers.ts';
 import type { DaemonParts } from '../parts.ts';
-import type { Located } from '../paths.ts';
+import type { Listing, Located } from '../paths.ts';
 import { Refusal, runAction } from './action-runner.ts';
-import type { FileWork } from './action-runner.ts';
+import type { FileWork, Missing } from './action-runner.ts';
 import { factsOf } from './facts.ts';
 import { verifyContent } from './verify.ts';
 
 const getConcurrencyMax = 8;
 const releaseConcurrencyMax = 4;
+const refreshConcurrencyMax = 8;
 /** `get` asks for this much of a file at a time, so that progress is seen and other readers get their turn. */
 const getStepBytes = 32 * 1024 * 1024;
 
@@ -60,33 +61,63 @@ export class Actions {
     });
   }
 
-  async refresh(request: PathsRequest, signal: AbortSignal): Promise<ActionResult> {
-    const { paths, namespace } = this.#parts;
-    let ok = 0;
-    let failed = 0;
-    for (const path of request.paths) {
-      try {
-        const node = await paths.find(path, signal);
-        if (node.kind === NodeKind.directory) await namespace.list(node.id, signal, true);
-        else if (node.kind === NodeKind.file) await this.#recheck(node, signal);
-        ok += 1;
-      } catch (error) {
-        signal.throwIfAborted();
-        this.#parts.logbook.log('warn', `refresh of ${path}: ${toEbbError(error).message}`);
-        failed += 1;
-      }
-    }
-    return { ok, failed, refused: 0, bytes: 0 };
+  /** Asks the remote now: about files, and for the listings of directories (their own, not what is below them). */
+  async *refresh(request: PathsRequest, signal: AbortSignal): Action {
+    const dryRun = request.dryRun === true;
+    const { found, missing } = await this.#entries(request, dryRun ? 'never' : 'due', signal);
+    return yield* runAction(found, {
+      concurrencyMax: refreshConcurrencyMax,
+      signal,
+      missing,
+      work: async ({ node }) => {
+        if (!dryRun) await this.#refresh(node, signal);
+        return undefined;
+      },
+    });
   }
 
-  async #recheck(node: Node, signal: AbortSignal): Promise<void> {
+  async #refresh(node: Node, signal: AbortSignal): Promise<void> {
+    const { namespace } = this.#parts;
     try {
-      await this.#parts.namespace.revalidate(node.id, signal, true);
+      if (node.kind === NodeKind.directory) await namespace.list(node.id, signal, true);
+      else if (node.kind === NodeKind.file) await namespace.revalidate(node.id, signal, true);
+      else await namespace.list(node.parentId, signal, true);
     } catch (error) {
       // A new version, or gone: that is what a refresh is for.
       const { code } = toEbbError(error);
-      if (code !== 'ESTALE' && code !== 'ENOENT') throw error;
+      if (node.id === ROOT_NODE_ID || (code !== 'ESTALE' && code !== 'ENOENT')) throw error;
     }
+  }
+
+  /** What a request names, itself: directories as such, and patterns of any kind. */
+  async #entries(
+    request: PathsRequest,
+    listing: Listing,
+    signal: AbortSignal,
+  ): Promise<{ found: Located[]; missing: Missing[] }> {
+    const { paths } = this.#parts;
+    const found = new Map<number, Located>();
+    const missing: Missing[] = [];
+    const attempt = async (path: string, look: () => Promise<void>): Promise<void> => {
+      try {
+        await look();
+      } catch (thrown) {
+        signal.throwIfAborted();
+        missing.push({ path, error: toEbbError(thrown) });
+      }
+    };
+    for (const path of request.paths) {
+      await attempt(path, async () => {
+        const node = await paths.findKnown(path, signal, listing);
+        found.set(node.id, { path, node });
+      });
+    }
+    for (const glob of request.globs ?? []) {
+      await attempt(glob, async () => {
+        for await (const one of paths.matching(glob, signal, listing)) found.set(one.node.id, one);
+      });
+    }
+    return { found: [...found.values()], missing };
   }
 
   async #files(request: PathsRequest, signal: AbortSignal): Promise<Located[]> {
@@ -135,7 +166,11 @@ export class Actions {
     dryRun: boolean,
     signal: AbortSignal,
   ): Promise<Refusal | undefined> {
-    const outcome = await this.#parts.releaser.release(file.node.id, { dryRun, signal });
+    const outcome = await this.#parts.releaser.release(file.node.id, {
+      dryRun,
+      patient: true,
+      signal,
+    });
     if ('refused' in outcome) return new Refusal(outcome.code, outcome.refused);
     file.doneBytes = outcome.releasedBytes;
     return undefined;

@@ -15,7 +15,7 @@ export function controlHandlers(
   return {
     status: async () => queries.status(),
     ls: (request, signal) => queries.ls(request, signal),
-    du: (path, signal) => queries.du(path, signal),
+    du: (request, signal) => queries.du(request, signal),
     explain: (path, signal) => queries.explain(path, signal),
     get: (request, signal) => actions.get(request, signal),
     release: (request, signal) => actions.release(request, signal),

@@ -62,6 +62,7 @@ export function fileInfo(path: string, node: Node, sources: FactSources): FileIn
       node.mtimeSeconds * millisecondsPerSecond +
       Math.floor(Math.max(0, node.mtimeNanoseconds) / nanosecondsPerMillisecond),
     pinned: content?.pinned ?? false,
+    ...(isDirectory && node.listedAtMs === 0 ? { unlisted: true } : {}),
     ...(node.target === null ? {} : { target: decodeName(node.target) }),
   };
 }

@@ -2,16 +2,18 @@
 import { readFileSync } from 'node:fs';
 import { decodeName } from '../../base/name.ts';
 import { formatSize } from '../../base/format.ts';
-import { NodeKind } from '../../catalog/catalog.ts';
+import { findMountHolders } from '../../base/mount-holders.ts';
+import { NodeKind, ROOT_NODE_ID } from '../../catalog/catalog.ts';
 import type { Node } from '../../catalog/catalog.ts';
 import type { DiskUsage, Explanation, FileInfo, MountStatus, Top } from '../api.ts';
-import type { LsRequest } from '../control/handlers.ts';
+import type { DuRequest, LsRequest } from '../control/handlers.ts';
 import type { MetricFamily } from '../control/open-metrics.ts';
 import type { DaemonParts } from '../parts.ts';
 import { factsOf, fileInfo } from './facts.ts';
 
 const commandMaxChars = 200;
 const rateWindowMs = 1_000;
+const orphansPerPage = 1_000;
 
 /** The command line of a process, for people; `[gone]` when it has ended. */
 export function commandOf(pid: number): string {
@@ -63,6 +65,7 @@ export class Queries {
 
   async *ls(request: LsRequest, signal: AbortSignal): AsyncGenerator<FileInfo> {
     const { paths, facts } = this.#parts;
+    if (request.recursive) return yield* this.#below(request, signal);
     const start = await paths.find(request.path, signal);
     const info = async (path: string, node: Node): Promise<FileInfo> =>
       fileInfo(path, await this.#exact(node, signal), facts);
@@ -70,15 +73,19 @@ export class Queries {
       yield await info(request.path, start);
       return;
     }
-    if (request.recursive) {
-      for await (const { path, node } of paths.below(start, request.path, signal)) {
-        yield await info(path, node);
-      }
-      return;
-    }
     const prefix = request.path === '' ? '' : `${request.path}/`;
     for (const node of await paths.children(start, signal)) {
       yield await info(prefix + decodeName(node.name), node);
+    }
+  }
+
+  /** As far as it is known: no file is asked for its size, and only `deep` lists directories. */
+  async *#below({ path, deep }: LsRequest, signal: AbortSignal): AsyncGenerator<FileInfo> {
+    const { paths, facts } = this.#parts;
+    const start = await (deep ? paths.find(path, signal) : paths.findKnown(path, signal));
+    if (start.kind !== NodeKind.directory) return yield fileInfo(path, start, facts);
+    for await (const below of paths.below(start, path, signal, deep ? 'due' : 'never')) {
+      yield fileInfo(below.path, below.node, facts);
     }
   }
 
@@ -93,12 +100,18 @@ export class Queries {
     }
   }
 
-  async du(path: string, signal: AbortSignal): Promise<DiskUsage> {
+  async du({ path, deep }: DuRequest, signal: AbortSignal): Promise<DiskUsage> {
     const { paths, catalog, facts } = this.#parts;
-    const node = await paths.find(path, signal);
+    const node = await (deep ? paths.find(path, signal) : paths.findKnown(path, signal));
     if (node.kind === NodeKind.directory) {
+      if (deep) await paths.listBelow(node, path, signal);
+      // A disk that is full is no reason not to say what is known.
+      await this.#parts.settle().catch(() => undefined);
       const { files, directories, remoteBytes, residentBytes } = catalog.totals(node.id);
-      return { path, files, directories, remoteBytes, residentBytes };
+      // The root's sum is that of the whole cache: what has no name any more is below no directory.
+      const namelessBytes = node.id === ROOT_NODE_ID ? this.#orphanBytes() : 0;
+      const resident = residentBytes - namelessBytes;
+      return { path, files, directories, remoteBytes, residentBytes: resident };
     }
     const { residentBytes } = factsOf(node, facts);
     return {
@@ -108,6 +121,18 @@ export class Queries {
       remoteBytes: Math.max(0, node.sizeBytes),
       residentBytes,
     };
+  }
+
+  #orphanBytes(): number {
+    const { catalog } = this.#parts;
+    let bytes = 0;
+    for (let afterId = 0; ;) {
+      const page = catalog.orphans(afterId, orphansPerPage);
+      for (const orphan of page) bytes += orphan.residentBytes;
+      const last = page.at(-1);
+      if (last === undefined || page.length < orphansPerPage) return bytes;
+      afterId = last.id;
+    }
   }
 
   async explain(path: string, signal: AbortSignal): Promise<Explanation> {
@@ -129,6 +154,8 @@ export class Queries {
       rows.push(['resident', `${residentBytes} bytes in ${this.#rangesText(node)}`]);
       rows.push(['pinned', content?.pinned === true ? 'yes: never released' : 'no']);
       rows.push(['recall', recall.isBusy(node.id) ? 'under way' : 'none']);
+      rows.push(['open', await this.#openText(path, node)]);
+      if (residentBytes > 0) rows.push(['release', await this.#releaseText(node, signal)]);
     }
     if (failure !== undefined) rows.push(['last failure', failure]);
     if (!namespace.remoteReachable)
@@ -139,6 +166,22 @@ export class Queries {
       summary: this.#summary(node, state, failure),
       facts: rows,
     };
+  }
+
+  /** How often programs have it open, and as far as /proc tells, which. */
+  async #openText(path: string, node: Node): Promise<string> {
+    const count = await this.#parts.server.openCount(node.id);
+    if (count === 0) return 'by nobody';
+    const file = `${this.#parts.run.mountPoint}/${path}`;
+    const holders = await findMountHolders(file);
+    const pids = holders.map(({ pid, command }) => `pid ${pid} (${command})`);
+    const times = count === 1 ? 'once' : `${count} times`;
+    return pids.length === 0 ? times : `${times}, by ${pids.join(', ')}`;
+  }
+
+  async #releaseText(node: Node, signal: AbortSignal): Promise<string> {
+    const outcome = await this.#parts.releaser.release(node.id, { dryRun: true, signal });
+    return 'refused' in outcome ? `refused now: ${outcome.refused}` : 'possible now';
   }
 
   #rangesText(node: Node): string {
@@ -166,7 +209,10 @@ export class Queries {
       case 'UNM':
         return 'It is being recalled now.';
       default:
-        return `Nothing of it is here; a read recalls what it needs (${formatSize(Math.max(0, node.sizeBytes))} in all).`;
+        return (
+          'Nothing of it is here; a read recalls what it needs ' +
+          `(${formatSize(Math.max(0, node.sizeBytes))} in all).`
+        );
     }
   }
 

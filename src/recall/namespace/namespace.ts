@@ -16,12 +16,11 @@ import { NodeKind, ROOT_NODE_ID } from '../../catalog/catalog.ts';
 import type { Catalog, Node } from '../../catalog/catalog.ts';
 import type { ListedObject, ObjectAttributes, Remote } from '../../remote/remote.ts';
 import { isTransferVersion, judgeFile, newNode, reconcile, refreshed } from './reconcile.ts';
+import { Reachability } from './reachability.ts';
 import { SingleFlight } from './single-flight.ts';
 
 /** One listing may not grow without bound in memory. */
 const listedNamesMax = 10_000_000;
-/** While a remote was just found unreachable, known facts are served without asking again for this long. */
-const unreachableGraceMs = 5_000;
 /** Keys of directories kept in memory. */
 const directoryKeysMax = 4_096;
 const rememberedNodesMax = 4_096;
@@ -31,7 +30,7 @@ const transferRestMs = 1_000;
 const keyMaxBytes = 4_096;
 
 export type NamespaceChange =
-  /** A directory was listed again, or a name of it changed. `gone`: nodes whose name is gone or means another node now. */
+  /** A directory was listed again, or a name of it changed. `gone`: nodes that no longer have their name. */
   | {
       readonly kind: 'directory';
       readonly directoryId: number;
@@ -56,6 +55,12 @@ export interface NamespaceOptions {
   readonly onProblem: (message: string, error: EbbError) => void;
 }
 
+/** What came of asking: the node, and why it is only what was known before. */
+interface Asked {
+  readonly node: Node;
+  readonly failure?: EbbError;
+}
+
 /** True when the error says nothing about the object, only that nobody could be asked. */
 export function isUnreachable(error: EbbError): boolean {
   return error.retryable || error.code === 'EHOSTUNREACH' || error.code === 'ETIMEDOUT';
@@ -63,21 +68,26 @@ export function isUnreachable(error: EbbError): boolean {
 
 export class Namespace {
   readonly #options: NamespaceOptions;
-  readonly #listings = new SingleFlight<number, void>();
-  readonly #stats = new SingleFlight<number, Node>();
+  /** With what kept it from being done, when the known names or facts are served instead. */
+  readonly #listings = new SingleFlight<number, EbbError | undefined>();
+  readonly #stats = new SingleFlight<number, Asked>();
   readonly #closing = new AbortController();
   /** Forgotten whenever a name goes away: directories never move, they only vanish. */
   readonly #directoryKeys = new Map<number, string>();
   /** Rows as last read; every change of nodes goes through this class, which forgets what it changes. */
   readonly #nodes = new Map<number, Node>();
-  #unreachableUntilMs = 0;
+  readonly #reachability = new Reachability();
 
   constructor(options: NamespaceOptions) {
     this.#options = options;
   }
 
   get remoteReachable(): boolean {
-    return this.#options.clock.nowMs() >= this.#unreachableUntilMs;
+    return this.#reachability.isReachable(this.#nowMs());
+  }
+
+  #mayAsk(nodeId: number): boolean {
+    return this.#reachability.mayAsk(nodeId, this.#nowMs());
   }
 
   /** The remote key of a node. ENOENT for orphans, ENAMETOOLONG beyond PATH_MAX. */
@@ -126,7 +136,7 @@ export class Namespace {
   /**
    * Brings the listing of a directory into the catalog; returns at once when it is fresh, unless `force`.
    * Throws ENOENT (the remote says it is gone), EACCES, ENOTDIR, EIO and network errors for a directory that was
-   * never listed; one that was keeps its names when the remote cannot be reached.
+   * never listed; one that was keeps its names when the remote cannot be reached (`force` says so by throwing).
    */
   async list(directoryId: number, signal?: AbortSignal, force = false): Promise<void> {
     const directory = this.#node(directoryId);
@@ -134,8 +144,9 @@ export class Namespace {
       throw ebbError('ESTALE', `directory ${directoryId} is gone`);
     }
     if (!force && this.isFresh(directory.listedAtMs)) return;
-    if (!force && directory.listedAtMs > 0 && !this.remoteReachable) return;
-    await this.#listings.run(directoryId, () => this.#list(directory), signal);
+    if (!force && directory.listedAtMs > 0 && !this.#mayAsk(directoryId)) return;
+    const failure = await this.#listings.run(directoryId, () => this.#list(directory), signal);
+    if (force && failure !== undefined) throw failure;
   }
 
   isListing(directoryId: number): boolean {
@@ -146,22 +157,24 @@ export class Namespace {
   async resolve(nodeId: number, signal?: AbortSignal): Promise<Node> {
     const node = this.#known(nodeId);
     if (node.exact && (node.kind !== NodeKind.file || node.version !== null)) return node;
-    return await this.#stats.run(nodeId, () => this.#stat(node), signal);
+    return (await this.#stats.run(nodeId, () => this.#stat(node), signal)).node;
   }
 
   /**
    * Confirms that a file is still the version we know. Returns its node (the same id), or throws ESTALE when the
-   * name has a new node now, ENOENT when the remote says it is gone. Unreachable remote: the known node.
+   * name has a new node now, ENOENT when the remote says it is gone. Unreachable remote: the known node, or with
+   * `force` its error.
    */
   async revalidate(nodeId: number, signal?: AbortSignal, force = false): Promise<Node> {
     const node = this.#known(nodeId);
     if (!force && node.version !== null && this.isFresh(node.checkedAtMs)) return node;
-    if (!force && node.version !== null && !this.remoteReachable) return node;
+    if (!force && node.version !== null && !this.#mayAsk(nodeId)) return node;
     if (!force && this.#wasJustFetched(node)) return node;
     const current = await this.#stats.run(nodeId, () => this.#stat(node), signal);
-    if (current.id !== nodeId)
+    if (current.node.id !== nodeId)
       throw ebbError('ESTALE', 'the remote has a new version of this file');
-    return current;
+    if (force && current.failure !== undefined) throw current.failure;
+    return current.node;
   }
 
   /** Takes in facts about a file that came with its content (the head of a GET). Same results as `resolve`. */
@@ -174,6 +187,7 @@ export class Namespace {
     const { catalog, clock, onChange } = this.#options;
     const confirmed = { ...this.#known(nodeId), checkedAtMs: clock.nowMs() };
     catalog.updateNode(confirmed);
+    this.#nodes.set(nodeId, confirmed);
     onChange({ kind: 'facts', nodeId });
     return confirmed;
   }
@@ -204,7 +218,7 @@ export class Namespace {
     return AbortSignal.any([this.#closing.signal, AbortSignal.timeout(this.#options.deadlineMs)]);
   }
 
-  async #list(directory: Node): Promise<void> {
+  async #list(directory: Node): Promise<EbbError | undefined> {
     const { catalog, remote, clock } = this.#options;
     const key = this.keyOf(directory.id);
     const startedAtMs = clock.nowMs();
@@ -221,10 +235,9 @@ export class Namespace {
         }
       }
     } catch (error) {
-      this.#listingFailed(directory, toEbbError(error));
-      return;
+      return this.#listingFailed(directory, toEbbError(error));
     }
-    this.#unreachableUntilMs = 0;
+    this.#reachability.answered(directory.id);
     if (directory.id === ROOT_NODE_ID) await this.#refreshRoot();
     const existing = catalog.children(directory.id, 0, listedNamesMax);
     const change = reconcile(directory.id, existing, listed, startedAtMs);
@@ -238,6 +251,7 @@ export class Namespace {
     const wasListed = directory.listedAtMs > 0;
     const appeared = wasListed ? change.inserted.map((node) => node.name) : [];
     this.#options.onChange({ kind: 'directory', directoryId, gone, appeared, namesChanged });
+    return undefined;
   }
 
   /** The root has no name in any listing; its mode, owner and time are asked for where the remote has them. */
@@ -256,38 +270,37 @@ export class Namespace {
   }
 
   /** Keeps the known names when nobody could be asked; passes on definite answers. */
-  #listingFailed(directory: Node, error: EbbError): void {
+  #listingFailed(directory: Node, error: EbbError): EbbError {
     if (error.code === 'ENOENT' && directory.id !== ROOT_NODE_ID) {
       this.#remove(directory);
       throw error;
     }
-    if (isUnreachable(error)) this.#noteUnreachable(error);
+    if (isUnreachable(error)) this.#reachability.failed(directory.id, error, this.#nowMs());
     if (directory.listedAtMs === 0 || !isUnreachable(error)) throw error;
     this.#options.onProblem(`serving the known names of node ${directory.id}`, error);
+    return error;
   }
 
-  #noteUnreachable(error: EbbError): void {
-    const { clock } = this.#options;
-    this.#unreachableUntilMs =
-      clock.nowMs() + Math.max(unreachableGraceMs, error.retryAfterMs ?? 0);
+  #nowMs(): number {
+    return this.#options.clock.nowMs();
   }
 
-  async #stat(node: Node): Promise<Node> {
+  async #stat(node: Node): Promise<Asked> {
     const { remote } = this.#options;
     let object: ObjectAttributes;
     try {
       object = await remote.stat(this.keyOf(node.id), { signal: this.#signal() });
-      this.#unreachableUntilMs = 0;
+      this.#reachability.answered(node.id);
     } catch (thrown) {
       const error = toEbbError(thrown);
       if (error.code === 'ENOENT') this.#remove(this.#known(node.id));
       if (!isUnreachable(error)) throw error;
-      this.#noteUnreachable(error);
+      this.#reachability.failed(node.id, error, this.#nowMs());
       if (!node.exact || node.version === null) throw error;
       this.#options.onProblem(`serving the known version of node ${node.id}`, error);
-      return node;
+      return { node, failure: error };
     }
-    return this.#take(this.#known(node.id), object);
+    return { node: this.#take(this.#known(node.id), object) };
   }
 
   /** Compares facts with the node: refreshes it in place, or gives the name a new node. */

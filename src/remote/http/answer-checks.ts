@@ -2,6 +2,7 @@
 import { ebbError } from '../../base/errors.ts';
 import type { EbbError } from '../../base/errors.ts';
 import { field, isHtml, isNamedLikeHtml, matchVersion } from './attributes.ts';
+import type { HeaderFields } from './attributes.ts';
 import { statusError } from './errors.ts';
 import type { FinalHead } from './http-client.ts';
 
@@ -50,7 +51,16 @@ export function answerProblem(
     const message = `${key} was redirected to a web page (${url}): probably a login page.`;
     return ebbError('EACCES', message);
   }
+  if (isHtml(headers) && !isNamedLikeHtml(key) && !hasValidator(headers)) {
+    // Stored files come with a time or a tag; pages that programs write (errors, log-ins) come with neither.
+    const message = `The server sent a web page without a version where ${url} was asked for.`;
+    return ebbError('EIO', message, { retryable: true });
+  }
   return undefined;
+}
+
+function hasValidator(headers: HeaderFields): boolean {
+  return field(headers, 'etag') !== undefined || field(headers, 'last-modified') !== undefined;
 }
 
 /**

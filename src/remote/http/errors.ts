@@ -41,7 +41,7 @@ export function statusError(
       const afterMs = retryAfterMs(headers, nowMs);
       const message = `The server is busy and postponed ${what} (${status}).`;
       const wait = afterMs === undefined ? {} : { retryAfterMs: afterMs };
-      return ebbError('EIO', message, { retryable: true, ...wait });
+      return ebbError('EIO', message, { retryable: true, answered: true, ...wait });
     }
     case 414:
       return ebbError('ENAMETOOLONG', `The server finds the URL ${what} too long (414).`);
@@ -52,7 +52,8 @@ export function statusError(
     }
     default: {
       const retryable = status >= 500 && status !== 501 && status !== 505;
-      return ebbError('EIO', `The server answered ${status} for ${what}.`, { retryable });
+      const message = `The server answered ${status} for ${what}.`;
+      return ebbError('EIO', message, { retryable, answered: true });
     }
   }
 }

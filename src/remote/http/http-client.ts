@@ -19,8 +19,8 @@ export interface ClientRequest {
   readonly path: string;
   /** Lower-case names. */
   readonly headers?: Readonly<Record<string, string>>;
-  /** The request is for a range of a body: it may take the fast lane. */
-  readonly ranged?: boolean;
+  /** The request is for a file's content: like a HEAD it may take the fast lane. Listings may not. */
+  readonly isContent?: boolean;
 }
 
 /** The head of the last answer of a chain of redirects. */
@@ -45,7 +45,7 @@ export interface FinalReceiver {
 export interface ClientTransports {
   /** For the remote's own origin; presents the client certificate. */
   readonly own: Transport;
-  /** For ranges from the remote's own origin. */
+  /** For HEADs and content from the remote's own origin. */
   readonly ranges: Transport;
   /** For other origins that redirects lead to; knows no secrets and verifies certificates. */
   readonly foreign: Transport;
@@ -127,7 +127,8 @@ export class HttpClient {
 
   #transport(own: boolean, request: ClientRequest): Transport {
     if (!own) return this.#transports.foreign;
-    return request.ranged === true ? this.#transports.ranges : this.#transports.own;
+    const simple = request.method === 'HEAD' || request.isContent === true;
+    return simple ? this.#transports.ranges : this.#transports.own;
   }
 
   #headers(own: boolean): Record<string, string> {

@@ -18,7 +18,7 @@ export interface HttpRemoteOptions {
   readonly headers?: Readonly<Record<string, string>>;
   /** URL of a proxy. Default: what http_proxy, https_proxy and no_proxy say. `''`: none. */
   readonly proxy?: string;
-  /** PEM file of the certificate authorities to trust instead of the system's. */
+  /** PEM file of certificate authorities to trust in addition to the system's. */
   readonly caFile?: string;
   /** PEM files of a client certificate and its key; only together. */
   readonly clientCertificateFile?: string;

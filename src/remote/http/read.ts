@@ -115,7 +115,7 @@ async function attempt(
     method: 'GET',
     path,
     headers,
-    ranged: lengthBytes !== undefined,
+    isContent: true,
   };
 
   const guard = new SinkGuard(sink);

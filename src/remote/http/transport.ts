@@ -2,6 +2,9 @@
  * One request, one answer, no policy: what the undici transport and the fast lane have in common. Redirects,
  * credentials and the meaning of statuses are decided by their callers (http-client.ts and up).
  */
+import { createSecureContext, getCACertificates } from 'node:tls';
+import type { SecureContext, SecureContextOptions } from 'node:tls';
+import { ebbError } from '../../base/errors.ts';
 import type { HeaderFields } from './attributes.ts';
 import type { RangeSink } from '../remote.ts';
 
@@ -56,6 +59,7 @@ export interface TransportLimits {
 
 /** PEM texts. */
 export interface TlsOptions {
+  /** Authorities besides those of the system and of Node. */
   readonly ca: string | undefined;
   readonly clientCertificate: string | undefined;
   readonly clientKey: string | undefined;
@@ -63,17 +67,35 @@ export interface TlsOptions {
   readonly insecure: boolean;
 }
 
-/** As node:tls wants them; keys that are absent keep the platform's defaults. */
+/**
+ * As node:tls wants them. Made once for many connections: reading hundreds of authorities takes time. Throws EINVAL
+ * when OpenSSL cannot use what the files hold.
+ */
 export function tlsConnectOptions(tls: TlsOptions): {
-  ca?: string;
-  cert?: string;
-  key?: string;
+  secureContext?: SecureContext;
   rejectUnauthorized: boolean;
 } {
-  return {
-    ...(tls.ca === undefined ? {} : { ca: tls.ca }),
-    ...(tls.clientCertificate === undefined ? {} : { cert: tls.clientCertificate }),
-    ...(tls.clientKey === undefined ? {} : { key: tls.clientKey }),
-    rejectUnauthorized: !tls.insecure,
-  };
+  const rejectUnauthorized = !tls.insecure;
+  const { ca, clientCertificate, clientKey } = tls;
+  if (ca === undefined && clientCertificate === undefined) return { rejectUnauthorized };
+  const secureContext = newContext({
+    ...(ca === undefined ? {} : { ca: [...platformAuthorities(), ca] }),
+    ...(clientCertificate === undefined ? {} : { cert: clientCertificate }),
+    ...(clientKey === undefined ? {} : { key: clientKey }),
+  });
+  return { secureContext, rejectUnauthorized };
+}
+
+function newContext(options: SecureContextOptions): SecureContext {
+  try {
+    return createSecureContext(options);
+  } catch (error) {
+    const why = error instanceof Error ? error.message : String(error);
+    throw ebbError('EINVAL', `The certificates cannot be used: ${why}`, { cause: error });
+  }
+}
+
+/** What Node trusts by itself (its own list, NODE_EXTRA_CA_CERTS) and what the system does, each once. */
+function platformAuthorities(): string[] {
+  return [...new Set([...getCACertificates('default'), ...getCACertificates('system')])];
 }

@@ -49,7 +49,7 @@ async function withLane(
   script: Script,
   connections: number,
   use: (
-    get: (receiver?: Receiver, signal?: AbortSignal) => Promise<Receiver>,
+    get: (receiver?: Receiver, signal?: AbortSignal, method?: 'GET' | 'HEAD') => Promise<Receiver>,
     origin: ScriptedOrigin,
     fallback: Fallback,
   ) => Promise<void>,
@@ -59,11 +59,11 @@ async function withLane(
   const origin = server.url.slice(0, -1);
   const limits = { connectTimeoutMs: 1000, headersTimeoutMs: 1000, bodyTimeoutMs: 1000 };
   const lane = new LaneTransport({ ...limits, connections, origin, tls, fallback });
-  const request = { method: 'GET', origin, path: '/x', headers: { range: 'bytes=0-1' } } as const;
+  const request = { origin, path: '/x', headers: { range: 'bytes=0-1' } } as const;
   try {
     await use(
-      async (receiver = new Receiver(), signal = never) => {
-        await lane.send(request, receiver, signal);
+      async (receiver = new Receiver(), signal = never, method = 'GET') => {
+        await lane.send({ ...request, method }, receiver, signal);
         return receiver;
       },
       server,
@@ -91,6 +91,34 @@ void test('never more connections than allowed; requests that wait get their tur
     await Promise.all(all);
     assert.equal(most, 3);
     assert.equal(origin.requests.length, 50);
+  });
+});
+
+void test('HEADs keep their connection, whatever length they announce', async () => {
+  const heads = [
+    answer(200, { 'Content-Length': '5000' }, ''),
+    answer(200, { 'Transfer-Encoding': 'chunked' }, ''),
+    answer(404, {}, ''),
+  ];
+  const script: Script = ({ count }) => heads[count - 1] ?? answer(206, {}, body);
+  await withLane(script, 4, async (get, origin, fallback) => {
+    for (const status of [200, 200, 404]) {
+      const receiver = await get(new Receiver(false), never, 'HEAD');
+      assert.equal(receiver.heads[0]?.status, status);
+    }
+    assert.equal((await get()).receivedBytes, 5000, 'the next answer begins where the head ended');
+    assert.equal(new Set(origin.requests.map(({ socket }) => socket)).size, 1);
+    assert.equal(fallback.sent, 0);
+  });
+});
+
+void test('a server that sends a body after a HEAD loses the connection, not the next answer', async () => {
+  const script: Script = ({ count }) =>
+    count === 1 ? answer(200, {}, 'unasked') : answer(206, {}, body);
+  await withLane(script, 4, async (get, origin) => {
+    await get(new Receiver(false), never, 'HEAD');
+    assert.equal((await get()).receivedBytes, 5000);
+    assert.equal(new Set(origin.requests.map(({ socket }) => socket)).size, 2);
   });
 });
 

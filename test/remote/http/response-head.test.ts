@@ -36,6 +36,16 @@ void test('a plain head', () => {
   );
 });
 
+void test('the answer to a HEAD ends with its head', () => {
+  const chunked = 'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n';
+  assert.equal(parse(chunked).is, 'unusual');
+  for (const text of [plain, chunked, 'HTTP/1.1 200 OK\r\n\r\n']) {
+    const head = parseResponseHead(Buffer.from(text, 'latin1'), true);
+    assert.ok(head.is === 'head');
+    assert.equal(head.bodyBytes, 0);
+  }
+});
+
 void test('every beginning of a head is incomplete', () => {
   for (let length = 0; length < plain.length; length += 1) {
     assert.deepEqual(parse(plain.slice(0, length)), { is: 'incomplete' });

@@ -91,3 +91,20 @@ test('a proxy gets the whole URL, and the credentials for the origin', async () 
   assert.match(proxy.requests[0]?.headers['authorization'] ?? '', /^Basic /);
   await remote.close();
 });
+
+test('a web page without a version is not taken for a file, unless the name says that it is one', async () => {
+  const page = { 'Content-Type': 'text/html; charset=utf-8' };
+  await using origin = await scriptedOrigin(({ path }) =>
+    answer(200, path.includes('dated') ? { ...page, 'Last-Modified': lastModified } : page, 'body'),
+  );
+  const remote = await openHttpRemote({ url: origin.url });
+  try {
+    const stat = async (key: string): Promise<unknown> => await remote.stat(key, { signal: never });
+    await assert.rejects(stat('data.bin'), { code: 'EIO', retryable: true });
+    await assert.rejects(stat('noextension'), { code: 'EIO' });
+    assert.equal(((await stat('page.html')) as { kind: string }).kind, 'file');
+    assert.equal(((await stat('dated.txt')) as { kind: string }).kind, 'file');
+  } finally {
+    await remote.close();
+  }
+});

@@ -46,6 +46,8 @@ export class LaneError extends Error {
 
 interface Exchange {
   readonly request: string;
+  /** HEAD: the answer ends with its head. */
+  readonly bodiless: boolean;
   readonly receiver: AnswerReceiver;
   readonly signal: AbortSignal;
   readonly resolve: (result: LaneResult) => void;
@@ -104,12 +106,17 @@ export class LaneConnection {
    * Sends a request (the text of its head) and moves the answer. One at a time. See `Transport.send`; rejects also
    * with a `LaneError`.
    */
-  run(request: string, receiver: AnswerReceiver, signal: AbortSignal): Promise<LaneResult> {
+  run(
+    request: string,
+    receiver: AnswerReceiver,
+    signal: AbortSignal,
+    bodiless = false,
+  ): Promise<LaneResult> {
     assert(this.#exchange === undefined, 'one request at a time on a connection');
     assert(this.#state === 'idle' || this.#state === 'connecting', 'the connection is free');
     return new Promise((resolve, reject) => {
       const onAbort = (): void => this.#fail(signal.reason);
-      this.#exchange = { request, receiver, signal, resolve, reject, onAbort };
+      this.#exchange = { request, bodiless, receiver, signal, resolve, reject, onAbort };
       signal.addEventListener('abort', onAbort, { once: true });
       if (this.#state === 'idle') this.#sendRequest(request);
     });
@@ -173,7 +180,7 @@ export class LaneConnection {
   #readHead(bytes: Uint8Array): void {
     const before = this.#partialHead;
     const whole = before === undefined ? bytes : Buffer.concat([before, bytes]);
-    const head = parseResponseHead(whole);
+    const head = parseResponseHead(whole, this.#exchange?.bodiless);
     if (head.is === 'incomplete') {
       this.#partialHead = Uint8Array.from(whole);
       return;
@@ -193,7 +200,8 @@ export class LaneConnection {
     this.#leftBytes = head.bodyBytes;
     this.#answers += 1;
     try {
-      this.#target = this.#exchange?.receiver.head({ status, headers });
+      const target = this.#exchange?.receiver.head({ status, headers });
+      this.#target = this.#exchange?.bodiless === true ? undefined : target;
     } catch (error) {
       this.#fail(error);
       return;

@@ -1,5 +1,5 @@
 /**
- * The fast lane: ranged GETs to one origin over kept-alive connections, each one answer at a time, no pipelining.
+ * The fast lane: HEADs and GETs of content to one origin over kept-alive connections, each one answer at a time, no pipelining.
  * What it does not understand goes to the general transport; see docs/decisions/0004-ranged-get-lane.md.
  */
 import { assert } from '../../../base/assert.ts';
@@ -26,7 +26,7 @@ export interface LaneTransportOptions extends TransportLimits {
   /** `https://host:port`: the only origin that requests go to. */
   readonly origin: string;
   readonly tls: TlsOptions;
-  /** For requests that are no GET, and answers that are not plain. Not closed by the lane. */
+  /** For answers that are not plain. Not closed by the lane. */
   readonly fallback: Transport;
 }
 
@@ -59,7 +59,7 @@ export class LaneTransport implements Transport {
     signal.throwIfAborted();
     assert(request.origin === this.#options.origin, 'the lane serves one origin');
     const { fallback, connections } = this.#options;
-    if (this.#unusualAnswers >= unusualAnswersMax || request.method !== 'GET') {
+    if (this.#unusualAnswers >= unusualAnswersMax) {
       return fallback.send(request, receiver, signal);
     }
     const text = requestText(request);
@@ -70,7 +70,8 @@ export class LaneTransport implements Transport {
         throw signal.reason;
       }
       try {
-        const result = await connection.run(text, receiver, signal);
+        const bodiless = request.method === 'HEAD';
+        const result = await connection.run(text, receiver, signal, bodiless);
         if (result === 'unusual') {
           this.#unusualAnswers += 1;
           return await fallback.send(request, receiver, signal);
@@ -164,7 +165,7 @@ export class LaneTransport implements Transport {
 /** The head of a request. Its parts were checked where they came from; here it is made sure once more. */
 function requestText(request: HttpRequest): string {
   const { host } = new URL(request.origin);
-  const lines = [`GET ${request.path} HTTP/1.1`, `host: ${host}`];
+  const lines = [`${request.method} ${request.path} HTTP/1.1`, `host: ${host}`];
   for (const [name, value] of Object.entries(request.headers)) lines.push(`${name}: ${value}`);
   assert(/^[\u0021-\u007e]+$/.test(request.path), 'a path of printable characters');
   assert(

@@ -24,8 +24,11 @@ export type ParsedHead =
 const statusLine = /^HTTP\/1\.1 ([1-9]\d\d)(?: [\t\u0020-\u007e\u0080-\u00ff]*)?$/;
 const fieldLine = /^([!#$%&'*+.^_`|~0-9A-Za-z-]+):[\t ]*([\t\u0020-\u007e\u0080-\u00ff]*)$/;
 
-/** Looks at the first bytes of an answer. Never throws. */
-export function parseResponseHead(bytes: Uint8Array): ParsedHead {
+/**
+ * Looks at the first bytes of an answer. Never throws. `bodiless`: the answer to a HEAD, which ends with its head
+ * whatever its fields say (RFC 9112, section 6.3).
+ */
+export function parseResponseHead(bytes: Uint8Array, bodiless = false): ParsedHead {
   const view = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const end = view.indexOf('\r\n\r\n');
   if (end < 0) {
@@ -41,7 +44,7 @@ export function parseResponseHead(bytes: Uint8Array): ParsedHead {
   if (lines.length > fieldsMax) return unusual('too many fields');
   const headers = parseFields(lines);
   if (headers === undefined) return unusual('a malformed field');
-  return framed(status, headers, end + 4);
+  return framed(status, headers, end + 4, bodiless);
 }
 
 function unusual(why: string): ParsedHead {
@@ -62,9 +65,14 @@ function parseFields(lines: readonly string[]): Record<string, string | string[]
   return headers;
 }
 
-function framed(status: number, headers: HeaderFields, headBytes: number): ParsedHead {
-  if (headers['transfer-encoding'] !== undefined) return unusual('Transfer-Encoding');
-  const length = headers['content-length'];
+function framed(
+  status: number,
+  headers: HeaderFields,
+  headBytes: number,
+  bodiless: boolean,
+): ParsedHead {
+  if (!bodiless && headers['transfer-encoding'] !== undefined) return unusual('Transfer-Encoding');
+  const length = bodiless ? '0' : headers['content-length'];
   if (typeof length !== 'string' || !/^\d{1,15}$/.test(length)) return unusual('Content-Length');
   const connection = [headers['connection'] ?? ''].flat().join(',').toLowerCase();
   const keepAlive = !connection.split(',').some((token) => token.trim() === 'close');

@@ -1,0 +1,85 @@
+/** Guesses: bounded, harmless when wrong, gone when the daemon stops. */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { Prefetcher } from '../../src/daemon/prefetcher.ts';
+import { servedScene, who } from '../mount/served-scene.ts';
+import type { ServedScene } from '../mount/served-scene.ts';
+import { patternBytes } from '../support/pattern.ts';
+import { waitFor } from '../support/wait-for.ts';
+
+function setUp(scene: ServedScene): { prefetcher: Prefetcher; offered: number[] } {
+  const offered: number[] = [];
+  const { namespace, preparer, wholeFetch, recall, contents } = scene;
+  const prefetcher = new Prefetcher({
+    namespace,
+    preparer,
+    wholeFetch,
+    recall,
+    catalog: contents.catalog,
+    offer: async ({ node }) => void offered.push(node.id),
+  });
+  return { prefetcher, offered };
+}
+
+const nothing = { kind: 'prefetch', directoryIds: [], factIds: [], contentIds: [] } as const;
+
+test('contents and facts come, and contents are offered', async () => {
+  await using scene = await servedScene();
+  scene.remote.putFile('a', patternBytes(1, 10_000));
+  const { id } = await scene.node('a');
+  const { prefetcher, offered } = setUp(scene);
+  prefetcher.take({ ...nothing, contentIds: [id, 999_999], requester: who });
+  await waitFor(() => offered.length === 1, { what: 'the offer' });
+  assert.equal(scene.contents.get(id)?.residency.complete, true);
+  await prefetcher.close();
+});
+
+test('a file whose facts are vague comes with one request, on its requester’s account', async () => {
+  await using scene = await servedScene();
+  scene.remote.showsNothing = true;
+  scene.remote.putFile('a', patternBytes(1, 10_000));
+  const { id } = await scene.node('a');
+  const { prefetcher, offered } = setUp(scene);
+  prefetcher.take({ ...nothing, contentIds: [id], requester: who });
+  await waitFor(() => offered.length === 1, { what: 'the offer' });
+  assert.deepEqual(scene.fetched, [{ nodeId: id, key: 'a', bytes: 10_000, requester: who }]);
+  await prefetcher.close();
+});
+
+test('failures are nobody’s business', async () => {
+  await using scene = await servedScene(0);
+  scene.remote.putFile('a', patternBytes(1, 10_000));
+  const { id } = await scene.node('a');
+  scene.remote.remove('a');
+  const { prefetcher, offered } = setUp(scene);
+  prefetcher.take({
+    ...nothing,
+    contentIds: [id],
+    factIds: [id],
+    directoryIds: [id],
+    requester: who,
+  });
+  await sleep(50);
+  assert.deepEqual(offered, []);
+  await prefetcher.close();
+});
+
+test('closing does not wait for a remote that hangs', async () => {
+  await using scene = await servedScene(0);
+  for (let index = 0; index < 30; index += 1) {
+    scene.remote.putFile(`f${index}`, patternBytes(1, 10_000));
+  }
+  await scene.node('f0');
+  const ids = scene.contents.catalog.children(1, 0, 100).map((node) => node.id);
+  scene.remote.held.add('stat');
+  scene.remote.held.add('read');
+  const { prefetcher } = setUp(scene);
+  prefetcher.take({ ...nothing, contentIds: ids, requester: who });
+  await sleep(20);
+  const startedMs = performance.now();
+  await prefetcher.close();
+  assert.ok(performance.now() - startedMs < 1_000);
+  prefetcher.take({ ...nothing, contentIds: ids, requester: who });
+  await prefetcher.close();
+});

@@ -1,0 +1,69 @@
+/** Small parts of the daemon: teardown, bounded memory, patterns. */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { BoundedMap } from '../../src/base/bounded-map.ts';
+import { globPathMatcher } from '../../src/daemon/glob.ts';
+import { Teardown } from '../../src/daemon/teardown.ts';
+
+test('teardown goes backwards, over failures, once', async () => {
+  const teardown = new Teardown();
+  const seen: string[] = [];
+  teardown.add('first', () => void seen.push('first'));
+  teardown.add('throws', () => {
+    throw new Error('at once');
+  });
+  teardown.add('rejects', () => Promise.reject(new Error('later')));
+  teardown.add('last', async () => {
+    await Promise.resolve();
+    seen.push('last');
+  });
+  const problems: string[] = [];
+  const note = (what: string, { message }: Error): void =>
+    void problems.push(`${what}: ${message}`);
+  await Promise.all([teardown.run(note), teardown.run(note)]);
+  assert.deepEqual(seen, ['last', 'first']);
+  assert.deepEqual(problems, ['rejects: later', 'throws: at once']);
+});
+
+test('a bounded map forgets what was set longest ago', () => {
+  const map = new BoundedMap<number, string>(2);
+  map.set(1, 'a').set(2, 'b').set(1, 'c').set(3, 'd');
+  assert.deepEqual(
+    [...map],
+    [
+      [1, 'c'],
+      [3, 'd'],
+    ],
+  );
+});
+
+test('patterns of paths', () => {
+  const cases: [pattern: string, path: string, matches: boolean][] = [
+    ['*', 'a', true],
+    ['*', '.hidden', true],
+    ['*', 'a/b', false],
+    ['**', 'a/b/c', true],
+    ['**', '.a/.b', true],
+    ['**/*.iso', 'x.iso', true],
+    ['**/*.iso', 'a/b/x.iso', true],
+    ['**/*.iso', 'a/x.iso/y', false],
+    ['a/**', 'a/b', true],
+    ['a/**', 'a', false],
+    ['a/**/z', 'a/z', true],
+    ['a/**/b/**/z', 'a/b/x/b/y/z', true],
+    ['a/**/b/**/z', 'a/x/y/z', false],
+    ['a?c/[0-9]', 'abc/7', true],
+    ['a?c/[!0-9]', 'abc/7', false],
+    ['a\\*b', 'a*b', true],
+    ['a\\*b', 'axb', false],
+    ['{a,b}', '{a,b}', true],
+    ['{a,b}', 'a', false],
+    ['A', 'a', false],
+    ['gr\udcc3*', 'gr\udcc3\udcb6', true],
+  ];
+  for (const [pattern, path, expected] of cases) {
+    assert.equal(globPathMatcher(pattern)(path), expected, `${pattern} and ${path}`);
+  }
+  const slow = globPathMatcher(`${'**/a/'.repeat(40)}b`);
+  assert.equal(slow(`${'a/'.repeat(200)}c`), false);
+});

@@ -1,0 +1,152 @@
+/** Start and end of a daemon under bad luck: it never stays half-started, half-mounted or half-dead. */
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
+import { closeSync, mkdirSync, openSync, writeFileSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { createServer as createSocketServer } from 'node:net';
+import path from 'node:path';
+import { text } from 'node:stream/consumers';
+import { test } from 'node:test';
+import { mountAt, readMountInfo } from '../../src/base/mount-info.ts';
+import { ensureRunDirectory, runFiles } from '../../src/base/run-directory.ts';
+import type { StartResult } from '../../src/daemon/api.ts';
+import { killAtExit } from '../support/run.ts';
+import { temporaryDirectory } from '../support/temporary.ts';
+import { waitFor } from '../support/wait-for.ts';
+
+const main = path.join(import.meta.dirname, '../../src/daemon/main.ts');
+const options = { timeout: 40_000 };
+
+interface Started {
+  readonly child: ChildProcess;
+  readonly result: Promise<StartResult | undefined>;
+  readonly ended: Promise<number | null>;
+}
+
+function start(
+  directory: string,
+  configuration: Readonly<Record<string, unknown>>,
+  stderr: 'ignore' | 'inherit' | number = 'ignore',
+): Started {
+  const child = spawn(process.execPath, [main], {
+    stdio: ['pipe', 'ignore', stderr, 'pipe'],
+    env: { ...process.env, XDG_RUNTIME_DIR: path.join(directory, 'run') },
+    detached: true,
+  });
+  killAtExit(child);
+  const mountPoint = path.join(directory, 'mnt');
+  const cacheDirectory = path.join(directory, 'cache');
+  child.stdin?.end(JSON.stringify({ mountPoint, cacheDirectory, ...configuration }));
+  const output = child.stdio[3];
+  assert.ok(output !== null && output !== undefined && 'readable' in output);
+  return {
+    child,
+    result: text(output).then((line) =>
+      line === '' ? undefined : (JSON.parse(line) as StartResult),
+    ),
+    ended: new Promise((resolve) => child.once('exit', (code) => resolve(code))),
+  };
+}
+
+async function place() {
+  const temporary = await temporaryDirectory('life');
+  const at = (name: string): string => path.join(temporary.path, name);
+  mkdirSync(at('mnt'));
+  mkdirSync(at('run'), { mode: 0o700 });
+  mkdirSync(at('remote'));
+  writeFileSync(at('remote/f'), 'content');
+  return { temporary, at };
+}
+
+test('a signal during a start that hangs ends it, and nothing is left', options, async () => {
+  const { temporary, at } = await place();
+  await using _temporary = temporary;
+  const hanging = createServer(() => undefined);
+  const asked = new Promise<void>((resolve) => hanging.once('request', () => resolve()));
+  await new Promise<void>((resolve) => hanging.listen(0, '127.0.0.1', resolve));
+  try {
+    const { port } = hanging.address() as AddressInfo;
+    const daemon = start(temporary.path, { remote: `http://127.0.0.1:${port}/` });
+    await asked;
+    daemon.child.kill('SIGTERM');
+    const result = await daemon.result;
+    assert.ok(result?.ok === false, JSON.stringify(result));
+    assert.equal(result.code, 'EINTR');
+    assert.equal(await daemon.ended, 1);
+    assert.equal(mountAt(readMountInfo(), at('mnt')), undefined);
+  } finally {
+    hanging.closeAllConnections();
+    hanging.close();
+  }
+});
+
+test('a start that fails after mounting takes the mount away and ends', options, async () => {
+  const { temporary, at } = await place();
+  await using _temporary = temporary;
+  process.env['XDG_RUNTIME_DIR'] = at('run');
+  const files = runFiles(at('mnt'), ensureRunDirectory());
+  const squatter = createSocketServer();
+  await new Promise<void>((resolve) => squatter.listen(files.socket, resolve));
+  try {
+    const daemon = start(temporary.path, { remote: at('remote'), cacheSizeBytes: 1_000_000 });
+    const result = await daemon.result;
+    assert.ok(result?.ok === false, JSON.stringify(result));
+    assert.equal(result.code, 'EADDRINUSE');
+    assert.equal(await daemon.ended, 1);
+    assert.equal(mountAt(readMountInfo(), at('mnt')), undefined);
+  } finally {
+    squatter.close();
+  }
+  const daemon = start(temporary.path, { remote: at('remote') });
+  const result = await daemon.result;
+  assert.ok(result?.ok === true, JSON.stringify(result));
+  assert.equal(await readFile(at('mnt/f'), 'utf8'), 'content');
+  daemon.child.kill('SIGTERM');
+  assert.equal(await daemon.ended, 0);
+});
+
+test('a second daemon on the same cache is refused and says who has it', options, async () => {
+  const { temporary, at } = await place();
+  await using _temporary = temporary;
+  mkdirSync(at('other'));
+  const first = start(temporary.path, { remote: at('remote') });
+  assert.ok((await first.result)?.ok === true);
+  const second = start(temporary.path, { remote: at('remote'), mountPoint: at('other') });
+  const result = await second.result;
+  assert.ok(result?.ok === false);
+  assert.match(result.error, new RegExp(`pid ${first.child.pid}`));
+  assert.equal(await second.ended, 3);
+  assert.equal(mountAt(readMountInfo(), at('other')), undefined);
+  first.child.kill('SIGTERM');
+  assert.equal(await first.ended, 0);
+});
+
+test('a log on a full disk does not end the mount', options, async () => {
+  const { temporary, at } = await place();
+  await using _temporary = temporary;
+  const full = openSync('/dev/full', 'w');
+  try {
+    const daemon = start(temporary.path, { remote: at('remote'), logLevel: 'debug' }, full);
+    const result = await daemon.result;
+    assert.ok(result?.ok === true, JSON.stringify(result));
+    assert.equal(await readFile(at('mnt/f'), 'utf8'), 'content');
+    daemon.child.kill('SIGTERM');
+    assert.equal(await daemon.ended, 0);
+  } finally {
+    closeSync(full);
+  }
+});
+
+test('two signals end it once; the mount point is free afterwards', options, async () => {
+  const { temporary, at } = await place();
+  await using _temporary = temporary;
+  const daemon = start(temporary.path, { remote: at('remote') });
+  assert.ok((await daemon.result)?.ok === true);
+  daemon.child.kill('SIGTERM');
+  daemon.child.kill('SIGINT');
+  assert.equal(await daemon.ended, 0);
+  await waitFor(() => mountAt(readMountInfo(), at('mnt')) === undefined, { what: 'the unmount' });
+});
