@@ -16,6 +16,8 @@ export class Contents implements LocalContents {
   readonly catalog: Catalog;
   readonly store: ContentStore;
   readonly #clock: Clock;
+  /** Contents without a row whose file goes in a moment. */
+  readonly #deleting = new Set<number>();
 
   private constructor(store: ContentStore, catalog: Catalog, clock: Clock) {
     this.store = store;
@@ -101,8 +103,18 @@ export class Contents implements LocalContents {
 
   /** Removes row and file. Refuses nothing: the caller has decided. */
   async delete(id: number): Promise<void> {
-    this.catalog.deleteContent(id);
-    await this.store.delete(id);
+    this.#deleting.add(id);
+    try {
+      this.catalog.deleteContent(id);
+      await this.store.delete(id);
+    } finally {
+      this.#deleting.delete(id);
+    }
+  }
+
+  /** Whether nothing and nobody knows of a file with this id: no row, no deletion under way. */
+  isUnknown(id: number): boolean {
+    return !this.#deleting.has(id) && this.catalog.content(id) === undefined;
   }
 
   async close(): Promise<void> {

@@ -37,6 +37,7 @@ import { startControlServer } from './control/server.ts';
 import { controlHandlers } from './handlers/control-handlers.ts';
 import { KernelNotices } from './kernel-notices.ts';
 import { firstListing, remoteOptions } from './first-listing.ts';
+import { Leftovers } from './leftovers.ts';
 import { logFileWriter } from './log-file.ts';
 import { Logbook } from './logbook.ts';
 import type { Configuration } from './options.ts';
@@ -359,6 +360,8 @@ async function build(
   const accessTimer = setInterval(() => server.tell({ kind: 'reportAccesses' }), accessReportMs);
   accessTimer.unref();
   teardown.add('stopping the timer', () => clearInterval(accessTimer));
+  const leftovers = new Leftovers({ contents, logbook, startedAtMs });
+  teardown.add('ending the search for leftovers', () => leftovers.close());
 
   const run: RunRecord = {
     pid: process.pid,

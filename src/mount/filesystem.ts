@@ -48,8 +48,16 @@ export interface MountServices {
   readonly statistics: () => Parameters<Call['statfs']>[0];
 }
 
-/** What was already asked for one request, so that no answer can make it ask for ever. */
-const asked = { list: 1, check: 2, open: 4 } as const;
+/** What was already asked for one LOOKUP, so that no answer can make it ask for ever. */
+interface AskedForName {
+  readonly listed: boolean;
+  /** Nodes that the remote was asked about: each once. */
+  readonly checkedIds: readonly number[];
+}
+
+const nothingAsked: AskedForName = { listed: false, checkedIds: [] };
+/** A name that changes its node more often than this while it is looked up is answered EIO. */
+const checksPerLookupMax = 4;
 
 export class MountFileSystem implements FileSystem {
   readonly #services: MountServices;
@@ -76,7 +84,7 @@ export class MountFileSystem implements FileSystem {
   // --- names ---------------------------------------------------------------------------------------------------
 
   lookup(call: Call, parentId: number, name: Uint8Array): void {
-    this.#lookup(immediately(call), call, requesterOf(call), parentId, name, 0);
+    this.#lookup(immediately(call), call, requesterOf(call), parentId, name, nothingAsked);
   }
 
   #lookup(
@@ -85,29 +93,32 @@ export class MountFileSystem implements FileSystem {
     who: Requester,
     parentId: number,
     name: Uint8Array,
-    done: number,
+    asked: AskedForName,
   ): void {
     const { view } = this.#services;
     const parent = view.node(parentId);
     if (parent === undefined || !view.isNamed(parent)) return void answer.error(Errno.ESTALE);
     let child = view.child(parentId, name);
-    if (child !== undefined && !child.exact && done === 0) {
+    if (child !== undefined && !child.exact && asked === nothingAsked) {
       // The facts may have come with a prefetch that this thread has not heard of yet.
       this.#services.bridge.drain();
       child = view.child(parentId, name);
     }
-    const question = this.#lookupQuestion(parent, child, done);
+    const question = this.#lookupQuestion(parent, child, asked);
     if (question !== undefined) {
       if (question.kind === 'resolve' && child !== undefined)
         this.#services.walk.looked(child, who);
       const kept = name.slice();
-      const flag = question.kind === 'list' ? asked.list : asked.check;
+      const asking =
+        question.kind === 'list'
+          ? { ...asked, listed: true }
+          : { ...asked, checkedIds: [...asked.checkedIds, question.nodeId] };
       this.#ask(answer, call, who, question, (later, reply) => {
         // Another version or a vanished name is an answer, too: look again at what the catalog says now.
         const settled =
           reply.errno === 0 || reply.errno === Errno.ESTALE || reply.errno === Errno.ENOENT;
         if (!settled) return void later.error(reply.errno);
-        this.#lookup(later, undefined, who, parentId, kept, done | flag);
+        this.#lookup(later, undefined, who, parentId, kept, asking);
       });
       return;
     }
@@ -121,16 +132,22 @@ export class MountFileSystem implements FileSystem {
   }
 
   /** What must be asked before a lookup can be answered; undefined when the catalog knows enough. */
-  #lookupQuestion(parent: Node, child: Node | undefined, done: number): Question | undefined {
+  #lookupQuestion(
+    parent: Node,
+    child: Node | undefined,
+    asked: AskedForName,
+  ): Question | undefined {
     const { view } = this.#services;
     const listingFresh = view.isListingFresh(parent);
     if (child === undefined || child.kind !== NodeKind.file) {
-      if (listingFresh || (done & asked.list) !== 0) return undefined;
+      if (listingFresh || asked.listed) return undefined;
       return { kind: 'list', directoryId: parent.id };
     }
-    if ((done & asked.check) !== 0) return undefined;
-    if (!child.exact) return { kind: 'resolve', nodeId: child.id };
-    if (listingFresh || view.isVersionFresh(child)) return undefined;
+    const checks = asked.checkedIds.length;
+    if (asked.checkedIds.includes(child.id)) return undefined;
+    // A listing may have given the name a new node, with rounded facts, while the old one was asked about.
+    if (!child.exact && checks < checksPerLookupMax) return { kind: 'resolve', nodeId: child.id };
+    if (checks > 0 || listingFresh || view.isVersionFresh(child)) return undefined;
     return { kind: 'revalidate', nodeId: child.id };
   }
 
@@ -201,7 +218,7 @@ export class MountFileSystem implements FileSystem {
     if ((flags & accessModeMask) !== 0 || (flags & truncateFlag) !== 0) {
       return void call.error(Errno.EROFS);
     }
-    this.#open(immediately(call), call, requesterOf(call), nodeId, 0);
+    this.#open(immediately(call), call, requesterOf(call), nodeId, false);
   }
 
   #open(
@@ -209,18 +226,18 @@ export class MountFileSystem implements FileSystem {
     call: Call | undefined,
     who: Requester,
     nodeId: number,
-    done: number,
+    asked: boolean,
   ): void {
     const { view, walk, bridge } = this.#services;
     // What main prefetched may lie unread in the port: looking costs a microsecond, asking a round trip.
-    if (done === 0 && this.#files.content(nodeId) === undefined) bridge.drain();
+    if (!asked && this.#files.content(nodeId) === undefined) bridge.drain();
     const node = view.node(nodeId);
     if (node === undefined || !view.isNamed(node)) return void answer.error(Errno.ESTALE);
     if (node.kind !== NodeKind.file) return void answer.error(Errno.EISDIR);
     const content = this.#files.isQuiesced(nodeId) ? undefined : this.#files.content(nodeId);
     // What is missing of a transfer version can never be recalled: main has to fetch the whole anew.
     const whole = content?.residency.complete === true || !isTransferVersion(node.version);
-    const trusted = (done & asked.open) !== 0 || (whole && view.isVersionFresh(node));
+    const trusted = asked || (whole && view.isVersionFresh(node));
     if (content !== undefined && trusted) {
       // A walker goes on over what was prefetched for it; programs over what is here are left alone.
       if (content.isPrefetched || !content.residency.complete) walk.opened(node, who);
@@ -228,14 +245,14 @@ export class MountFileSystem implements FileSystem {
       this.#openContent(answer, content);
       return;
     }
-    if ((done & asked.open) !== 0) return void answer.error(Errno.EAGAIN);
+    if (asked) return void answer.error(Errno.EAGAIN);
     walk.opened(node, who);
     this.#ask(answer, call, who, { kind: 'open', nodeId }, (later, reply) => {
       if (reply.errno !== 0) return void later.error(reply.errno);
       if (reply.opened !== undefined) {
         this.#files.adopt(nodeId, reply.opened);
       }
-      this.#open(later, undefined, who, nodeId, done | asked.open);
+      this.#open(later, undefined, who, nodeId, true);
     });
   }
 

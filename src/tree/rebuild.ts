@@ -39,8 +39,11 @@ export interface FoundContent {
 
 export type ScanResult =
   | { readonly path: string; readonly content: FoundContent }
-  /** `why`: why the file is not used, in a few words. */
-  | { readonly path: string; readonly why: string };
+  /**
+   * `why`: why the file is not used, in a few words. `isNobodys`: a file of this tree by its name that has no mark, or
+   * one that was never this file's, so that it can never be used again.
+   */
+  | { readonly path: string; readonly why: string; readonly isNobodys: boolean };
 
 /** Goes through all files of a tree. The caller holds the cache's lock. Yields one result per file. */
 export async function* scanTree(
@@ -52,7 +55,7 @@ export async function* scanTree(
     if (!directory.isDirectory()) continue;
     for (const name of readdirSync(path.join(tree, directory.name))) {
       const file = path.join(tree, directory.name, name);
-      yield inspect(cacheDirectory, file, name, identity);
+      yield inspectFile(cacheDirectory, file, identity);
     }
     // Other work gets its turn between directories.
     await new Promise((resolve) => setImmediate(resolve));
@@ -74,6 +77,7 @@ export interface RebuildReport {
 
 const batchSize = 1_000;
 const ignoredListMax = 1_000;
+const newerFormat = 'format of a newer Ebb';
 /**
  * Ids that were given to names without content are not in the tree, but handles with them may be around (NFS). So
  * the new catalog goes on far above the highest id that was found.
@@ -114,34 +118,41 @@ function idOf(name: string): number | undefined {
   return /^[1-9]\d*$/.test(name) && Number.isSafeInteger(id) ? id : undefined;
 }
 
-function inspect(
+/** The content id that a file of the tree has by its place and name; undefined for what is none of ours. */
+export function contentIdOf(cacheDirectory: string, file: string): number | undefined {
+  const id = idOf(path.basename(file));
+  return id !== undefined && contentPath(cacheDirectory, id) === file ? id : undefined;
+}
+
+/** What one file of the tree is. Changes nothing; never throws for what the file is. */
+export function inspectFile(
   cacheDirectory: string,
   file: string,
-  name: string,
   identity: TreeIdentity,
 ): ScanResult {
-  const id = idOf(name);
-  if (id === undefined || contentPath(cacheDirectory, id) !== file) {
-    return { path: file, why: 'not a file of Ebb' };
-  }
+  const unused = (why: string, isNobodys = false): ScanResult => ({ path: file, why, isNobodys });
+  const id = contentIdOf(cacheDirectory, file);
+  if (id === undefined) return unused('not a file of Ebb');
   try {
     using fd = openFd(file, OpenFlag.rdonly | OpenFlag.nofollow | OpenFlag.nonblock);
     const bytes = readMarkAttribute(fd.fd);
-    if (bytes === undefined) return { path: file, why: 'no mark' };
+    if (bytes === undefined) return unused('no mark', true);
     const handle = identityOf(fd.fd);
     const reading = decodeMark(bytes, handle, identity);
-    if (!reading.ok) return { path: file, why: `mark not believed: ${reading.refusal}` };
+    if (!reading.ok) {
+      return unused(`mark not believed: ${reading.refusal}`, reading.refusal !== newerFormat);
+    }
     const { mark } = reading;
     if (mark.contentId !== id)
-      return { path: file, why: `mark not believed: it is of content ${mark.contentId}` };
-    if (mark.key === null) return { path: file, why: 'key too long for the mark' };
+      return unused(`mark not believed: it is of content ${mark.contentId}`, true);
+    if (mark.key === null) return unused('key too long for the mark');
     const status = fileStatus(fd.fd);
-    if (status.sizeBytes !== mark.sizeBytes) return { path: file, why: 'size changed' };
+    if (status.sizeBytes !== mark.sizeBytes) return unused('size changed');
     const residency = claimedAndAllocated(mark, fd.fd);
     const accessedAtMs = status.mtime.seconds * 1_000;
     return { path: file, content: contentOf(mark, mark.key, handle, residency, accessedAtMs) };
   } catch (error) {
-    return { path: file, why: toEbbError(error).message };
+    return unused(toEbbError(error).message);
   }
 }
 

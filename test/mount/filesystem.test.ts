@@ -150,6 +150,24 @@ test('a name whose facts are vague is resolved first, and answered under the id 
   assert.equal(entry.attributes.sizeBytes, 9);
 });
 
+test('a name that a listing gave a new vague node while the old one was asked about is asked about again', () => {
+  using scene = new Scene();
+  const [old] = scene.list([fileRow('a', { exact: false })]);
+  assert.ok(old);
+  const call = scene.kernel.call();
+  scene.fileSystem.lookup(call, ROOT_NODE_ID, encodeName('a'));
+  const first = scene.question('resolve');
+  let current = scene.catalog.replaceNode(old.id, fileRow('a', { exact: false, sizeBytes: 7 }));
+  scene.answer(first, Errno.ESTALE);
+  const second = scene.question('resolve');
+  assert.equal(second.kind === 'resolve' && second.nodeId, current.id);
+  current = { ...current, exact: true };
+  scene.catalog.updateNode(current);
+  scene.post({ kind: 'factsChanged', nodeId: current.id });
+  scene.answer(second);
+  assert.equal(call.expect('entry').entry.nodeId, current.id);
+});
+
 test('with a ttl of 0 a lookup asks once and then answers', () => {
   using scene = new Scene(0);
   const [node] = scene.list([fileRow('a')]);

@@ -1,5 +1,6 @@
 /** The questions of the control API that change nothing: status, ls, du, explain, top, metrics. */
 import { readFileSync } from 'node:fs';
+import { deadline } from '../../base/deadline.ts';
 import { decodeName } from '../../base/name.ts';
 import { formatSize } from '../../base/format.ts';
 import { findMountHolders } from '../../base/mount-holders.ts';
@@ -14,6 +15,8 @@ import { factsOf, fileInfo } from './facts.ts';
 const commandMaxChars = 200;
 const rateWindowMs = 1_000;
 const orphansPerPage = 1_000;
+/** `explain` does not wait longer for the remote to say whether a file could be released. */
+const proofMaxMs = 3_000;
 
 /** The command line of a process, for people; `[gone]` when it has ended. */
 export function commandOf(pid: number): string {
@@ -180,7 +183,9 @@ export class Queries {
   }
 
   async #releaseText(node: Node, signal: AbortSignal): Promise<string> {
-    const outcome = await this.#parts.releaser.release(node.id, { dryRun: true, signal });
+    using limit = deadline(proofMaxMs, signal, 'the remote did not answer in time');
+    const { releaser } = this.#parts;
+    const outcome = await releaser.release(node.id, { dryRun: true, signal: limit.signal });
     return 'refused' in outcome ? `refused now: ${outcome.refused}` : 'possible now';
   }
 
