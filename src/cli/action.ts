@@ -182,7 +182,9 @@ class ActionRun {
   #summary(): string {
     const { ok, failed, refused, bytes } = this.#sum;
     const dryRun = this.#options.dryRun === true;
-    const parts = [`${plural(ok, ...this.#things)} ${dryRun ? this.#words.planned : this.#words.done}`];
+    const parts = [
+      `${plural(ok, ...this.#things)} ${dryRun ? this.#words.planned : this.#words.done}`,
+    ];
     if (this.#words.movesBytes || bytes > 0) parts.push(formatBytes(bytes));
     if (failed > 0) parts.push(`${failed} failed`);
     if (refused > 0) parts.push(`${refused} refused`);

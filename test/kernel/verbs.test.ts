@@ -78,7 +78,10 @@ test('noexec holds; nosuid and nodev always do', async () => {
   const source = freshSource();
   source.text('script', '#!/bin/sh\necho ran\n');
   await chmod(source.at('script'), 0o755);
-  for (const options of [['-o', 'noexec,nosuid'], ['--noexec', '--unprivileged']]) {
+  for (const options of [
+    ['-o', 'noexec,nosuid'],
+    ['--noexec', '--unprivileged'],
+  ]) {
     await withEbb({ remote: source.root, options }, async (mount) => {
       const script = path.join(mount.path, 'script');
       assert.equal(await said('/bin/sh', script), 'ran');

@@ -130,7 +130,10 @@ test('names that are gone, changed kind or changed target are removed; special f
     ],
     nowMs,
   );
-  assert.deepEqual(change.removedIds.toSorted(), [10, 11, 12]);
+  assert.deepEqual(
+    change.removedIds.toSorted((left, right) => left - right),
+    [10, 11, 12],
+  );
   assert.deepEqual(change.inserted.map((node) => Buffer.from(node.name).toString()).toSorted(), [
     'd',
     'l',

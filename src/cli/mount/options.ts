@@ -294,7 +294,9 @@ function parseHeaders(lines: readonly string[] | undefined): Record<string, stri
 function checkProxy(url: string | undefined): string | undefined {
   if (url === undefined || url === '') return url;
   if (!URL.canParse(url) || !/^https?:/.test(url)) {
-    throw new UsageError("--proxy wants a URL such as http://proxy.example.org:3128, or '' for none");
+    throw new UsageError(
+      "--proxy wants a URL such as http://proxy.example.org:3128, or '' for none",
+    );
   }
   return url;
 }

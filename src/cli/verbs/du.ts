@@ -69,7 +69,10 @@ async function measure(target: Target, options: DuOptions, terminal: Terminal): 
     );
   };
   if (options.summarize === true) {
-    show({ ...(await target.client.du(target.inside, options.deep === true)), path: target.inside });
+    show({
+      ...(await target.client.du(target.inside, options.deep === true)),
+      path: target.inside,
+    });
     return;
   }
   const sums = new DirectorySums(target.inside);

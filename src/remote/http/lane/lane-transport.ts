@@ -1,5 +1,6 @@
 /**
- * The fast lane: HEADs and GETs of content to one origin over kept-alive connections, each one answer at a time, no pipelining.
+ * The fast lane: HEADs and GETs of content to one origin over kept-alive connections, each one answer at a time,
+ * no pipelining.
  * What it does not understand goes to the general transport; see docs/decisions/0004-ranged-get-lane.md.
  */
 import { assert } from '../../../base/assert.ts';
