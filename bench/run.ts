@@ -1,13 +1,14 @@
 /**
- * Measures Ebb beside other tools on the same origin in one run and writes docs/benchmarks.md:
+ * Measures Ebb beside other tools on the same origin in one run:
  *
  *   node bench/run.ts [--quick] [--peers ebb,rclone] [--out FILE] [SCENARIO...]
+ *
+ * Prints each scenario's table; `--out docs/benchmarks.md` writes the document that may be quoted.
  *
  * Needs root (mounting, dropping caches) and the Debian packages nginx-light, httpdirfs, rclone, gcc, libfuse3-dev,
  * pkg-config. Samples of the peers alternate, so that a noisy minute hits all of them.
  */
 import { writeFileSync } from 'node:fs';
-import path from 'node:path';
 import { parseArgs } from 'node:util';
 import { temporaryDirectory } from '../test/support/temporary.ts';
 import { dataScenarios } from './data.ts';
@@ -31,7 +32,7 @@ const { values: options, positionals } = parseArgs({
   options: {
     quick: { type: 'boolean', default: false },
     peers: { type: 'string' },
-    out: { type: 'string', default: path.join(import.meta.dirname, '../docs/benchmarks.md') },
+    out: { type: 'string' },
   },
 });
 
@@ -78,8 +79,6 @@ for (const scenario of chosen) {
   const result = await measure({ origin, reader, quick: options.quick }, scenario);
   results.push(result);
   process.stdout.write(`${section(result)}\n`);
-}
-if (positionals.length === 0 && options.peers === undefined) {
-  writeFileSync(options.out, document(results, options.quick));
-  process.stderr.write(`wrote ${options.out}\n`);
+  // After each scenario, so that a run that is cut short leaves what it has measured.
+  if (options.out !== undefined) writeFileSync(options.out, document(results, options.quick));
 }
