@@ -14,7 +14,7 @@ import type { WholeFetch } from '../recall/namespace/whole-fetch.ts';
 import type { Requester } from '../recall/recall.ts';
 
 /** At most this many guesses at the remote at one time. */
-const parallelMax = 12;
+const parallelMax = 14;
 /** Guesses that wait; more are dropped, they were only guesses. */
 const queuedMax = 4_096;
 /** Larger files are not fetched on suspicion. */

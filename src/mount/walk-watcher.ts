@@ -7,7 +7,7 @@
  */
 import { NodeKind } from '../catalog/catalog.ts';
 import type { Node } from '../catalog/catalog.ts';
-import { WalkDetector } from '../recall/walk.ts';
+import { WalkDetector, defaultWalkLimits } from '../recall/walk.ts';
 import type { WalkAdvice, WalkKind } from '../recall/walk.ts';
 import type { Requester } from '../recall/recall.ts';
 import type { Bridge } from './bridge.ts';
@@ -17,6 +17,7 @@ import type { NodeView } from './node-view.ts';
 const stepMax = 8;
 /** A program that lists a directory and then one in it is descending. */
 const descentIdleMaxMs = 10_000;
+const walkIdleMaxMs = 10_000;
 const listersMax = 256;
 /** Subdirectories listed ahead of a program that descends. */
 const descentAheadMax = 16;
@@ -35,6 +36,8 @@ export class WalkWatcher {
   readonly #detector = new WalkDetector({ stepMax });
   readonly #listers = new Map<number, Lister>();
   readonly #readDirectories = new Set<number>();
+  /** By kind and process: where a program that was given advice walks now. */
+  readonly #walkers = new Map<string, { directoryId: number; seenAtMs: number }>();
 
   constructor(view: NodeView, bridge: Bridge, nowMs: () => number) {
     this.#view = view;
@@ -45,12 +48,12 @@ export class WalkWatcher {
   /** Exact facts of a file are wanted that the listing did not tell. */
   looked(file: Node, who: Requester): void {
     if (this.#readDirectories.has(file.parentId)) return;
-    this.#follow(this.#observe('lookup', file, who), who);
+    this.#follow(this.#observe('lookup', file, who) ?? this.#atOnce('lookup', file, who), who);
   }
 
   /** A file that is not all here is being opened. */
   opened(file: Node, who: Requester): void {
-    const advice = this.#observe('open', file, who);
+    const advice = this.#observe('open', file, who) ?? this.#atOnce('open', file, who);
     if (advice === undefined) return;
     if (this.#readDirectories.size >= readDirectoriesMax) this.#readDirectories.clear();
     this.#readDirectories.add(file.parentId);
@@ -63,6 +66,36 @@ export class WalkWatcher {
     if (this.#isDescending(directory, who)) {
       this.#ask({ directoryIds: this.#unlisted(directory.id, 0, descentAheadMax) }, who);
     }
+  }
+
+  /**
+   * A program that walked the directory before will walk this one, too: with its first step in a new directory it
+   * gets what others have to prove themselves for. Without this a tree of small directories is one proof after
+   * the other.
+   */
+  #atOnce(kind: WalkKind, node: Node, who: Requester): WalkAdvice | undefined {
+    const walker = this.#walkers.get(`${kind} ${who.pid}`);
+    const nowMs = this.#nowMs();
+    if (walker === undefined || nowMs - walker.seenAtMs > walkIdleMaxMs) return undefined;
+    walker.seenAtMs = nowMs;
+    if (walker.directoryId === node.parentId) return undefined;
+    walker.directoryId = node.parentId;
+    const { fileMaxBytes, totalMaxBytes, countMax } = defaultWalkLimits;
+    if (node.sizeBytes > fileMaxBytes) return undefined;
+    return {
+      kind,
+      directoryId: node.parentId,
+      firstOrdinal: node.id + 1,
+      count: countMax[kind],
+      fileMaxBytes,
+      totalMaxBytes,
+    };
+  }
+
+  #remember(advice: WalkAdvice, who: Requester): void {
+    if (this.#walkers.size >= listersMax) this.#walkers.clear();
+    const { directoryId } = advice;
+    this.#walkers.set(`${advice.kind} ${who.pid}`, { directoryId, seenAtMs: this.#nowMs() });
   }
 
   #observe(kind: WalkKind, node: Node, who: Requester): WalkAdvice | undefined {
@@ -78,6 +111,7 @@ export class WalkWatcher {
 
   #follow(advice: WalkAdvice | undefined, who: Requester): void {
     if (advice === undefined) return;
+    this.#remember(advice, who);
     const { directoryId, firstOrdinal, count } = advice;
     if (advice.kind === 'list') {
       this.#ask({ directoryIds: this.#unlisted(directoryId, firstOrdinal - 1, count) }, who);
