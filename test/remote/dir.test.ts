@@ -29,6 +29,7 @@ import { patternBytes } from '../support/pattern.ts';
 import { directoryFixture } from '../support/remote-fixtures.ts';
 import { run, runOk } from '../support/run.ts';
 import { loopFilesystem, temporaryDirectory } from '../support/temporary.ts';
+import { waitFor } from '../support/wait-for.ts';
 
 remoteConformance('dir', () => directoryFixture());
 
@@ -130,7 +131,12 @@ void test('an unmounted filesystem, as the root or below it, is EIO', asRoot, as
   assert.equal((await listAll(remote, '')).objects.get('file')?.kind, 'file');
   assert.equal((await listAll(below, '')).objects.get('mount')?.kind, 'directory');
   assert.ok((await listAll(below, 'mount')).objects.has('file'));
-  await runOk('umount', [filesystem.path]);
+  // The directory streams of the listings are closed a moment after their last entry.
+  const unmounted = async (): Promise<boolean> => {
+    await runOk('umount', [filesystem.path]);
+    return true;
+  };
+  await waitFor(unmounted, { what: 'the filesystem to be idle' });
   await rejectsWith(listAll(remote, ''), 'EIO');
   await rejectsWith(remote.stat('file', { signal }), 'EIO');
   await rejectsWith(listAll(below, 'mount'), 'EIO');
