@@ -80,11 +80,6 @@ export class MountServer {
     this.#clock = options.clock ?? systemClock;
   }
 
-  /** Kernel requests that wait for the remote. */
-  get waiting(): number {
-    return this.#questions.size + this.#reads.size;
-  }
-
   tell(message: ToThread): void {
     this.#options.post(message);
   }

@@ -16,7 +16,7 @@ import { after, before, test } from 'node:test';
 import { CorpusWriter, mebibyte } from '../support/corpus.ts';
 import { startLyingOriginProcess } from '../support/lying-origin.ts';
 import { mountEbb, withEbb } from '../support/mount.ts';
-import { run, runOk } from '../support/run.ts';
+import { run, runOk, said } from '../support/run.ts';
 import { temporaryDirectory } from '../support/temporary.ts';
 import type { TemporaryDirectory } from '../support/temporary.ts';
 
@@ -37,10 +37,6 @@ after(async () => {
 function freshSource(): CorpusWriter {
   tries += 1;
   return new CorpusWriter(path.join(directory.path, `source-${tries}`));
-}
-
-async function said(command: string, ...parameters: string[]): Promise<string> {
-  return (await runOk(command, parameters)).stdout.toString().trim();
 }
 
 test('a changed file is a new inode behind the same name; who has it open keeps the old bytes', async () => {

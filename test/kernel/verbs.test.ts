@@ -8,7 +8,7 @@ import { CorpusWriter, mebibyte } from '../support/corpus.ts';
 import { ServingHammer } from '../support/hammer.ts';
 import { startLyingOriginProcess } from '../support/lying-origin.ts';
 import { withEbb } from '../support/mount.ts';
-import { run, runOk } from '../support/run.ts';
+import { run, runOk, said } from '../support/run.ts';
 import { temporaryDirectory } from '../support/temporary.ts';
 import type { TemporaryDirectory } from '../support/temporary.ts';
 import { waitFor } from '../support/wait-for.ts';
@@ -32,10 +32,6 @@ after(async () => {
 function freshSource(): CorpusWriter {
   tries += 1;
   return new CorpusWriter(path.join(directory.path, `source-${tries}`));
-}
-
-async function said(command: string, ...parameters: string[]): Promise<string> {
-  return (await runOk(command, parameters)).stdout.toString().trim();
 }
 
 /** The options in the mount table. */

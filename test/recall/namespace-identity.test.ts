@@ -1,16 +1,13 @@
 /** One node, one version, seen from the namespace: what was shown under an id stays true of it. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { ManualClock } from '../../src/base/clock.ts';
-import { decodeName, encodeName } from '../../src/base/name.ts';
+import { decodeName } from '../../src/base/name.ts';
 import { ROOT_NODE_ID } from '../../src/catalog/catalog.ts';
 import type { Node } from '../../src/catalog/catalog.ts';
-import { MemoryCatalog } from '../../src/catalog/memory/catalog.ts';
-import { Namespace } from '../../src/recall/namespace/namespace.ts';
-import type { NamespaceChange } from '../../src/recall/namespace/namespace.ts';
 import { transferVersion } from '../../src/recall/namespace/reconcile.ts';
 import { MemoryRemote } from '../../src/remote/memory/memory-remote.ts';
 import type { CallOptions, ListingBatch } from '../../src/remote/remote.ts';
+import { namespaceScene } from './namespace-scene.ts';
 import { isCode } from './support.ts';
 
 /** Lists size and time, but no version, as JSON listings do. */
@@ -23,25 +20,8 @@ class VersionlessListing extends MemoryRemote {
 }
 
 function setUp(ttlMs = 60_000) {
-  const remote = new VersionlessListing();
-  const catalog = new MemoryCatalog();
-  const clock = new ManualClock();
-  const changes: NamespaceChange[] = [];
-  const namespace = new Namespace({
-    catalog,
-    remote,
-    clock,
-    ttlMs,
-    deadlineMs: 5_000,
-    onChange: (change) => changes.push(change),
-    onProblem: () => undefined,
-  });
-  const child = (): Node => {
-    const node = catalog.child(ROOT_NODE_ID, encodeName('a'));
-    assert.ok(node);
-    return node;
-  };
-  return { remote, catalog, clock, changes, namespace, child };
+  const scene = namespaceScene(new VersionlessListing(), ttlMs);
+  return { ...scene, child: (): Node => scene.child('a') };
 }
 
 test('a size that was shown is never corrected in place: the name gets a new node', async () => {

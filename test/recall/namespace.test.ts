@@ -6,12 +6,12 @@ import { ebbError } from '../../src/base/errors.ts';
 import type { EbbError } from '../../src/base/errors.ts';
 import { encodeName } from '../../src/base/name.ts';
 import { ROOT_NODE_ID } from '../../src/catalog/catalog.ts';
-import type { Node } from '../../src/catalog/catalog.ts';
 import { MemoryCatalog } from '../../src/catalog/memory/catalog.ts';
 import { Namespace } from '../../src/recall/namespace/namespace.ts';
-import type { NamespaceChange } from '../../src/recall/namespace/namespace.ts';
 import { MemoryRemote } from '../../src/remote/memory/memory-remote.ts';
 import type { CallOptions, ListingBatch, ObjectAttributes } from '../../src/remote/remote.ts';
+import { namespaceScene } from './namespace-scene.ts';
+import type { NamespaceScene } from './namespace-scene.ts';
 
 const ttlMs = 1_000;
 
@@ -45,34 +45,7 @@ class WatchedRemote extends MemoryRemote {
   }
 }
 
-function setUp(): {
-  remote: WatchedRemote;
-  catalog: MemoryCatalog;
-  clock: ManualClock;
-  namespace: Namespace;
-  changes: NamespaceChange[];
-  child: (name: string) => Node;
-} {
-  const remote = new WatchedRemote();
-  const catalog = new MemoryCatalog();
-  const clock = new ManualClock();
-  const changes: NamespaceChange[] = [];
-  const namespace = new Namespace({
-    catalog,
-    remote,
-    clock,
-    ttlMs,
-    deadlineMs: 5_000,
-    onChange: (change) => changes.push(change),
-    onProblem: () => undefined,
-  });
-  const child = (name: string): Node => {
-    const node = catalog.child(ROOT_NODE_ID, encodeName(name));
-    assert.ok(node, `${name} is known`);
-    return node;
-  };
-  return { remote, catalog, clock, namespace, changes, child };
-}
+const setUp = (): NamespaceScene<WatchedRemote> => namespaceScene(new WatchedRemote(), ttlMs);
 
 const bytes = (text: string): Uint8Array => new TextEncoder().encode(text);
 const hasCode =

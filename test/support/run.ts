@@ -130,6 +130,11 @@ export async function runOk(
   throw new Error(`${line}: ${how}\n${said}`);
 }
 
+/** What a command that ends with 0 prints, without white space around it. */
+export async function said(command: string, ...parameters: string[]): Promise<string> {
+  return (await runOk(command, parameters)).stdout.toString().trim();
+}
+
 /**
  * PATH with the folders where mkfs, losetup and servers are, which a plain user's PATH may lack.
  */
