@@ -1,0 +1,88 @@
+/**
+ * The contract of the catalog of a native tree: an index of the stubs' marks, by id, by handle and by remote key.
+ * Always rebuildable from the tree. One writer; all calls are synchronous and see what was written before.
+ *
+ * A record belongs to one inode (its handle) and one remote version; a changed remote file gets another inode and
+ * another record. Names are not kept here: the tree itself has them.
+ */
+
+/** docs/native.md: what users may have done to the content. */
+export const StubChange = { clean: 0, intent: 1, discarding: 2, dirty: 3 } as const;
+export type StubChange = (typeof StubChange)[keyof typeof StubChange];
+
+export interface StubRecord {
+  /** 1 .. 2^53-1, never reused. */
+  readonly id: number;
+  /** sys/handle.ts `encodeHandle`. Unique. */
+  readonly handle: Uint8Array;
+  /** Remote key (remote/remote.ts). Not unique: hard links have one record, replaced versions several. */
+  readonly key: string;
+  readonly version: string;
+  /** Of that version, exact. */
+  readonly sizeBytes: number;
+  /** What the stub's mtime is while it is clean. */
+  readonly mtimeSeconds: number;
+  readonly mtimeNanoseconds: number;
+  readonly chunkBytes: number;
+  /** Encoded residency (tree/residency.ts): chunks whose bytes are on stable storage. */
+  readonly bitmap: Uint8Array;
+  readonly residentBytes: number;
+  readonly complete: boolean;
+  readonly change: StubChange;
+  readonly pinned: boolean;
+  /** The remote definitely no longer has this version: what is here may be the last copy. */
+  readonly lost: boolean;
+  readonly accessedAtMs: number;
+}
+
+export interface StubTotals {
+  readonly stubs: number;
+  readonly complete: number;
+  readonly dirty: number;
+  /** Sum of the sizes of all versions. */
+  readonly remoteBytes: number;
+  readonly residentBytes: number;
+}
+
+/** How far the remote's namespace was brought in: for resuming and for `refresh`. */
+export interface ListedDirectory {
+  readonly key: string;
+  readonly listedAtMs: number;
+}
+
+export interface StubCatalog extends Disposable {
+  get(id: number): StubRecord | undefined;
+  byHandle(handle: Uint8Array): StubRecord | undefined;
+  /** The youngest (highest id) record of a key. */
+  byKey(key: string): StubRecord | undefined;
+  /** Ids ascending, `count` of them; durable before any of them is used again after a crash. 1 <= count <= 100,000. */
+  reserveIds(count: number): number;
+  /** All or nothing, one transaction; survives a crash of the process, of the machine only after `flush`. */
+  insert(records: readonly StubRecord[]): void;
+  /** Many at once, one transaction, durable when it returns. Unknown ids are passed over. */
+  commitResidency(
+    rows: readonly Pick<StubRecord, 'id' | 'bitmap' | 'residentBytes' | 'complete'>[],
+  ): void;
+  /** Durable when it returns. */
+  setChange(ids: readonly number[], change: StubChange): void;
+  setPinned(id: number, pinned: boolean): void;
+  setLost(id: number, lost: boolean): void;
+  touch(accesses: ReadonlyMap<number, number>): void;
+  delete(ids: readonly number[]): void;
+  /** Ascending ids > afterId. */
+  page(afterId: number, limit: number): StubRecord[];
+  /** Clean records with residentBytes > 0, not pinned, least recently used first; stable paging. */
+  leastRecentlyUsed(
+    after: { readonly accessedAtMs: number; readonly id: number } | undefined,
+    limit: number,
+  ): StubRecord[];
+  /** O(1). */
+  totals(): StubTotals;
+  listedAtMs(key: string): number | undefined;
+  setListed(directories: readonly ListedDirectory[]): void;
+  forgetListed(): void;
+  /** Durable: all that was written before survives a crash of the machine. */
+  flush(): void;
+  setting(name: string): string | undefined;
+  setSetting(name: string, value: string): void;
+}

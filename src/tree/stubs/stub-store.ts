@@ -1,0 +1,107 @@
+/**
+ * The contract of a native tree's local files: stubs are made, written, marked, released here (docs/native.md).
+ * One per daemon, main thread only. All access goes through the private mount: it raises no events.
+ */
+import type { EbbError } from '../../base/errors.ts';
+import type { FileTime } from '../../sys/stat.ts';
+import type { ContentFile } from '../content.ts';
+import type { ReleaseResult, RemoteProof } from '../release.ts';
+
+/** As catalog/stub-catalog.ts has it; the tree does not know the catalog. */
+export type Change = 0 | 1 | 2 | 3;
+
+/** One stub, loaded: the recall engine's `ContentFile`. One object for as long as anybody holds it. */
+export interface StubFile extends ContentFile {
+  /** Encoded kernel handle. */
+  readonly handle: Uint8Array;
+  readonly mtime: FileTime;
+  readonly change: Change;
+  readonly pinned: boolean;
+  /** Wholly resident, or not to be recalled any more (`discarding`, `dirty`): no event of it needs the remote. */
+  readonly settled: boolean;
+}
+
+export interface NewStub {
+  readonly id: number;
+  readonly key: string;
+  readonly version: string;
+  readonly sizeBytes: number;
+  readonly mtime: FileTime;
+  /** Permission bits. */
+  readonly mode: number;
+  /** Undefined: the daemon's own. */
+  readonly uid: number | undefined;
+  readonly gid: number | undefined;
+  /** `user.` attributes. */
+  readonly xattrs: ReadonlyMap<string, Uint8Array> | undefined;
+}
+
+export interface StubStore extends AsyncDisposable {
+  /** The root of the data on the private mount: for openat(2) and friends, and for open_by_handle_at(2). */
+  readonly rootFd: number;
+  /** Poison instead of holes (xfs, btrfs). */
+  readonly hasPoison: boolean;
+  /** Writes move neither mtime nor ctime (xfs). */
+  readonly isInvisible: boolean;
+
+  /**
+   * Makes a stub with all its attributes and its mark, under `name` (raw bytes, one component). `exposed`: users can
+   * see the directory, so it is made in the staging directory and renamed into place (`replace`: over what is
+   * there; else EEXIST). Not synced: `syncTree` makes many durable at once. Returns its encoded handle.
+   * Throws EEXIST, ENAMETOOLONG, EINVAL (a name that the file system cannot hold), ENOSPC, EDQUOT, EFBIG.
+   */
+  create(
+    directoryFd: number,
+    name: Uint8Array,
+    stub: NewStub,
+    options: { readonly exposed: boolean; readonly replace: boolean },
+  ): Uint8Array;
+  /** syncfs(2) of the tree. */
+  syncTree(): void;
+
+  /** By the catalog's record; undefined when there is none. Opens nothing. */
+  get(id: number): StubFile | undefined;
+  byHandle(handle: Uint8Array): StubFile | undefined;
+  /** The mark of an open file, when this tree sealed it for this very inode: id, key, version. Else undefined. */
+  readMark(
+    fd: number,
+  ): { readonly id: number; readonly key: string; readonly version: string } | undefined;
+
+  /**
+   * Records what a user may do or has done, in catalog and mark, durably, before it returns. Leaving `intent` or
+   * `discarding` for `clean` needs `unchanged` to have said so.
+   */
+  setChange(file: StubFile, change: Change): void;
+  /** Size and mtime (xfs: ctime, too) are still those of the version, as this store last left them. Synchronous. */
+  unchanged(file: StubFile): boolean;
+  setPinned(file: StubFile, pinned: boolean): void;
+
+  /** Everything queued for this stub is durable. Rejects when the catalog refused it. */
+  settled(id: number): Promise<void>;
+  flush(): Promise<void>;
+
+  /**
+   * Frees the blocks (I6): proof, lease, durable "nothing here", ignore marks off, punch or poison, lease dropped.
+   * Never throws for what the outside world does. `beforeFreeing` runs under the lease, after the record is durable
+   * and before the first block goes: takes the ignore marks off.
+   */
+  release(
+    file: StubFile,
+    request: {
+      readonly prove: (file: StubFile) => Promise<RemoteProof>;
+      readonly isBusy: (id: number) => boolean;
+      readonly beforeFreeing: (fd: number) => void;
+    },
+  ): Promise<ReleaseResult>;
+  /** Forgets records whose inode is gone (deleted by the user). */
+  forget(ids: readonly number[]): Promise<void>;
+  /** Turns a wholly resident stub into an ordinary file: no mark, no record (detach). Throws EBUSY when it is not. */
+  unmark(file: StubFile): void;
+}
+
+/** What goes wrong outside of calls. */
+export interface StubProblem {
+  readonly id: number | undefined;
+  readonly message: string;
+  readonly cause: EbbError | undefined;
+}
