@@ -20,6 +20,8 @@ import { test } from 'node:test';
 import { allProbes, copyTraits, prepareSource, runProbes } from '../probes/all.ts';
 import type { ProbeResult } from '../probes/all.ts';
 import { compileHelper } from '../probes/probe.ts';
+import type { Probe } from '../probes/probe.ts';
+import { writingProbes } from '../probes/writing.ts';
 import { runOk } from '../support/run.ts';
 import { temporaryDirectory } from '../support/temporary.ts';
 
@@ -30,10 +32,13 @@ interface Setting {
   readonly helper: string;
 }
 
-async function makeSetting(directory: string): Promise<Setting> {
+async function makeSetting(
+  directory: string,
+  probes: readonly Probe[] = allProbes,
+): Promise<Setting> {
   const places = { source: 'source', copy: 'copy', scratch: 'scratch' };
   for (const name of Object.values(places)) await runOk('mkdir', [path.join(directory, name)]);
-  await prepareSource(path.join(directory, 'source'), copyTraits);
+  await prepareSource(path.join(directory, 'source'), copyTraits, probes);
   await copyAfresh(directory);
   return {
     source: path.join(directory, 'source'),
@@ -131,5 +136,26 @@ test('probes pass over a true copy and fail over a wrong one', async (context) =
     await copyAfresh(directory.path);
     for (const name of seeing('metadata')) disturbMetadata(path.join(setting.copy, name));
     assert.deepEqual(failed(await run(seeing('metadata'))).sort(), seeing('metadata').sort());
+  });
+});
+
+test('probes that write pass over a true copy and fail over holes', async (context) => {
+  await using directory = await temporaryDirectory('harness-writing');
+  const setting = await makeSetting(directory.path, writingProbes);
+  const run = (): Promise<ProbeResult[]> =>
+    runProbes({ ...setting, mount: setting.copy, traits: copyTraits, probes: writingProbes });
+  await context.test('a true copy', async () => {
+    for (const result of await run()) assert.ifError(result.error);
+  });
+  await context.test('holes instead of bytes', async () => {
+    await copyAfresh(directory.path);
+    turnIntoHoles(setting.copy);
+    // Clones are refused on a root file system without them, and then there is nothing to compare.
+    const names = writingProbes.map((probe) => probe.name);
+    const seen = failed(await run());
+    assert.deepEqual(
+      seen,
+      names.filter((name) => !/reflink/.test(name) || seen.includes(name)),
+    );
   });
 });

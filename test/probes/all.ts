@@ -24,6 +24,7 @@ export const copyTraits: RemoteTraits = {
   exactTimes: true,
   claimsBlocks: false,
   readOnly: false,
+  stableChangeTime: true,
 };
 
 /** A directory as remote: everything there is. */

@@ -23,6 +23,8 @@ export interface RemoteTraits {
   readonly claimsBlocks: boolean;
   /** The mount refuses every change (a native copy does not). */
   readonly readOnly: boolean;
+  /** Reading what is cold leaves the time of change alone (a native tree on ext4 or btrfs cannot). */
+  readonly stableChangeTime: boolean;
 }
 
 export interface ProbeContext {

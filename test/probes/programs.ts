@@ -7,7 +7,7 @@ import { runOk } from '../support/run.ts';
 import { assertSameOutput } from './probe.ts';
 import type { Probe } from './probe.ts';
 
-/** A program that carries 3 MiB of noise and prints a sum over it: pages of the mapping are needed one by one. */
+/** A program that carries noise and prints a sum over it: pages of the mapping are needed one by one. */
 const programSource = `
 #include <stdio.h>
 __asm__(".section .rodata\\n.globl table\\n.balign 4096\\ntable: .incbin \\"noise\\"\\n"
@@ -21,11 +21,17 @@ int main(void) {
 }
 `;
 
-async function compileInto(writer: CorpusWriter, name: string, flags: string[]): Promise<void> {
+/** Compiles the program above; it carries `noiseBytes` and needs all of them. */
+export async function compileInto(
+  writer: CorpusWriter,
+  name: string,
+  flags: readonly string[],
+  noiseBytes: number = 3 * mebibyte,
+): Promise<void> {
   const program = writer.at(name);
   const build = path.join(writer.root, '..', `build-${name}`);
   await runOk('mkdir', ['-p', build]);
-  writeFileSync(path.join(build, 'noise'), noise(name, 3 * mebibyte));
+  writeFileSync(path.join(build, 'noise'), noise(name, noiseBytes));
   writeFileSync(path.join(build, 'main.c'), programSource);
   await runOk('gcc', [...flags, '-O1', '-o', program, 'main.c'], {
     cwd: build,
