@@ -139,7 +139,8 @@ const repository: Probe = changing(
   'git',
   `set -e; ${git} status --porcelain; ${git} gc -q --prune=now; ${git} fsck --full --strict 2>/dev/null
    echo more >> d1/file-1.txt; ${git} commit -qam third; ${git} log --format=%s%n%T --stat
-   rm -rf .git/index .git/objects/info .git/objects/pack .git/logs .git/info/refs .git/packed-refs .git/COMMIT_EDITMSG .git/gc.*`,
+   rm -rf .git/index .git/objects/info .git/objects/pack .git/logs .git/info/refs .git/packed-refs
+   rm -rf .git/COMMIT_EDITMSG .git/gc.*`,
   async (writer) => {
     for (let index = 0; index < 40; index += 1) {
       writer.text(`d${index % 7}/file-${index}.txt`, lines(`git ${index}`, index * 5));
