@@ -21,6 +21,8 @@ import { encodeName } from './name.ts';
 
 /** `<run directory>/<name>.json`, written by each daemon next to its socket. */
 export interface RunRecord {
+  /** Absent: a mount. A tree's record is the supervisor's: its daemon may be another one at any time. */
+  readonly kind?: 'tree';
   readonly pid: number;
   /** Process start time in clock ticks (/proc/PID/stat field 22), to tell a reused pid. */
   readonly startTicks: number;
@@ -174,6 +176,7 @@ function isRunRecord(value: unknown): value is RunRecord {
   if (typeof value !== 'object' || value === null) return false;
   const fields = value as Readonly<Record<string, unknown>>;
   return (
+    (fields['kind'] === undefined || fields['kind'] === 'tree') &&
     Number.isSafeInteger(fields['pid']) &&
     Number(fields['pid']) > 0 &&
     Number.isSafeInteger(fields['startTicks']) &&

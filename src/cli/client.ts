@@ -9,6 +9,8 @@ import { encodePathParameter } from '../base/percent.ts';
 import type {
   ActionResult,
   ApiError,
+  DetachRequest,
+  DetachResult,
   DiskUsage,
   Explanation,
   FileInfo,
@@ -19,11 +21,12 @@ import type {
   RunRecord,
   StopResult,
   Top,
+  TreeStatus,
 } from '../daemon/api.ts';
 
 export type ActionVerb = 'get' | 'release' | 'pin' | 'unpin' | 'verify' | 'refresh';
 export type LsMode = 'entries' | 'recursive' | 'deep' | 'self';
-export type ActionLine = Progress | { readonly done: ActionResult };
+export type ActionLine<Result = ActionResult> = Progress | { readonly done: Result };
 
 const lsFlags: Readonly<Record<LsMode, string>> = {
   entries: '',
@@ -46,7 +49,7 @@ export class ControlClient {
     this.record = record;
   }
 
-  status(): Promise<MountStatus> {
+  status(): Promise<MountStatus | TreeStatus> {
     return this.#json('GET', '/v1/status');
   }
 
@@ -65,9 +68,18 @@ export class ControlClient {
   }
 
   /** Progress lines, then `{ done }`; a stream that ends without it rejects with EIO. */
-  async *act(verb: ActionVerb, body: PathsRequest): AsyncGenerator<ActionLine> {
+  act(verb: ActionVerb, body: PathsRequest): AsyncGenerator<ActionLine> {
+    return this.#untilDone(`/v1/${verb}`, body);
+  }
+
+  /** Trees only. */
+  detach(body: DetachRequest): AsyncGenerator<ActionLine<DetachResult>> {
+    return this.#untilDone('/v1/detach', body);
+  }
+
+  async *#untilDone<Result>(target: string, body: unknown): AsyncGenerator<ActionLine<Result>> {
     let finished = false;
-    for await (const line of this.#lines<ActionLine>('POST', `/v1/${verb}`, body)) {
+    for await (const line of this.#lines<ActionLine<Result>>('POST', target, body)) {
       if ('done' in line) finished = true;
       yield line;
     }

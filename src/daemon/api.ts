@@ -2,7 +2,7 @@
  * The control API's types: all that the CLI knows of the daemon. HTTP+JSON over a unix socket (0600).
  * Answers that take time are NDJSON: one JSON value per line, the last one `{ "done": ... }`.
  *
- *   GET  /v1/status                       -> MountStatus
+ *   GET  /v1/status                       -> MountStatus, of a tree TreeStatus
  *   GET  /v1/ls?path=P                    -> NDJSON of FileInfo, in order of the names' bytes; lists P if that is due
  *   GET  /v1/ls?path=P&recursive=1&deep=D -> NDJSON of FileInfo, depth first, a directory before what is in it: what
  *                                            is known, or (D = 1) all, listing every directory whose turn it is
@@ -17,6 +17,7 @@
  *   GET  /v1/log?follow=0|1&lines=N       -> NDJSON of LogRecord
  *   POST /v1/refresh  PathsRequest        -> NDJSON of Progress (directories, too), last { done: ActionResult }
  *   POST /v1/stop     { lazy: boolean }   -> StopResult
+ *   POST /v1/detach   DetachRequest       -> NDJSON of Progress, last { done: DetachResult }; trees only
  *   GET  /metrics                         -> OpenMetrics text
  *
  * Errors: HTTP 4xx/5xx with `ApiError`; once NDJSON has begun, an `ApiError` as the last line. Paths are relative
@@ -39,6 +40,7 @@ export interface ApiError {
 }
 
 export interface MountStatus {
+  readonly kind: 'mount';
   readonly mountPoint: string;
   /** Without credentials. */
   readonly remote: string;
@@ -57,6 +59,43 @@ export interface MountStatus {
   readonly openFiles: number;
   readonly recallsInFlight: number;
   readonly recalledBytes: number;
+  readonly remoteReachable: boolean;
+  readonly lastError: string | null;
+}
+
+/** `ebb status` of an attached tree. */
+export interface TreeStatus {
+  readonly kind: 'tree';
+  /** The tree's directory: named as in `MountStatus`, because it is a mount point while it is attached. */
+  readonly mountPoint: string;
+  /** Without credentials. */
+  readonly remote: string;
+  /** Secret, lock and catalog of this tree. */
+  readonly stateDirectory: string;
+  /** Of the tree's file system: `xfs`, `btrfs`, `ext4`. */
+  readonly fileSystem: string;
+  /** The daemon's; another one after a restart. */
+  readonly pid: number;
+  readonly supervisorPid: number;
+  /** How often the supervisor had to start the daemon again. */
+  readonly restarts: number;
+  readonly version: string;
+  /** Of the supervisor. */
+  readonly startedAtMs: number;
+  /** Files that came from the remote, wherever users moved them. */
+  readonly stubs: number;
+  /** Of them: the user's own content now. */
+  readonly dirty: number;
+  /** Of them: wholly here. */
+  readonly complete: number;
+  readonly remoteBytes: number;
+  readonly residentBytes: number;
+  readonly cacheLimitBytes: number | null;
+  readonly minFreeBytes: number | null;
+  readonly recallsInFlight: number;
+  readonly recalledBytes: number;
+  /** Events of the kernel that wait for an answer. */
+  readonly waiting: number;
   readonly remoteReachable: boolean;
   readonly lastError: string | null;
 }
@@ -169,26 +208,8 @@ export interface StopResult {
   }[];
 }
 
-/**
- * What `ebb mount` hands to the daemon: one line of JSON on the daemon's standard input. The daemon answers with
- * one line of JSON (`StartResult`) on descriptor 3 once it serves or has failed, then closes it.
- */
-export interface MountOptions {
-  /** `http://`, `https://`, or an absolute directory path. May contain `user:password@` (never shown again). */
-  readonly remote: string;
-  readonly mountPoint: string;
-  /** Absolute; undefined = default: /var/cache/ebb/<name> for root, $XDG_CACHE_HOME/ebb/<name> else. */
-  readonly cacheDirectory?: string;
-  /** Release least recently used content above this many allocated bytes. */
-  readonly cacheSizeBytes?: number;
-  /** Release when the cache's file system has less free than this. */
-  readonly minFreeBytes?: number;
-  /** How long listings and versions are trusted; 0 = ask the remote on every open. Default 60,000. */
-  readonly ttlMs?: number;
-  readonly fileMode?: number;
-  readonly directoryMode?: number;
-  readonly uid?: number;
-  readonly gid?: number;
+/** How a remote is reached: the same for mounts and trees. */
+export interface RemoteAccess {
   readonly user?: string;
   readonly password?: string;
   readonly bearerToken?: string;
@@ -207,6 +228,28 @@ export interface MountOptions {
   readonly connections?: number;
   readonly readAheadMaxBytes?: number;
   readonly limitBytesPerSecond?: number;
+}
+
+/**
+ * What `ebb mount` hands to the daemon: one line of JSON on the daemon's standard input. The daemon answers with
+ * one line of JSON (`StartResult`) on descriptor 3 once it serves or has failed, then closes it.
+ */
+export interface MountOptions extends RemoteAccess {
+  /** `http://`, `https://`, or an absolute directory path. May contain `user:password@` (never shown again). */
+  readonly remote: string;
+  readonly mountPoint: string;
+  /** Absolute; undefined = default: /var/cache/ebb/<name> for root, $XDG_CACHE_HOME/ebb/<name> else. */
+  readonly cacheDirectory?: string;
+  /** Release least recently used content above this many allocated bytes. */
+  readonly cacheSizeBytes?: number;
+  /** Release when the cache's file system has less free than this. */
+  readonly minFreeBytes?: number;
+  /** How long listings and versions are trusted; 0 = ask the remote on every open. Default 60,000. */
+  readonly ttlMs?: number;
+  readonly fileMode?: number;
+  readonly directoryMode?: number;
+  readonly uid?: number;
+  readonly gid?: number;
   readonly passthrough?: boolean;
   /** Other users may look in. Default: for root true, else false. */
   readonly allowOther?: boolean;
@@ -230,6 +273,116 @@ export type StartResult =
       readonly error: string;
       readonly code: string;
       readonly exitCode: 1 | 2 | 3;
+    };
+
+/** What a program gets of files that are not wholly here: as src/native/options.ts has it. */
+export type RequesterVerdict =
+  | 'allow'
+  | 'exact'
+  | 'whole'
+  | { readonly deny: 'EPERM' | 'EIO' | 'EBUSY' | 'EAGAIN' };
+
+export interface RequesterRule {
+  /** Glob over the base name of the executable, or over its whole path when it has a slash. */
+  readonly executable: string;
+  readonly verdict: RequesterVerdict;
+}
+
+/**
+ * What `ebb attach` hands to src/supervisor/main.ts: one line of JSON on its standard input. The supervisor answers
+ * on descriptor 3: any number of lines `{ "progress": AttachProgress }`, then one line `AttachStartResult` once users
+ * can see the tree or once it has failed; then it closes the descriptor.
+ */
+export interface AttachOptions extends RemoteAccess {
+  /** Absolute real path of a directory on xfs, btrfs or ext4. */
+  readonly tree: string;
+  /** As in `MountOptions`. Undefined: the one that the tree belongs to. */
+  readonly remote?: string;
+  /** Absolute; holds one directory per tree. Default: where the tree's state is, else /var/lib/ebb/trees. */
+  readonly stateDirectory?: string;
+  /** Release least recently used content above this many resident bytes. */
+  readonly cacheSizeBytes?: number;
+  /** Release when the tree's file system has less free than this. */
+  readonly minFreeBytes?: number;
+  /** Where the remote gives none. Default 0644 and 0755. */
+  readonly fileMode?: number;
+  readonly directoryMode?: number;
+  /** Where the remote gives none. Default 0. */
+  readonly uid?: number;
+  readonly gid?: number;
+  /** Default: src/native/policy.ts. */
+  readonly wholeFileMaxBytes?: number;
+  readonly executableWholeMaxBytes?: number;
+  /** First match wins; they stand before the defaults. */
+  readonly rules?: readonly RequesterRule[];
+  readonly logLevel?: 'debug' | 'info' | 'warn' | 'error';
+  readonly foreground?: boolean;
+}
+
+/** How far the names of the remote were brought in. */
+export interface AttachProgress {
+  /** Directories that are done. */
+  readonly directories: number;
+  readonly stubs: number;
+  /** Sum of the stubs' sizes. */
+  readonly bytes: number;
+  /** The directory done last. */
+  readonly path: string;
+}
+
+/** Something of the remote that could not be brought in; the rest was. */
+export interface AttachProblem {
+  readonly path: string;
+  readonly error: string;
+}
+
+export type AttachStartResult =
+  | {
+      readonly ok: true;
+      readonly run: RunRecord;
+      readonly supervisorPid: number;
+      /** Of this attaching: names that were brought in now, not those of an earlier one. */
+      readonly directories: number;
+      readonly stubs: number;
+      readonly symlinks: number;
+      readonly remoteBytes: number;
+      /** Files that were in the tree already under a name that the remote has, too: they stay what they are. */
+      readonly kept: number;
+      /** Names that the remote has and the file system cannot hold. */
+      readonly skipped: number;
+      /** Directories of the remote that could not be listed: the tree is attached without them (exit code 1). */
+      readonly failed: number;
+      /** The first hundred of `kept`, `skipped` and `failed`, a sentence each. */
+      readonly problems: readonly AttachProblem[];
+    }
+  | {
+      readonly ok: false;
+      readonly error: string;
+      readonly code: string;
+      readonly exitCode: 1 | 2 | 3;
+    };
+
+export interface DetachRequest {
+  /**
+   * True: everything is recalled, then the tree becomes an ordinary directory. False: what is here stays as it is,
+   * hidden in TREE/.ebb, until the tree is attached again.
+   */
+  readonly recall: boolean;
+}
+
+export type DetachResult =
+  /** Nothing of it can be read until it is attached again. */
+  | { readonly outcome: 'kept'; readonly stubs: number; readonly residentBytes: number }
+  /** An ordinary directory: Ebb has nothing to do with it any more. */
+  | { readonly outcome: 'ordinary'; readonly files: number; readonly bytes: number }
+  /** Somebody uses the tree: it is attached as before. */
+  | { readonly outcome: 'busy'; readonly holders: StopResult['holders'] }
+  /** Not everything could be recalled: the tree is attached as before, and nothing of it was lost. */
+  | {
+      readonly outcome: 'incomplete';
+      readonly failed: number;
+      /** The first hundred. */
+      readonly problems: readonly AttachProblem[];
     };
 
 /** One finding of `ebb doctor`. */

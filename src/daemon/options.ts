@@ -17,25 +17,16 @@ export const optionDefaults = {
   directoryMode: 0o555,
 } as const;
 
-const positive = v.pipe(v.number(), v.safeInteger(), v.minValue(1));
-const natural = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
-const permissions = v.pipe(natural, v.maxValue(0o7777));
-const absolutePath = v.pipe(
+export const positive = v.pipe(v.number(), v.safeInteger(), v.minValue(1));
+export const natural = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
+export const permissions = v.pipe(natural, v.maxValue(0o7777));
+export const absolutePath = v.pipe(
   v.string(),
   v.check((text) => path.isAbsolute(text), 'must be an absolute path'),
 );
 
-const schema = v.strictObject({
-  remote: v.pipe(v.string(), v.nonEmpty()),
-  mountPoint: absolutePath,
-  cacheDirectory: v.optional(absolutePath),
-  cacheSizeBytes: v.optional(positive),
-  minFreeBytes: v.optional(natural),
-  ttlMs: v.optional(natural, optionDefaults.ttlMs),
-  fileMode: v.optional(permissions, optionDefaults.fileMode),
-  directoryMode: v.optional(permissions, optionDefaults.directoryMode),
-  uid: v.optional(natural),
-  gid: v.optional(natural),
+/** `RemoteAccess` with its defaults. */
+export const remoteAccessEntries = {
   user: v.optional(v.string()),
   password: v.optional(v.string()),
   bearerToken: v.optional(v.string()),
@@ -51,6 +42,20 @@ const schema = v.strictObject({
   connections: v.optional(positive, optionDefaults.connections),
   readAheadMaxBytes: v.optional(natural, optionDefaults.readAheadMaxBytes),
   limitBytesPerSecond: v.optional(positive),
+} as const;
+
+const schema = v.strictObject({
+  ...remoteAccessEntries,
+  remote: v.pipe(v.string(), v.nonEmpty()),
+  mountPoint: absolutePath,
+  cacheDirectory: v.optional(absolutePath),
+  cacheSizeBytes: v.optional(positive),
+  minFreeBytes: v.optional(natural),
+  ttlMs: v.optional(natural, optionDefaults.ttlMs),
+  fileMode: v.optional(permissions, optionDefaults.fileMode),
+  directoryMode: v.optional(permissions, optionDefaults.directoryMode),
+  uid: v.optional(natural),
+  gid: v.optional(natural),
   passthrough: v.optional(v.boolean(), true),
   allowOther: v.optional(v.boolean()),
   noExec: v.optional(v.boolean(), false),
@@ -63,23 +68,31 @@ export type Configuration = v.InferOutput<typeof schema> & { readonly cacheDirec
 
 /** Parses the line on standard input. EINVAL with a sentence that names the option. */
 export function parseOptions(line: string): Configuration {
+  const options = parseLine(schema, line);
+  return {
+    ...options,
+    cacheDirectory: options.cacheDirectory ?? defaultCacheDirectory(options.remote),
+  };
+}
+
+/** One line of JSON by its schema. EINVAL with a sentence that names the option. */
+export function parseLine<Output>(
+  lineSchema: v.GenericSchema<unknown, Output>,
+  line: string,
+): Output {
   let value: unknown;
   try {
     value = JSON.parse(line);
   } catch (error) {
     throw ebbError('EINVAL', 'the daemon was started without its options', { cause: error });
   }
-  const result = v.safeParse(schema, value);
+  const result = v.safeParse(lineSchema, value);
   if (!result.success) {
     const issue = result.issues[0];
-    const name = issue.path?.map((item) => String(item.key)).join('.') ?? 'options';
+    const name = v.getDotPath(issue) ?? 'options';
     throw ebbError('EINVAL', `option ${name}: ${issue.message}`);
   }
-  const options = result.output;
-  return {
-    ...options,
-    cacheDirectory: options.cacheDirectory ?? defaultCacheDirectory(options.remote),
-  };
+  return result.output;
 }
 
 /**

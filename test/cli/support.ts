@@ -156,6 +156,7 @@ function scriptedHandlers(record: RunRecord, asked: ScriptedDaemon['asked']): Co
     };
   return {
     status: async () => ({
+      kind: 'mount',
       mountPoint: record.mountPoint,
       remote: record.remote,
       cacheDirectory: record.cacheDirectory,

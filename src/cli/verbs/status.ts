@@ -1,7 +1,7 @@
 /** `ebb status`: all mounts in a table, or one in detail. */
 import { toEbbError } from '../../base/errors.ts';
 import { systemClock } from '../../base/clock.ts';
-import type { MountStatus, RunRecord } from '../../daemon/api.ts';
+import type { MountStatus, RunRecord, TreeStatus } from '../../daemon/api.ts';
 import { ControlClient } from '../client.ts';
 import { renderFacts, renderTable } from '../table.ts';
 import { Mounts } from '../target.ts';
@@ -11,9 +11,11 @@ import { formatBytes, formatCount, formatDuration, formatTime, plural } from '..
 import { ExitCode } from '../verb.ts';
 import type { Verb } from '../verb.ts';
 
-/** What is known of one mount: the daemon's answer, or why there is none. */
+type Status = MountStatus | TreeStatus;
+
+/** What is known of one mount or tree: the daemon's answer, or why there is none. */
 type Finding =
-  | { readonly record: RunRecord; readonly status: MountStatus }
+  | { readonly record: RunRecord; readonly status: Status }
   | { readonly record: RunRecord; readonly problem: string };
 
 export const status: Verb = {
@@ -21,10 +23,10 @@ export const status: Verb = {
   summary: 'what is mounted and how it is doing',
   synopsis: ['[--json] [DIR...]'],
   description: [
-    'Without DIR: one line for each mount of this user. With DIR (any path inside a mount): that mount in detail. ' +
-      'Mounts whose daemon died are listed too, with what to do about them.',
+    'Without DIR: one line for each mount and each attached tree of this user. With DIR (any path inside one): ' +
+      'that one in detail. Mounts whose daemon died are listed too, with what to do about them.',
   ],
-  exitCodes: { 1: 'A daemon is dead or does not answer, or DIR is not inside a mount.' },
+  exitCodes: { 1: 'A daemon is dead or does not answer, or DIR is not inside a mount or tree.' },
   examples: [
     { command: 'ebb status', explanation: 'All mounts.' },
     { command: 'ebb status /mnt/pub', explanation: 'One mount in detail.' },
@@ -35,7 +37,8 @@ export const status: Verb = {
       .argument('[DIR...]')
       .option(
         '--json',
-        'Prints one JSON object a line: MountStatus, or {"mountPoint", "problem"} when the daemon does not answer.',
+        'Prints one JSON object a line: MountStatus or TreeStatus ("kind" tells them apart), or ' +
+          '{"mountPoint", "problem"} when the daemon does not answer.',
       );
   },
   run: async (command, terminal) => {
@@ -54,14 +57,19 @@ export const status: Verb = {
 
 async function ask(record: RunRecord, mounts: Mounts): Promise<Finding> {
   if (mounts.dead.includes(record)) {
-    const problem = `daemon (pid ${record.pid}) is dead; clean up with: ebb umount ${record.mountPoint}`;
-    return { record, problem };
+    return { record, problem: deadSentence(record) };
   }
   try {
     return { record, status: await new ControlClient(record).status() };
   } catch (error) {
     return { record, problem: toEbbError(error).message };
   }
+}
+
+function deadSentence({ kind, pid, mountPoint }: RunRecord): string {
+  return kind === 'tree'
+    ? `supervisor (pid ${pid}) is dead, nothing of the tree can be read; start it with: ebb attach ${mountPoint}`
+    : `daemon (pid ${pid}) is dead; clean up with: ebb umount ${mountPoint}`;
 }
 
 function printJson(findings: readonly Finding[], terminal: Terminal): void {
@@ -94,10 +102,10 @@ function printTable(findings: readonly Finding[], terminal: Terminal): void {
   for (const line of renderTable(columns, rows)) terminal.print(line);
 }
 
-function statusCells(status: MountStatus): string[] {
+function statusCells(status: Status): string[] {
   const { cacheLimitBytes } = status;
   return [
-    formatCount(status.files),
+    formatCount(status.kind === 'tree' ? status.stubs : status.files),
     formatBytes(status.remoteBytes),
     formatBytes(status.residentBytes),
     cacheLimitBytes === null ? '-' : formatBytes(cacheLimitBytes),
@@ -105,8 +113,9 @@ function statusCells(status: MountStatus): string[] {
   ];
 }
 
-function healthOf(status: MountStatus): string {
+function healthOf(status: Status): string {
   if (!status.remoteReachable) return 'remote unreachable';
+  if (status.kind === 'tree' && status.waiting > 0) return `${status.waiting} waiting`;
   if (status.recallsInFlight > 0) return `${plural(status.recallsInFlight, 'recall')} in flight`;
   return 'ok';
 }
@@ -121,9 +130,43 @@ function printDetails(found: Finding, terminal: Terminal): void {
   for (const line of renderFacts(facts)) terminal.print(line);
 }
 
-function detailsOf(status: MountStatus): [string, string][] {
-  const orNone = (bytes: number | null): string => (bytes === null ? 'none' : formatBytes(bytes));
-  const ageMs = systemClock.nowMs() - status.startedAtMs;
+function detailsOf(status: Status): [string, string][] {
+  return status.kind === 'tree' ? treeDetails(status) : mountDetails(status);
+}
+
+const orNone = (bytes: number | null): string => (bytes === null ? 'none' : formatBytes(bytes));
+
+function startedAt(timeMs: number): string {
+  const ageMs = systemClock.nowMs() - timeMs;
+  return `${formatTime(timeMs)} (${formatDuration(Math.max(0, ageMs))} ago)`;
+}
+
+function treeDetails(status: TreeStatus): [string, string][] {
+  const { stubs, complete, dirty, restarts } = status;
+  return [
+    ['remote', `${status.remote} (${status.remoteReachable ? 'reachable' : 'unreachable'})`],
+    ['state', healthOf(status)],
+    ['file system', status.fileSystem],
+    ['from the remote', `${plural(stubs, 'file')}: ${formatCount(complete)} wholly here`],
+    ['changed here', plural(dirty, 'file')],
+    ['remote size', formatBytes(status.remoteBytes)],
+    ['local size', formatBytes(status.residentBytes)],
+    ['limit', orNone(status.cacheLimitBytes)],
+    ['keep free', orNone(status.minFreeBytes)],
+    ['state directory', status.stateDirectory],
+    ['recalled', formatBytes(status.recalledBytes)],
+    ['waiting', plural(status.waiting, 'program')],
+    ['supervisor', `pid ${status.supervisorPid}`],
+    [
+      'daemon',
+      `pid ${status.pid}, version ${status.version}, restarted ${plural(restarts, 'time')}`,
+    ],
+    ['started', startedAt(status.startedAtMs)],
+    ['last error', status.lastError ?? 'none'],
+  ];
+}
+
+function mountDetails(status: MountStatus): [string, string][] {
   return [
     ['remote', `${status.remote} (${status.remoteReachable ? 'reachable' : 'unreachable'})`],
     ['state', healthOf(status)],
@@ -141,7 +184,7 @@ function detailsOf(status: MountStatus): [string, string][] {
     ['passthrough', status.passthrough ? 'yes: resident files are served by the kernel' : 'no'],
     ['privileged', status.privileged ? 'yes' : 'no: mounted through fusermount3'],
     ['daemon', `pid ${status.pid}, version ${status.version}`],
-    ['started', `${formatTime(status.startedAtMs)} (${formatDuration(Math.max(0, ageMs))} ago)`],
+    ['started', startedAt(status.startedAtMs)],
     ['last error', status.lastError ?? 'none'],
   ];
 }

@@ -8,6 +8,8 @@
  */
 import type {
   ActionResult,
+  DetachRequest,
+  DetachResult,
   DiskUsage,
   Explanation,
   FileInfo,
@@ -17,6 +19,7 @@ import type {
   Progress,
   StopResult,
   Top,
+  TreeStatus,
 } from '../api.ts';
 import type { MetricFamily } from './open-metrics.ts';
 
@@ -43,10 +46,10 @@ export interface LogRequest {
 }
 
 /** Progress while it works; what it returns becomes the last line, `{ "done": ... }`. */
-export type Action = AsyncGenerator<Progress, ActionResult, void>;
+export type Action<Result = ActionResult> = AsyncGenerator<Progress, Result, void>;
 
 export interface ControlHandlers {
-  status(signal: AbortSignal): Promise<MountStatus>;
+  status(signal: AbortSignal): Promise<MountStatus | TreeStatus>;
   /** A file's or symlink's path yields that entry; a directory's its entries in order of their names' bytes. */
   ls(request: LsRequest, signal: AbortSignal): AsyncIterable<FileInfo>;
   du(request: DuRequest, signal: AbortSignal): Promise<DiskUsage>;
@@ -64,5 +67,7 @@ export interface ControlHandlers {
    * was sent (`ControlServer.close` waits for that).
    */
   stop(request: { readonly lazy: boolean }, signal: AbortSignal): Promise<StopResult>;
+  /** Of trees only: ends serving. The process ends only after the answer was sent, as with `stop`. */
+  detach?(request: DetachRequest, signal: AbortSignal): Action<DetachResult>;
   metrics(signal: AbortSignal): Promise<readonly MetricFamily[]>;
 }

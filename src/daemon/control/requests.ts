@@ -4,7 +4,7 @@
  */
 import type { IncomingMessage } from 'node:http';
 import * as v from 'valibot';
-import type { PathsRequest } from '../api.ts';
+import type { DetachRequest, PathsRequest } from '../api.ts';
 import { ebbError } from '../../base/errors.ts';
 import { decodePathParameter } from '../../base/percent.ts';
 import type { DuRequest, LogRequest, LsRequest } from './handlers.ts';
@@ -26,6 +26,7 @@ const pathsSchema = v.strictObject({
   dryRun: v.optional(v.boolean()),
 });
 
+const detachSchema = v.strictObject({ recall: v.boolean() });
 const stopSchema = v.strictObject({ lazy: v.optional(v.boolean(), false) });
 
 /** Normalizes a path relative to the mount point; throws EINVAL when it cannot be one. */
@@ -54,6 +55,10 @@ export async function readStopRequest(
   message: IncomingMessage,
 ): Promise<{ readonly lazy: boolean }> {
   return validate(stopSchema, await readJson(message));
+}
+
+export async function readDetachRequest(message: IncomingMessage): Promise<DetachRequest> {
+  return validate(detachSchema, await readJson(message));
 }
 
 /** The parameters of a query string, still percent-encoded. Unknown names are ignored. */

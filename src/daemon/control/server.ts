@@ -19,7 +19,7 @@ import type { ControlHandlers } from './handlers.ts';
 import { sendNdjson } from './ndjson.ts';
 import { openMetricsContentType, renderOpenMetrics } from './open-metrics.ts';
 import { duRequestOf, lsRequestOf, logRequestOf, parseQuery, pathOf } from './requests.ts';
-import { readPathsRequest, readStopRequest } from './requests.ts';
+import { readDetachRequest, readPathsRequest, readStopRequest } from './requests.ts';
 import type { Query } from './requests.ts';
 
 export interface ControlServer {
@@ -60,6 +60,16 @@ const endpoints: ReadonlyMap<string, Endpoint> = new Map<string, Endpoint>([
     'POST /v1/stop',
     async (h, x) => {
       sendJson(x, await h.stop(await readStopRequest(x.request), x.signal));
+    },
+  ],
+  [
+    'POST /v1/detach',
+    async (h, x) => {
+      const request = await readDetachRequest(x.request);
+      if (h.detach === undefined) {
+        throw ebbError('EINVAL', 'This is a mount, not a tree; take it away with: ebb umount');
+      }
+      await sendNdjson(x.response, h.detach(request, x.signal), (done) => ({ done }));
     },
   ],
   [

@@ -44,6 +44,7 @@ export class Queries {
     const totals = catalog.totals(1);
     const recalled = recall.totals();
     return {
+      kind: 'mount',
       mountPoint: run.mountPoint,
       remote: run.remote,
       cacheDirectory: run.cacheDirectory,
