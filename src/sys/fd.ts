@@ -103,6 +103,8 @@ export function openFd(
   return new OwnedFd(orThrow(fd, 'open', typeof path === 'string' ? path : undefined));
 }
 
+const F_SETFD = 2;
+const FD_CLOEXEC = 1;
 const F_GETFL = 3;
 const F_SETFL = 4;
 const F_DUPFD_CLOEXEC = 1030;
@@ -117,4 +119,9 @@ export function setNonblocking(fd: number, nonblocking: boolean): void {
   const flags = orThrow(native().fcntl(fd, F_GETFL, 0), 'fcntl', `descriptor ${fd}`);
   const wanted = nonblocking ? flags | OpenFlag.nonblock : flags & ~OpenFlag.nonblock;
   if (wanted !== flags) orThrow(native().fcntl(fd, F_SETFL, wanted), 'fcntl', `descriptor ${fd}`);
+}
+
+/** For descriptors that the kernel opened without it. Throws EBADF. */
+export function setCloseOnExec(fd: number): void {
+  orThrow(native().fcntl(fd, F_SETFD, FD_CLOEXEC), 'fcntl', `descriptor ${fd}`);
 }

@@ -1,5 +1,6 @@
 /**
- * ioctl(2): reflinks and the requests of /dev/fuse. Numbers: asm-generic/ioctl.h (x86-64, arm64).
+ * ioctl(2): reflinks, the requests of /dev/fuse, the numbers for xfs-handle.ts. Numbers: asm-generic/ioctl.h
+ * (x86-64, arm64).
  */
 import { Errno } from '../base/errno.ts';
 import { bind, checkOffset, lazily, orErrno, orThrow } from './ffi.ts';
@@ -7,6 +8,7 @@ import { bind, checkOffset, lazily, orErrno, orThrow } from './ffi.ts';
 const none = 0;
 const toKernel = 1;
 const fromKernel = 2;
+const both = 3;
 
 /** _IOC(direction, type, number, sizeBytes). */
 function request(direction: number, type: number, number: number, sizeBytes: number): number {
@@ -14,6 +16,7 @@ function request(direction: number, type: number, number: number, sizeBytes: num
 }
 
 const fuseType = 229;
+const xfsType = 'X'.charCodeAt(0);
 
 export const IoctlRequest = {
   /** linux/fs.h: struct file_clone_range, 32 bytes. */
@@ -23,6 +26,9 @@ export const IoctlRequest = {
   fuseBackingOpen: request(toKernel, fuseType, 1, 16),
   fuseBackingClose: request(toKernel, fuseType, 2, 4),
   fuseSyncInit: request(none, fuseType, 3, 0),
+  /** fs/xfs/libxfs/xfs_fs.h: struct xfs_fsop_handlereq, 56 bytes. */
+  xfsFdToHandle: request(both, xfsType, 106, 56),
+  xfsOpenByHandle: request(both, xfsType, 107, 56),
 } as const;
 
 const native = lazily(() => ({
@@ -30,6 +36,11 @@ const native = lazily(() => ({
     'int ioctl(int fd, unsigned long request, void *argument)',
   ),
 }));
+
+/** For the neighbours in this folder that have a file of their own: the raw result. */
+export function ioctlBytes(fd: number, number: number, argument: Uint8Array): number {
+  return native().ioctl(fd, number, argument);
+}
 
 /**
  * FICLONERANGE: the range of `targetFd` shares the blocks of `sourceFd` (copy on write). Offsets

@@ -57,16 +57,19 @@ export type StatTarget = number | string;
 
 /** statx(2). Throws ENOENT, EACCES, EBADF, ... */
 export function fileStatus(target: StatTarget): FileStatus {
+  if (typeof target === 'string') return fileStatusAt(AT_FDCWD, target);
   const memory = new Uint8Array(256);
-  const byFd = typeof target === 'number';
-  const result = native().statx(
-    byFd ? target : AT_FDCWD,
-    cString(byFd ? '' : target),
-    (byFd ? AT_EMPTY_PATH : 0) | AT_SYMLINK_NOFOLLOW,
-    mask,
-    memory,
-  );
-  orThrow(result, 'statx', byFd ? `descriptor ${target}` : target);
+  const flags = AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW;
+  const result = native().statx(target, cString(''), flags, mask, memory);
+  orThrow(result, 'statx', `descriptor ${target}`);
+  return decodeStatx(new DataView(memory.buffer));
+}
+
+/** statx(2) of an entry of an open directory; a symlink is not followed. Throws ENOENT, ENOTDIR, ... */
+export function fileStatusAt(directoryFd: number, name: string | Uint8Array): FileStatus {
+  const memory = new Uint8Array(256);
+  const result = native().statx(directoryFd, cString(name), AT_SYMLINK_NOFOLLOW, mask, memory);
+  orThrow(result, 'statx', typeof name === 'string' ? name : Buffer.from(name).toString());
   return decodeStatx(new DataView(memory.buffer));
 }
 
