@@ -29,6 +29,9 @@ export interface StubRecord {
   readonly residentBytes: number;
   readonly complete: boolean;
   readonly change: StubChange;
+  /** The inode's ctime when `change` was recorded; 0, 0 while it is `clean` or not known. */
+  readonly ctimeSeconds: number;
+  readonly ctimeNanoseconds: number;
   readonly pinned: boolean;
   /** The remote definitely no longer has this version: what is here may be the last copy. */
   readonly lost: boolean;
@@ -55,16 +58,20 @@ export interface StubCatalog extends Disposable {
   byHandle(handle: Uint8Array): StubRecord | undefined;
   /** The youngest (highest id) record of a key. */
   byKey(key: string): StubRecord | undefined;
-  /** Ids ascending, `count` of them; durable before any of them is used again after a crash. 1 <= count <= 100,000. */
+  /** The first of `count` ids in a row, which nobody gets again, not even after a crash. 1 <= count <= 100,000. */
   reserveIds(count: number): number;
+  /** No id <= `id` is given out from now on; durable. For a catalog that is rebuilt. */
+  continueIdsAfter(id: number): void;
   /** All or nothing, one transaction; survives a crash of the process, of the machine only after `flush`. */
   insert(records: readonly StubRecord[]): void;
   /** Many at once, one transaction, durable when it returns. Unknown ids are passed over. */
   commitResidency(
     rows: readonly Pick<StubRecord, 'id' | 'bitmap' | 'residentBytes' | 'complete'>[],
   ): void;
-  /** Durable when it returns. */
-  setChange(ids: readonly number[], change: StubChange): void;
+  /** Durable when it returns. Unknown ids are passed over. */
+  setChange(
+    rows: readonly Pick<StubRecord, 'id' | 'change' | 'ctimeSeconds' | 'ctimeNanoseconds'>[],
+  ): void;
   setPinned(id: number, pinned: boolean): void;
   setLost(id: number, lost: boolean): void;
   touch(accesses: ReadonlyMap<number, number>): void;

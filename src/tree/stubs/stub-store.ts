@@ -21,6 +21,26 @@ export interface StubFile extends ContentFile {
   readonly settled: boolean;
 }
 
+/** What the catalog keeps of a stub; `StubRecord` of catalog/stub-catalog.ts without what only the catalog decides. */
+export interface StubFacts {
+  readonly id: number;
+  readonly handle: Uint8Array;
+  readonly key: string;
+  readonly version: string;
+  readonly sizeBytes: number;
+  readonly mtimeSeconds: number;
+  readonly mtimeNanoseconds: number;
+  readonly chunkBytes: number;
+  readonly bitmap: Uint8Array;
+  readonly residentBytes: number;
+  readonly complete: boolean;
+  readonly change: Change;
+  /** The inode's ctime when `change` was recorded; 0, 0 while it is `clean` or not known. */
+  readonly ctimeSeconds: number;
+  readonly ctimeNanoseconds: number;
+  readonly pinned: boolean;
+}
+
 export interface NewStub {
   readonly id: number;
   readonly key: string;
@@ -47,7 +67,8 @@ export interface StubStore extends AsyncDisposable {
   /**
    * Makes a stub with all its attributes and its mark, under `name` (raw bytes, one component). `exposed`: users can
    * see the directory, so it is made in the staging directory and renamed into place (`replace`: over what is
-   * there; else EEXIST). Not synced: `syncTree` makes many durable at once. Returns its encoded handle.
+   * there; else EEXIST). Not synced: `syncTree` makes many durable at once. Returns what the caller puts into the
+   * catalog; until then nobody can recall it, and `factsOfMark` finds it again after a crash in between.
    * Throws EEXIST, ENAMETOOLONG, EINVAL (a name that the file system cannot hold), ENOSPC, EDQUOT, EFBIG.
    */
   create(
@@ -55,48 +76,62 @@ export interface StubStore extends AsyncDisposable {
     name: Uint8Array,
     stub: NewStub,
     options: { readonly exposed: boolean; readonly replace: boolean },
-  ): Uint8Array;
+  ): StubFacts;
   /** syncfs(2) of the tree. */
   syncTree(): void;
 
   /** By the catalog's record; undefined when there is none. Opens nothing. */
   get(id: number): StubFile | undefined;
   byHandle(handle: Uint8Array): StubFile | undefined;
-  /** The mark of an open file, when this tree sealed it for this very inode: id, key, version. Else undefined. */
-  readMark(
-    fd: number,
-  ): { readonly id: number; readonly key: string; readonly version: string } | undefined;
+  /**
+   * What the mark of an open file says, when this tree sealed it for this very inode; else undefined. Claims only
+   * what is certain without the catalog: for a stub that has no record (a crash between `create` and the catalog's
+   * `insert`), and for `rebuild`.
+   */
+  factsOfMark(fd: number): StubFacts | undefined;
 
   /**
-   * Records what a user may do or has done, in catalog and mark, durably, before it returns. Leaving `intent` or
-   * `discarding` for `clean` needs `unchanged` to have said so.
+   * Records what a user may do or has done, in catalog and mark, durably, before it resolves. From the call on nothing
+   * more is recalled into the file unless it becomes `clean`; writes under way are waited for. `intent` needs all of
+   * the file to be here, and makes that durable first. Leaving `intent` or `discarding` for `clean` needs `unchanged`
+   * to have said so. Rejects when it could not be recorded: the writer must not be let in, the file is as before.
    */
-  setChange(file: StubFile, change: Change): void;
-  /** Size and mtime (xfs: ctime, too) are still those of the version, as this store last left them. Synchronous. */
+  setChange(file: StubFile, change: Change): Promise<void>;
+  /**
+   * Size and mtime are those of the version and, since `intent` or `discarding` was recorded, ctime has not moved
+   * (chmod, rename and link move it, too: then this says false). Synchronous.
+   */
   unchanged(file: StubFile): boolean;
   setPinned(file: StubFile, pinned: boolean): void;
+  /**
+   * Closes this process's own descriptor of the file, which is open for writing: while it is open, the kernel refuses
+   * a read lease on the file whoever asks, so that proves nothing about others. False while it is needed (writes under
+   * way, or not yet durable: see `settled`).
+   */
+  closeOwn(file: StubFile): boolean;
 
   /** Everything queued for this stub is durable. Rejects when the catalog refused it. */
   settled(id: number): Promise<void>;
   flush(): Promise<void>;
 
   /**
-   * Frees the blocks (I6): proof, lease, durable "nothing here", ignore marks off, punch or poison, lease dropped.
-   * Never throws for what the outside world does. `beforeFreeing` runs under the lease, after the record is durable
-   * and before the first block goes: takes the ignore marks off.
+   * Frees the blocks (I6) of some files, with one catalog transaction: proof, lease, durable "nothing here", ignore
+   * marks off, punch or poison, lease dropped. Results in the order of `files`. Never throws for what the outside world
+   * does. `beforeFreeing` runs under the lease, after the record is durable and before the first block goes: takes the
+   * ignore marks off. At most `releaseBatchMax` files share leases and a transaction; more are done in turns.
    */
   release(
-    file: StubFile,
+    files: readonly StubFile[],
     request: {
       readonly prove: (file: StubFile) => Promise<RemoteProof>;
       readonly isBusy: (id: number) => boolean;
       readonly beforeFreeing: (fd: number) => void;
     },
-  ): Promise<ReleaseResult>;
+  ): Promise<readonly ReleaseResult[]>;
   /** Forgets records whose inode is gone (deleted by the user). */
   forget(ids: readonly number[]): Promise<void>;
-  /** Turns a wholly resident stub into an ordinary file: no mark, no record (detach). Throws EBUSY when it is not. */
-  unmark(file: StubFile): void;
+  /** Turns a wholly resident stub into an ordinary file: no mark, no record (detach). EBUSY when it is not. */
+  unmark(file: StubFile): Promise<void>;
 }
 
 /** What goes wrong outside of calls. */
