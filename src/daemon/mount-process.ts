@@ -277,6 +277,7 @@ async function build(
     wholeFetch,
     recall,
     catalog,
+    requestsMax: configuration.connections,
     offer: (prepared) => server.offer(prepared),
   });
   teardown.add('ending prefetches', () => prefetcher.close());

@@ -9,16 +9,15 @@ import { NodeKind } from '../catalog/catalog.ts';
 import type { ToMain } from '../mount/messages.ts';
 import type { RecallEngine } from '../recall/engine.ts';
 import type { Namespace } from '../recall/namespace/namespace.ts';
+import { wholeFileMaxBytes } from '../recall/namespace/prepare.ts';
 import type { Prepared, Preparer } from '../recall/namespace/prepare.ts';
 import type { WholeFetch } from '../recall/namespace/whole-fetch.ts';
 import type { Requester } from '../recall/recall.ts';
 
-/** At most this many guesses at the remote at one time. */
-const parallelMax = 14;
+/** Requests at the remote at one time that are left for what is not a guess. */
+const keptForDemand = 2;
 /** Guesses that wait; more are dropped, they were only guesses. */
 const queuedMax = 4_096;
-/** Larger files are not fetched on suspicion. */
-export const prefetchFileMaxBytes = 1024 * 1024;
 
 type PrefetchMessage = Extract<ToMain, { kind: 'prefetch' }>;
 
@@ -28,37 +27,44 @@ export interface PrefetcherOptions {
   readonly wholeFetch: WholeFetch;
   readonly recall: RecallEngine;
   readonly catalog: Catalog;
+  /** Requests at the remote at one time, those for demand included. 1 <= requestsMax. */
+  readonly requestsMax: number;
   /** Tells the front end that a content is ready before it asks. */
   readonly offer: (prepared: Prepared) => Promise<void>;
 }
 
 export class Prefetcher {
   readonly #options: PrefetcherOptions;
-  readonly #slots = new Semaphore({ permits: parallelMax, waitersMax: queuedMax });
+  readonly #slots: Semaphore;
   readonly #closing = new AbortController();
-  readonly #running = new Set<Promise<void>>();
+  /** By what they are for: what is queued or under way already is not begun again. */
+  readonly #running = new Map<string, Promise<void>>();
 
   constructor(options: PrefetcherOptions) {
     this.#options = options;
+    const permits = Math.max(1, options.requestsMax - keptForDemand);
+    this.#slots = new Semaphore({ permits, waitersMax: queuedMax });
   }
 
   take(message: PrefetchMessage): void {
-    for (const id of message.directoryIds) this.#run(() => this.#list(id));
-    for (const id of message.factIds) this.#run(() => this.#resolve(id));
-    for (const id of message.contentIds) this.#run(() => this.#fetch(id, message.requester));
+    for (const id of message.directoryIds) this.#run(`list ${id}`, () => this.#list(id));
+    for (const id of message.factIds) this.#run(`facts ${id}`, () => this.#resolve(id));
+    for (const id of message.contentIds) {
+      this.#run(`content ${id}`, () => this.#fetch(id, message.requester));
+    }
   }
 
   async close(): Promise<void> {
     this.#closing.abort();
-    await Promise.allSettled(this.#running);
+    await Promise.allSettled(this.#running.values());
   }
 
-  #run(work: () => Promise<void>): void {
-    if (this.#running.size >= queuedMax) return;
+  #run(purpose: string, work: () => Promise<void>): void {
+    if (this.#running.size >= queuedMax || this.#running.has(purpose)) return;
     const running = this.#inSlot(work)
       .catch(() => undefined)
-      .finally(() => this.#running.delete(running));
-    this.#running.add(running);
+      .finally(() => this.#running.delete(purpose));
+    this.#running.set(purpose, running);
   }
 
   async #inSlot(work: () => Promise<void>): Promise<void> {
@@ -69,7 +75,7 @@ export class Prefetcher {
   async #list(directoryId: number): Promise<void> {
     const { namespace, catalog } = this.#options;
     const directory = catalog.node(directoryId);
-    if (directory === undefined || directory.listedAtMs > 0) return;
+    if (directory === undefined) return;
     await namespace.list(directoryId, this.#closing.signal);
   }
 
@@ -83,10 +89,10 @@ export class Prefetcher {
     const { wholeFetch, preparer, recall, offer } = this.#options;
     const { signal } = this.#closing;
     let node = this.#file(nodeId);
-    if (node === undefined || node.sizeBytes > prefetchFileMaxBytes) return;
+    if (node === undefined || node.sizeBytes > wholeFileMaxBytes) return;
     if (node.version === null || !node.exact) {
       // One GET brings facts and content.
-      node = await wholeFetch.fetch(nodeId, prefetchFileMaxBytes, signal, requester);
+      node = await wholeFetch.fetch(nodeId, wholeFileMaxBytes, signal, requester);
     }
     const prepared = await preparer.open(node.id, signal, requester);
     const { file } = prepared;

@@ -104,10 +104,13 @@ export class MountFileSystem implements FileSystem {
       this.#services.bridge.drain();
       child = view.child(parentId, name);
     }
-    const question = this.#lookupQuestion(parent, child, asked);
+    let question = this.#lookupQuestion(parent, child, asked);
     if (question !== undefined) {
-      if (question.kind === 'resolve' && child !== undefined)
-        this.#services.walk.looked(child, who);
+      if (question.kind === 'resolve' && child !== undefined) {
+        const { walk } = this.#services;
+        walk.looked(child, who);
+        if (walk.wantsContents(who)) question = { ...question, withContent: true };
+      }
       const kept = name.slice();
       const asking =
         question.kind === 'list'
@@ -187,7 +190,7 @@ export class MountFileSystem implements FileSystem {
     if (directory === undefined || !view.isNamed(directory)) return void call.error(Errno.ESTALE);
     const who = requesterOf(call);
     if (view.isListingFresh(directory)) {
-      walk.listed(directory, who);
+      walk.listed(directory, who, false);
       return void call.opened(nodeId, this.#directories.openFlags(nodeId));
     }
     this.#ask(
@@ -197,7 +200,7 @@ export class MountFileSystem implements FileSystem {
       { kind: 'list', directoryId: nodeId },
       (later, reply) => {
         if (reply.errno !== 0) return void later.error(reply.errno);
-        walk.listed(directory, who);
+        walk.listed(directory, who, true);
         later.opened(nodeId, this.#directories.openFlags(nodeId));
       },
     );
@@ -358,8 +361,9 @@ export class MountFileSystem implements FileSystem {
         view.forget(notice.nodeId);
         return;
       case 'directoryChanged':
-        view.forgetAll();
+        view.forgetListed(notice.directoryId);
         if (notice.namesChanged) this.#directories.changed(notice.directoryId);
+        this.#services.walk.arrived(notice.directoryId);
         return;
       case 'quiesce': {
         const openCount = this.#files.quiesce(notice.nodeId);

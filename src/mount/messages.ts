@@ -9,8 +9,8 @@ import type { Requester } from '../recall/recall.ts';
 export type Question =
   /** Bring the listing of a directory into the catalog. */
   | { readonly kind: 'list'; readonly directoryId: number }
-  /** Make a file's facts exact. */
-  | { readonly kind: 'resolve'; readonly nodeId: number }
+  /** Make a file's facts exact; `withContent`: who asks will read it next, so one GET may bring both. */
+  | { readonly kind: 'resolve'; readonly nodeId: number; readonly withContent?: true }
   /** Ask whether the file is still the version we know (errno ESTALE: look the name up again). */
   | { readonly kind: 'revalidate'; readonly nodeId: number }
   /** Make a file ready to be opened. */

@@ -45,8 +45,10 @@ export class NodeView {
   }
 
   /** After a listing, which may have touched any row of its directory: rows are cheap to read again. */
-  forgetAll(): void {
-    this.#remembered.clear();
+  forgetListed(directoryId: number): void {
+    // What was never listed had nothing below it that could be remembered.
+    if (this.#remembered.get(directoryId)?.listedAtMs === 0) this.#remembered.delete(directoryId);
+    else this.#remembered.clear();
   }
 
   /** How long the kernel may trust what was confirmed then. */
@@ -56,6 +58,11 @@ export class NodeView {
 
   isListingFresh(directory: Node): boolean {
     return directory.listedAtMs > 0 && this.remainingMs(directory.listedAtMs) > 0;
+  }
+
+  /** Whether whoever enters the directory has to wait for a new listing, which is then good for a while. */
+  isListingStale(directory: Node): boolean {
+    return this.#ttlMs > 0 && !this.isListingFresh(directory);
   }
 
   /** Whether a file may be opened without asking the remote. */

@@ -224,7 +224,7 @@ export class MountServer {
         await namespace.list(question.directoryId, signal);
         return undefined;
       case 'resolve':
-        await preparer.resolve(question.nodeId, signal, question.requester);
+        await preparer.resolve(question.nodeId, signal, question.requester, question.withContent);
         return undefined;
       case 'revalidate':
         await namespace.revalidate(question.nodeId, signal);

@@ -1,183 +1,161 @@
 /**
  * Tree walkers: programs that take one small thing after the other in the order of the listing (`tar`, `rsync`,
- * `grep -r`, `find`, `ls -lR`, a compiler over a directory). Each step costs them a round trip, so the next
- * steps are worth asking for ahead. Pure: events and time in, advice out; whoever uses it fetches.
+ * `grep -r`, `find`, `ls -lR`, a compiler over a directory). Each step costs them a round trip, so the next steps are
+ * worth asking for ahead. Pure: steps and time in, advice out; whoever uses it fetches.
  *
- * A walker is a process (or, for builds that start a process per file, everybody together) that makes
- * `stepsNeeded` steps forward in one directory, each to one of the next `stepMax` entries. Random readers do not
- * do that, and one open file is no walk. Advice doubles while the walker keeps up with it, and ends when it
- * leaves the order or stops for `idleMaxMs`.
+ * Who walks is found out by steps in one directory (walk-steps.ts), or by entering a directory and then one in it. From
+ * then on the process has a walk of its own through the tree (tree-walk.ts), and what is advised comes from there
+ * alone: nothing is advised twice to one process. Builds, which start a process per file, are known by everybody's
+ * steps together, and get advice for one directory at a time.
  */
+import type { Node } from '../catalog/catalog.ts';
+import { NodeKind } from '../catalog/catalog.ts';
+import type { Requester } from './recall.ts';
+import { TreeWalk, defaultTreeWalkLimits } from './tree-walk.ts';
+import type { Ahead, TreeWalkLimits, WalkTree } from './tree-walk.ts';
+import { StepDetector } from './walk-steps.ts';
+import type { WalkAdvice, WalkKind } from './walk-steps.ts';
 
-export type WalkKind =
-  /** The content of a file was asked for. */
-  | 'open'
-  /** Exact attributes of an entry were asked for that the listing did not tell. */
-  | 'lookup'
-  /** A directory was listed. */
-  | 'list';
+/** Files and directories of a listing may alternate, so the next of one sort may be a few ids away. */
+const stepMax = 8;
+const processesMax = 256;
+/** A process that makes no step for so long proves itself again. */
+const idleMaxMs = 10_000;
+/** Directories remembered that a process has entered: those it may come back to. */
+const enteredMax = 256;
 
-export interface WalkEvent {
-  readonly kind: WalkKind;
-  readonly pid: number;
-  /** The directory that holds the entry (for `list`: the parent of the listed directory). */
-  readonly directoryId: number;
-  /**
-   * Place of the entry in the order of the listing, from 0, counted among the entries of its sort: files for
-   * `open` and `lookup`, directories for `list`.
-   */
-  readonly ordinal: number;
-  /** Of a file, where known. Large files are passed over: reading them is no walk over small things. */
-  readonly sizeBytes?: number;
-  /** Monotonic. */
-  readonly nowMs: number;
-}
+const nothing: Ahead = Object.freeze({ directoryIds: [], factIds: [], contentIds: [] });
 
-/** Do `kind` for the entries `firstOrdinal` .. `firstOrdinal + count - 1` (as far as they exist). */
-export interface WalkAdvice {
-  readonly kind: WalkKind;
-  readonly directoryId: number;
-  readonly firstOrdinal: number;
-  readonly count: number;
-  /** For `open`: skip larger files ... */
-  readonly fileMaxBytes: number;
-  /** ... and stop when so much has been asked for. */
-  readonly totalMaxBytes: number;
-}
-
-export interface WalkLimits {
-  readonly walkersMax: number;
-  readonly idleMaxMs: number;
-  /** Steps in order before the first advice. */
-  readonly stepsNeeded: number;
-  /** How far ahead the next step may be. */
-  readonly stepMax: number;
-  readonly countInitial: number;
-  readonly countMax: Readonly<Record<WalkKind, number>>;
-  readonly fileMaxBytes: number;
-  readonly totalMaxBytes: number;
-}
-
-export const defaultWalkLimits: WalkLimits = Object.freeze({
-  walkersMax: 256,
-  idleMaxMs: 10_000,
-  stepsNeeded: 2,
-  stepMax: 2,
-  countInitial: 4,
-  countMax: Object.freeze({ open: 64, lookup: 64, list: 16 }),
-  fileMaxBytes: 1024 * 1024,
-  totalMaxBytes: 16 * 1024 * 1024,
-});
-
-interface Walker {
-  ordinal: number;
-  steps: number;
-  /** 0 before the first advice. */
-  count: number;
-  /** Entries before this one have been advised. */
-  advisedEnd: number;
+interface Process {
+  readonly who: Requester;
+  readonly entered: Set<number>;
+  walk: TreeWalk | undefined;
   seenAtMs: number;
 }
 
-/** Process ids are positive. */
-const everybody = 0;
+/** What `WalkDetector.arrived` has for one process. */
+export interface AheadOf {
+  readonly who: Requester;
+  readonly ahead: Ahead;
+}
 
 export class WalkDetector {
-  readonly #limits: WalkLimits;
-  /** In the order of last use. */
-  readonly #walkers: Map<string, Walker> = new Map();
+  readonly #tree: WalkTree;
+  readonly #limits: TreeWalkLimits;
+  readonly #steps = new StepDetector({ stepMax });
+  /** By process id, in the order of last use. */
+  readonly #processes = new Map<number, Process>();
 
-  constructor(limits: Partial<WalkLimits> = {}) {
-    this.#limits = { ...defaultWalkLimits, ...limits };
+  constructor(tree: WalkTree, limits: TreeWalkLimits = defaultTreeWalkLimits) {
+    this.#tree = tree;
+    this.#limits = limits;
   }
 
-  /** Walkers remembered; at most `walkersMax`. */
-  get size(): number {
-    return this.#walkers.size;
+  /** Whether the process reads the files that it comes to: their contents bring the facts along. */
+  wantsContents(pid: number): boolean {
+    return this.#processes.get(pid)?.walk?.wants === 'open';
   }
 
-  /** Takes note of a step; returns what to ask for ahead, if anything. Nothing is advised twice to one walker. */
-  observe(event: WalkEvent): WalkAdvice | undefined {
-    const own = this.#step(event, event.pid);
-    const shared = this.#step(event, everybody);
-    if (own === undefined || shared === undefined) return own ?? shared;
-    return own.firstOrdinal + own.count > shared.firstOrdinal + shared.count ? own : shared;
-  }
-
-  /** The directory was listed again or is gone: its ordinals mean something else now. */
-  forgetDirectory(directoryId: number): void {
-    for (const key of this.#walkers.keys()) {
-      if (key.endsWith(` ${directoryId}`)) this.#walkers.delete(key);
+  /** A process enters a directory whose listing is there. `waited`: it had to wait for the remote's answer. */
+  entered(directory: Node, waited: boolean, who: Requester, nowMs: number): Ahead {
+    const process = this.#process(who, nowMs);
+    const { entered } = process;
+    const descends = entered.has(directory.parentId);
+    if (entered.size >= enteredMax) forgetOldest(entered);
+    entered.delete(directory.id);
+    entered.add(directory.id);
+    if (process.walk === undefined && descends && waited) {
+      process.walk = new TreeWalk(this.#tree, 'list', this.#limits);
     }
+    if (process.walk !== undefined) {
+      return process.walk.entered(directory, (id) => entered.has(id));
+    }
+    return this.#follow(this.#observe('list', directory, who, nowMs));
   }
 
-  #step(event: WalkEvent, pid: number): WalkAdvice | undefined {
-    const walker = this.#walkerOf(event, pid);
-    const distance = event.ordinal - walker.ordinal;
-    const idle = event.nowMs - walker.seenAtMs > this.#limits.idleMaxMs;
-    walker.seenAtMs = event.nowMs;
-    if (distance === 0 && !idle) return undefined;
-    const inAdvice = distance > 0 && event.ordinal < walker.advisedEnd;
-    const forward = distance > 0 && (distance <= this.#limits.stepMax || inAdvice);
-    walker.ordinal = event.ordinal;
-    if (idle || !forward) {
-      // Parallel programs finish out of order: a step back within what was advised ends nothing.
-      if (!idle && distance < 0 && -distance <= this.#limits.stepMax && walker.count > 0) {
-        walker.ordinal -= distance;
-        return undefined;
-      }
-      walker.steps = 0;
-      walker.count = 0;
-      walker.advisedEnd = 0;
-      return undefined;
-    }
-    if ((event.sizeBytes ?? 0) > this.#limits.fileMaxBytes) return undefined;
-    walker.steps += 1;
-    return this.#advise(event, walker);
+  /** Exact facts of a file are wanted that the listing did not tell. */
+  looked(file: Node, who: Requester, nowMs: number): Ahead {
+    return this.#came('lookup', file, who, nowMs);
   }
 
-  #advise(event: WalkEvent, walker: Walker): WalkAdvice | undefined {
-    const { stepsNeeded, countInitial, countMax, fileMaxBytes, totalMaxBytes } = this.#limits;
-    if (walker.steps < stepsNeeded) return undefined;
-    const next = event.ordinal + 1;
-    if (walker.advisedEnd - next > walker.count / 2) return undefined;
-    const grown = walker.count === 0 ? countInitial : walker.count * 2;
-    walker.count = Math.min(countMax[event.kind], grown);
-    const firstOrdinal = Math.max(next, walker.advisedEnd);
-    const end = next + walker.count;
-    if (end <= firstOrdinal) return undefined;
-    walker.advisedEnd = end;
-    return {
-      kind: event.kind,
-      directoryId: event.directoryId,
-      firstOrdinal,
-      count: end - firstOrdinal,
-      fileMaxBytes,
-      totalMaxBytes,
-    };
+  /** A file is being opened that is not all here, or was fetched ahead. */
+  opened(file: Node, who: Requester, nowMs: number): Ahead {
+    return this.#came('open', file, who, nowMs);
   }
 
-  #walkerOf(event: WalkEvent, pid: number): Walker {
-    const key = `${event.kind} ${pid} ${event.directoryId}`;
-    const known = this.#walkers.get(key);
-    if (known !== undefined) {
-      this.#walkers.delete(key);
-      this.#walkers.set(key, known);
-      return known;
+  /** A listing is there: what walks have been waiting for goes on. */
+  arrived(directoryId: number): AheadOf[] {
+    const all: AheadOf[] = [];
+    for (const { who, walk } of this.#processes.values()) {
+      const ahead = walk?.arrived(directoryId);
+      if (ahead !== undefined) all.push({ who, ahead });
     }
-    if (this.#walkers.size >= this.#limits.walkersMax) {
-      const [oldest] = this.#walkers.keys();
-      if (oldest !== undefined) this.#walkers.delete(oldest);
+    return all;
+  }
+
+  #came(kind: 'lookup' | 'open', file: Node, who: Requester, nowMs: number): Ahead {
+    const process = this.#process(who, nowMs);
+    const mayClimb = (id: number): boolean => process.entered.has(id);
+    const { walk } = process;
+    if (walk !== undefined && rank[walk.wants] >= rank[kind]) return walk.came(file, mayClimb);
+    const advice = this.#observe(kind, file, who, nowMs);
+    if (advice === undefined) return walk?.came(file, mayClimb) ?? nothing;
+    if (!advice.isOwn) return this.#follow(advice);
+    process.walk ??= new TreeWalk(this.#tree, kind, this.#limits);
+    return process.walk.want(kind, file, mayClimb);
+  }
+
+  #observe(kind: WalkKind, node: Node, who: Requester, nowMs: number): WalkAdvice | undefined {
+    return this.#steps.observe({
+      kind,
+      pid: who.pid,
+      directoryId: node.parentId,
+      ordinal: node.id,
+      ...(node.sizeBytes >= 0 ? { sizeBytes: node.sizeBytes } : {}),
+      nowMs,
+    });
+  }
+
+  /** Node ids stand in for places in the listing: children get growing ids in its order. */
+  #follow(advice: WalkAdvice | undefined): Ahead {
+    if (advice === undefined) return nothing;
+    const { kind, directoryId, firstOrdinal, count, fileMaxBytes } = advice;
+    const next = this.#tree.children(directoryId, firstOrdinal - 1, count);
+    const files = next.filter((node) => node.kind === NodeKind.file);
+    const idsOf = (nodes: readonly Node[]): number[] => nodes.map((node) => node.id);
+    if (kind === 'lookup') return { ...nothing, factIds: idsOf(files.filter((one) => !one.exact)) };
+    if (kind === 'list') {
+      const directories = next.filter((node) => node.kind === NodeKind.directory);
+      const unlisted = directories.filter((node) => this.#tree.needsListing(node));
+      return { ...nothing, directoryIds: idsOf(unlisted) };
     }
-    // The first entry ever seen is no step forward, wherever it is.
-    const walker = {
-      ordinal: event.ordinal,
-      steps: 0,
-      count: 0,
-      advisedEnd: 0,
-      seenAtMs: event.nowMs,
-    };
-    this.#walkers.set(key, walker);
-    return walker;
+    let leftBytes = advice.totalMaxBytes;
+    const small = files.filter(({ sizeBytes }) => {
+      if (sizeBytes < 0 || sizeBytes > fileMaxBytes) return false;
+      leftBytes -= sizeBytes;
+      return leftBytes >= 0;
+    });
+    return { ...nothing, contentIds: idsOf(small) };
+  }
+
+  #process(who: Requester, nowMs: number): Process {
+    let process = this.#processes.get(who.pid);
+    this.#processes.delete(who.pid);
+    if (process === undefined || nowMs - process.seenAtMs > idleMaxMs) {
+      process = { who, entered: new Set(), walk: undefined, seenAtMs: nowMs };
+      if (this.#processes.size >= processesMax) forgetOldest(this.#processes);
+    }
+    process.seenAtMs = nowMs;
+    this.#processes.set(who.pid, process);
+    return process;
+  }
+}
+
+const rank: Readonly<Record<WalkKind, number>> = { list: 0, lookup: 1, open: 2 };
+
+function forgetOldest(known: Map<number, unknown> | Set<number>): void {
+  for (const oldest of known.keys()) {
+    known.delete(oldest);
+    return;
   }
 }

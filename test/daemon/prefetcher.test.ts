@@ -17,6 +17,7 @@ function setUp(scene: ServedScene): { prefetcher: Prefetcher; offered: number[] 
     wholeFetch,
     recall,
     catalog: contents.catalog,
+    requestsMax: 16,
     offer: async ({ node }) => void offered.push(node.id),
   });
   return { prefetcher, offered };

@@ -84,3 +84,40 @@ test('the first byte does not wait for the last', async () => {
     assert.ok(tookMs < 1500, `the first byte took ${tookMs.toFixed(0)} ms`);
   });
 });
+
+test('ls of a directory lists nothing below it; find lists each directory once', async () => {
+  await using directory = await temporaryDirectory('economy');
+  const source = path.join(directory.path, 'source');
+  const writer = new CorpusWriter(source);
+  const leaves = 60;
+  for (let index = 0; index < leaves; index += 1) writer.text(`a${index % 6}/b${index}/f`, 'x');
+  await using origin = await startLyingOriginProcess({ root: source });
+  const listings = async (): Promise<string[]> =>
+    (await origin.log())
+      .filter(({ method, path: at }) => method === 'GET' && at.endsWith('/'))
+      .map((record) => record.path);
+  await withEbb({ remote: origin.url }, async (mount) => {
+    await runOk('ls', [mount.path]);
+    await runOk('ls', [path.join(mount.path, 'a3')]);
+    assert.deepEqual((await listings()).toSorted(), ['/', '/a3/']);
+    await runOk('find', [mount.path]);
+    const all = await listings();
+    assert.equal(all.length, 1 + 6 + leaves);
+    assert.equal(new Set(all).size, all.length, 'a directory was listed twice');
+  });
+});
+
+test('a program that reads a tree of small files asks for each of them once', async () => {
+  await using directory = await temporaryDirectory('economy');
+  const source = path.join(directory.path, 'source');
+  const writer = new CorpusWriter(source);
+  const files = 200;
+  for (let index = 0; index < files; index += 1) writer.bytes(`d${index % 10}/f${index}`, 1000);
+  await using origin = await startLyingOriginProcess({ root: source });
+  await withEbb({ remote: origin.url }, async (mount) => {
+    await runOk('tar', ['-C', mount.path, '-cf', path.join(directory.path, 'out.tar'), '.']);
+    const asked = (await origin.log()).filter((record) => !record.path.endsWith('/'));
+    // Until it is known that it reads what it looks at, a few are asked about before they are fetched.
+    assert.ok(asked.length <= files + 20, `${asked.length} requests for ${files} files`);
+  });
+});

@@ -1,4 +1,4 @@
-/** What a tree walker is seen to need, and what nobody gets who does not walk. */
+/** What the FUSE thread asks for when it sees a walker; who walks is tested in test/recall/walk.test.ts. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { encodeName } from '../../src/base/name.ts';

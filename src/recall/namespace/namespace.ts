@@ -177,6 +177,12 @@ export class Namespace {
     return current.node;
   }
 
+  /** Whether only the remote knows the file's facts, which is known to be no larger than this. */
+  isSmallAndVague(nodeId: number, maxBytes: number): boolean {
+    const { kind, exact, sizeBytes } = this.#known(nodeId);
+    return kind === NodeKind.file && !exact && sizeBytes >= 0 && sizeBytes <= maxBytes;
+  }
+
   /** Takes in facts about a file that came with its content (the head of a GET). Same results as `resolve`. */
   learn(nodeId: number, object: ObjectAttributes): Node {
     return this.#take(this.#known(nodeId), object);
@@ -242,7 +248,9 @@ export class Namespace {
     const existing = catalog.children(directory.id, 0, listedNamesMax);
     const change = reconcile(directory.id, existing, listed, startedAtMs);
     catalog.applyListing(change);
-    this.#nodes.clear();
+    // What was never listed has nothing below it that could be remembered.
+    if (directory.listedAtMs > 0 || directory.id === ROOT_NODE_ID) this.#nodes.clear();
+    else this.#nodes.delete(directory.id);
     const removed = new Set(change.removedIds);
     const gone = existing.filter((node) => removed.has(node.id));
     if (gone.length > 0) this.#directoryKeys.clear();

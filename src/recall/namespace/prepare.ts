@@ -15,6 +15,8 @@ import type { WholeFetch } from './whole-fetch.ts';
 
 /** A file whose size the remote does not tell must be fetched to be seen; beyond this it is refused (EFBIG). */
 const unsizedFileMaxBytes = 64 * 1024 ** 3;
+/** Larger files are not fetched before somebody reads them. */
+export const wholeFileMaxBytes = 1024 * 1024;
 
 export interface LocalContents {
   /** The local file of a node that is exact and has a version; made when it does not exist. */
@@ -37,8 +39,20 @@ export class Preparer {
     this.#contents = contents;
   }
 
-  /** The node with exact facts. Joins a fetch of the whole file when one is under way. */
-  async resolve(nodeId: number, signal?: AbortSignal, requester?: Requester): Promise<Node> {
+  /**
+   * The node with exact facts. Joins a fetch of the whole file when one is under way; `withContent` begins one where
+   * the file is small: a HEAD before the GET that follows would double the requests.
+   */
+  async resolve(
+    nodeId: number,
+    signal?: AbortSignal,
+    requester?: Requester,
+    withContent = false,
+  ): Promise<Node> {
+    if (withContent && this.#namespace.isSmallAndVague(nodeId, wholeFileMaxBytes)) {
+      const fetched = await this.#fetched(nodeId, signal, requester);
+      if (fetched !== undefined) return fetched;
+    }
     if (this.#whole.has(nodeId)) {
       // Its failure is not ours: a HEAD may still work where the GET did not.
       const fetched = await interruptible(this.#joined(nodeId), signal);
@@ -49,6 +63,20 @@ export class Preparer {
       return await this.#whole.fetch(node.id, unsizedFileMaxBytes, signal, requester);
     }
     return node;
+  }
+
+  /** Undefined when that failed: a HEAD may still work, and reports what does not. */
+  async #fetched(
+    nodeId: number,
+    signal?: AbortSignal,
+    requester?: Requester,
+  ): Promise<Node | undefined> {
+    try {
+      return await this.#whole.fetch(nodeId, wholeFileMaxBytes, signal, requester);
+    } catch (error) {
+      if (signal?.aborted === true) throw error;
+      return undefined;
+    }
   }
 
   async #joined(nodeId: number): Promise<Node | undefined> {
