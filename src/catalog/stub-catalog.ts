@@ -47,6 +47,14 @@ export interface StubTotals {
   readonly residentBytes: number;
 }
 
+/** What is known of a remote key besides its records, so that `refresh` respects what users did. */
+export interface KnownKey {
+  readonly key: string;
+  readonly version: string;
+  /** The record of which this key is a further name (hard links); 0: a file of this version was deleted here. */
+  readonly id: number;
+}
+
 /** How far the remote's namespace was brought in: for resuming and for `refresh`. */
 export interface ListedDirectory {
   readonly key: string;
@@ -76,6 +84,11 @@ export interface StubCatalog extends Disposable {
   setLost(id: number, lost: boolean): void;
   touch(accesses: ReadonlyMap<number, number>): void;
   delete(ids: readonly number[]): void;
+  /** Deletes records whose inode users deleted, and keeps key and version as `KnownKey` with id 0. One transaction. */
+  bury(ids: readonly number[]): void;
+  known(key: string): KnownKey | undefined;
+  /** Replaces what was known of these keys; one transaction. */
+  setKnown(keys: readonly KnownKey[]): void;
   /** Ascending ids > afterId. */
   page(afterId: number, limit: number): StubRecord[];
   /** Clean records with residentBytes > 0, not pinned, least recently used first; stable paging. */

@@ -59,24 +59,24 @@ export interface NewStub {
 export interface StubStore extends AsyncDisposable {
   /** The root of the data on the private mount: for openat(2) and friends, and for open_by_handle_at(2). */
   readonly rootFd: number;
+  /**
+   * `.ebb/new` on the same mount as `rootFd` (so that rename(2) between them works), invisible to users. Where the
+   * tree is exposed, src/attach makes stubs here, inserts their records, and only then renames them into place.
+   */
+  readonly stagingFd: number;
   /** Poison instead of holes (xfs, btrfs). */
   readonly hasPoison: boolean;
   /** Writes move neither mtime nor ctime (xfs). */
   readonly isInvisible: boolean;
 
   /**
-   * Makes a stub with all its attributes and its mark, under `name` (raw bytes, one component). `exposed`: users can
-   * see the directory, so it is made in the staging directory and renamed into place (`replace`: over what is
-   * there; else EEXIST). Not synced: `syncTree` makes many durable at once. Returns what the caller puts into the
-   * catalog; until then nobody can recall it, and `factsOfMark` finds it again after a crash in between.
+   * Makes a stub with all its attributes and its mark, under `name` (raw bytes, one component), in a directory that
+   * users cannot see (`stagingFd`, or anywhere before the tree is exposed); leaves nothing when it throws. Not synced:
+   * `syncTree` makes many durable at once. Returns what the caller puts into the catalog; until then nobody can recall
+   * it, and `factsOfMark` finds it again after a crash in between.
    * Throws EEXIST, ENAMETOOLONG, EINVAL (a name that the file system cannot hold), ENOSPC, EDQUOT, EFBIG.
    */
-  create(
-    directoryFd: number,
-    name: Uint8Array,
-    stub: NewStub,
-    options: { readonly exposed: boolean; readonly replace: boolean },
-  ): StubFacts;
+  create(directoryFd: number, name: Uint8Array, stub: NewStub): StubFacts;
   /** syncfs(2) of the tree. */
   syncTree(): void;
 
@@ -128,7 +128,7 @@ export interface StubStore extends AsyncDisposable {
       readonly beforeFreeing: (fd: number) => void;
     },
   ): Promise<readonly ReleaseResult[]>;
-  /** Forgets records whose inode is gone (deleted by the user). */
+  /** Forgets records whose inode is gone (deleted by the user); their keys stay known (`StubCatalog.bury`). */
   forget(ids: readonly number[]): Promise<void>;
   /** Turns a wholly resident stub into an ordinary file: no mark, no record (detach). EBUSY when it is not. */
   unmark(file: StubFile): Promise<void>;
