@@ -50,6 +50,7 @@ export interface StubTotals {
 /** What is known of a remote key besides its records, so that `refresh` respects what users did. */
 export interface KnownKey {
   readonly key: string;
+  /** Of a file. Directories and symlinks that came from the remote have one, too: src/attach/reconcile.ts. */
   readonly version: string;
   /** The record of which this key is a further name (hard links); 0: a file of this version was deleted here. */
   readonly id: number;
@@ -59,6 +60,8 @@ export interface KnownKey {
 export interface ListedDirectory {
   readonly key: string;
   readonly listedAtMs: number;
+  /** What the remote said of its mode, owner and time, in a form of src/attach: to see that the remote changed them. */
+  readonly attributes: string;
 }
 
 export interface StubCatalog extends Disposable {
@@ -98,7 +101,7 @@ export interface StubCatalog extends Disposable {
   ): StubRecord[];
   /** O(1). */
   totals(): StubTotals;
-  listedAtMs(key: string): number | undefined;
+  listed(key: string): ListedDirectory | undefined;
   setListed(directories: readonly ListedDirectory[]): void;
   forgetListed(): void;
   /** Durable: all that was written before survives a crash of the machine. */
