@@ -101,6 +101,7 @@ export class RecallEngine implements Recall {
     }
     const verdict = this.#options.verdict?.(file, offsetBytes, lengthBytes, options) ?? 'allow';
     if (verdict instanceof EbbError) return Promise.reject(verdict);
+    const exact = verdict === 'exact' || options.exact === true;
     if (this.#waiting >= this.#limits.waitersMax) {
       const message = `${this.#waiting} recalls are waiting already; no more are taken.`;
       return Promise.reject(ebbError('EAGAIN', message));
@@ -108,13 +109,13 @@ export class RecallEngine implements Recall {
     this.#accounts.recall(options.requester, file.id, file.key);
     const content = this.#contentFor(file);
     const done = new Promise<void>((resolve, reject) => {
-      this.#admit(content, offsetBytes, lengthBytes, verdict === 'exact', {
+      this.#admit(content, offsetBytes, lengthBytes, exact, {
         options,
         resolve,
         reject,
       });
     });
-    if (verdict === 'allow' && options.streamId !== undefined) {
+    if (!exact && options.streamId !== undefined) {
       const { streamId, requester } = options;
       this.#streams.read(content, { streamId, offsetBytes, lengthBytes, requester });
     }

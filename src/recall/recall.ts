@@ -23,6 +23,8 @@ export interface EnsureOptions {
    * exactly their chunks. Absent: no read-ahead.
    */
   readonly streamId?: number;
+  /** Only the chunks of the range: no small files as a whole, no read-ahead. */
+  readonly exact?: boolean;
 }
 
 export interface FlightView {

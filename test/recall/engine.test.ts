@@ -160,6 +160,13 @@ test('a verdict may allow the exact range only, or deny', async () => {
   await it.engine.ensure(it.file, 0, 10, by(1));
 });
 
+test('a caller may want the exact range only', async () => {
+  await using it = scene(900 * KiB);
+  it.remote.open();
+  await it.engine.ensure(it.file, 0, 10, by(1, 'demand', { exact: true, streamId: 1 }));
+  assert.deepEqual(asked(it.remote), ['0+1']);
+});
+
 test('a remote without ranges: one whole-file flight, readers woken as its front passes', async () => {
   for (const refuses of [false, true]) {
     await using it = scene(8 * MiB);

@@ -1,0 +1,89 @@
+/**
+ * What the event thread and the daemon's main thread say to each other. The thread answers by itself what needs
+ * neither the remote nor the tree; all else is a question, which main answers straight to the kernel.
+ */
+
+/** Descriptors of the three fanotify groups (docs/native.md), non-blocking. Whoever made them closes them. */
+export interface NativeGroups {
+  /** PRE_CONTENT class: FAN_PRE_ACCESS. */
+  readonly access: number;
+  /** PRE_CONTENT class: FAN_OPEN_PERM. */
+  readonly open: number;
+  /** NOTIF class, FAN_REPORT_FID: FAN_MODIFY, FAN_CLOSE_WRITE, FAN_DELETE_SELF. */
+  readonly changes: number;
+}
+
+/** An event that the kernel holds somebody for. Its descriptor is main's from now on: answer, then close. */
+export interface Question {
+  readonly kind: 'question';
+  readonly group: 'access' | 'open';
+  /** Of the event; also what the answer names. */
+  readonly descriptor: number;
+  /** `encodeHandle` of the file; undefined when it has none or it cannot be read. */
+  readonly handle: Uint8Array | undefined;
+  readonly tid: number;
+  /** Access only: what is about to be used, in pages; not clamped to the file. Undefined: not told. */
+  readonly range: { readonly offsetBytes: number; readonly countBytes: number } | undefined;
+}
+
+/** What users did to a file, as far as anybody needs to know. */
+export interface ChangeRecord {
+  /** `encodeHandle` of the file. */
+  readonly handle: Uint8Array;
+  readonly modified: boolean;
+  readonly closedForWriting: boolean;
+  readonly deleted: boolean;
+}
+
+export type ToMain =
+  | Question
+  | { readonly kind: 'changes'; readonly records: readonly ChangeRecord[] }
+  /** Events of the change group were lost. */
+  | { readonly kind: 'overflow' }
+  /** All changes that were queued when `sync` was taken in have been sent. */
+  | { readonly kind: 'synced'; readonly id: number }
+  /** A reader was served from what is here: read-ahead may go on. */
+  | {
+      readonly kind: 'consumed';
+      readonly fileId: number;
+      readonly tid: number;
+      readonly offsetBytes: number;
+      readonly countBytes: number;
+    }
+  /** All chunks are here, and the shared state does not say `settled` yet. */
+  | { readonly kind: 'complete'; readonly fileId: number }
+  /** Known files that were opened or read since the last time. */
+  | { readonly kind: 'accessed'; readonly fileIds: readonly number[] }
+  /** Something that should not happen did; the event was denied. */
+  | { readonly kind: 'problem'; readonly message: string };
+
+/** The shared word of a known file, written by main only. */
+export const KnownState = {
+  /** Main has forgotten the file: ask. */
+  dead: 0,
+  /** Ranges whose chunks are set may be used. */
+  ranges: 1,
+  /** Everything may be used: complete and durable, or the user's own. Ignore marks may be set. */
+  settled: 2,
+} as const;
+export type KnownState = (typeof KnownState)[keyof typeof KnownState];
+
+export type ToThread =
+  | {
+      readonly kind: 'know';
+      readonly fileId: number;
+      readonly handle: Uint8Array;
+      /** tree/residency.ts. */
+      readonly residency: SharedArrayBuffer;
+      /** One 32-bit word: `KnownState`. */
+      readonly state: SharedArrayBuffer;
+    }
+  | { readonly kind: 'forget'; readonly handle: Uint8Array }
+  | { readonly kind: 'sync'; readonly id: number };
+
+/** What the thread needs to know at its start (structured-cloneable). */
+export interface ThreadSettings {
+  readonly groups: NativeGroups;
+  /** Questions that main has not answered yet, one 32-bit word: counted up by the thread, down by main. */
+  readonly pending: SharedArrayBuffer;
+}

@@ -1,0 +1,88 @@
+/**
+ * Who is blocked in the event: read from /proc/TID, which is his as long as the event is not answered (the groups
+ * report thread ids). Whoever was killed meanwhile is nobody: nothing here throws.
+ */
+import { closeSync, openSync, readFileSync, readlinkSync, readSync } from 'node:fs';
+import path from 'node:path';
+import type { Requester } from '../recall/recall.ts';
+import { effectOfOpen, parseSystemCall } from './syscall.ts';
+import type { Architecture, SystemCall } from './syscall.ts';
+
+export interface RequesterFacts extends Requester {
+  readonly tid: number;
+  /** Path of the program, as its mount namespace shows it; undefined for kernel threads and the dead. */
+  readonly executable: string | undefined;
+  /** The thread's name (comm, 15 bytes): for scripts that is the script's, not the interpreter's. */
+  readonly name: string;
+}
+
+const architecture: Architecture = process.arch === 'arm64' ? 'arm64' : 'x64';
+
+/** `tid` 0: a thread of a pid namespace that is not below ours. */
+export function requesterOf(tid: number): RequesterFacts {
+  const status = readProc(tid, 'status') ?? '';
+  const field = (name: string, index = 0): number => {
+    const line = new RegExp(`^${name}:\\s*(.*)$`, 'm').exec(status)?.[1] ?? '';
+    const value = Number.parseInt(line.split(/\s+/)[index] ?? '', 10);
+    return Number.isSafeInteger(value) ? value : 0;
+  };
+  return {
+    tid,
+    pid: field('Tgid') || tid,
+    // The fourth is the one that file systems look at.
+    uid: field('Uid', 3),
+    gid: field('Gid', 3),
+    executable: executableOf(tid),
+    name: /^Name:\t(.*)$/m.exec(status)?.[1] ?? '',
+  };
+}
+
+/** What the thread is about to do. */
+export function systemCallOf(tid: number): SystemCall {
+  const call = parseSystemCall(systemCallText(tid), architecture);
+  if (call.openHowAddress === undefined) return call;
+  const flags = readWord(tid, call.openHowAddress);
+  // Another thread of that program might have changed the word since: it would only betray itself, because who
+  // may empty the file may also write anything into it.
+  return flags === undefined ? call : { ...call, effect: effectOfOpen(flags) };
+}
+
+/** The line of /proc/TID/syscall; undefined when there is none (any more). */
+export function systemCallText(tid: number): string | undefined {
+  return readProc(tid, 'syscall');
+}
+
+function executableOf(tid: number): string | undefined {
+  try {
+    return readlinkSync(procPath(tid, 'exe')).replace(/ \(deleted\)$/, '');
+  } catch {
+    return undefined;
+  }
+}
+
+function readProc(tid: number, name: string): string | undefined {
+  try {
+    return readFileSync(procPath(tid, name), 'latin1');
+  } catch {
+    return undefined;
+  }
+}
+
+/** `flags`, the first member of struct open_how: 64 bits, native byte order (little on both platforms). */
+function readWord(tid: number, address: bigint): bigint | undefined {
+  let fd: number | undefined;
+  try {
+    fd = openSync(procPath(tid, 'mem'), 'r');
+    const word = new BigUint64Array(1);
+    const count = readSync(fd, new Uint8Array(word.buffer), 0, 8, address);
+    return count === 8 ? word[0] : undefined;
+  } catch {
+    return undefined;
+  } finally {
+    if (fd !== undefined) closeSync(fd);
+  }
+}
+
+function procPath(tid: number, name: string): string {
+  return path.join('/proc', String(tid), name);
+}
