@@ -5,6 +5,7 @@
  *   reader mmap FILE              touches and sums every page forwards
  *   reader random FILE N          N reads of 4 KiB at random places (repeatable)
  *   reader first FILE             open and read of the first 4 KiB
+ *   reader same FILE N            N reads of the first 4 KiB; median in seconds
  *   reader stat PATH              one stat(2)
  *   reader getattr PATH N         N statx(AT_STATX_FORCE_SYNC): one GETATTR each on FUSE; median in seconds
  */
@@ -108,6 +109,20 @@ static double getattr_median(const char *path, long count) {
   return each[count / 2];
 }
 
+static double same_median(const char *path, long count) {
+  static char buffer[4096];
+  off_t size;
+  int fd = open_file(path, &size);
+  double *each = calloc((size_t)count, sizeof *each);
+  for (long i = 0; i < count; i++) {
+    double start = now();
+    if (pread(fd, buffer, sizeof buffer, 0) <= 0) fail("pread");
+    each[i] = now() - start;
+  }
+  qsort(each, (size_t)count, sizeof *each, ascending);
+  return each[count / 2];
+}
+
 int main(int count, char **arguments) {
   const char *mode = count > 2 ? arguments[1] : "";
   long repeat = count > 3 ? strtol(arguments[3], NULL, 10) : 1;
@@ -123,8 +138,11 @@ int main(int count, char **arguments) {
   } else if (strcmp(mode, "getattr") == 0) {
     printf("{\"seconds\":%.9f,\"bytes\":0}\n", getattr_median(arguments[2], repeat));
     return 0;
+  } else if (strcmp(mode, "same") == 0) {
+    printf("{\"seconds\":%.9f,\"bytes\":0}\n", same_median(arguments[2], repeat));
+    return 0;
   } else {
-    fprintf(stderr, "usage: reader sequential|mmap|random|first|stat|getattr FILE [N]\n");
+    fprintf(stderr, "usage: reader sequential|mmap|random|first|same|stat|getattr FILE [N]\n");
     return 2;
   }
   printf("{\"seconds\":%.9f,\"bytes\":%zu}\n", now() - start, bytes);

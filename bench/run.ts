@@ -15,6 +15,7 @@ import { dataScenarios } from './data.ts';
 import { footprintScenarios } from './footprint.ts';
 import { Reader } from './measure.ts';
 import { metadataScenarios } from './metadata.ts';
+import { nativeScenarios } from './native.ts';
 import { startOrigin } from './origin.ts';
 import type { PeerName } from './peer.ts';
 import { document, section } from './report.ts';
@@ -25,6 +26,7 @@ const scenarios: readonly Scenario[] = [
   ...dataScenarios,
   ...metadataScenarios,
   ...footprintScenarios,
+  ...nativeScenarios,
 ];
 
 const { values: options, positionals } = parseArgs({

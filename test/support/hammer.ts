@@ -17,6 +17,8 @@ export interface Stress extends AsyncDisposable {
   stop(timeoutMs?: number): Promise<HammerReport[]>;
   /** Waits until their time is over. */
   finish(timeoutMs: number): Promise<HammerReport[]>;
+  /** True as soon as a reader has ended by itself: it saw a wrong byte, or failed. */
+  readonly hasEnded: boolean;
 }
 
 export interface StressOptions {
@@ -54,6 +56,9 @@ export function startStress(options: StressOptions): Stress {
       return all(timeoutMs);
     },
     finish: (timeoutMs) => all(timeoutMs),
+    get hasEnded() {
+      return children.some((child) => child.process.exitCode !== null);
+    },
     async [Symbol.asyncDispose]() {
       for (const child of children) killGroup(child.process);
       await Promise.allSettled(children.map((child) => child.report));

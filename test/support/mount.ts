@@ -219,7 +219,7 @@ function outputOf(result: RunResult): string {
 }
 
 /** False for zombies, too. Field 3 of /proc/PID/stat, after the parenthesised name (proc_pid_stat(5)). */
-function processLives(pid: number): boolean {
+export function processLives(pid: number): boolean {
   if (pid <= 1) return false;
   try {
     const text = readFileSync(`/proc/${pid}/stat`, 'latin1');

@@ -1,0 +1,154 @@
+/**
+ * A native tree for a test: a loop file system of its own, attached through the same `./ebb` that users call, and
+ * taken down whatever happened. This process touches the tree only where a test does so itself: a reader that is
+ * never answered would hang it, so programs read in child processes.
+ */
+import { mkdir } from 'node:fs/promises';
+import path from 'node:path';
+import type { TreeStatus } from '../../src/daemon/api.ts';
+import { processLives } from './mount.ts';
+import { run } from './run.ts';
+import type { RunOptions, RunResult } from './run.ts';
+import { loopFilesystem, mountsBelow, temporaryDirectory } from './temporary.ts';
+import type { LoopFilesystem, LoopFilesystemType, TemporaryDirectory } from './temporary.ts';
+import { waitFor } from './wait-for.ts';
+
+const launcher = process.env['EBB_COMMAND'] ?? path.join(import.meta.dirname, '../../ebb');
+const attachTimeoutMs = 120_000;
+const commandTimeoutMs = 60_000;
+const logTailLines = '60';
+const defaultSizeBytes = 4 * 1024 ** 3;
+
+export const treeFilesystems: readonly LoopFilesystemType[] = ['ext4', 'xfs', 'btrfs'];
+
+export interface AttachOptions {
+  readonly type: LoopFilesystemType;
+  /** URL or directory. */
+  readonly remote: string;
+  /** More arguments of `ebb attach`. */
+  readonly options?: readonly string[];
+  /** Of the loop image, sparse. Default 4 GiB. */
+  readonly sizeBytes?: number;
+  /** Before attaching: puts files into the directory that becomes the tree. */
+  readonly prepare?: (directory: string) => Promise<void>;
+}
+
+export class AttachedTree implements AsyncDisposable {
+  readonly filesystem: LoopFilesystem;
+  /** The tree: a directory of the file system. */
+  readonly path: string;
+  readonly stateDirectory: string;
+  readonly #options: AttachOptions;
+  readonly #directory: TemporaryDirectory;
+  #pids: readonly number[] = [];
+
+  private constructor(
+    options: AttachOptions,
+    filesystem: LoopFilesystem,
+    directory: TemporaryDirectory,
+  ) {
+    this.#options = options;
+    this.filesystem = filesystem;
+    this.#directory = directory;
+    this.path = path.join(filesystem.path, 'tree');
+    this.stateDirectory = path.join(directory.path, 'state');
+  }
+
+  /** Resolves when `ebb attach` has returned 0. A failure throws its output and leaves nothing behind. */
+  static async attach(options: AttachOptions): Promise<AttachedTree> {
+    const filesystem = await loopFilesystem({
+      type: options.type,
+      sizeBytes: options.sizeBytes ?? defaultSizeBytes,
+    });
+    const directory = await temporaryDirectory('tree');
+    const tree = new AttachedTree(options, filesystem, directory);
+    try {
+      await mkdir(tree.path);
+      await mkdir(path.join(directory.path, 'run'), { mode: 0o700 });
+      await options.prepare?.(tree.path);
+      await tree.attach();
+      return tree;
+    } catch (error) {
+      await tree[Symbol.asyncDispose]();
+      throw error;
+    }
+  }
+
+  /** Attaches again, after a stop or a crash. */
+  async attach(): Promise<void> {
+    const { options = [], remote } = this.#options;
+    const state = ['--state', this.stateDirectory];
+    const parameters = ['attach', ...options, ...state, this.path, remote];
+    const result = await this.ebb(parameters, { timeoutMs: attachTimeoutMs });
+    if (result.code !== 0) {
+      const how = result.timedOut ? `did not return in ${attachTimeoutMs} ms` : `${result.code}`;
+      throw new Error(`ebb ${parameters.join(' ')}: ${how}\n${outputOf(result)}`);
+    }
+    await this.status();
+  }
+
+  /** Runs `ebb` in the tree's environment (state and run directory). */
+  ebb(parameters: readonly string[], options: RunOptions = {}): Promise<RunResult> {
+    return run(launcher, parameters, {
+      timeoutMs: commandTimeoutMs,
+      cwd: this.#directory.path,
+      ...options,
+      env: { XDG_RUNTIME_DIR: path.join(this.#directory.path, 'run'), ...options.env },
+    });
+  }
+
+  /** Like `ebb`, but must end with 0. */
+  async ebbOk(parameters: readonly string[], options: RunOptions = {}): Promise<RunResult> {
+    const result = await this.ebb(parameters, options);
+    if (result.code === 0) return result;
+    throw new Error(`ebb ${parameters.join(' ')}: ${result.code}\n${outputOf(result)}`);
+  }
+
+  /** Also remembers the pids, so that disposal finds them when nobody answers any more. */
+  async status(): Promise<TreeStatus> {
+    const result = await this.ebbOk(['status', '--json', this.path]);
+    const parsed = JSON.parse(result.stdout.toString()) as TreeStatus | TreeStatus[];
+    const status = Array.isArray(parsed) ? parsed[0] : parsed;
+    if (status === undefined) throw new Error('ebb status names no tree');
+    this.#pids = [status.supervisorPid, status.pid];
+    return status;
+  }
+
+  /** Orderly stop: the tree is hidden, then everything ends. */
+  async stop(): Promise<void> {
+    await this.ebbOk(['umount', this.path]);
+    await this.#ended();
+  }
+
+  /** The daemon's log, as far as somebody answers or a file is left. */
+  async logTail(): Promise<string> {
+    const log = await this.ebb(['log', '--lines', logTailLines, this.path], { timeoutMs: 5_000 });
+    return outputOf(log).slice(-8_000);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    try {
+      await this.ebb(['umount', '--lazy', this.path], { timeoutMs: 20_000 }).catch(() => {});
+      await this.#ended().catch(() => {});
+      // The supervisor first: it would start another daemon.
+      for (const pid of this.#pids) if (processLives(pid)) process.kill(pid, 'SIGKILL');
+      for (const point of await mountsBelow(this.path)) {
+        await run('umount', ['--lazy', point], { timeoutMs: 10_000 });
+      }
+    } finally {
+      await this.filesystem[Symbol.asyncDispose]();
+      await this.#directory[Symbol.asyncDispose]();
+    }
+  }
+
+  async #ended(): Promise<void> {
+    await waitFor(() => !this.#pids.some(processLives), {
+      what: 'supervisor and daemon to end',
+      timeoutMs: 10_000,
+    });
+  }
+}
+
+function outputOf(result: RunResult): string {
+  return `${result.stdout.toString()}${result.stderr.toString()}`.slice(-4_000);
+}
