@@ -96,6 +96,8 @@ export interface TreeStatus {
   readonly recalledBytes: number;
   /** Events of the kernel that wait for an answer. */
   readonly waiting: number;
+  /** Permission events (opens and accesses) that this daemon has answered, in both threads. */
+  readonly events: number;
   readonly remoteReachable: boolean;
   readonly lastError: string | null;
 }
