@@ -7,7 +7,7 @@ import { text } from 'node:stream/consumers';
 import { ebbError, toEbbError } from '../base/errors.ts';
 import type { EbbError } from '../base/errors.ts';
 import type { StartResult } from './api.ts';
-import { MountProcess } from './mount-process.ts';
+import { MountProcess } from './mount/mount-process.ts';
 import { parseOptions } from './options.ts';
 
 const resultDescriptor = 3;

@@ -1,32 +1,49 @@
 /**
- * Keeps the cache within its limits: releases least recently used content in strokes, before recalls need the room
- * and on a timer. What to release is decided in policy/, whether it may be is decided in tree/release.ts.
+ * Keeps the local bytes of a mount or a tree within their limits: releases least recently used content in strokes,
+ * before recalls need the room and on a timer. What to release is decided in policy/, whether it may be is decided in
+ * tree/.
  *
  * `--cache-size` bounds what nobody uses. A file that is open cannot be released, so while programs have more open
- * than the limit allows the cache is larger, and shrinks when they close: failing their reads instead would help
- * nobody. `--min-free` and the disk itself are hard: then a recall ends in ENOSPC.
+ * than the limit allows there is more, and it shrinks when they close: failing their reads instead would help nobody.
+ * `--min-free` and the disk itself are hard: then a recall ends in ENOSPC.
  */
 import { ebbError, toEbbError } from '../base/errors.ts';
 import { formatSize } from '../base/format.ts';
-import type { Catalog, Content } from '../catalog/catalog.ts';
 import { bytesToRelease, chooseReleases } from '../policy/release-policy.ts';
-import type { SpaceLimits, SpaceUse } from '../policy/release-policy.ts';
-import type { Contents } from './contents.ts';
+import type { ReleaseRow, SpaceLimits, SpaceUse } from '../policy/release-policy.ts';
 import type { Logbook } from './logbook.ts';
-import type { Releaser } from './releaser.ts';
 
 const checkIntervalMs = 2_000;
 /** A recall waits at most this long for room before it goes on (or fails, when there is really none). */
 const strokeWaitMaxMs = 5_000;
 const parallelReleasesMax = 4;
-const rowsPerPage = 500;
 /** After a stroke that found nothing to release, the next one waits. */
 const fruitlessPauseMs = 2_000;
 
+/** Whose room is kept: the contents of a cache, or the stubs of a tree. */
+export interface Reservoir {
+  /** What the files take on disk, and what is free on their file system. Bytes; cheap, asked before each recall. */
+  use(): Pick<SpaceUse, 'allocatedBytes' | 'freeBytes'>;
+  /** Brings what was recalled just now into the records: it may be what has to go. */
+  flush(): Promise<void>;
+  /** Least recently used first. Read no further than needed. */
+  leastRecentlyUsed(): Iterable<ReleaseRow>;
+}
+
+/** How one of them is released. */
+export interface SpaceReleaser {
+  /** Never rejects for what the outside world does. */
+  releaseForSpace(id: number, signal: AbortSignal): Promise<ReleaseOutcome>;
+}
+
+export type ReleaseOutcome =
+  | { readonly releasedBytes: number }
+  /** `refused`: a sentence; `code`: the name of an errno. */
+  | { readonly refused: string; readonly code: string };
+
 export interface SpaceKeeperOptions {
   readonly limits: SpaceLimits;
-  readonly catalog: Catalog;
-  readonly contents: Contents;
+  readonly reservoir: Reservoir;
   readonly logbook: Logbook;
   readonly isBusy: (id: number) => boolean;
   readonly nowMs: () => number;
@@ -35,7 +52,7 @@ export interface SpaceKeeperOptions {
 export class SpaceKeeper {
   readonly #options: SpaceKeeperOptions;
   readonly #closing = new AbortController();
-  #releaser: Releaser | undefined;
+  #releaser: SpaceReleaser | undefined;
   #timer: NodeJS.Timeout | undefined;
   #stroke: Promise<void> | undefined;
   #pausedUntilMs = 0;
@@ -44,7 +61,7 @@ export class SpaceKeeper {
     this.#options = options;
   }
 
-  start(releaser: Releaser): void {
+  start(releaser: SpaceReleaser): void {
     this.#releaser = releaser;
     this.#timer = setInterval(() => this.#checkInTime(), checkIntervalMs);
     this.#timer.unref();
@@ -64,7 +81,7 @@ export class SpaceKeeper {
     if (freeBytes - bytes >= (minFreeBytes ?? 0)) return;
     throw ebbError(
       'ENOSPC',
-      `The disk of the cache has ${formatSize(freeBytes)} free, and nothing can be released.`,
+      `The file system of the local copies has ${formatSize(freeBytes)} free, and nothing can be released.`,
     );
   }
 
@@ -104,21 +121,16 @@ export class SpaceKeeper {
   }
 
   #use(wantedBytes: number): SpaceUse {
-    const { catalog, contents } = this.#options;
-    const { availableBytes } = contents.store.space();
-    // Chunks are written whole, so resident bytes are what the files take on disk.
-    const allocatedBytes = catalog.totals(1).residentBytes + contents.store.log.uncommittedBytes;
-    return { allocatedBytes, freeBytes: availableBytes, wantedBytes };
+    return { ...this.#options.reservoir.use(), wantedBytes };
   }
 
-  async #release(releaser: Releaser, wantedBytes: number): Promise<void> {
-    const { isBusy, logbook, nowMs, contents } = this.#options;
-    // What was just recalled is only in the log's queue, and may be what has to go.
-    await contents.store.log.flush();
+  async #release(releaser: SpaceReleaser, wantedBytes: number): Promise<void> {
+    const { isBusy, logbook, nowMs, reservoir } = this.#options;
+    await reservoir.flush();
     const refused = new Set<number>();
     let freed = 0;
     while (freed < wantedBytes && !this.#closing.signal.aborted) {
-      const { chosen } = chooseReleases(this.#rows(), wantedBytes - freed, {
+      const { chosen } = chooseReleases(reservoir.leastRecentlyUsed(), wantedBytes - freed, {
         isBusy: (id) => refused.has(id) || isBusy(id),
         allowLost: true,
       });
@@ -133,29 +145,14 @@ export class SpaceKeeper {
       };
       await Promise.all(Array.from({ length: parallelReleasesMax }, releaseSome));
     }
-    if (freed > 0)
-      logbook.log('info', `released ${formatSize(freed)} to keep the cache within its limits`);
+    if (freed > 0) logbook.log('info', `released ${formatSize(freed)} to keep within the limits`);
     if (freed === 0) this.#pausedUntilMs = nowMs() + fruitlessPauseMs;
   }
 
-  async #releaseOne(releaser: Releaser, id: number): Promise<number> {
-    const { signal } = this.#closing;
-    const node = this.#options.catalog.node(id);
-    if (node === undefined || node.parentId === 0) return await releaser.dropOrphan(id, signal);
-    const outcome = await releaser.release(id, { dryRun: false, signal });
+  async #releaseOne(releaser: SpaceReleaser, id: number): Promise<number> {
+    const outcome = await releaser.releaseForSpace(id, this.#closing.signal);
     if ('releasedBytes' in outcome) return outcome.releasedBytes;
     this.#options.logbook.log('debug', `kept ${id}: ${outcome.refused}`);
     return 0;
-  }
-
-  *#rows(): Generator<Content> {
-    const { catalog } = this.#options;
-    for (let after: { accessedAtMs: number; id: number } | undefined; ;) {
-      const page = catalog.leastRecentlyUsed(after, rowsPerPage);
-      yield* page;
-      const last = page.at(-1);
-      if (last === undefined || page.length < rowsPerPage) return;
-      after = { accessedAtMs: last.accessedAtMs, id: last.id };
-    }
   }
 }

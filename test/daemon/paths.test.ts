@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { EbbError } from '../../src/base/errors.ts';
-import { Paths } from '../../src/daemon/paths.ts';
+import { Paths } from '../../src/daemon/mount/paths.ts';
 import { servedScene } from '../mount/served-scene.ts';
 import type { ServedScene } from '../mount/served-scene.ts';
 

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { Prefetcher } from '../../src/daemon/prefetcher.ts';
+import { Prefetcher } from '../../src/daemon/mount/prefetcher.ts';
 import { servedScene, who } from '../mount/served-scene.ts';
 import type { ServedScene } from '../mount/served-scene.ts';
 import { patternBytes } from '../support/pattern.ts';

@@ -16,8 +16,7 @@ function keeper(scene: ServedScene, limits: SpaceLimits): { space: SpaceKeeper; 
   const lines: string[] = [];
   const space = new SpaceKeeper({
     limits,
-    catalog: scene.contents.catalog,
-    contents: scene.contents,
+    reservoir: scene.contents,
     logbook: new Logbook(scene.clock, 'debug', (line) => lines.push(line)),
     isBusy: () => false,
     nowMs: () => scene.clock.nowMs(),

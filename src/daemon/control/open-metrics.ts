@@ -17,6 +17,16 @@ export interface MetricFamily {
 
 export const openMetricsContentType = 'application/openmetrics-text; version=1.0.0; charset=utf-8';
 
+/** A gauge without labels. */
+export function gauge(name: string, help: string, value: number): MetricFamily {
+  return { name, type: 'gauge', help, samples: [{ value }] };
+}
+
+/** A counter without labels; `name` without `_total`. */
+export function counter(name: string, help: string, value: number): MetricFamily {
+  return { name, type: 'counter', help, samples: [{ value }] };
+}
+
 /** Renders families, in order, with the closing `# EOF`. Values that are not finite become NaN or ±Inf. */
 export function renderOpenMetrics(families: readonly MetricFamily[]): string {
   const lines: string[] = [];

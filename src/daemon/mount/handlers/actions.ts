@@ -1,23 +1,34 @@
 /** The verbs of the control API that act on files: get, release, pin, unpin, verify, refresh. */
-import { toEbbError } from '../../base/errors.ts';
-import { NodeKind, ROOT_NODE_ID } from '../../catalog/catalog.ts';
-import type { Node } from '../../catalog/catalog.ts';
-import type { Prepared } from '../../recall/namespace/prepare.ts';
-import type { Requester } from '../../recall/recall.ts';
-import type { PathsRequest } from '../api.ts';
-import type { Action } from '../control/handlers.ts';
+import { toEbbError } from '../../../base/errors.ts';
+import { NodeKind, ROOT_NODE_ID } from '../../../catalog/catalog.ts';
+import type { Node } from '../../../catalog/catalog.ts';
+import type { Prepared } from '../../../recall/namespace/prepare.ts';
+import type { Requester } from '../../../recall/recall.ts';
+import type { PathsRequest } from '../../api.ts';
+import type { Action } from '../../control/handlers.ts';
 import type { DaemonParts } from '../parts.ts';
 import type { Listing, Located } from '../paths.ts';
-import { Refusal, runAction } from './action-runner.ts';
-import type { FileWork, Missing } from './action-runner.ts';
+import { Refusal, runAction } from '../../control/action-runner.ts';
+import type { FileWork, Missing } from '../../control/action-runner.ts';
 import { factsOf } from './facts.ts';
-import { verifyContent } from './verify.ts';
+import { verifyContent } from '../../control/verify.ts';
 
 const getConcurrencyMax = 8;
 const releaseConcurrencyMax = 4;
 const refreshConcurrencyMax = 8;
 /** `get` asks for this much of a file at a time, so that progress is seen and other readers get their turn. */
 const getStepBytes = 32 * 1024 * 1024;
+
+interface NamedNode extends Located {
+  readonly sizeBytes: number;
+}
+
+/** With a size that can be added up: 0 while it is not known. */
+function sized({ path, node }: Located): NamedNode {
+  return { path, node, sizeBytes: Math.max(0, node.sizeBytes) };
+}
+
+type Work = FileWork<NamedNode>;
 
 export class Actions {
   readonly #parts: DaemonParts;
@@ -94,7 +105,7 @@ export class Actions {
     request: PathsRequest,
     listing: Listing,
     signal: AbortSignal,
-  ): Promise<{ found: Located[]; missing: Missing[] }> {
+  ): Promise<{ found: NamedNode[]; missing: Missing[] }> {
     const { paths } = this.#parts;
     const found = new Map<number, Located>();
     const missing: Missing[] = [];
@@ -117,12 +128,14 @@ export class Actions {
         for await (const one of paths.matching(glob, signal, listing)) found.set(one.node.id, one);
       });
     }
-    return { found: [...found.values()], missing };
+    return { found: [...found.values()].map(sized), missing };
   }
 
-  async #files(request: PathsRequest, signal: AbortSignal): Promise<Located[]> {
-    const found: Located[] = [];
-    for await (const located of this.#parts.paths.files(request, signal)) found.push(located);
+  async #files(request: PathsRequest, signal: AbortSignal): Promise<NamedNode[]> {
+    const found: NamedNode[] = [];
+    for await (const located of this.#parts.paths.files(request, signal)) {
+      found.push(sized(located));
+    }
     return found;
   }
 
@@ -130,7 +143,7 @@ export class Actions {
     return factsOf(node, this.#parts.facts).residentBytes > 0;
   }
 
-  async #get(file: FileWork, dryRun: boolean, signal: AbortSignal): Promise<Refusal | undefined> {
+  async #get(file: Work, dryRun: boolean, signal: AbortSignal): Promise<Refusal | undefined> {
     const { recall } = this.#parts;
     if (dryRun) {
       file.doneBytes = file.sizeBytes - factsOf(file.node, this.#parts.facts).residentBytes;
@@ -150,7 +163,7 @@ export class Actions {
   }
 
   /** What the path means now: the version may have moved since the request's list was made. */
-  async #prepare(file: FileWork, signal: AbortSignal): Promise<Prepared> {
+  async #prepare(file: Work, signal: AbortSignal): Promise<Prepared> {
     const { preparer, paths } = this.#parts;
     try {
       return await preparer.open(file.node.id, signal, thisProcess());
@@ -161,11 +174,7 @@ export class Actions {
     }
   }
 
-  async #release(
-    file: FileWork,
-    dryRun: boolean,
-    signal: AbortSignal,
-  ): Promise<Refusal | undefined> {
+  async #release(file: Work, dryRun: boolean, signal: AbortSignal): Promise<Refusal | undefined> {
     const outcome = await this.#parts.releaser.release(file.node.id, {
       dryRun,
       patient: true,
@@ -176,11 +185,7 @@ export class Actions {
     return undefined;
   }
 
-  async #verify(
-    file: FileWork,
-    dryRun: boolean,
-    signal: AbortSignal,
-  ): Promise<Refusal | undefined> {
+  async #verify(file: Work, dryRun: boolean, signal: AbortSignal): Promise<Refusal | undefined> {
     if (dryRun) return undefined;
     const content = this.#parts.storedContent(file.node.id);
     if (content === undefined) return undefined;

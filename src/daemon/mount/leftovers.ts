@@ -7,15 +7,15 @@
  */
 import { lstatSync, readdirSync, unlinkSync } from 'node:fs';
 import path from 'node:path';
-import { sleep } from '../base/deadline.ts';
-import { toEbbError } from '../base/errors.ts';
-import { decodeName } from '../base/name.ts';
-import { NodeKind } from '../catalog/catalog.ts';
-import { treePath } from '../tree/layout.ts';
-import { contentIdOf, inspectFile } from '../tree/rebuild.ts';
-import type { FoundContent } from '../tree/rebuild.ts';
+import { sleep } from '../../base/deadline.ts';
+import { toEbbError } from '../../base/errors.ts';
+import { decodeName } from '../../base/name.ts';
+import { NodeKind } from '../../catalog/catalog.ts';
+import { treePath } from '../../tree/layout.ts';
+import { contentIdOf, inspectFile } from '../../tree/rebuild.ts';
+import type { FoundContent } from '../../tree/rebuild.ts';
 import type { Contents } from './contents.ts';
-import type { Logbook } from './logbook.ts';
+import type { Logbook } from '../logbook.ts';
 
 /** The beginning of a mount belongs to its readers. */
 const startDelayMs = 5_000;

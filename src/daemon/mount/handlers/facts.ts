@@ -1,11 +1,11 @@
 /** What the daemon knows of one file, for `ls`, `explain` and the actions. */
-import type { Catalog, Content, Node } from '../../catalog/catalog.ts';
-import { NodeKind } from '../../catalog/catalog.ts';
-import { decodeName } from '../../base/name.ts';
-import type { Recall } from '../../recall/recall.ts';
-import { stateOf } from '../../mount/virtual-xattrs.ts';
-import type { ContentFile } from '../../tree/content.ts';
-import type { FileInfo, FileState } from '../api.ts';
+import type { Catalog, Content, Node } from '../../../catalog/catalog.ts';
+import { NodeKind } from '../../../catalog/catalog.ts';
+import { decodeName } from '../../../base/name.ts';
+import type { Recall } from '../../../recall/recall.ts';
+import { stateOf } from '../../../mount/virtual-xattrs.ts';
+import type { ContentFile } from '../../../tree/content.ts';
+import type { FileInfo, FileState } from '../../api.ts';
 
 export interface FactSources {
   readonly catalog: Catalog;

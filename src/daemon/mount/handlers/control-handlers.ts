@@ -1,6 +1,6 @@
 /** The control API's handlers, put together. */
-import type { ControlHandlers } from '../control/handlers.ts';
-import type { StopResult } from '../api.ts';
+import type { ControlHandlers } from '../../control/handlers.ts';
+import type { StopResult } from '../../api.ts';
 import type { DaemonParts } from '../parts.ts';
 import { Actions } from './actions.ts';
 import { Queries } from './queries.ts';

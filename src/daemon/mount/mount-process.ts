@@ -2,52 +2,54 @@
  * The composition root of a mount: builds tree, catalog, remote, recall, front end and control API, in the order in
  * which they depend on each other, and takes them down in the reverse order. No decisions of its own.
  */
-import { mkdirSync, readFileSync, rmSync } from 'node:fs';
+import { mkdirSync, rmSync } from 'node:fs';
 import path from 'node:path';
-import { BoundedMap } from '../base/bounded-map.ts';
-import { systemClock } from '../base/clock.ts';
-import { Errno } from '../base/errno.ts';
-import { ebbError, toEbbError } from '../base/errors.ts';
-import { findMountHolders } from '../base/mount-holders.ts';
+import { BoundedMap } from '../../base/bounded-map.ts';
+import { systemClock } from '../../base/clock.ts';
+import { Errno } from '../../base/errno.ts';
+import { ebbError, toEbbError } from '../../base/errors.ts';
+import { findMountHolders } from '../../base/mount-holders.ts';
 import {
   ensureRunDirectory,
   processStartTicks,
   removeRunRecord,
   runFiles,
   writeRunRecord,
-} from '../base/run-directory.ts';
-import type { RunRecord } from '../base/run-directory.ts';
-import { ROOT_NODE_ID } from '../catalog/catalog.ts';
-import type { Connection } from '../fuse/connection.ts';
-import { deviceTransport } from '../fuse/device.ts';
-import { Replier } from '../fuse/replier.ts';
-import { FuseThreads } from '../fuse/thread.ts';
-import type { ThreadSettings, ToMain } from '../mount/messages.ts';
-import { MountServer } from '../mount/server.ts';
-import { RecallEngine } from '../recall/engine.ts';
-import { Namespace } from '../recall/namespace/namespace.ts';
-import { Preparer } from '../recall/namespace/prepare.ts';
-import { WholeFetch } from '../recall/namespace/whole-fetch.ts';
-import { openRemote } from '../remote/open-remote.ts';
-import { Capability, hasCapability, raiseOpenFilesLimit } from '../sys/process.ts';
-import type { StopResult } from './api.ts';
+} from '../../base/run-directory.ts';
+import type { RunRecord } from '../../base/run-directory.ts';
+import { ROOT_NODE_ID } from '../../catalog/catalog.ts';
+import type { Connection } from '../../fuse/connection.ts';
+import { deviceTransport } from '../../fuse/device.ts';
+import { Replier } from '../../fuse/replier.ts';
+import { FuseThreads } from '../../fuse/thread.ts';
+import type { ThreadSettings, ToMain } from '../../mount/messages.ts';
+import { MountServer } from '../../mount/server.ts';
+import { RecallEngine } from '../../recall/engine.ts';
+import { Namespace } from '../../recall/namespace/namespace.ts';
+import { Preparer } from '../../recall/namespace/prepare.ts';
+import { WholeFetch } from '../../recall/namespace/whole-fetch.ts';
+import { openRemote } from '../../remote/open-remote.ts';
+import { Capability, hasCapability, raiseOpenFilesLimit } from '../../sys/process.ts';
+import type { StopResult } from '../api.ts';
 import { checkMountPoint, mountIt, tuneReadAhead } from './attach.ts';
 import { Contents } from './contents.ts';
-import { startControlServer } from './control/server.ts';
+import { RecallViews } from '../control/recall-views.ts';
+import { startControlServer } from '../control/server.ts';
 import { controlHandlers } from './handlers/control-handlers.ts';
 import { KernelNotices } from './kernel-notices.ts';
 import { firstListing, remoteOptions } from './first-listing.ts';
 import { Leftovers } from './leftovers.ts';
-import { logFileWriter } from './log-file.ts';
-import { Logbook } from './logbook.ts';
-import type { Configuration } from './options.ts';
-import { remoteIdentity } from './options.ts';
+import { logFileWriter } from '../log-file.ts';
+import { Logbook } from '../logbook.ts';
+import type { Configuration } from '../options.ts';
+import { remoteIdentity } from '../options.ts';
 import type { DaemonParts } from './parts.ts';
 import { Paths } from './paths.ts';
 import { Prefetcher } from './prefetcher.ts';
 import { Releaser } from './releaser.ts';
-import { SpaceKeeper } from './space-keeper.ts';
-import { Teardown } from './teardown.ts';
+import { SpaceKeeper } from '../space-keeper.ts';
+import { Teardown } from '../teardown.ts';
+import { packageVersion } from '../version.ts';
 
 const descriptorsWanted = 65_536;
 /** READs and kernel read-ahead: sequential readers come in steps of this. */
@@ -233,8 +235,7 @@ async function build(
   const isBusy = (id: number): boolean => recall.isBusy(id) || wholeFetch.isPouring(id);
   const space = new SpaceKeeper({
     limits: configuration,
-    catalog,
-    contents,
+    reservoir: contents,
     logbook,
     isBusy,
     nowMs: () => clock.nowMs(),
@@ -323,7 +324,7 @@ async function build(
   };
   const threads = await FuseThreads.start({
     deviceFileDescriptor: connection.fileDescriptor,
-    moduleUrl: new URL('../mount/thread.ts', import.meta.url),
+    moduleUrl: new URL('../../mount/thread.ts', import.meta.url),
     workerData: settings,
     options: {
       passthrough,
@@ -395,10 +396,10 @@ async function build(
     paths: new Paths(catalog, namespace),
     facts,
     mount: { passthrough, privileged, openFiles: () => Atomics.load(new Int32Array(openCount), 0) },
-    settle: () => contents.store.log.flush(),
+    settle: () => contents.flush(),
     storedContent: (nodeId) => contents.get(nodeId),
     readFailures,
-    wholeFetchedBytes: () => counters.wholeFetchedBytes,
+    recallViews: new RecallViews(recall, clock, () => counters.wholeFetchedBytes),
   };
   const control = await startControlServer(run.socketPath, controlHandlers(parts, stop));
   teardown.add('closing the control socket', () => control.close());
@@ -407,9 +408,4 @@ async function build(
   logbook.log('info', `mounted ${run.remote} on ${run.mountPoint}`, { passthrough, privileged });
   mounted.hasStarted = true;
   return { parts, connection, threads };
-}
-
-function packageVersion(): string {
-  const file = path.join(import.meta.dirname, '..', '..', 'package.json');
-  return (JSON.parse(readFileSync(file, 'utf8')) as { version: string }).version;
 }

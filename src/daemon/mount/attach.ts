@@ -1,11 +1,11 @@
 /** Attaching the FUSE connection to the mount point. */
 import { statSync } from 'node:fs';
-import { ebbError, toEbbError } from '../base/errors.ts';
-import { mountPrivileged, mountUnprivileged } from '../fuse/connection.ts';
-import type { Connection } from '../fuse/connection.ts';
-import type { Logbook } from './logbook.ts';
-import type { Configuration } from './options.ts';
-import { remoteIdentity } from './options.ts';
+import { ebbError, toEbbError } from '../../base/errors.ts';
+import { mountPrivileged, mountUnprivileged } from '../../fuse/connection.ts';
+import type { Connection } from '../../fuse/connection.ts';
+import type { Logbook } from '../logbook.ts';
+import type { Configuration } from '../options.ts';
+import { remoteIdentity } from '../options.ts';
 
 /** Mount points are checked before the kernel does, for the sentence. */
 export function checkMountPoint(mountPoint: string): void {

@@ -1,48 +1,33 @@
 /** The questions of the control API that change nothing: status, ls, du, explain, top, metrics. */
-import { readFileSync } from 'node:fs';
-import { deadline } from '../../base/deadline.ts';
-import { decodeName } from '../../base/name.ts';
-import { formatSize } from '../../base/format.ts';
-import { findMountHolders } from '../../base/mount-holders.ts';
-import { NodeKind, ROOT_NODE_ID } from '../../catalog/catalog.ts';
-import type { Node } from '../../catalog/catalog.ts';
-import type { DiskUsage, Explanation, FileInfo, MountStatus, Top } from '../api.ts';
-import type { DuRequest, LsRequest } from '../control/handlers.ts';
-import type { MetricFamily } from '../control/open-metrics.ts';
+import { deadline } from '../../../base/deadline.ts';
+import { decodeName } from '../../../base/name.ts';
+import { formatSize } from '../../../base/format.ts';
+import { findMountHolders } from '../../../base/mount-holders.ts';
+import { NodeKind, ROOT_NODE_ID } from '../../../catalog/catalog.ts';
+import type { Node } from '../../../catalog/catalog.ts';
+import type { DiskUsage, Explanation, FileInfo, MountStatus, Top } from '../../api.ts';
+import type { DuRequest, LsRequest } from '../../control/handlers.ts';
+import { gauge } from '../../control/open-metrics.ts';
+import type { MetricFamily } from '../../control/open-metrics.ts';
+import { rangesText } from '../../control/recall-views.ts';
 import type { DaemonParts } from '../parts.ts';
+import type { ContentFile } from '../../../tree/content.ts';
 import { factsOf, fileInfo } from './facts.ts';
 
-const commandMaxChars = 200;
-const rateWindowMs = 1_000;
 const orphansPerPage = 1_000;
 /** `explain` does not wait longer for the remote to say whether a file could be released. */
 const proofMaxMs = 3_000;
 
-/** The command line of a process, for people; `[gone]` when it has ended. */
-export function commandOf(pid: number): string {
-  try {
-    const raw = decodeName(readFileSync(`/proc/${pid}/cmdline`));
-    const words = raw.split('\0').filter((word) => word !== '');
-    if (words.length > 0) return words.join(' ').slice(0, commandMaxChars);
-    return `[${decodeName(readFileSync(`/proc/${pid}/comm`)).trim()}]`;
-  } catch {
-    return '[gone]';
-  }
-}
-
 export class Queries {
   readonly #parts: DaemonParts;
-  #rate = { atMs: 0, bytes: 0, perSecond: 0 };
 
   constructor(parts: DaemonParts) {
     this.#parts = parts;
   }
 
   status(): MountStatus {
-    const { configuration, run, catalog, recall, mount, namespace, logbook, wholeFetchedBytes } =
-      this.#parts;
-    const totals = catalog.totals(1);
-    const recalled = recall.totals();
+    const { configuration, run, catalog, recall, mount, namespace, logbook } = this.#parts;
+    const totals = catalog.totals(ROOT_NODE_ID);
     return {
       kind: 'mount',
       mountPoint: run.mountPoint,
@@ -60,8 +45,8 @@ export class Queries {
       cacheLimitBytes: configuration.cacheSizeBytes ?? null,
       minFreeBytes: configuration.minFreeBytes ?? null,
       openFiles: mount.openFiles(),
-      recallsInFlight: recalled.inFlight,
-      recalledBytes: recalled.recalledBytes + wholeFetchedBytes(),
+      recallsInFlight: recall.totals().inFlight,
+      recalledBytes: this.#parts.recallViews.recalledBytes(),
       remoteReachable: namespace.remoteReachable,
       lastError: logbook.lastError,
     };
@@ -155,7 +140,7 @@ export class Queries {
       ],
     ];
     if (node.kind === NodeKind.file) {
-      rows.push(['resident', `${residentBytes} bytes in ${this.#rangesText(node)}`]);
+      rows.push(['resident', `${residentBytes} bytes in ${rangesText(this.#loaded(node))}`]);
       rows.push(['pinned', content?.pinned === true ? 'yes: never released' : 'no']);
       rows.push(['recall', recall.isBusy(node.id) ? 'under way' : 'none']);
       rows.push(['open', await this.#openText(path, node)]);
@@ -190,16 +175,8 @@ export class Queries {
     return 'refused' in outcome ? `refused now: ${outcome.refused}` : 'possible now';
   }
 
-  #rangesText(node: Node): string {
-    const file = this.#parts.facts.loadedContent(node.id) ?? this.#parts.storedContent(node.id);
-    if (file === undefined) return 'no ranges';
-    const runs = file.residency.runs();
-    const shown = runs.slice(0, rangesShownMax).map((run) => {
-      const { offsetBytes, lengthBytes } = file.residency.bytesOf(run);
-      return `${offsetBytes}-${offsetBytes + lengthBytes - 1}`;
-    });
-    const more = runs.length > shown.length ? ` and ${runs.length - shown.length} more` : '';
-    return runs.length === 0 ? 'no ranges' : `${runs.length} range(s): ${shown.join(', ')}${more}`;
+  #loaded(node: Node): ContentFile | undefined {
+    return this.#parts.facts.loadedContent(node.id) ?? this.#parts.storedContent(node.id);
   }
 
   #summary(node: Node, state: Explanation['state'], failure: string | undefined): string {
@@ -223,67 +200,18 @@ export class Queries {
   }
 
   top(): Top {
-    const { recall, clock } = this.#parts;
-    const nowMs = clock.nowMs();
-    const bytes = recall.totals().recalledBytes + this.#parts.wholeFetchedBytes();
-    if (nowMs - this.#rate.atMs >= rateWindowMs) {
-      const seconds = (nowMs - this.#rate.atMs) / rateWindowMs;
-      const perSecond = this.#rate.atMs === 0 ? 0 : (bytes - this.#rate.bytes) / seconds;
-      this.#rate = { atMs: nowMs, bytes, perSecond };
-    }
-    return {
-      nowMs,
-      live: recall.flights().map((flight) => ({
-        pid: flight.requester.pid,
-        command: commandOf(flight.requester.pid),
-        uid: flight.requester.uid,
-        recalls: 1,
-        bytes: flight.lengthBytes,
-        path: flight.key,
-        offsetBytes: flight.offsetBytes,
-        lengthBytes: flight.lengthBytes,
-        doneBytes: flight.doneBytes,
-        ageMs: nowMs - flight.startedAtMs,
-      })),
-      requesters: recall.requesters().map(({ requester, recalls, bytes: account }) => ({
-        pid: requester.pid,
-        command: commandOf(requester.pid),
-        uid: requester.uid,
-        recalls,
-        bytes: account,
-      })),
-      bytesPerSecond: this.#rate.perSecond,
-    };
+    return this.#parts.recallViews.top();
   }
 
   metrics(): MetricFamily[] {
     const status = this.status();
-    const recalled = this.#parts.recall.totals();
-    const gauge = (name: string, help: string, value: number): MetricFamily => ({
-      name,
-      type: 'gauge',
-      help,
-      samples: [{ value }],
-    });
-    const counter = (name: string, help: string, value: number): MetricFamily => ({
-      name,
-      type: 'counter',
-      help,
-      samples: [{ value }],
-    });
     return [
       gauge('ebb_files', 'Files known.', status.files),
       gauge('ebb_directories', 'Directories known.', status.directories),
       gauge('ebb_remote_bytes', 'Bytes of all known files.', status.remoteBytes),
       gauge('ebb_resident_bytes', 'Bytes that are local.', status.residentBytes),
-      gauge('ebb_recalls_in_flight', 'Requests to the remote under way.', recalled.inFlight),
-      gauge('ebb_recall_waiters', 'Reads waiting for content.', recalled.waiting),
       gauge('ebb_remote_reachable', '1 while the remote answers.', status.remoteReachable ? 1 : 0),
-      counter('ebb_recalled_bytes', 'Bytes brought here.', status.recalledBytes),
-      counter('ebb_recall_requests', 'Requests made to recall content.', recalled.requests),
-      counter('ebb_recall_failures', 'Recalls that failed.', recalled.failures),
+      ...this.#parts.recallViews.metrics(),
     ];
   }
 }
-
-const rangesShownMax = 16;

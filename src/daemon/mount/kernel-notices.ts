@@ -4,9 +4,9 @@
  * main thread (libfuse README.notifications: deadlocks).
  */
 import { write } from 'node:fs';
-import { encodeInvalidateEntry, encodeInvalidateInode } from '../fuse/notifier.ts';
-import type { ToThread } from '../mount/messages.ts';
-import type { NamespaceChange } from '../recall/namespace/namespace.ts';
+import { encodeInvalidateEntry, encodeInvalidateInode } from '../../fuse/notifier.ts';
+import type { ToThread } from '../../mount/messages.ts';
+import type { NamespaceChange } from '../../recall/namespace/namespace.ts';
 
 /** Beyond this, names are left to their time to live. */
 const queuedNoticesMax = 10_000;

@@ -3,16 +3,16 @@
  * it is a guess, so it is bounded, comes after every demand, and its failures are nobody's business: whoever
  * really needs the file asks again and hears the error.
  */
-import { Semaphore } from '../base/semaphore.ts';
-import type { Catalog, Node } from '../catalog/catalog.ts';
-import { NodeKind } from '../catalog/catalog.ts';
-import type { ToMain } from '../mount/messages.ts';
-import type { RecallEngine } from '../recall/engine.ts';
-import type { Namespace } from '../recall/namespace/namespace.ts';
-import { wholeFileMaxBytes } from '../recall/namespace/prepare.ts';
-import type { Prepared, Preparer } from '../recall/namespace/prepare.ts';
-import type { WholeFetch } from '../recall/namespace/whole-fetch.ts';
-import type { Requester } from '../recall/recall.ts';
+import { Semaphore } from '../../base/semaphore.ts';
+import type { Catalog, Node } from '../../catalog/catalog.ts';
+import { NodeKind } from '../../catalog/catalog.ts';
+import type { ToMain } from '../../mount/messages.ts';
+import type { RecallEngine } from '../../recall/engine.ts';
+import type { Namespace } from '../../recall/namespace/namespace.ts';
+import { wholeFileMaxBytes } from '../../recall/namespace/prepare.ts';
+import type { Prepared, Preparer } from '../../recall/namespace/prepare.ts';
+import type { WholeFetch } from '../../recall/namespace/whole-fetch.ts';
+import type { Requester } from '../../recall/recall.ts';
 
 /** Requests at the remote at one time that are left for what is not a guess. */
 const keptForDemand = 2;

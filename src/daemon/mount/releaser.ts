@@ -1,13 +1,14 @@
 /** Gives local space back, one content at a time: what must be true first is in tree/release.ts (invariant I6). */
-import { sleep } from '../base/deadline.ts';
-import { toEbbError } from '../base/errors.ts';
-import type { Catalog } from '../catalog/catalog.ts';
-import type { MountServer } from '../mount/server.ts';
-import { isTransferVersion } from '../recall/namespace/reconcile.ts';
-import type { Remote } from '../remote/remote.ts';
-import { releaseContent } from '../tree/release.ts';
-import type { ReleaseRefusal, ReleaseResult, RemoteProof } from '../tree/release.ts';
-import type { StoredContent } from '../tree/stored-content.ts';
+import { sleep } from '../../base/deadline.ts';
+import { toEbbError } from '../../base/errors.ts';
+import type { Catalog } from '../../catalog/catalog.ts';
+import type { MountServer } from '../../mount/server.ts';
+import { isTransferVersion } from '../../recall/namespace/reconcile.ts';
+import type { Remote } from '../../remote/remote.ts';
+import { releaseContent } from '../../tree/release.ts';
+import type { ReleaseRefusal, ReleaseResult, RemoteProof } from '../../tree/release.ts';
+import type { StoredContent } from '../../tree/stored-content.ts';
+import type { ReleaseOutcome, SpaceReleaser } from '../space-keeper.ts';
 import type { Contents } from './contents.ts';
 
 /**
@@ -35,15 +36,20 @@ export interface ReleaseOptions {
   readonly signal: AbortSignal;
 }
 
-export type ReleaseOutcome =
-  | { readonly releasedBytes: number }
-  | { readonly refused: string; readonly code: string };
-
-export class Releaser {
+export class Releaser implements SpaceReleaser {
   readonly #options: ReleaserOptions;
 
   constructor(options: ReleaserOptions) {
     this.#options = options;
+  }
+
+  /** As `release`; what has lost its name is deleted instead, if the remote has lost it, too. */
+  async releaseForSpace(id: number, signal: AbortSignal): Promise<ReleaseOutcome> {
+    const node = this.#options.catalog.node(id);
+    if (node !== undefined && node.parentId !== 0) {
+      return await this.release(id, { dryRun: false, signal });
+    }
+    return { releasedBytes: await this.dropOrphan(id, signal) };
   }
 
   /** Releases a content if that is safe now; a refusal says why and changes nothing. */

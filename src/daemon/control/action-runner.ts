@@ -2,8 +2,7 @@
 import { toEbbError } from '../../base/errors.ts';
 import type { EbbError } from '../../base/errors.ts';
 import type { ActionResult, Progress } from '../api.ts';
-import type { Action } from '../control/handlers.ts';
-import type { Located } from '../paths.ts';
+import type { Action } from './handlers.ts';
 
 const progressIntervalMs = 250;
 
@@ -18,40 +17,40 @@ export class Refusal {
   }
 }
 
-export interface FileWork extends Located {
+/** What is to be done something with: at least its name, for people, and its size. */
+export interface ActionItem {
+  readonly path: string;
   readonly sizeBytes: number;
+}
+
+export type FileWork<Item extends ActionItem = ActionItem> = Item & {
   /** Updated by the work as it goes. */
   doneBytes: number;
-}
+};
 
 export interface Missing {
   readonly path: string;
   readonly error: EbbError;
 }
 
-export interface ActionOptions {
+export interface ActionOptions<Item extends ActionItem> {
   readonly concurrencyMax: number;
   readonly signal: AbortSignal;
   /** What could not even be found; told first. */
   readonly missing?: readonly Missing[];
   /** Does the work of one file; a `Refusal` is an answer, not a failure. */
-  readonly work: (file: FileWork) => Promise<Refusal | undefined>;
+  readonly work: (file: FileWork<Item>) => Promise<Refusal | undefined>;
 }
 
-type Shown = Pick<FileWork, 'path' | 'sizeBytes' | 'doneBytes'>;
-
-export async function* runAction(files: readonly Located[], options: ActionOptions): Action {
-  const waiting = files.map<FileWork>(({ path, node }) => ({
-    path,
-    node,
-    sizeBytes: Math.max(0, node.sizeBytes),
-    doneBytes: 0,
-  }));
-  const totalBytes = waiting.reduce((sum, file) => sum + file.sizeBytes, 0);
+export async function* runAction<Item extends ActionItem>(
+  files: readonly Item[],
+  options: ActionOptions<Item>,
+): Action {
+  const totalBytes = files.reduce((sum, file) => sum + file.sizeBytes, 0);
   const missing = options.missing ?? [];
   const result = { ok: 0, failed: missing.length, refused: 0, bytes: 0 };
-  const active = new Map<FileWork, Promise<void>>();
-  const ended: { file: Shown; outcome: NonNullable<Progress['outcome']> }[] = missing.map(
+  const active = new Map<FileWork<Item>, Promise<void>>();
+  const ended: { file: FileWork; outcome: NonNullable<Progress['outcome']> }[] = missing.map(
     ({ path, error: { code, message } }) => ({
       file: { path, sizeBytes: 0, doneBytes: 0 },
       outcome: { code, error: message },
@@ -60,7 +59,7 @@ export async function* runAction(files: readonly Located[], options: ActionOptio
   let endedBytes = 0;
   let filesDone = 0;
 
-  const start = (file: FileWork): void => {
+  const start = (file: FileWork<Item>): void => {
     const done = (
       outcome: NonNullable<Progress['outcome']>,
       kind: 'ok' | 'failed' | 'refused',
@@ -84,7 +83,7 @@ export async function* runAction(files: readonly Located[], options: ActionOptio
       ),
     );
   };
-  const describe = (file: Shown): Progress => {
+  const describe = (file: FileWork): Progress => {
     let running = 0;
     for (const other of active.keys()) running += other.doneBytes;
     return {
@@ -99,12 +98,12 @@ export async function* runAction(files: readonly Located[], options: ActionOptio
   };
 
   let next = 0;
-  while (next < waiting.length || active.size > 0 || ended.length > 0) {
+  while (next < files.length || active.size > 0 || ended.length > 0) {
     options.signal.throwIfAborted();
-    while (active.size < options.concurrencyMax && next < waiting.length) {
-      const file = waiting[next];
+    while (active.size < options.concurrencyMax && next < files.length) {
+      const file = files[next];
       next += 1;
-      if (file !== undefined) start(file);
+      if (file !== undefined) start({ ...file, doneBytes: 0 });
     }
     const timer = Promise.withResolvers<void>();
     const timeout = setTimeout(timer.resolve, ended.length > 0 ? 0 : progressIntervalMs);

@@ -1,18 +1,22 @@
 /** Joins tree and catalog: a content has a row and a local file, made together, loaded together, deleted together. */
-import { systemClock } from '../base/clock.ts';
-import type { Clock } from '../base/clock.ts';
-import { assert } from '../base/assert.ts';
-import { ebbError, toEbbError } from '../base/errors.ts';
-import { ROOT_NODE_ID } from '../catalog/catalog.ts';
-import type { Catalog, Node } from '../catalog/catalog.ts';
-import { openSqliteCatalog } from '../catalog/sqlite/catalog.ts';
-import type { LocalContents } from '../recall/namespace/prepare.ts';
-import { openTree } from '../tree/content-store.ts';
-import type { ContentStore, TreeProblem } from '../tree/content-store.ts';
-import { catalogPath, disownTree, makeDirectories } from '../tree/layout.ts';
-import type { StoredContent } from '../tree/stored-content.ts';
+import { systemClock } from '../../base/clock.ts';
+import type { Clock } from '../../base/clock.ts';
+import { assert } from '../../base/assert.ts';
+import { ebbError, toEbbError } from '../../base/errors.ts';
+import { ROOT_NODE_ID } from '../../catalog/catalog.ts';
+import type { Catalog, Content, Node } from '../../catalog/catalog.ts';
+import { openSqliteCatalog } from '../../catalog/sqlite/catalog.ts';
+import type { LocalContents } from '../../recall/namespace/prepare.ts';
+import { openTree } from '../../tree/content-store.ts';
+import type { ContentStore, TreeProblem } from '../../tree/content-store.ts';
+import { catalogPath, disownTree, makeDirectories } from '../../tree/layout.ts';
+import type { StoredContent } from '../../tree/stored-content.ts';
+import type { Reservoir } from '../space-keeper.ts';
 
-export class Contents implements LocalContents {
+/** Rows of the catalog that are looked at in one go. */
+const rowsPerPage = 500;
+
+export class Contents implements LocalContents, Reservoir {
   readonly catalog: Catalog;
   readonly store: ContentStore;
   readonly #clock: Clock;
@@ -115,6 +119,30 @@ export class Contents implements LocalContents {
   /** Whether nothing and nobody knows of a file with this id: no row, no deletion under way. */
   isUnknown(id: number): boolean {
     return !this.#deleting.has(id) && this.catalog.content(id) === undefined;
+  }
+
+  /** Chunks are written whole, so resident bytes are what the files take on disk. */
+  use(): { allocatedBytes: number; freeBytes: number } {
+    const { store, catalog } = this;
+    const { residentBytes } = catalog.totals(ROOT_NODE_ID);
+    return {
+      allocatedBytes: residentBytes + store.log.uncommittedBytes,
+      freeBytes: store.space().availableBytes,
+    };
+  }
+
+  async flush(): Promise<void> {
+    await this.store.log.flush();
+  }
+
+  *leastRecentlyUsed(): Generator<Content> {
+    for (let after: { accessedAtMs: number; id: number } | undefined; ;) {
+      const page = this.catalog.leastRecentlyUsed(after, rowsPerPage);
+      yield* page;
+      const last = page.at(-1);
+      if (last === undefined || page.length < rowsPerPage) return;
+      after = { accessedAtMs: last.accessedAtMs, id: last.id };
+    }
   }
 
   async close(): Promise<void> {

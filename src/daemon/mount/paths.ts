@@ -1,11 +1,11 @@
 /** Paths of the control API as nodes: listing directories on the way when they were never listed. */
-import { ebbError } from '../base/errors.ts';
-import { decodeName, encodeName } from '../base/name.ts';
-import { NodeKind, ROOT_NODE_ID } from '../catalog/catalog.ts';
-import type { CatalogReader, Node } from '../catalog/catalog.ts';
-import type { Namespace } from '../recall/namespace/namespace.ts';
-import type { PathsRequest } from './api.ts';
-import { globPathMatcher } from './glob.ts';
+import { ebbError } from '../../base/errors.ts';
+import { decodeName, encodeName } from '../../base/name.ts';
+import { NodeKind, ROOT_NODE_ID } from '../../catalog/catalog.ts';
+import type { CatalogReader, Node } from '../../catalog/catalog.ts';
+import type { Namespace } from '../../recall/namespace/namespace.ts';
+import type { PathsRequest } from '../api.ts';
+import { globPathMatcher } from '../glob.ts';
 
 const pageRows = 1_000;
 /** `get` of a directory lists what is below it; a server's symlink cycle ends here. */

@@ -1,16 +1,17 @@
 /** What the composition root built, as the control API's handlers see it. */
-import type { Clock } from '../base/clock.ts';
-import type { RunRecord } from '../base/run-directory.ts';
-import type { Catalog } from '../catalog/catalog.ts';
-import type { MountServer } from '../mount/server.ts';
-import type { RecallEngine } from '../recall/engine.ts';
-import type { Namespace } from '../recall/namespace/namespace.ts';
-import type { Preparer } from '../recall/namespace/prepare.ts';
-import type { Remote } from '../remote/remote.ts';
-import type { ContentFile } from '../tree/content.ts';
+import type { Clock } from '../../base/clock.ts';
+import type { RunRecord } from '../../base/run-directory.ts';
+import type { Catalog } from '../../catalog/catalog.ts';
+import type { MountServer } from '../../mount/server.ts';
+import type { RecallEngine } from '../../recall/engine.ts';
+import type { Namespace } from '../../recall/namespace/namespace.ts';
+import type { Preparer } from '../../recall/namespace/prepare.ts';
+import type { Remote } from '../../remote/remote.ts';
+import type { ContentFile } from '../../tree/content.ts';
 import type { FactSources } from './handlers/facts.ts';
-import type { Logbook } from './logbook.ts';
-import type { Configuration } from './options.ts';
+import type { RecallViews } from '../control/recall-views.ts';
+import type { Logbook } from '../logbook.ts';
+import type { Configuration } from '../options.ts';
 import type { Paths } from './paths.ts';
 import type { Releaser } from './releaser.ts';
 
@@ -44,6 +45,5 @@ export interface DaemonParts {
   readonly storedContent: (nodeId: number) => ContentFile | undefined;
   /** The last failed read of a node, as a sentence. */
   readonly readFailures: ReadonlyMap<number, string>;
-  /** Bytes that came in whole-file fetches, outside the engine. */
-  readonly wholeFetchedBytes: () => number;
+  readonly recallViews: RecallViews;
 }

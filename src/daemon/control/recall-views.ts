@@ -1,0 +1,100 @@
+/** What the recall engine has to tell: `top`, its metrics, and a content's ranges. The same for mounts and trees. */
+import { readFileSync } from 'node:fs';
+import type { Clock } from '../../base/clock.ts';
+import { decodeName } from '../../base/name.ts';
+import type { RecallEngine } from '../../recall/engine.ts';
+import type { ContentFile } from '../../tree/content.ts';
+import type { Top } from '../api.ts';
+import { counter, gauge } from './open-metrics.ts';
+import type { MetricFamily } from './open-metrics.ts';
+
+const commandMaxChars = 200;
+const rateWindowMs = 1_000;
+const rangesShownMax = 16;
+
+/** The command line of a process, for people; `[gone]` when it has ended. */
+function commandOf(pid: number): string {
+  try {
+    const raw = decodeName(readFileSync(`/proc/${pid}/cmdline`));
+    const words = raw.split('\0').filter((word) => word !== '');
+    if (words.length > 0) return words.join(' ').slice(0, commandMaxChars);
+    return `[${decodeName(readFileSync(`/proc/${pid}/comm`)).trim()}]`;
+  } catch {
+    return '[gone]';
+  }
+}
+
+/** `3 range(s): 0-262143, ...`; `no ranges` for what is not here at all. */
+export function rangesText(file: ContentFile | undefined): string {
+  const runs = file?.residency.runs() ?? [];
+  if (file === undefined || runs.length === 0) return 'no ranges';
+  const shown = runs.slice(0, rangesShownMax).map((run) => {
+    const { offsetBytes, lengthBytes } = file.residency.bytesOf(run);
+    return `${offsetBytes}-${offsetBytes + lengthBytes - 1}`;
+  });
+  const more = runs.length > shown.length ? ` and ${runs.length - shown.length} more` : '';
+  return `${runs.length} range(s): ${shown.join(', ')}${more}`;
+}
+
+export class RecallViews {
+  readonly #recall: RecallEngine;
+  readonly #clock: Clock;
+  readonly #otherBytes: () => number;
+  #rate = { atMs: 0, bytes: 0, perSecond: 0 };
+
+  /** `otherBytes`: what came from the remote outside of the engine, since the start. */
+  constructor(recall: RecallEngine, clock: Clock, otherBytes: () => number = () => 0) {
+    this.#recall = recall;
+    this.#clock = clock;
+    this.#otherBytes = otherBytes;
+  }
+
+  /** Since the start. */
+  recalledBytes(): number {
+    return this.#recall.totals().recalledBytes + this.#otherBytes();
+  }
+
+  top(): Top {
+    const nowMs = this.#clock.nowMs();
+    const bytes = this.recalledBytes();
+    if (nowMs - this.#rate.atMs >= rateWindowMs) {
+      const seconds = (nowMs - this.#rate.atMs) / rateWindowMs;
+      const perSecond = this.#rate.atMs === 0 ? 0 : (bytes - this.#rate.bytes) / seconds;
+      this.#rate = { atMs: nowMs, bytes, perSecond };
+    }
+    return {
+      nowMs,
+      live: this.#recall.flights().map((flight) => ({
+        pid: flight.requester.pid,
+        command: commandOf(flight.requester.pid),
+        uid: flight.requester.uid,
+        recalls: 1,
+        bytes: flight.lengthBytes,
+        path: flight.key,
+        offsetBytes: flight.offsetBytes,
+        lengthBytes: flight.lengthBytes,
+        doneBytes: flight.doneBytes,
+        ageMs: nowMs - flight.startedAtMs,
+      })),
+      requesters: this.#recall.requesters().map(({ requester, recalls, bytes: account }) => ({
+        pid: requester.pid,
+        command: commandOf(requester.pid),
+        uid: requester.uid,
+        recalls,
+        bytes: account,
+      })),
+      bytesPerSecond: this.#rate.perSecond,
+    };
+  }
+
+  metrics(): MetricFamily[] {
+    const totals = this.#recall.totals();
+    return [
+      gauge('ebb_recalls_in_flight', 'Requests to the remote under way.', totals.inFlight),
+      gauge('ebb_recall_waiters', 'Reads waiting for content.', totals.waiting),
+      counter('ebb_recalled_bytes', 'Bytes brought here.', this.recalledBytes()),
+      counter('ebb_recall_requests', 'Requests made to recall content.', totals.requests),
+      counter('ebb_recall_failures', 'Recalls that failed.', totals.failures),
+    ];
+  }
+}
