@@ -40,19 +40,28 @@ const native = lazily(() => ({
  * EOPNOTSUPP where the file system has none.
  */
 export function handleOf(target: number | string): { handle: FileHandle; mountId: number } {
+  return typeof target === 'number'
+    ? askHandle(target, '', AT_EMPTY_PATH)
+    : askHandle(AT_FDCWD, target, 0);
+}
+
+/** The handle of an entry of an open directory; a symlink is not followed. Throws ENOENT, EOPNOTSUPP, ... */
+export function handleAt(directoryFd: number, name: string | Uint8Array): FileHandle {
+  return askHandle(directoryFd, name, 0).handle;
+}
+
+function askHandle(
+  directoryFd: number,
+  path: string | Uint8Array,
+  flags: number,
+): { handle: FileHandle; mountId: number } {
   const memory = new Uint8Array(headerBytes + handleMaxBytes);
   const view = new DataView(memory.buffer);
   view.setUint32(0, handleMaxBytes, true);
   const mountId = new Int32Array(1);
-  const byFd = typeof target === 'number';
-  const result = native().nameToHandle(
-    byFd ? target : AT_FDCWD,
-    cString(byFd ? '' : target),
-    memory,
-    mountId,
-    byFd ? AT_EMPTY_PATH : 0,
-  );
-  orThrow(result, 'name_to_handle_at', byFd ? `descriptor ${target}` : target);
+  const result = native().nameToHandle(directoryFd, cString(path), memory, mountId, flags);
+  const subject = typeof path === 'string' ? path : Buffer.from(path).toString();
+  orThrow(result, 'name_to_handle_at', flags === 0 ? subject : `descriptor ${directoryFd}`);
   const length = view.getUint32(0, true);
   return {
     handle: {

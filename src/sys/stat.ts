@@ -122,6 +122,18 @@ export function setFileTimes(target: StatTarget, atime: NewTime, mtime: NewTime)
   orThrow(result, 'utimensat', typeof target === 'number' ? `descriptor ${target}` : target);
 }
 
+/** The same for an entry of an open directory. */
+export function setFileTimesAt(
+  directoryFd: number,
+  name: string | Uint8Array,
+  atime: NewTime,
+  mtime: NewTime,
+): void {
+  const times = BigInt64Array.of(...timespec(atime), ...timespec(mtime));
+  const result = native().utimensat(directoryFd, cString(name), times, AT_SYMLINK_NOFOLLOW);
+  orThrow(result, 'utimensat', typeof name === 'string' ? name : Buffer.from(name).toString());
+}
+
 function timespec(time: NewTime): [seconds: bigint, nanoseconds: bigint] {
   if (time === undefined) return [0n, BigInt(UTIME_OMIT)];
   if (time === 'now') return [0n, BigInt(UTIME_NOW)];

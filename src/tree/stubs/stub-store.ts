@@ -77,8 +77,8 @@ export interface StubStore extends AsyncDisposable {
    * Throws EEXIST, ENAMETOOLONG, EINVAL (a name that the file system cannot hold), ENOSPC, EDQUOT, EFBIG.
    */
   create(directoryFd: number, name: Uint8Array, stub: NewStub): StubFacts;
-  /** syncfs(2) of the tree. */
-  syncTree(): void;
+  /** syncfs(2) of the tree, without blocking the thread. Rejects with EIO, ENOSPC, EDQUOT. */
+  syncTree(): Promise<void>;
 
   /** By the catalog's record; undefined when there is none. Opens nothing. */
   get(id: number): StubFile | undefined;
