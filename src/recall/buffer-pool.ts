@@ -7,8 +7,8 @@ import { assert } from '../base/assert.ts';
 export class BufferPool {
   readonly bufferBytes: number;
   readonly buffersMax: number;
-  readonly #idle: Uint8Array[] = [];
-  readonly #waiting: ((buffer: Uint8Array) => void)[] = [];
+  readonly #idle: Uint8Array<ArrayBuffer>[] = [];
+  readonly #waiting: ((buffer: Uint8Array<ArrayBuffer>) => void)[] = [];
   #taken = 0;
 
   /** `poolMaxBytes` is rounded down to whole buffers, but never below `buffersMin`. */
@@ -29,14 +29,14 @@ export class BufferPool {
   }
 
   /** A buffer, or undefined when all are taken. Its old content is still in it. */
-  tryTake(): Uint8Array | undefined {
+  tryTake(): Uint8Array<ArrayBuffer> | undefined {
     if (this.#taken >= this.buffersMax || this.#waiting.length > 0) return undefined;
     this.#taken += 1;
     return this.#idle.pop() ?? Buffer.allocUnsafeSlow(this.bufferBytes);
   }
 
   /** A buffer, in order of asking. Always comes as long as every holder gives or discards its own. */
-  take(): Promise<Uint8Array> {
+  take(): Promise<Uint8Array<ArrayBuffer>> {
     const buffer = this.tryTake();
     if (buffer !== undefined) return Promise.resolve(buffer);
     return new Promise((resolve) => {
@@ -45,7 +45,7 @@ export class BufferPool {
   }
 
   /** Takes a buffer back: nobody writes into it any more. */
-  give(buffer: Uint8Array): void {
+  give(buffer: Uint8Array<ArrayBuffer>): void {
     assert(buffer.length === this.bufferBytes, 'a buffer comes back whole');
     const next = this.#waiting.shift();
     if (next !== undefined) {
@@ -66,8 +66,8 @@ export class BufferPool {
     else next(Buffer.allocUnsafeSlow(this.bufferBytes));
   }
 
-  /** Gives idle memory beyond so many buffers back to the system. */
+  /** Gives idle memory beyond so many buffers back to the system, now and not when it is collected as garbage. */
   trim(idleMax: number): void {
-    if (this.#idle.length > idleMax) this.#idle.length = idleMax;
+    for (const { buffer } of this.#idle.splice(idleMax)) buffer.transfer(0);
   }
 }

@@ -27,8 +27,10 @@ export interface DispatcherOptions {
   readonly onEnded: (flight: Flight, error: EbbError | undefined) => void;
 }
 
-/** Receive buffers kept while nothing is under way. */
+/** Receive buffers kept while nothing is under way for longer than this. */
 const idleBuffersMax = 8;
+/** A reader slower than the remote makes pauses: memory given up in each of them would be asked for again at once. */
+const idleMs = 2000;
 
 export class Dispatcher {
   readonly pace: Pace;
@@ -37,6 +39,7 @@ export class Dispatcher {
   readonly #pool: BufferPool;
   readonly #active: Set<Flight> = new Set();
   #activeBytes = 0;
+  #idleTimer: NodeJS.Timeout | undefined;
   #closed = false;
 
   constructor(options: DispatcherOptions) {
@@ -142,7 +145,15 @@ export class Dispatcher {
     this.#activeBytes -= flight.lengthBytes;
     this.#options.onEnded(flight, failure);
     this.pump();
-    if (this.#active.size === 0) this.#pool.trim(idleBuffersMax);
+    if (this.#active.size === 0) this.#trimWhenIdle();
+  }
+
+  #trimWhenIdle(): void {
+    clearTimeout(this.#idleTimer);
+    const trim = (): void => {
+      if (this.#active.size === 0) this.#pool.trim(idleBuffersMax);
+    };
+    this.#idleTimer = setTimeout(trim, idleMs).unref();
   }
 
   #transferOf(flight: Flight): Transfer {

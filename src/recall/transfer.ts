@@ -33,7 +33,7 @@ export interface TransferOptions {
 
 /** A receive buffer. It goes back to the pool when it is retired and no write uses it. */
 interface Slab {
-  readonly bytes: Uint8Array;
+  readonly bytes: Uint8Array<ArrayBuffer>;
   readonly offsetBytes: number;
   /** Usable length: whole chunks (part of one where chunks are larger), or up to the end of the range. */
   readonly lengthBytes: number;
@@ -200,7 +200,7 @@ export class Transfer implements RangeSink {
     return true;
   }
 
-  #use(bytes: Uint8Array): void {
+  #use(bytes: Uint8Array<ArrayBuffer>): void {
     this.#slabsHeld += 1;
     const usableBytes =
       this.#wholeChunks(bytes.length) ||

@@ -20,7 +20,11 @@ import type { DescriptorUse } from './descriptor-cache.ts';
 import type { Residency } from './residency.ts';
 
 export const commitIntervalMsDefault = 1_000;
-export const uncommittedBytesMaxDefault = 256 * 1024 * 1024;
+/**
+ * A group begins at the latest with so many bytes, and writers wait at twice as many: what a crash can cost to fetch
+ * again, and what a burst can bring faster than the disk takes it. The kernel's own limits of dirty pages hold, too.
+ */
+export const uncommittedBytesMaxDefault = 512 * 1024 * 1024;
 /** Each pins a descriptor. */
 export const dirtyFilesMax = 256;
 /** Together they share the file system's journal commits. syncfs(2) was slower: docs/decisions/0003-flat-tree.md. */

@@ -47,8 +47,9 @@ export class StoredContent implements ContentFile {
   /** Identity of the local file (identity.ts). */
   readonly handle: Uint8Array;
   pinned: boolean;
-  /** Writes under way. */
+  /** Writes under way or waiting for their turn. */
   #writing = 0;
+  #lastWrite: Promise<void> = Promise.resolve();
   readonly #port: ContentPort;
 
   constructor(
@@ -70,13 +71,18 @@ export class StoredContent implements ContentFile {
     return this.#writing > 0;
   }
 
+  /** One at a time: the kernel holds the inode's lock for a write, and the next thread would only spin for it. */
   async write(bytes: Uint8Array, offsetBytes: number): Promise<void> {
     assert(
       offsetBytes >= 0 && offsetBytes + bytes.byteLength <= this.sizeBytes,
       'content is written inside its file',
     );
     this.#writing += 1;
+    const before = this.#lastWrite;
+    const { promise, resolve: ended } = Promise.withResolvers<void>();
+    this.#lastWrite = promise;
     try {
+      await before;
       await this.#port.admitWrite(this, bytes.byteLength);
       using use = this.#port.use(this);
       try {
@@ -87,6 +93,7 @@ export class StoredContent implements ContentFile {
     } catch (error) {
       throw this.#writeError(error);
     } finally {
+      ended();
       this.#writing -= 1;
     }
   }

@@ -155,6 +155,10 @@ test('the buffer pool keeps its maximum and serves in order', async () => {
   assert.equal(pool.taken, 2);
   pool.give(await third);
   pool.give(await fourth);
+  const idle = await third;
+  const given = await fourth;
   pool.trim(1);
   assert.equal(pool.heldBytes, 4096);
+  const lengths = [idle.length, given.length].toSorted((a, b) => a - b);
+  assert.deepEqual(lengths, [0, 4096], 'trimmed memory is free at once');
 });

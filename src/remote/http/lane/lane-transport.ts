@@ -15,8 +15,10 @@ import type {
 } from '../transport.ts';
 import { LaneConnection, LaneError } from './lane-connection.ts';
 import type { LaneEndpoint } from './lane-connection.ts';
+import { headBytesMax } from './response-head.ts';
 
-const scratchBytes = 256 * 1024;
+/** Holds a head. What follows it in the same read is copied once more, so it is not larger than that. */
+const scratchBytes = headBytesMax;
 const waitingRequestsMax = 100_000;
 /** Idle for longer than this, a connection is closed; servers keep them for 5 s (Apache) and more. */
 const idleMsMax = 4_000;
