@@ -102,6 +102,7 @@ test('every source file is used by another file, a test or an entry point', () =
     'src/cli/main.ts',
     'src/daemon/main.ts',
     'src/mount/thread.ts',
+    'src/fanotify/public.ts',
     'src/fuse/public.ts',
     'src/catalog/stub-catalog.ts',
     'src/tree/stubs/stub-store.ts',

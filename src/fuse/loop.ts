@@ -11,7 +11,7 @@ import { Errno, errnoCodeOf } from '../base/errno.ts';
 import { ebbError } from '../base/errors.ts';
 import { read } from '../sys/io.ts';
 import { PollEvent, PollSet } from '../sys/poll.ts';
-import type { LoopControl } from './control.ts';
+import type { LoopControl } from '../sys/loop-control.ts';
 import type { Session } from './session.ts';
 
 /**

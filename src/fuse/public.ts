@@ -50,8 +50,8 @@ export {
   unmount,
 } from './connection.ts';
 export type { MountOptions, UnmountOptions } from './connection.ts';
-export { LoopControl } from './control.ts';
-export type { SharedLoopControl } from './control.ts';
+export { LoopControl } from '../sys/loop-control.ts';
+export type { SharedLoopControl } from '../sys/loop-control.ts';
 export { deviceTransport } from './device.ts';
 export { InterruptLog } from './interrupts.ts';
 export { runLoop } from './loop.ts';

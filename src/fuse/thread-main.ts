@@ -4,7 +4,7 @@
  */
 import { parentPort, workerData } from 'node:worker_threads';
 import { assert } from '../base/assert.ts';
-import { LoopControl } from './control.ts';
+import { LoopControl } from '../sys/loop-control.ts';
 import { deviceTransport } from './device.ts';
 import { InterruptLog } from './interrupts.ts';
 import { runLoop } from './loop.ts';
@@ -13,7 +13,7 @@ import { Notifier } from './notifier.ts';
 import { Replier } from './replier.ts';
 import { Session } from './session.ts';
 import type { MessagePort } from 'node:worker_threads';
-import type { SharedLoopControl } from './control.ts';
+import type { SharedLoopControl } from '../sys/loop-control.ts';
 import type { ConnectionInfo, FileSystem } from './filesystem.ts';
 import type { LoopEnd } from './loop.ts';
 import type { NegotiationOptions } from './negotiation.ts';

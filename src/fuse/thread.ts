@@ -8,7 +8,7 @@
 import path from 'node:path';
 import { MessageChannel, Worker } from 'node:worker_threads';
 import { assert } from '../base/assert.ts';
-import { LoopControl } from './control.ts';
+import { LoopControl } from '../sys/loop-control.ts';
 import { InterruptLog } from './interrupts.ts';
 import type { MessagePort } from 'node:worker_threads';
 import type { ConnectionInfo } from './filesystem.ts';

@@ -8,7 +8,7 @@
 import { constants } from 'node:fs';
 import { Errno } from '../base/errno.ts';
 import { ebbError } from '../base/errors.ts';
-import { bind, cString, lastErrno, lazily, orThrow, systemError } from './ffi.ts';
+import { bind, cString, lastErrno, lazily, orErrno, orThrow, systemError } from './ffi.ts';
 
 /** open(2). The platform's own numbers where architectures differ (x86-64, arm64). */
 export const OpenFlag = {
@@ -87,6 +87,11 @@ export class OwnedFd implements Disposable {
   [Symbol.dispose](): void {
     this.close();
   }
+}
+
+/** close(2) of a descriptor that has no `OwnedFd`. Returns 0 or -errno; it is gone even then. Hot. */
+export function closeFd(fd: number): number {
+  return orErrno(native().close(fd));
 }
 
 /**

@@ -1,8 +1,8 @@
 /**
- * How other threads reach a session thread that is blocked in poll(2): one eventfd, and one word
- * that says whether it is time to stop.
+ * How other threads reach a serving thread that is blocked in poll(2) (src/fuse/loop.ts, src/fanotify/loop.ts): one
+ * eventfd, and one word that says whether it is time to stop.
  */
-import { EventFd } from '../sys/event-fd.ts';
+import { EventFd } from './event-fd.ts';
 
 /** What another thread needs to open the same control: can be posted to a worker. */
 export interface SharedLoopControl {
@@ -40,7 +40,7 @@ export class LoopControl implements Disposable {
     return this.#event.fd;
   }
 
-  /** The thread will call `FileSystem.wakeup` soon. Any thread; never blocks. */
+  /** The loop will call its `wakeup` soon. Any thread; never blocks. */
   wake(): void {
     this.#event.signal();
   }

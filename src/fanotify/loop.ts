@@ -1,0 +1,133 @@
+/**
+ * The blocking loop of a thread that serves fanotify groups: poll(2) on them and on the wake-up eventfd, then read(2).
+ *
+ * It never waits without the eventfd, because nothing else can stop a blocked thread. It must not run in a thread that
+ * other work depends on, and never in one that itself opens or reads what is marked: it would wait for its own answer.
+ */
+import { Errno, errnoCodeOf, errnoMessage } from '../base/errno.ts';
+import { ebbError } from '../base/errors.ts';
+import { PollEvent, PollSet } from '../sys/poll.ts';
+import { EventFormatError } from './codec.ts';
+import { EventReader } from './event-reader.ts';
+import type { LoopControl } from '../sys/loop-control.ts';
+import type { IncomingEvent, OnTrouble } from './event-reader.ts';
+import type { Group } from './group.ts';
+
+/** A group and who handles its events. */
+export interface LoopSource {
+  readonly group: Group;
+  /**
+   * What is in this group's queue when an event of another one has been read is handled before that event. For
+   * notifications that permission events must not overtake: open(2) with O_TRUNC raises FAN_MODIFY before it returns,
+   * so whoever acts on a later FAN_PRE_ACCESS of that file has seen it. Default false.
+   */
+  readonly first?: boolean;
+  /** How much one read(2) takes at most. Default 16 KiB: about 290 events with ranges. */
+  readonly bufferBytes?: number;
+  /** Must answer or `take` permission events. What it throws is reported, and the event denied with EIO. */
+  handle(event: IncomingEvent): void;
+  /** The queue was full: events are lost. Cannot happen to groups with an unlimited queue. */
+  overflow(): void;
+}
+
+export interface LoopHandlers {
+  /** After `LoopControl.wake`. */
+  wakeup?(): void;
+  readonly onTrouble: OnTrouble;
+}
+
+interface Served {
+  readonly source: LoopSource;
+  readonly reader: EventReader;
+  readonly pollIndex: number;
+}
+
+/**
+ * Serves until `control.stop()`. Blocks the calling thread. Events that were read are all handled before it returns;
+ * those in the queues stay there, and their requesters wait. Sources that are not `first` are served in their order,
+ * one read each, so that none starves another.
+ *
+ * Throws EPROTO when the kernel writes events that cannot be read: requesters whose events were read with them wait
+ * until the group is swept or closed. Throws EBADF and others for a group that cannot be read.
+ */
+export function runLoop(
+  sources: readonly LoopSource[],
+  control: LoopControl,
+  handlers: LoopHandlers,
+): void {
+  const served = sources.map((source, index) => ({
+    source,
+    reader: new EventReader(source.group, handlers.onTrouble, source.bufferBytes),
+    pollIndex: index + 1,
+  }));
+  const first = served.filter(({ source }) => source.first === true);
+  const others = served.filter(({ source }) => source.first !== true);
+  const waiting = new PollSet([
+    { fd: control.eventFileDescriptor, events: PollEvent.in },
+    ...sources.map(({ group }) => ({ fd: group.fd, events: PollEvent.in })),
+  ]);
+  for (;;) {
+    if (control.isStopping) return;
+    const ready = waiting.wait(-1);
+    if (ready === -Errno.EINTR) continue;
+    if (ready < 0)
+      throw ebbError(errnoCodeOf(ready) ?? 'EIO', 'poll(2) on fanotify groups failed.');
+    if (waiting.ready(0) !== 0) {
+      control.drain();
+      if (control.isStopping) return;
+      handlers.wakeup?.();
+    }
+    for (const one of first) {
+      if (waiting.ready(one.pollIndex) !== 0) drain(one, handlers);
+    }
+    for (const one of others) {
+      if (waiting.ready(one.pollIndex) === 0 || !fill(one, handlers)) continue;
+      for (const earlier of first) drain(earlier, handlers);
+      handleAll(one);
+    }
+  }
+}
+
+/** Handles all that is there. */
+function drain(one: Served, handlers: LoopHandlers): void {
+  while (fill(one, handlers)) handleAll(one);
+}
+
+function handleAll({ source, reader }: Served): void {
+  try {
+    reader.handleAll(
+      (event) => source.handle(event),
+      () => source.overflow(),
+    );
+  } catch (error) {
+    if (!(error instanceof EventFormatError)) throw error;
+    throw ebbError('EPROTO', error.message, { cause: error });
+  }
+}
+
+/** Reads once; whether there is something to handle. */
+function fill({ reader }: Served, handlers: LoopHandlers): boolean {
+  for (;;) {
+    const result = reader.fill();
+    if (result > 0) return true;
+    switch (-result) {
+      case 0:
+      case Errno.EAGAIN:
+        return false;
+      case Errno.EINTR:
+        continue;
+      case Errno.EBADF:
+      case Errno.EINVAL:
+      case Errno.EFAULT:
+        throw ebbError(errnoCodeOf(result) ?? 'EIO', 'A fanotify group cannot be read.');
+      default:
+        // Groups without `reportFdError`: one event could not be delivered, and was denied.
+        handlers.onTrouble({
+          kind: 'noDescriptor',
+          message: `The kernel could not deliver an event and has denied it: ${errnoMessage(result)}.`,
+          errno: -result,
+          cause: undefined,
+        });
+    }
+  }
+}

@@ -1,0 +1,20 @@
+/** The library `ebb/fanotify`: fanotify groups for Node. See docs/fanotify-library.md. */
+export { Errno, errnoMessage, errnoName } from '../base/errno.ts';
+export { EbbError } from '../base/errors.ts';
+export { decodeName, encodeName } from '../base/name.ts';
+export { OpenFlag } from '../sys/fd.ts';
+export { handleOf, openByHandle } from '../sys/handle.ts';
+export type { FileHandle } from '../sys/handle.ts';
+export { LoopControl } from '../sys/loop-control.ts';
+export type { SharedLoopControl } from '../sys/loop-control.ts';
+export { EventCursor, EventFormatError } from './codec.ts';
+export type { EventProblem, FidRecord } from './codec.ts';
+export { eventNames, FanEvent, permissionEvents } from './constants.ts';
+export { EventReader } from './event-reader.ts';
+export type { EventTrouble, IncomingEvent, OnTrouble } from './event-reader.ts';
+export { Group } from './group.ts';
+export type { AnswerResult, GroupClass, GroupOptions, Mark, MarkTarget } from './group.ts';
+export { runLoop } from './loop.ts';
+export type { LoopHandlers, LoopSource } from './loop.ts';
+export { denialFor, isDenial } from './response.ts';
+export type { Denial } from './response.ts';

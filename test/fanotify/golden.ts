@@ -1,0 +1,42 @@
+/** Events as Linux 6.18.44 (x86-64, ext4) wrote them, each read by itself; captured once, never made up. */
+
+/** A pread(2) of 10 bytes at 5000. */
+export const range =
+  '300000000300180000001000000000001700000045530000060018000000000000100000000000000010000000000000';
+/** The same with FAN_REPORT_PIDFD, at 2^62. */
+export const pidfdAndHugeRange =
+  '38000000030018000000100000000000170000006e53000004000800180000000600180000000000' +
+  '00000000000000400010000000000000';
+/** FAN_OPEN_PERM with FAN_REPORT_TID. */
+export const openPermission = '18000000030018000000010000000000170000007a530000';
+/** A file `file` in the root was modified and closed. */
+export const modified =
+  '58000000030018000a00000000000000ffffffff3853000002002400638649a6029d8d7f08000000010000000200000000000000' +
+  '66696c650000000001001c00638649a6029d8d7f08000000010000000c000000e738ed5d';
+/** A directory `dir` was made in the root. */
+export const directoryMade =
+  '54000000030018000001004000000000ffffffff3853000002002000638649a6029d8d7f08000000010000000200000000000000' +
+  '6469720001001c00638649a6029d8d7f0800000001000000010800009dbb45c6';
+/** `file` of the root became `dir/new name`. */
+export const renamed =
+  '80000000030018000000001000000000ffffffff385300000a002400638649a6029d8d7f08000000010000000200000000000000' +
+  '66696c65000000000c002800638649a6029d8d7f0800000001000000010800009dbb45c66e6577206e616d6500000000' +
+  '01001c00638649a6029d8d7f08000000010000000c000000e738ed5d';
+/** The file system reported EUCLEAN (trigger_fs_error): no object. */
+export const filesystemError =
+  '38000000030018000080000000000000ffffffff3853000001001400638649a6029d8d7f00000000ff000000' +
+  '05000c007500000001000000';
+
+export const all: readonly string[] = [
+  range,
+  pidfdAndHugeRange,
+  openPermission,
+  modified,
+  directoryMade,
+  renamed,
+  filesystemError,
+];
+
+export function bytesOf(hex: string): Uint8Array {
+  return new Uint8Array(Buffer.from(hex, 'hex'));
+}
