@@ -19,15 +19,16 @@ export interface Question {
   readonly group: 'access' | 'open';
   /** Of the event; also what the answer names. */
   readonly descriptor: number;
-  /** `encodeHandle` of the file; undefined when it has none or it cannot be read. */
-  readonly handle: Uint8Array | undefined;
+  /** `encodeHandle` of the file. */
+  readonly handle: Uint8Array;
   readonly tid: number;
   /** Access only: what is about to be used, in pages; not clamped to the file. Undefined: not told. */
   readonly range: { readonly offsetBytes: number; readonly countBytes: number } | undefined;
 }
 
 /** What users did to a file, as far as anybody needs to know. */
-export interface ChangeRecord {
+export interface Changed {
+  readonly kind: 'changed';
   /** `encodeHandle` of the file. */
   readonly handle: Uint8Array;
   readonly modified: boolean;
@@ -37,7 +38,7 @@ export interface ChangeRecord {
 
 export type ToMain =
   | Question
-  | { readonly kind: 'changes'; readonly records: readonly ChangeRecord[] }
+  | Changed
   /** Events of the change group were lost. */
   | { readonly kind: 'overflow' }
   /** All changes that were queued when `sync` was taken in have been sent. */
@@ -52,8 +53,8 @@ export type ToMain =
     }
   /** All chunks are here, and the shared state does not say `settled` yet. */
   | { readonly kind: 'complete'; readonly fileId: number }
-  /** Known files that were opened or read since the last time. */
-  | { readonly kind: 'accessed'; readonly fileIds: readonly number[] }
+  /** A known file was opened; at most once a minute. ms since 1970. */
+  | { readonly kind: 'touched'; readonly fileId: number; readonly atMs: number }
   /** Something that should not happen did; the event was denied. */
   | { readonly kind: 'problem'; readonly message: string };
 
@@ -79,7 +80,10 @@ export type ToThread =
       readonly state: SharedArrayBuffer;
     }
   | { readonly kind: 'forget'; readonly handle: Uint8Array }
-  | { readonly kind: 'sync'; readonly id: number };
+  /** Send all changes that are queued now, then `synced`. */
+  | { readonly kind: 'sync'; readonly id: number }
+  /** Ask nothing any more: deny (EIO) instead. Main is stopping. */
+  | { readonly kind: 'refuse' };
 
 /** What the thread needs to know at its start (structured-cloneable). */
 export interface ThreadSettings {

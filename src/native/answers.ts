@@ -1,0 +1,99 @@
+/**
+ * The questions that main has not answered yet. Each gets exactly one answer: whoever tries to answer again is told
+ * that it is too late. Answering closes the event's descriptor.
+ */
+import type { Group } from '../fanotify/group.ts';
+import { denialFor } from '../fanotify/response.ts';
+import type { Denial } from '../fanotify/response.ts';
+import type { Question } from './messages.ts';
+
+export interface AnswerCounts {
+  allowed: number;
+  denied: number;
+  /** Whose requester was gone. */
+  gone: number;
+}
+
+export class PendingQuestion {
+  readonly question: Question;
+  /** Fires when it has been answered, by whomever. */
+  readonly signal: AbortSignal;
+  readonly #controller = new AbortController();
+  readonly #answers: Answers;
+
+  constructor(answers: Answers, question: Question) {
+    this.question = question;
+    this.#answers = answers;
+    this.signal = this.#controller.signal;
+  }
+
+  get isAnswered(): boolean {
+    return this.signal.aborted;
+  }
+
+  /** False: it was answered before. */
+  allow(): boolean {
+    return this.#answer('allow');
+  }
+
+  /** With the nearest errno that the kernel takes. */
+  deny(errno: number): boolean {
+    return this.#answer(denialFor(errno));
+  }
+
+  #answer(answer: 'allow' | Denial): boolean {
+    if (this.isAnswered) return false;
+    this.#answers.give(this, answer);
+    this.#controller.abort();
+    return true;
+  }
+}
+
+export interface AnswersOptions {
+  readonly access: Group;
+  readonly open: Group;
+  /** See `ThreadSettings.pending`. */
+  readonly pending: Int32Array;
+  /** The kernel refused the answer. */
+  readonly onFailure: (message: string) => void;
+}
+
+export class Answers {
+  readonly counts: AnswerCounts = { allowed: 0, denied: 0, gone: 0 };
+  readonly #options: AnswersOptions;
+  readonly #open = new Set<PendingQuestion>();
+
+  constructor(options: AnswersOptions) {
+    this.#options = options;
+  }
+
+  get pending(): number {
+    return this.#open.size;
+  }
+
+  add(question: Question): PendingQuestion {
+    const pending = new PendingQuestion(this, question);
+    this.#open.add(pending);
+    return pending;
+  }
+
+  denyAll(errno: number): void {
+    for (const pending of this.#open) pending.deny(errno);
+  }
+
+  /** For `PendingQuestion`. */
+  give(pending: PendingQuestion, answer: 'allow' | Denial): void {
+    const { access, open, pending: counter, onFailure } = this.#options;
+    const { group, descriptor } = pending.question;
+    this.#open.delete(pending);
+    const result = (group === 'access' ? access : open).answer(descriptor, answer);
+    Atomics.sub(counter, 0, 1);
+    if (result === 'gone') this.counts.gone += 1;
+    else if (answer === 'allow' && result === 'answered') this.counts.allowed += 1;
+    else this.counts.denied += 1;
+    if (result === 'denied' || result === 'failed') {
+      const waits = result === 'failed' ? 'the requester waits on' : 'the requester got EPERM';
+      onFailure(`The kernel refused the answer ${answer}: ${waits}.`);
+    }
+  }
+}

@@ -1,0 +1,273 @@
+/**
+ * The event thread's side: answers what needs nobody else, asks main about the rest. Runs between a requester's system
+ * call and its data, so it does no more than it must, and it never waits: nothing here opens a file or talks to the
+ * remote.
+ *
+ * What it may answer by itself is always safe: a file without the tree's mark is none of ours; a chunk whose bit is set
+ * has been written and cannot go while the event's descriptor is open (release needs a write lease, I6).
+ */
+import type { MessagePort } from 'node:worker_threads';
+import { receiveMessageOnPort } from 'node:worker_threads';
+import { FanEvent } from '../fanotify/constants.ts';
+import { EventReader } from '../fanotify/event-reader.ts';
+import type { EventTrouble, IncomingEvent } from '../fanotify/event-reader.ts';
+import type { Group, Mark } from '../fanotify/group.ts';
+import { encodeHandle, handleOf } from '../sys/handle.ts';
+import { getXattr } from '../sys/xattr.ts';
+import { Residency } from '../tree/residency.ts';
+import { KnownState } from './messages.ts';
+import type { Question, ToMain, ToThread } from './messages.ts';
+import { systemCallOf } from './requester.ts';
+
+/** Of every stub; only privileged programs see and change it. */
+const markName = 'trusted.ebb';
+
+/** Questions that may wait for main at one time; above it the requester gets EAGAIN. */
+export const questionsPendingMax = 16_384;
+/** What readers of one file consume is reported in steps of this size, for read-ahead. */
+const consumedStepBytes = 1024 * 1024;
+/** A use of a file is reported at most this often. */
+const touchedEveryMs = 60_000;
+
+/**
+ * truncate(2) by path has no open file that would tell it from a read; its range is at most a page (Linux 6.18). Larger
+ * ranges need no look at the system call.
+ */
+const truncateRangeMaxBytes = process.arch === 'x64' ? 4096 : 65_536;
+
+/** Evictable: dropped with the inode, and then the next event makes it anew. */
+const ignored = { on: 'inode', ignore: true, survivesModify: true, evictable: true } as const;
+export const ignoreAccess: Mark = { ...ignored, events: FanEvent.preAccess };
+export const ignoreOpen: Mark = { ...ignored, events: FanEvent.openPermission };
+const ignoreChanges: Mark = {
+  ...ignored,
+  events: FanEvent.modify | FanEvent.closeWrite | FanEvent.deleteSelf,
+};
+
+interface KnownFile {
+  readonly fileId: number;
+  readonly residency: Residency;
+  readonly state: Int32Array;
+  /** Served from here since main heard of it. */
+  consumedBytes: number;
+  touchedAtMs: number;
+  toldComplete: boolean;
+}
+
+export interface EventHandlerOptions {
+  readonly access: Group;
+  readonly open: Group;
+  readonly changes: Group;
+  readonly port: MessagePort;
+  /** See `ThreadSettings.pending`. */
+  readonly pending: SharedArrayBuffer;
+}
+
+export class EventHandler {
+  readonly #options: EventHandlerOptions;
+  readonly #pending: Int32Array;
+  readonly #known = new Map<string, KnownFile>();
+  readonly #changesReader: EventReader;
+  #refusing = false;
+
+  constructor(options: EventHandlerOptions) {
+    this.#options = options;
+    this.#pending = new Int32Array(options.pending);
+    this.#changesReader = new EventReader(options.changes, (trouble) => this.trouble(trouble));
+  }
+
+  /** From now on nothing is asked: what would be is denied with EIO. */
+  refuse(): void {
+    this.#refusing = true;
+  }
+
+  /** Takes in what main has sent. */
+  wakeup(): void {
+    for (;;) {
+      const received = receiveMessageOnPort(this.#options.port);
+      if (received === undefined) return;
+      this.#take(received.message as ToThread);
+    }
+  }
+
+  opened(event: IncomingEvent): void {
+    const handle = encodeHandle(handleOf(event.fd).handle);
+    const known = this.#find(handle);
+    if (known === undefined) {
+      this.#unknown(event, 'open', handle);
+      return;
+    }
+    this.#touch(known);
+    // Who wants to write must be recorded first, even when all is here but not yet for certain.
+    if (isSettled(known)) this.#allowForGood(event);
+    else this.#ask(event, 'open', handle);
+  }
+
+  accessed(event: IncomingEvent): void {
+    const handle = encodeHandle(handleOf(event.fd).handle);
+    const known = this.#find(handle);
+    if (known === undefined) {
+      this.#unknown(event, 'access', handle);
+    } else if (isSettled(known)) {
+      this.#allowForGood(event);
+    } else if (this.#isHere(known, event)) {
+      if (known.residency.complete) this.#tellComplete(known);
+      else this.#consumed(known, event);
+      event.allow();
+    } else {
+      this.#ask(event, 'access', handle);
+    }
+  }
+
+  changed(event: IncomingEvent): void {
+    const object = event.fids().find((record) => record.kind === 'object');
+    if (object === undefined || object.handle.bytes.length === 0) return;
+    const { mask } = event;
+    this.#tell({
+      kind: 'changed',
+      handle: encodeHandle(object.handle),
+      modified: (mask & FanEvent.modify) !== 0,
+      closedForWriting: (mask & FanEvent.closeWrite) !== 0,
+      deleted: (mask & FanEvent.deleteSelf) !== 0,
+    });
+  }
+
+  changesLost(): void {
+    this.#tell({ kind: 'overflow' });
+  }
+
+  /** Permission groups have unlimited queues: this would mean that requesters were let through unseen. */
+  permissionsLost(): void {
+    this.#tell({
+      kind: 'problem',
+      message: 'Permission events were lost: files may be read cold.',
+    });
+  }
+
+  trouble(trouble: EventTrouble): void {
+    const { cause } = trouble;
+    const why = cause instanceof Error ? ` ${cause.stack ?? cause.message}` : '';
+    this.#tell({ kind: 'problem', message: `${trouble.message}${why}` });
+  }
+
+  #take(message: ToThread): void {
+    switch (message.kind) {
+      case 'know':
+        this.#known.set(keyOf(message.handle), {
+          fileId: message.fileId,
+          residency: Residency.attach(message.residency),
+          state: new Int32Array(message.state),
+          consumedBytes: 0,
+          touchedAtMs: -Infinity,
+          toldComplete: false,
+        });
+        return;
+      case 'forget':
+        this.#known.delete(keyOf(message.handle));
+        return;
+      case 'refuse':
+        this.refuse();
+        return;
+      case 'sync':
+        this.drainChanges();
+        this.#tell({ kind: 'synced', id: message.id });
+    }
+  }
+
+  /** Handles all changes that are queued. */
+  drainChanges(): void {
+    while (this.#changesReader.fill() > 0) {
+      this.#changesReader.handleAll(
+        (event) => this.changed(event),
+        () => this.changesLost(),
+      );
+    }
+  }
+
+  #find(handle: Uint8Array): KnownFile | undefined {
+    const key = keyOf(handle);
+    const known = this.#known.get(key);
+    if (known === undefined || Atomics.load(known.state, 0) !== KnownState.dead) return known;
+    this.#known.delete(key);
+    return undefined;
+  }
+
+  /** The range is here, and using it needs nobody's consent. */
+  #isHere(known: KnownFile, event: IncomingEvent): boolean {
+    if (!event.hasRange || event.count === 0) return false;
+    if (!known.residency.has(event.offset, event.count)) return false;
+    if (event.count > truncateRangeMaxBytes) return true;
+    const { effect } = systemCallOf(event.pid);
+    return effect === 'reads' || effect === 'deferred';
+  }
+
+  #unknown(event: IncomingEvent, group: Question['group'], handle: Uint8Array): void {
+    if (getXattr(event.fd, markName) !== undefined) {
+      this.#ask(event, group, handle);
+      return;
+    }
+    // None of ours, and it will not become one: stubs are made under their marks. A mark that cannot be set costs
+    // time and nothing else.
+    this.#options.changes.tryMark(event.fd, ignoreChanges);
+    this.#allowForGood(event);
+  }
+
+  /** No event of this file is of interest until main takes the ignore marks off again. */
+  #allowForGood(event: IncomingEvent): void {
+    this.#options.access.tryMark(event.fd, ignoreAccess);
+    this.#options.open.tryMark(event.fd, ignoreOpen);
+    event.allow();
+  }
+
+  #ask(event: IncomingEvent, group: Question['group'], handle: Uint8Array): void {
+    if (this.#refusing) {
+      event.deny('EIO');
+      return;
+    }
+    if (Atomics.load(this.#pending, 0) >= questionsPendingMax) {
+      event.deny('EAGAIN');
+      return;
+    }
+    Atomics.add(this.#pending, 0, 1);
+    const range = event.hasRange
+      ? { offsetBytes: event.offset, countBytes: event.count }
+      : undefined;
+    const { fd, pid: tid } = event;
+    this.#tell({ kind: 'question', group, descriptor: fd, handle, tid, range });
+    event.take();
+  }
+
+  #consumed(known: KnownFile, event: IncomingEvent): void {
+    known.consumedBytes += event.count;
+    if (known.consumedBytes < consumedStepBytes) return;
+    known.consumedBytes = 0;
+    const { fileId } = known;
+    const { offset: offsetBytes, count: countBytes, pid: tid } = event;
+    this.#tell({ kind: 'consumed', fileId, tid, offsetBytes, countBytes });
+  }
+
+  #touch(known: KnownFile): void {
+    const nowMs = Date.now();
+    if (nowMs - known.touchedAtMs < touchedEveryMs) return;
+    known.touchedAtMs = nowMs;
+    this.#tell({ kind: 'touched', fileId: known.fileId, atMs: nowMs });
+  }
+
+  #tellComplete(known: KnownFile): void {
+    if (known.toldComplete) return;
+    known.toldComplete = true;
+    this.#tell({ kind: 'complete', fileId: known.fileId });
+  }
+
+  #tell(message: ToMain): void {
+    this.#options.port.postMessage(message);
+  }
+}
+
+function isSettled(known: KnownFile): boolean {
+  return Atomics.load(known.state, 0) === KnownState.settled;
+}
+
+function keyOf(handle: Uint8Array): string {
+  return Buffer.from(handle.buffer, handle.byteOffset, handle.byteLength).toString('latin1');
+}

@@ -1,0 +1,111 @@
+/**
+ * What the event thread knows of the tree's files: which chunks are here, and whether anything of a file still needs
+ * main. Main's side of the table; the thread has a copy (event-handler.ts).
+ *
+ * The shared word of a file is the truth for both: main changes it before it does what makes an old answer wrong.
+ */
+import type { StubFile, StubStore } from '../tree/stubs/stub-store.ts';
+import { KnownState } from './messages.ts';
+import type { ToThread } from './messages.ts';
+
+/** Files known to the thread; each has its bitmap in memory as long. */
+export const knownFilesMax = 16_384;
+
+interface Known {
+  /** Held, so that there is no second bitmap of the same file while the thread looks at this one. */
+  readonly file: StubFile;
+  readonly state: Int32Array;
+  /** Counts releases: a claim that is older than one is void. */
+  generation: number;
+}
+
+export class KnownFiles {
+  readonly #store: StubStore;
+  readonly #post: (message: ToThread) => void;
+  readonly #filesMax: number;
+  /** By id; the least recently told first. */
+  readonly #known = new Map<number, Known>();
+
+  constructor(
+    store: StubStore,
+    post: (message: ToThread) => void,
+    filesMax: number = knownFilesMax,
+  ) {
+    this.#store = store;
+    this.#post = post;
+    this.#filesMax = filesMax;
+  }
+
+  get size(): number {
+    return this.#known.size;
+  }
+
+  /** Tells the thread about the file, unless it knows. */
+  tell(file: StubFile): void {
+    const known = this.#known.get(file.id);
+    if (known?.file === file) {
+      this.#known.delete(file.id);
+      this.#known.set(file.id, known);
+      return;
+    }
+    this.forget(file.id);
+    const state = new SharedArrayBuffer(4);
+    const word = new Int32Array(state);
+    Atomics.store(word, 0, KnownState.ranges);
+    this.#known.set(file.id, { file, state: word, generation: 0 });
+    const { id: fileId, handle, residency } = file;
+    this.#post({ kind: 'know', fileId, handle, residency: residency.buffer, state });
+    const [oldest] = this.#known.keys();
+    if (this.#known.size > this.#filesMax && oldest !== undefined) this.forget(oldest);
+  }
+
+  /** Nothing of this file needs main any more (`isSettled`). */
+  isSettled(fileId: number): boolean {
+    const known = this.#known.get(fileId);
+    return known !== undefined && Atomics.load(known.state, 0) === KnownState.settled;
+  }
+
+  /** The file is the user's: recorded, and nothing will be recalled or released. */
+  settleChanged(file: StubFile): void {
+    this.tell(file);
+    this.#set(file.id, KnownState.settled);
+  }
+
+  /**
+   * All chunks are here: as soon as that is durable, nothing needs main any more. Before that a writer would change
+   * what no record says to be here. Rejects when the record cannot be written.
+   */
+  async settleComplete(fileId: number): Promise<void> {
+    const known = this.#known.get(fileId);
+    if (known === undefined || !known.file.residency.complete) return;
+    const { generation } = known;
+    await this.#store.settled(fileId);
+    if (this.#known.get(fileId) !== known || known.generation !== generation) return;
+    if (known.file.change === changeClean && known.file.residency.complete) {
+      this.#set(fileId, KnownState.settled);
+    }
+  }
+
+  /** The file is about to lose its blocks: from the call on the thread goes by the chunks. */
+  unsettle(fileId: number): void {
+    const known = this.#known.get(fileId);
+    if (known === undefined) return;
+    known.generation += 1;
+    this.#set(fileId, KnownState.ranges);
+  }
+
+  forget(fileId: number): void {
+    const known = this.#known.get(fileId);
+    if (known === undefined) return;
+    this.#set(fileId, KnownState.dead);
+    this.#known.delete(fileId);
+    this.#post({ kind: 'forget', handle: known.file.handle });
+  }
+
+  #set(fileId: number, state: KnownState): void {
+    const known = this.#known.get(fileId);
+    if (known !== undefined) Atomics.store(known.state, 0, state);
+  }
+}
+
+const changeClean = 0;

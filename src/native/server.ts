@@ -1,0 +1,429 @@
+/**
+ * The main thread's side of a native tree: answers what the event thread asks, straight to the kernel. Decisions are
+ * policy.ts's; this file finds the facts, has done what was decided, and sees to it that every question is answered.
+ */
+import { setTimeout as sleep } from 'node:timers/promises';
+import { Errno } from '../base/errno.ts';
+import { ebbError, toEbbError } from '../base/errors.ts';
+import type { EbbError } from '../base/errors.ts';
+import { Group } from '../fanotify/group.ts';
+import { encodeHandle, handleOf } from '../sys/handle.ts';
+import { tryLease } from '../sys/lease.ts';
+import { fileStatus } from '../sys/stat.ts';
+import type { StubFile } from '../tree/stubs/stub-store.ts';
+import { Answers } from './answers.ts';
+import type { PendingQuestion } from './answers.ts';
+import type { NativeCounters, NativeServerOptions } from './contracts.ts';
+import { ignoreAccess, ignoreOpen } from './event-handler.ts';
+import { FileGates } from './file-gates.ts';
+import { KnownFiles } from './known-files.ts';
+import type { Question, ToMain } from './messages.ts';
+import { decideAccess, decideOpen, Verdicts } from './policy.ts';
+import type { AskerFacts, Decision, FileFacts } from './policy.ts';
+import { requesterOf, systemCallOf } from './requester.ts';
+import type { RequesterFacts } from './requester.ts';
+import { StreamFinder } from './stream-finder.ts';
+import { Writers } from './writers.ts';
+
+/** As catalog/stub-catalog.ts has them. */
+const clean = 0;
+const discarding = 2;
+
+/** How often a file that may have been emptied is looked at while somebody waits for it. */
+const waitStepMs = 20;
+const executableBits = 0o111;
+
+type Recall = Extract<Decision, { kind: 'recall' }>;
+
+/** What is found out about a requester once for a question, and only when it matters. */
+interface Asker {
+  readonly requester: RequesterFacts;
+  readonly facts: AskerFacts;
+}
+
+export class NativeServer {
+  /** For `NativeThreadOptions.pending`. */
+  readonly pending = new SharedArrayBuffer(4);
+  readonly #options: NativeServerOptions;
+  readonly #access: Group;
+  readonly #open: Group;
+  readonly #answers: Answers;
+  readonly #verdicts: Verdicts;
+  readonly #gates = new FileGates();
+  readonly #known: KnownFiles;
+  readonly #streams: StreamFinder;
+  readonly #writers: Writers;
+  /** Questions being answered, by file: these must not be released. */
+  readonly #busy = new Map<number, number>();
+  readonly #syncs = new Map<number, () => void>();
+  readonly #counters = { opens: 0, accesses: 0, refused: 0, overdue: 0, intents: 0, discards: 0 };
+  #nextSync = 1;
+  #closed = false;
+
+  constructor(options: NativeServerOptions) {
+    this.#options = options;
+    this.#access = Group.borrow(options.groups.access, 'preContent');
+    this.#open = Group.borrow(options.groups.open, 'preContent');
+    this.#answers = new Answers({
+      access: this.#access,
+      open: this.#open,
+      pending: new Int32Array(this.pending),
+      onFailure: (message) => this.#problem(undefined, message, undefined),
+    });
+    const { store, recall, post } = options;
+    this.#verdicts = new Verdicts(options.policy);
+    this.#known = new KnownFiles(store, post);
+    this.#streams = new StreamFinder((streamId) => recall.endStream(streamId));
+    this.#writers = new Writers({
+      store,
+      recall,
+      gates: this.#gates,
+      known: this.#known,
+      changesTakenIn: () => this.changesTakenIn(),
+      onProblem: (fileId, message, cause) => this.#problem(fileId, message, cause),
+    });
+  }
+
+  /** Takes in a message of the event thread. Never throws. */
+  take(message: ToMain): void {
+    try {
+      this.#take(message);
+    } catch (error) {
+      this.#problem(undefined, `A message of the event thread failed: ${message.kind}.`, error);
+    }
+  }
+
+  counters(): NativeCounters {
+    return { ...this.#answers.counts, ...this.#counters, pending: this.#answers.pending };
+  }
+
+  /** Somebody is being served from the file, or it is being recorded what he does to it: not to be released. */
+  isBusy(fileId: number): boolean {
+    return this.#busy.has(fileId) || this.#gates.isShut(fileId);
+  }
+
+  /**
+   * Resolves when every change of users that happened before the call has been recorded, or is being recorded behind
+   * the file's gate (`isBusy`). Release asks this before it believes that a file is unchanged. Rejects when closed.
+   */
+  changesTakenIn(): Promise<void> {
+    if (this.#closed) return Promise.reject(stopping());
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const id = this.#nextSync++;
+    this.#syncs.set(id, resolve);
+    this.#options.post({ kind: 'sync', id });
+    return promise;
+  }
+
+  /**
+   * For `StubStore.release`, under its lease: from now on events of the file come again. Throws EBUSY when somebody
+   * opened it while no event told of it: then nothing may be freed.
+   */
+  beforeFreeing(fd: number): void {
+    const file = this.#options.store.byHandle(encodeHandle(handleOf(fd).handle));
+    if (file !== undefined) {
+      this.#known.unsettle(file.id);
+      this.#streams.forget(file.id);
+    }
+    for (const [group, mark] of [
+      [this.#access, ignoreAccess],
+      [this.#open, ignoreOpen],
+    ] as const) {
+      const result = group.tryUnmark(fd, mark);
+      if (result < 0 && result !== -Errno.ENOENT) group.unmark(fd, mark);
+    }
+    // Whoever was past the (ignored) open event but not yet held up by the lease is counted by now: asking for the
+    // lease again sees him. Whoever comes later raises an event.
+    if (!tryLease(fd, 'write')) throw ebbError('EBUSY', 'The file was opened just now.');
+  }
+
+  /** Finds out what became of a file in `intent` or `discarding`. See `Writers.resolve`. */
+  resolve(file: StubFile): Promise<void> {
+    return this.#writers.resolve(file);
+  }
+
+  /** The file's record has gone, or its inode has another one. */
+  forget(fileId: number): void {
+    this.#known.forget(fileId);
+    this.#streams.forget(fileId);
+  }
+
+  /** Denies (EIO) everything that waits and all that comes. The thread goes on answering for what is here. */
+  close(): void {
+    this.#closed = true;
+    this.#options.post({ kind: 'refuse' });
+    this.#writers.close();
+    this.#answers.denyAll(Errno.EIO);
+    // Who waits for these must not wait for a thread that may be gone.
+    for (const resolve of this.#syncs.values()) resolve();
+    this.#syncs.clear();
+  }
+
+  #take(message: ToMain): void {
+    switch (message.kind) {
+      case 'question':
+        void this.#answer(message);
+        return;
+      case 'changed':
+        this.#writers.changed(message);
+        return;
+      case 'overflow':
+        this.#problem(
+          undefined,
+          'Changes of users were lost: the tree has to be looked at.',
+          undefined,
+        );
+        this.#options.onRescan();
+        return;
+      case 'synced':
+        this.#syncs.get(message.id)?.();
+        this.#syncs.delete(message.id);
+        return;
+      case 'consumed':
+        this.#consumed(message);
+        return;
+      case 'complete':
+        this.#settleComplete(message.fileId);
+        return;
+      case 'touched':
+        this.#options.onAccesses([[message.fileId, message.atMs]]);
+        return;
+      case 'problem':
+        this.#problem(undefined, message.message, undefined);
+    }
+  }
+
+  /** Answers one question, whatever happens. */
+  async #answer(question: Question): Promise<void> {
+    this.#counters[question.group === 'open' ? 'opens' : 'accesses'] += 1;
+    const pending = this.#answers.add(question);
+    if (this.#closed) {
+      pending.deny(Errno.EIO);
+      return;
+    }
+    let file: StubFile | undefined;
+    try {
+      file = this.#fileOf(question);
+      if (file === undefined) {
+        pending.allow();
+        return;
+      }
+      this.#busy.set(file.id, (this.#busy.get(file.id) ?? 0) + 1);
+      this.#known.tell(file);
+      this.#options.onAccesses([[file.id, Date.now()]]);
+      using _deadline = this.#deadline(pending, file);
+      await this.#serve(pending, question, file);
+    } catch (error) {
+      const known = toEbbError(error);
+      // Nobody gave up: only the daemon ends a wait.
+      const answered = pending.deny(known.code === 'EINTR' ? Errno.EIO : known.errno);
+      if (answered && file !== undefined) this.#options.onReadEnded?.(file.id, known);
+    } finally {
+      if (pending.deny(Errno.EIO)) {
+        this.#problem(file?.id, 'A question was left without an answer.', undefined);
+      }
+      if (file !== undefined) this.#served(file);
+    }
+  }
+
+  #served(file: StubFile): void {
+    const left = (this.#busy.get(file.id) ?? 0) - 1;
+    if (left > 0) this.#busy.set(file.id, left);
+    else this.#busy.delete(file.id);
+    if (file.residency.complete && file.change === clean) this.#settleComplete(file.id);
+  }
+
+  /** Undefined: an ordinary file. Throws EIO for a stub that nothing is known about. */
+  #fileOf({ descriptor, handle }: Question): StubFile | undefined {
+    const { store } = this.#options;
+    const file = store.byHandle(handle);
+    if (file !== undefined) return file;
+    if (store.factsOfMark(descriptor) !== undefined) {
+      throw ebbError('EIO', 'A stub has no record in the catalog: the tree has to be rebuilt.');
+    }
+    // A mark that was copied with the file (cp -a, rsync -X) means nothing. In another subvolume it may be a
+    // snapshot: then the stub was copied, too, without anybody having read it.
+    const [its, ours] = [fileStatus(descriptor), fileStatus(store.rootFd)];
+    if (its.deviceMajor === ours.deviceMajor && its.deviceMinor === ours.deviceMinor)
+      return undefined;
+    throw ebbError('EIO', 'A stub in a snapshot cannot be recalled.');
+  }
+
+  async #serve(pending: PendingQuestion, question: Question, file: StubFile): Promise<void> {
+    let asker: Asker | undefined;
+    while (!pending.isAnswered) {
+      await untilDone(this.#gates.opened(file.id), pending.signal);
+      if (pending.isAnswered) return;
+      asker ??= this.#askerOf(question);
+      const decision = this.#decide(question, file, asker);
+      if (await this.#carryOut(decision, pending, file, asker)) return;
+    }
+  }
+
+  /** False: the facts have changed, decide again. */
+  async #carryOut(
+    decision: Decision,
+    pending: PendingQuestion,
+    file: StubFile,
+    asker: Asker,
+  ): Promise<boolean> {
+    const { tid } = asker.requester;
+    switch (decision.kind) {
+      case 'allow':
+        return pending.allow();
+      case 'deny':
+        this.#counters.refused += 1;
+        return pending.deny(Errno[decision.code]);
+      case 'recall':
+        return await this.#recall(decision, pending, file, asker);
+      case 'intend':
+        if (!(await this.#recall(wholeOf(file), pending, file, asker, false))) return false;
+        if (!(await this.#writers.intend(file, tid, () => pending.allow()))) return false;
+        this.#counters.intents += 1;
+        return true;
+      case 'discard':
+        await this.#writers.discard(file, tid, () => pending.allow());
+        this.#counters.discards += 1;
+        return true;
+      case 'disown':
+        await this.#writers.disown(file);
+        return false;
+      case 'wait':
+        await this.#writers.resolve(file);
+        if (file.change === discarding) await sleep(waitStepMs);
+        return false;
+      case 'damaged':
+        throw ebbError('EIO', `${file.key} was cut or grown past Ebb: what was not here is lost.`);
+    }
+  }
+
+  /** True: the range is here, and the question (unless the caller goes on with it) is answered. */
+  async #recall(
+    range: Recall,
+    pending: PendingQuestion,
+    file: StubFile,
+    asker: Asker,
+    answers = true,
+  ): Promise<boolean> {
+    const { recall, onReadEnded } = this.#options;
+    const { offsetBytes, lengthBytes, exact } = range;
+    const { requester } = asker;
+    const streamId = range.stream
+      ? this.#streams.of(file.id, requester.tid, offsetBytes, lengthBytes)
+      : undefined;
+    try {
+      await recall.ensure(file, offsetBytes, lengthBytes, {
+        intent: 'demand',
+        requester,
+        streamId,
+        exact,
+        signal: pending.signal,
+        // The question has a deadline of its own.
+        deadlineMs: Infinity,
+      });
+    } catch (error) {
+      // A writer came between: it depends on him what is to be read.
+      if (this.#gates.isShut(file.id) || file.change !== clean) return false;
+      throw error;
+    }
+    if (this.#gates.isShut(file.id) || file.change !== clean) return false;
+    // A claim may have been taken back meanwhile: never bytes that are not vouched for.
+    if (!file.residency.has(offsetBytes, lengthBytes)) throw claimLost(file);
+    if (!answers) return true;
+    pending.allow();
+    onReadEnded?.(file.id, undefined);
+    return true;
+  }
+
+  #decide(question: Question, file: StubFile, asker: Asker): Decision {
+    const { sizeBytes, mode } = fileStatus(question.descriptor);
+    const facts: FileFacts = {
+      state: this.#stateOf(file),
+      versionSizeBytes: file.sizeBytes,
+      sizeBytes,
+      executable: (mode & executableBits) !== 0,
+      hasPoison: this.#options.store.hasPoison,
+    };
+    return question.group === 'open'
+      ? decideOpen(facts, asker.facts, this.#options.policy)
+      : decideAccess(facts, asker.facts, question.range);
+  }
+
+  #stateOf(file: StubFile): FileFacts['state'] {
+    if (file.change === discarding) return 'discarding';
+    return file.change !== clean || this.#known.isSettled(file.id) ? 'settled' : 'clean';
+  }
+
+  #askerOf({ tid }: Question): Asker {
+    const requester = requesterOf(tid);
+    const { executable, name } = requester;
+    const { effect, streams } = systemCallOf(tid);
+    const verdict = this.#verdicts.of(executable, name);
+    const looksForHoles = this.#verdicts.looksForHoles(executable);
+    return { requester, facts: { effect, streams, verdict, looksForHoles } };
+  }
+
+  /** Denies the question (EIO) when its time is over and nothing of the file has arrived for as long. */
+  #deadline(pending: PendingQuestion, file: StubFile): Disposable {
+    let arrived = file.residency.residentChunks;
+    const timer = setInterval(() => {
+      if (file.residency.residentChunks > arrived) {
+        arrived = file.residency.residentChunks;
+        return;
+      }
+      const message = `${file.key} did not come within ${this.#options.policy.deadlineMs} ms.`;
+      if (!pending.deny(Errno.EIO)) return;
+      this.#counters.overdue += 1;
+      this.#options.onReadEnded?.(file.id, ebbError('EIO', message, { retryable: true }));
+    }, this.#options.policy.deadlineMs);
+    timer.unref();
+    return { [Symbol.dispose]: () => clearInterval(timer) };
+  }
+
+  #consumed(message: Extract<ToMain, { kind: 'consumed' }>): void {
+    const { fileId, tid, offsetBytes, countBytes } = message;
+    const file = this.#options.store.get(fileId);
+    if (file === undefined || file.change !== clean || this.#closed) return;
+    const streamId = this.#streams.of(fileId, tid, offsetBytes, countBytes);
+    const requester = requesterOf(tid);
+    if (this.#verdicts.of(requester.executable, requester.name) === 'exact') return;
+    this.#options.recall.advance(file, offsetBytes, countBytes, streamId, requester);
+  }
+
+  #settleComplete(fileId: number): void {
+    this.#known.settleComplete(fileId).catch((error: unknown) => {
+      this.#problem(fileId, 'A complete file cannot be recorded as such.', error);
+    });
+  }
+
+  #problem(fileId: number | undefined, message: string, cause: unknown): void {
+    this.#options.onProblem({ fileId, message, cause });
+  }
+}
+
+function wholeOf(file: StubFile): Recall {
+  const { sizeBytes: lengthBytes } = file;
+  return { kind: 'recall', offsetBytes: 0, lengthBytes, stream: false, exact: false };
+}
+
+/** Resolves when `work` does or the question is answered, whichever is first. */
+async function untilDone(work: Promise<void>, signal: AbortSignal): Promise<void> {
+  if (signal.aborted) return;
+  const { promise, resolve } = Promise.withResolvers<void>();
+  const stop = (): void => resolve();
+  signal.addEventListener('abort', stop, { once: true });
+  try {
+    await Promise.race([work, promise]);
+  } finally {
+    signal.removeEventListener('abort', stop);
+  }
+}
+
+function claimLost(file: StubFile): EbbError {
+  const message = `The local bytes of ${file.key} were given up while they were read.`;
+  return ebbError('EIO', message, { retryable: true });
+}
+
+function stopping(): EbbError {
+  return ebbError('EINTR', 'Ebb is stopping.');
+}

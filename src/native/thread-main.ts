@@ -1,0 +1,70 @@
+/** Entry point of the event thread (see thread.ts): serves the three groups until it is asked to stop. */
+import { parentPort, workerData } from 'node:worker_threads';
+import type { MessagePort } from 'node:worker_threads';
+import { EventReader } from '../fanotify/event-reader.ts';
+import { Group } from '../fanotify/group.ts';
+import { runLoop } from '../fanotify/loop.ts';
+import type { LoopSource } from '../fanotify/loop.ts';
+import { LoopControl } from '../sys/loop-control.ts';
+import type { SharedLoopControl } from '../sys/loop-control.ts';
+import { EventHandler } from './event-handler.ts';
+import type { NativeGroups } from './messages.ts';
+
+/** What thread.ts passes as worker data. */
+export interface ThreadStart {
+  readonly groups: NativeGroups;
+  readonly pending: SharedArrayBuffer;
+  readonly control: SharedLoopControl;
+  readonly port: MessagePort;
+}
+
+/** What the thread tells thread.ts about itself. */
+export type ThreadReport = 'ready';
+
+function main(start: ThreadStart): void {
+  const access = Group.borrow(start.groups.access, 'preContent');
+  const open = Group.borrow(start.groups.open, 'preContent');
+  const changes = Group.borrow(start.groups.changes, 'notification');
+  const { port, pending } = start;
+  const handler = new EventHandler({ access, open, changes, port, pending });
+  const sources: LoopSource[] = [
+    {
+      group: changes,
+      first: true,
+      handle: (event) => handler.changed(event),
+      overflow: () => handler.changesLost(),
+    },
+    {
+      group: open,
+      handle: (event) => handler.opened(event),
+      overflow: () => handler.permissionsLost(),
+    },
+    {
+      group: access,
+      handle: (event) => handler.accessed(event),
+      overflow: () => handler.permissionsLost(),
+    },
+  ];
+  using control = LoopControl.open(start.control);
+  const report: ThreadReport = 'ready';
+  parentPort?.postMessage(report);
+  const onTrouble = handler.trouble.bind(handler);
+  try {
+    runLoop(sources, control, { wakeup: () => handler.wakeup(), onTrouble });
+  } finally {
+    // Requesters of the last moment are not left behind: what would need main is denied.
+    handler.refuse();
+    for (const source of sources) {
+      const reader = new EventReader(source.group, onTrouble);
+      while (reader.fill() > 0) {
+        reader.handleAll(
+          (event) => source.handle(event),
+          () => source.overflow(),
+        );
+      }
+    }
+    port.close();
+  }
+}
+
+main(workerData as ThreadStart);

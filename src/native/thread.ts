@@ -1,0 +1,90 @@
+/**
+ * The event thread, seen from the thread that starts it. It blocks in system calls: it is never terminated, it is
+ * asked to stop through its eventfd and ends by itself. An exit hook does that for `process.exit()`, which would
+ * otherwise wait for ever.
+ */
+import path from 'node:path';
+import { MessageChannel, Worker } from 'node:worker_threads';
+import type { MessagePort } from 'node:worker_threads';
+import { LoopControl } from '../sys/loop-control.ts';
+import type { NativeThreadOptions } from './contracts.ts';
+import type { ToThread } from './messages.ts';
+import type { ThreadReport, ThreadStart } from './thread-main.ts';
+
+/** This file's neighbour, whether it is run as TypeScript or compiled. */
+const entry = new URL(`./thread-main${path.extname(import.meta.url)}`, import.meta.url);
+
+export class NativeThread {
+  readonly #control: LoopControl;
+  readonly #port: MessagePort;
+  readonly #ended: Promise<void>;
+  readonly #stopAtExit = (): void => this.#control.stop();
+
+  private constructor(control: LoopControl, port: MessagePort, ended: Promise<void>) {
+    this.#control = control;
+    this.#port = port;
+    this.#ended = ended.finally(() => {
+      process.off('exit', this.#stopAtExit);
+      port.close();
+      control[Symbol.dispose]();
+    });
+    this.#ended.catch(() => undefined);
+    process.on('exit', this.#stopAtExit);
+  }
+
+  /** Resolves when the thread has loaded everything and serves. */
+  static async start(options: NativeThreadOptions): Promise<NativeThread> {
+    const control = LoopControl.create();
+    const channel = new MessageChannel();
+    const start: ThreadStart = {
+      groups: options.groups,
+      pending: options.pending,
+      control: control.shared,
+      port: channel.port2,
+    };
+    const worker = new Worker(entry, {
+      name: 'fanotify',
+      workerData: start,
+      transferList: [channel.port2],
+    });
+    const ready = Promise.withResolvers<void>();
+    const ended = Promise.withResolvers<void>();
+    worker.on('message', (_report: ThreadReport) => ready.resolve());
+    worker.on('error', (error) => {
+      ready.reject(error);
+      ended.reject(error);
+    });
+    worker.on('exit', (exitCode) => {
+      const died = new Error(`The fanotify thread ended (exit code ${exitCode}).`);
+      ready.reject(died);
+      if (exitCode === 0) ended.resolve();
+      else ended.reject(died);
+    });
+    channel.port1.on('message', options.onMessage);
+    channel.port1.unref();
+    const thread = new NativeThread(control, channel.port1, ended.promise);
+    await ready.promise;
+    return thread;
+  }
+
+  /** Settles when the thread is gone; rejects when it died of an exception: then nobody answers any more. */
+  get ended(): Promise<void> {
+    return this.#ended;
+  }
+
+  /** A message for the thread, which is woken to take it in. */
+  post(message: ToThread): void {
+    this.#port.postMessage(message);
+    this.#control.wake();
+  }
+
+  /**
+   * Ends the thread after what is queued has been answered: what needs the remote is denied with EIO. Requesters that
+   * come later wait until the groups are closed (which lets them through: I9) or served by somebody else, so whoever
+   * stops takes the tree out of reach first.
+   */
+  async stop(): Promise<void> {
+    this.#control.stop();
+    await this.#ended;
+  }
+}

@@ -1,0 +1,303 @@
+/**
+ * Writers of stubs: what is recorded before they are let in, and what they turned out to have done (docs/native.md).
+ *
+ * Three witnesses. The change group's FAN_MODIFY says that content was written or cut; it is queued before the system
+ * call returns and is taken in before any later event of that file. A read lease says that nobody has the file open for
+ * writing. Size, mtime and ctime say the rest, for what nobody watched: writes through mappings, and the time in which
+ * no daemon ran.
+ */
+import { EbbError, toEbbError } from '../base/errors.ts';
+import type { RecallEngine } from '../recall/engine.ts';
+import { OpenFlag } from '../sys/fd.ts';
+import type { OwnedFd } from '../sys/fd.ts';
+import { decodeHandle, openByHandle } from '../sys/handle.ts';
+import { dropLease, tryLease } from '../sys/lease.ts';
+import { fileStatus } from '../sys/stat.ts';
+import type { StubFile, StubStore } from '../tree/stubs/stub-store.ts';
+import type { FileGates } from './file-gates.ts';
+import type { KnownFiles } from './known-files.ts';
+import type { Changed } from './messages.ts';
+import { systemCallText } from './requester.ts';
+
+/** As catalog/stub-catalog.ts has them. */
+const clean = 0;
+const intent = 1;
+const discarding = 2;
+const dirty = 3;
+
+/** Files whose writers may still be there, or whose inode is, are looked at again this often. */
+const lookAgainMs = 2_000;
+/** Writers that are looked at, and deletions that are recorded, in one turn. */
+const looksMax = 256;
+const deletionsPerTurnMax = 1024;
+/** Let-in writers that are remembered; what became of others is found out when somebody asks. */
+const openMax = 65_536;
+
+export interface WritersOptions {
+  readonly store: StubStore;
+  readonly recall: Pick<RecallEngine, 'cancel'>;
+  readonly gates: FileGates;
+  readonly known: KnownFiles;
+  /** All changes that happened before the call have been given to `changed`. */
+  readonly changesTakenIn: () => Promise<void>;
+  readonly onProblem: (fileId: number | undefined, message: string, cause: unknown) => void;
+}
+
+/** A writer that was let in: as long as its thread shows this text, its system call is not over. */
+interface LetIn {
+  readonly tid: number;
+  readonly callText: string | undefined;
+}
+
+export class Writers {
+  readonly #options: WritersOptions;
+  /** Recorded writers whose deeds are not known yet. */
+  readonly #open = new Map<number, { readonly file: StubFile; letIn: LetIn[] }>();
+  readonly #resolving = new Map<number, Promise<void>>();
+  readonly #deleted = new Map<number, StubFile>();
+  #timer: NodeJS.Timeout | undefined;
+  #closed = false;
+
+  constructor(options: WritersOptions) {
+    this.#options = options;
+  }
+
+  /**
+   * Records `intent`, then `letIn` runs. False: not all of the file is here (any more), nothing was done. Rejects when
+   * it cannot be recorded.
+   */
+  async intend(file: StubFile, tid: number, letIn: () => void): Promise<boolean> {
+    const { store, gates, recall, known } = this.#options;
+    return await gates.alone(file.id, async () => {
+      if (file.change === discarding) return false;
+      if (file.change === clean) {
+        if (!file.residency.complete) return false;
+        await recall.cancel(file.id);
+        await store.setChange(file, intent);
+        known.settleChanged(file);
+      }
+      this.#remember(file, tid);
+      letIn();
+      return true;
+    });
+  }
+
+  /** Nothing of the file is needed any more: stops its recalls, records `discarding`, then `letIn` runs. */
+  async discard(file: StubFile, tid: number, letIn: () => void): Promise<void> {
+    const { store, gates, recall } = this.#options;
+    await gates.alone(file.id, async () => {
+      if (file.change === clean) {
+        await recall.cancel(file.id);
+        await store.setChange(file, discarding);
+      }
+      this.#remember(file, tid);
+      letIn();
+    });
+  }
+
+  /** The local content is the user's own: never recalled into, never released. */
+  async disown(file: StubFile): Promise<void> {
+    await this.#options.gates.alone(file.id, () => this.#setDirty(file));
+  }
+
+  /** An event of the change group. Never throws. */
+  changed(event: Changed): void {
+    const file = this.#options.store.byHandle(event.handle);
+    if (file === undefined) return;
+    if (event.deleted) {
+      this.#deleted.set(file.id, file);
+      this.#lookAgainSoon(0);
+      return;
+    }
+    const whole = file.change !== clean || file.residency.complete;
+    if (event.modified && whole && file.change !== dirty) {
+      this.#report(file, this.disown(file));
+    } else if (event.closedForWriting && this.#open.has(file.id)) {
+      this.#report(file, this.resolve(file));
+    } else if (event.closedForWriting && file.change === clean && whole) {
+      // Written through a mapping: nothing else tells.
+      if (!this.#options.store.unchanged(file)) this.#report(file, this.disown(file));
+    }
+  }
+
+  /**
+   * Finds out what became of a file in `intent` or `discarding`, if that can be known now; afterwards `file.change`
+   * tells. Rejects when it cannot be recorded.
+   */
+  async resolve(file: StubFile): Promise<void> {
+    if (file.change !== intent && file.change !== discarding) return;
+    const running = this.#resolving.get(file.id);
+    if (running !== undefined) return await running;
+    const resolving = this.#resolve(file).finally(() => this.#resolving.delete(file.id));
+    this.#resolving.set(file.id, resolving);
+    await resolving;
+  }
+
+  close(): void {
+    this.#closed = true;
+    clearTimeout(this.#timer);
+  }
+
+  async #resolve(file: StubFile): Promise<void> {
+    const { gates, changesTakenIn } = this.#options;
+    if (this.#isStillLettingIn(file) || !this.#hasNoWriter(file)) return;
+    await changesTakenIn();
+    await gates.alone(file.id, async () => {
+      if (file.change !== intent && file.change !== discarding) return;
+      if (this.#isStillLettingIn(file)) return;
+      const verdict = this.#verdict(file);
+      if (verdict === undefined) return;
+      if (verdict === dirty) await this.#setDirty(file);
+      else await this.#setClean(file);
+    });
+  }
+
+  /** Undefined: somebody writes, or it cannot be known. */
+  #verdict(file: StubFile): typeof clean | typeof dirty | undefined {
+    const { store } = this.#options;
+    using fd = this.#openFile(file);
+    if (fd === undefined || !store.closeOwn(file) || !tryLease(fd.fd, 'read')) return undefined;
+    try {
+      if (store.unchanged(file)) return clean;
+      if (file.change === intent) return dirty;
+      const { sizeBytes, mtime } = fileStatus(fd.fd);
+      if (sizeBytes !== file.sizeBytes) return dirty;
+      // Whoever was watched would have been seen emptying it: its mode or name was changed, no more.
+      if (this.#open.has(file.id)) return clean;
+      const sameMtime =
+        mtime.seconds === file.mtime.seconds && mtime.nanoseconds === file.mtime.nanoseconds;
+      return sameMtime ? undefined : dirty;
+    } finally {
+      dropLease(fd.fd);
+    }
+  }
+
+  async #setDirty(file: StubFile): Promise<void> {
+    const { store, known, recall } = this.#options;
+    if (file.change === dirty) return;
+    if (file.change === clean) {
+      await recall.cancel(file.id);
+      // What of it is the remote's must survive a crash like what the user wrote.
+      await store.settled(file.id);
+    }
+    await store.setChange(file, dirty);
+    this.#open.delete(file.id);
+    known.settleChanged(file);
+  }
+
+  async #setClean(file: StubFile): Promise<void> {
+    const { store, known } = this.#options;
+    // A discarded file has to be recalled again.
+    if (!file.residency.complete) known.unsettle(file.id);
+    await store.setChange(file, clean);
+    this.#open.delete(file.id);
+  }
+
+  #remember(file: StubFile, tid: number): void {
+    if (file.change !== intent && file.change !== discarding) return;
+    const writers = this.#open.get(file.id) ?? { file, letIn: [] };
+    writers.letIn.push({ tid, callText: systemCallText(tid) });
+    this.#open.set(file.id, writers);
+    const [oldest] = this.#open.keys();
+    if (this.#open.size > openMax && oldest !== undefined) this.#open.delete(oldest);
+    this.#lookAgainSoon(lookAgainMs);
+  }
+
+  /** A writer that was let in may not have come to write yet: nothing of it can be seen then. */
+  #isStillLettingIn(file: StubFile): boolean {
+    const writers = this.#open.get(file.id);
+    if (writers === undefined) return false;
+    writers.letIn = writers.letIn.filter(({ tid, callText }) => {
+      const text = systemCallText(tid);
+      return text !== undefined && (text === callText || text.startsWith('running'));
+    });
+    return writers.letIn.length > 0;
+  }
+
+  #hasNoWriter(file: StubFile): boolean {
+    using fd = this.#openFile(file);
+    if (fd === undefined || !this.#options.store.closeOwn(file)) return false;
+    const granted = tryLease(fd.fd, 'read');
+    if (granted) dropLease(fd.fd);
+    return granted;
+  }
+
+  /** Undefined: it is being released, or gone. Never waits for a lease: it may be our own. */
+  #openFile(file: StubFile): OwnedFd | undefined {
+    try {
+      const flags = OpenFlag.rdonly | OpenFlag.nonblock | OpenFlag.noatime;
+      return openByHandle(this.#options.store.rootFd, decodeHandle(file.handle), flags);
+    } catch (error) {
+      if (isCode(error, 'ESTALE') || isCode(error, 'EAGAIN')) return undefined;
+      throw error;
+    }
+  }
+
+  #lookAgainSoon(delayMs: number): void {
+    if (this.#closed || (this.#timer !== undefined && delayMs > 0)) return;
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => {
+      this.#timer = undefined;
+      this.#lookAgain().catch((error: unknown) =>
+        this.#options.onProblem(undefined, 'Looking after writers failed.', error),
+      );
+    }, delayMs);
+    this.#timer.unref();
+  }
+
+  async #lookAgain(): Promise<void> {
+    const isMore = await this.#forgetDeleted();
+    for (const { file } of [...this.#open.values()].slice(0, looksMax)) {
+      this.#toTheEnd(file);
+      await this.resolve(file).catch((error: unknown) => this.#failed(file, error));
+    }
+    if (isMore) this.#lookAgainSoon(0);
+    else if (this.#open.size > 0 || this.#deleted.size > 0) this.#lookAgainSoon(lookAgainMs);
+  }
+
+  /** Others get their turn. */
+  #toTheEnd(file: StubFile): void {
+    const writers = this.#open.get(file.id);
+    if (writers === undefined) return;
+    this.#open.delete(file.id);
+    this.#open.set(file.id, writers);
+  }
+
+  /** Whether some were not looked at. An inode may outlive its last name: then it is looked at again. */
+  async #forgetDeleted(): Promise<boolean> {
+    const { store, known } = this.#options;
+    const some = [...this.#deleted.values()].slice(0, deletionsPerTurnMax);
+    const gone = new Set(some.filter((file) => this.#isGone(file)));
+    for (const file of some) this.#deleted.delete(file.id);
+    const isMore = this.#deleted.size > 0;
+    for (const file of some) if (!gone.has(file)) this.#deleted.set(file.id, file);
+    for (const { id } of gone) {
+      this.#open.delete(id);
+      known.forget(id);
+    }
+    if (gone.size > 0) await store.forget([...gone].map((file) => file.id));
+    return isMore;
+  }
+
+  #isGone(file: StubFile): boolean {
+    try {
+      openByHandle(this.#options.store.rootFd, decodeHandle(file.handle), OpenFlag.path).close();
+      return false;
+    } catch (error) {
+      return isCode(error, 'ESTALE');
+    }
+  }
+
+  #report(file: StubFile, work: Promise<void>): void {
+    work.catch((error: unknown) => this.#failed(file, error));
+  }
+
+  #failed(file: StubFile, error: unknown): void {
+    const message = `What was done to ${file.key} cannot be recorded: ${toEbbError(error).message}`;
+    this.#options.onProblem(file.id, message, error);
+  }
+}
+
+function isCode(error: unknown, code: string): boolean {
+  return error instanceof EbbError && error.code === code;
+}
