@@ -69,7 +69,8 @@ export class SpaceKeeper {
 
   /** Makes room for a recall. ENOSPC when it would leave the disk with less than `--min-free`. */
   async reserve(bytes: number): Promise<void> {
-    const stroke = this.#check(bytes);
+    const before = this.#use(bytes);
+    const stroke = this.#check(before);
     if (stroke !== undefined && this.#isOver(bytes)) {
       const { promise, resolve } = Promise.withResolvers<void>();
       const timer = setTimeout(resolve, strokeWaitMaxMs);
@@ -77,7 +78,7 @@ export class SpaceKeeper {
       clearTimeout(timer);
     }
     const { minFreeBytes } = this.#options.limits;
-    const { freeBytes } = this.#use(bytes);
+    const { freeBytes } = stroke === undefined ? before : this.#use(bytes);
     if (freeBytes - bytes >= (minFreeBytes ?? 0)) return;
     throw ebbError(
       'ENOSPC',
@@ -94,19 +95,19 @@ export class SpaceKeeper {
   /** On the timer nobody hears of a failure to look (a disk that fails): the log does. */
   #checkInTime(): void {
     try {
-      void this.#check(0);
+      void this.#check(this.#use(0));
     } catch (error) {
       this.#options.logbook.log('error', `release: ${toEbbError(error).message}`);
     }
   }
 
   /** Starts a stroke when a limit is passed; gives the one under way. */
-  #check(wantedBytes: number): Promise<void> | undefined {
+  #check(use: SpaceUse): Promise<void> | undefined {
     if (this.#stroke !== undefined) return this.#stroke;
     const { limits, nowMs, logbook } = this.#options;
     if (this.#releaser === undefined || this.#closing.signal.aborted) return undefined;
     if (nowMs() < this.#pausedUntilMs) return undefined;
-    const wanted = bytesToRelease(this.#use(wantedBytes), limits);
+    const wanted = bytesToRelease(use, limits);
     if (wanted === 0) return undefined;
     this.#stroke = this.#release(this.#releaser, wanted)
       .catch((error: unknown) => logbook.log('error', `release: ${toEbbError(error).message}`))

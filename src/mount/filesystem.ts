@@ -7,7 +7,6 @@
  * node behind the same name (ESTALE from OPEN makes the kernel look the name up again).
  */
 import { Errno } from '../base/errno.ts';
-import { decodeName } from '../base/name.ts';
 import { NodeKind } from '../catalog/catalog.ts';
 import type { Node } from '../catalog/catalog.ts';
 import { FOPEN_KEEP_CACHE, FOPEN_NOFLUSH, FOPEN_PASSTHROUGH } from '../fuse/constants.ts';
@@ -330,7 +329,7 @@ export class MountFileSystem implements FileSystem {
   getxattr(call: Call, nodeId: number, name: Uint8Array, sizeBytes: number): void {
     const { view } = this.#services;
     const residency = this.#files.content(nodeId)?.residency;
-    serveXattr(call, view, nodeId, decodeName(name), sizeBytes, residency?.residentBytes);
+    serveXattr(call, view, nodeId, name, sizeBytes, residency?.residentBytes);
   }
 
   listxattr(call: Call, nodeId: number, sizeBytes: number): void {

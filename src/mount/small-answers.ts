@@ -33,14 +33,24 @@ function answerSized(call: Call, value: Uint8Array, sizeBytes: number): void {
   call.data(value);
 }
 
+/** "user." */
+const userPrefix = Uint8Array.of(0x75, 0x73, 0x65, 0x72, 0x2e);
+
+function isUserXattr(name: Uint8Array): boolean {
+  return userPrefix.every((byte, index) => name[index] === byte);
+}
+
 export function serveXattr(
   call: Call,
   view: NodeView,
   nodeId: number,
-  name: string,
+  encodedName: Uint8Array,
   sizeBytes: number,
   residentBytes: number | undefined,
 ): void {
+  // No node has others, and ls(1) asks for two of them per file.
+  if (!isUserXattr(encodedName)) return void call.error(Errno.ENODATA);
+  const name = decodeName(encodedName);
   const node = view.node(nodeId);
   if (node === undefined) return void call.error(Errno.ESTALE);
   let value: Uint8Array | undefined;

@@ -10,6 +10,10 @@ export interface SharedLoopControl {
   readonly state: SharedArrayBuffer;
 }
 
+/** Words of `state`. */
+const phaseWord = 0;
+const wokenWord = 1;
+
 const running = 0;
 const stopping = 1;
 
@@ -28,7 +32,7 @@ export class LoopControl implements Disposable {
   /** Throws EMFILE, ENFILE. */
   static create(): LoopControl {
     const event = EventFd.create();
-    const state = new SharedArrayBuffer(4);
+    const state = new SharedArrayBuffer(8);
     return new LoopControl(event, { eventFileDescriptor: event.fd, state });
   }
 
@@ -40,24 +44,28 @@ export class LoopControl implements Disposable {
     return this.#event.fd;
   }
 
-  /** The loop will call its `wakeup` soon. Any thread; never blocks. */
+  /**
+   * The loop will call its `wakeup` soon. Any thread; never blocks. Costs a system call only when the thread
+   * has taken the signal before.
+   */
   wake(): void {
-    this.#event.signal();
+    if (Atomics.exchange(this.#state, wokenWord, 1) === 0) this.#event.signal();
   }
 
   /** The loop will end after the request it is handling. Any thread; never blocks; for ever. */
   stop(): void {
-    Atomics.store(this.#state, 0, stopping);
+    Atomics.store(this.#state, phaseWord, stopping);
     this.#event.signal();
   }
 
   get isStopping(): boolean {
-    return Atomics.load(this.#state, 0) !== running;
+    return Atomics.load(this.#state, phaseWord) !== running;
   }
 
-  /** For the loop: takes the signals. */
+  /** For the loop: takes the signals. Whoever calls `wake` from now on signals again. */
   drain(): void {
     this.#event.drain();
+    Atomics.store(this.#state, wokenWord, 0);
   }
 
   [Symbol.dispose](): void {

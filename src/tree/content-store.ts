@@ -68,6 +68,11 @@ export interface TreeOptions {
  */
 export const reservedBytesDefault = 8 * 1024 * 1024;
 
+/** Between two questions for the room left no more than this is written ... */
+const unaskedBytesMax = 4 * 1024 * 1024;
+/** ... and no more than this part of it: others write there, too. */
+const ampleShare = 64;
+
 /** O_NONBLOCK: an open of a file that is just being released fails with EAGAIN instead of waiting for the lease. */
 const openFlags = OpenFlag.nofollow | OpenFlag.nonblock;
 
@@ -82,6 +87,8 @@ export class ContentStore implements AsyncDisposable {
   readonly #loaded = new LoadedContents<StoredContent>();
   /** Contents that are being released: nobody opens them meanwhile. */
   readonly #releasing = new Map<number, Promise<void>>();
+  /** So much may still be written before the file system is asked again how much room it has. */
+  #ampleBytes = 0;
 
   constructor(directory: string, options: TreeOptions, identity: TreeIdentity, lock: OwnedFd) {
     this.directory = directory;
@@ -284,9 +291,14 @@ export class ContentStore implements AsyncDisposable {
   }
 
   #requireRoom(lengthBytes: number): void {
+    this.#ampleBytes -= lengthBytes;
+    if (this.#ampleBytes >= 0) return;
     const reservedBytes = this.#options.limits?.reservedBytes ?? reservedBytesDefault;
-    if (this.space().availableBytes >= lengthBytes + reservedBytes) return;
-    throw ebbError('ENOSPC', 'The file system of the cache is full.');
+    const { availableBytes } = this.space();
+    if (availableBytes < lengthBytes + reservedBytes) {
+      throw ebbError('ENOSPC', 'The file system of the cache is full.');
+    }
+    this.#ampleBytes = Math.min(unaskedBytesMax, (availableBytes - reservedBytes) / ampleShare);
   }
 
   /** A content that was deleted must not claim anything for another one that has its id by now. */

@@ -39,16 +39,16 @@ export function catalogPath(cacheDirectory: string): string {
 }
 
 export function treePath(cacheDirectory: string): string {
-  return path.join(cacheDirectory, 'tree');
+  return `${cacheDirectory}/tree`;
 }
 
 /** The directory that holds the content's file; made with the first one. */
 export function contentDirectory(cacheDirectory: string, id: number): string {
-  return path.join(treePath(cacheDirectory), Math.floor(id / directoryIds).toString(16));
+  return `${treePath(cacheDirectory)}/${Math.floor(id / directoryIds).toString(16)}`;
 }
 
 export function contentPath(cacheDirectory: string, id: number): string {
-  return path.join(contentDirectory(cacheDirectory, id), String(id));
+  return `${contentDirectory(cacheDirectory, id)}/${id}`;
 }
 
 /** Makes the directories that are missing. Throws EACCES, ENOSPC, EROFS, ENOTDIR. */

@@ -5,7 +5,7 @@ import { Worker } from 'node:worker_threads';
 import { Errno } from '../../src/base/errno.ts';
 import { EventFd } from '../../src/sys/event-fd.ts';
 import { OpenFlag, OwnedFd, duplicateFd, openFd, setNonblocking } from '../../src/sys/fd.ts';
-import { readAllAt, syncData, syncFile, writeAllAt } from '../../src/sys/file-io.ts';
+import { readAllAt, syncData, syncFile, writeAllAt, writeSmallAt } from '../../src/sys/file-io.ts';
 import {
   IoVector,
   Seek,
@@ -124,7 +124,7 @@ test('offsets beyond 2^32 and up to the limit of the file system', async () => {
   await assert.rejects(readAllAt(file.fd, back, -1), { code: 'EINVAL' });
 });
 
-test('asynchronous writes report a full file system; sync works', async () => {
+test('writes report a full file system; sync works', async () => {
   using small = new LoopFilesystem('ext4');
   using file = openFd(small.join('file'), readWriteNew);
   await writeAllAt(file.fd, bytes('abc'), 0);
@@ -133,6 +133,11 @@ test('asynchronous writes report a full file system; sync works', async () => {
   await assert.rejects(writeAllAt(file.fd, new Uint8Array(32 * 1024 * 1024), 3), {
     code: 'ENOSPC',
   });
+  const filling = (): void => {
+    for (let offset = 3; ; offset += 65_536) writeSmallAt(file.fd, new Uint8Array(65_536), offset);
+  };
+  assert.throws(filling, { code: 'ENOSPC' });
+  assert.throws(() => writeSmallAt(1_000_000, bytes('abc'), 0), { code: 'EBADF' });
   const back = new Uint8Array(3);
   assert.equal(await readAllAt(file.fd, back, 0), 3);
   assert.equal(text(back), 'abc');

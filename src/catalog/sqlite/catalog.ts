@@ -28,7 +28,7 @@ import { Transactions } from './transaction.ts';
 const sql = {
   insertNode: 'INSERT INTO nodes VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)',
   /** What a change of a node must know: `hasContent` is 0 or 1. */
-  state: `SELECT n.parent, n.facts, n.size, c.id IS NOT NULL, c.version FROM nodes n
+  state: `SELECT n.parent, n.facts, n.size, c.id IS NOT NULL, c.version, c.resident FROM nodes n
     LEFT JOIN contents c ON c.id = n.id WHERE n.id = ?`,
   updateFacts: `UPDATE nodes SET facts = ?, uid = ?, gid = ?, size = ?, mtime_s = ?, mtime_ns = ?,
     version = ?, rare = ?, checked_ms = ? WHERE id = ?`,
@@ -71,11 +71,14 @@ type StateRow = [
   size: number,
   hasContent: number,
   contentVersion: string | Uint8Array | null,
+  residentBytes: number | null,
 ];
 
 class SqliteCatalog extends SqliteCatalogReader implements Catalog {
   readonly #statements: Statements;
   readonly #transactions: Transactions;
+  /** False: there is certainly none, and nobody need look. */
+  #mayHaveOrphans = true;
 
   constructor(database: DatabaseSync, path: string) {
     super(database, path);
@@ -83,6 +86,7 @@ class SqliteCatalog extends SqliteCatalogReader implements Catalog {
       Object.entries(sql).map(([name, text]) => [name, database.prepare(text)]),
     ) as Statements;
     this.#transactions = new Transactions(database, path);
+    this.guard(() => this.#anyOrphan());
   }
 
   applyListing(change: DirectoryChange): Node[] {
@@ -139,9 +143,9 @@ class SqliteCatalog extends SqliteCatalogReader implements Catalog {
 
   putContent(content: Content): void {
     // A new stub claims nothing: losing its row in a power cut loses nothing (the stub is made again).
-    const claims = content.residentBytes + (this.content(content.id)?.residentBytes ?? 0);
+    const state = this.guard(() => this.#state(content.id));
+    const claims = content.residentBytes + (state?.[5] ?? 0);
     this.#transactions.run(claims > 0, () => {
-      const state = this.#state(content.id);
       if (state === undefined) throw goneError(content.id);
       assert(kindOfFacts(state[1]) === NodeKind.file, 'only files have content');
       this.#putContent(content, state[0] === 0, state);
@@ -190,12 +194,14 @@ class SqliteCatalog extends SqliteCatalogReader implements Catalog {
   }
 
   orphanByKey(key: string, version: string): Content | undefined {
+    if (!this.#mayHaveOrphans) return undefined;
     const statement = this.#statements.orphanByKey;
     const row = this.get(statement, encodeName(key), encodeVersion(version));
     return row === undefined ? undefined : contentOf(row as ContentRow);
   }
 
   restoreOrphans(contents: readonly Content[]): void {
+    this.#mayHaveOrphans = true;
     this.#transactions.run(true, () => {
       for (const content of contents) {
         assert(content.id > ROOT_NODE_ID, 'the root has no content');
@@ -253,7 +259,8 @@ class SqliteCatalog extends SqliteCatalogReader implements Catalog {
   }
 
   #anyOrphan(): boolean {
-    return this.#statements.anyOrphan.get() !== undefined;
+    this.#mayHaveOrphans &&= this.#statements.anyOrphan.get() !== undefined;
+    return this.#mayHaveOrphans;
   }
 
   #residentBytes(id: number): number | undefined {
@@ -345,6 +352,7 @@ class SqliteCatalog extends SqliteCatalogReader implements Catalog {
   #removeOne(id: number, facts: number, size: number, hasContent: boolean, lost: boolean): void {
     this.#count(kindOfFacts(facts), size, -1);
     if (hasContent) {
+      this.#mayHaveOrphans = true;
       this.#statements.orphanNode.run(id);
       this.#statements.orphanContent.run(lost ? 1 : 0, id);
     } else {
@@ -353,7 +361,7 @@ class SqliteCatalog extends SqliteCatalogReader implements Catalog {
   }
 
   #putContent(content: Content, orphan: boolean, state: StateRow | undefined): void {
-    const before = this.#residentBytes(content.id);
+    const before = state?.[5] ?? undefined;
     if (before !== undefined && state !== undefined) {
       const same = sameVersion(encodeVersion(content.version), state[4]);
       assert(same, 'a content never changes its version');

@@ -38,6 +38,8 @@ export class Transactions {
   deltas: CounterDeltas = { ...noDeltas };
   readonly #database: DatabaseSync;
   readonly #path: string;
+  readonly #begin: StatementSync;
+  readonly #commit: StatementSync;
   readonly #addDeltas: StatementSync;
   readonly #setNextId: StatementSync;
   #nextId: number;
@@ -48,6 +50,8 @@ export class Transactions {
   constructor(database: DatabaseSync, path: string) {
     this.#database = database;
     this.#path = path;
+    this.#begin = database.prepare('BEGIN IMMEDIATE');
+    this.#commit = database.prepare('COMMIT');
     this.#addDeltas = database.prepare(
       `UPDATE counters SET files = files + ?, directories = directories + ?,
          remote_bytes = remote_bytes + ?, resident_bytes = resident_bytes + ?, contents = contents + ?`,
@@ -88,10 +92,10 @@ export class Transactions {
     this.deltas = { ...noDeltas };
     try {
       this.#setDurable(durable);
-      this.#database.exec('BEGIN IMMEDIATE');
+      this.#begin.run();
       const result = work();
       this.#writeDeltas();
-      this.#database.exec('COMMIT');
+      this.#commit.run();
       return result;
     } catch (error) {
       this.#rollBack();
