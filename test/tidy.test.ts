@@ -101,6 +101,7 @@ test('every source file is used by another file, a test or an entry point', () =
   const entryPoints = new Set([
     'src/cli/main.ts',
     'src/daemon/main.ts',
+    'src/supervisor/main.ts',
     'src/mount/thread.ts',
     'src/fanotify/public.ts',
     'src/fuse/public.ts',

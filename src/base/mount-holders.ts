@@ -41,7 +41,7 @@ export async function findMountHolders(
     if (!/^[0-9]+$/.test(name) || exceptPids.has(Number(name))) continue;
     const what = await whatOneHolds(name, mount);
     if (what === undefined) continue;
-    holders.push({ pid: Number(name), command: await commandOf(name), what });
+    holders.push({ pid: Number(name), command: await commandName(name), what });
     if (holders.length >= mountHoldersMax) break;
   }
   return holders;
@@ -82,7 +82,8 @@ async function mappingOn(pid: string, device: string): Promise<string | undefine
   return `mapping ${decodeName(Buffer.from(file, 'latin1'))}`;
 }
 
-async function commandOf(pid: string): Promise<string> {
+/** What ps(1) shows as COMM. Reads text below /proc; `?` when the process is gone. */
+export async function commandName(pid: number | string): Promise<string> {
   const text = await readFile(`/proc/${pid}/comm`, 'utf8').catch(() => '?');
   return text.trimEnd();
 }

@@ -7,13 +7,19 @@ import { decodeName } from './name.ts';
 
 export interface MountInfo {
   readonly mountId: number;
+  /** Of the mount that it is mounted on. */
+  readonly parentId: number;
   /** `major:minor`, as in st_dev and /proc/PID/maps. */
   readonly device: string;
+  /** The directory of the file system that it shows. */
+  readonly root: string;
   readonly mountPoint: string;
   readonly fileSystemType: string;
   readonly source: string;
   /** Options of this mount, comma separated. */
   readonly options: string;
+  /** `shared:N`, `master:N`: which events of mounting come and go (mount_namespaces(7)). */
+  readonly propagation: readonly string[];
   /** Options of the file system (superblock), comma separated. */
   readonly superOptions: string;
 }
@@ -29,9 +35,12 @@ export function parseMountInfo(bytes: Uint8Array): MountInfo[] {
     if (fields.length < 6 || tail.length < 3) continue;
     mounts.push({
       mountId: Number(fields[0]),
+      parentId: Number(fields[1]),
       device: fields[2] ?? '',
+      root: unescape(fields[3] ?? ''),
       mountPoint: unescape(fields[4] ?? ''),
       options: fields[5] ?? '',
+      propagation: fields.slice(6),
       fileSystemType: tail[0] ?? '',
       source: unescape(tail[1] ?? ''),
       superOptions: tail[2] ?? '',

@@ -45,6 +45,16 @@ export function raiseOpenFilesLimit(wanted: number): Limit {
   return openFilesLimit();
 }
 
+/**
+ * Sets the soft limit to `wanted` exactly, up or down, as far as is permitted; children inherit it. Returns what counts
+ * now.
+ */
+export function setOpenFilesLimitTo(wanted: number): Limit {
+  const raised = raiseOpenFilesLimit(wanted);
+  if (raised.soft > wanted) setOpenFilesLimit(wanted, raised.hard);
+  return openFilesLimit();
+}
+
 function setOpenFilesLimit(soft: number, hard: number): boolean {
   const limit = BigUint64Array.of(toRlim(soft), toRlim(hard));
   return native().prlimit(0, RLIMIT_NOFILE, limit, null) === 0;

@@ -1,0 +1,89 @@
+/**
+ * Showing the tree to users and taking it away again. TREE itself is an empty directory with nothing but `.ebb` in it;
+ * what users see is a clone of `.ebb/data` that is mounted over it.
+ */
+import path from 'node:path';
+import { ebbError, toEbbError } from '../base/errors.ts';
+import { findMountHolders } from '../base/mount-holders.ts';
+import { mountAt, readMountInfo } from '../base/mount-info.ts';
+import type { MountInfo } from '../base/mount-info.ts';
+import { unmountAsync, UnmountFlag } from '../sys/mount.ts';
+import { fileStatus } from '../sys/stat.ts';
+import { attachMount, changeMount, cloneMount } from '../sys/mount-tree.ts';
+import { dataName } from './guard.ts';
+import type { HideResult } from './messages.ts';
+import { otherMounts } from './reachability.ts';
+import type { Shown } from './reachability.ts';
+
+/** Whether a mount shows the data of a tree: one of ours, perhaps left behind by a supervisor that was killed. */
+export function isTreeMount(mount: MountInfo): boolean {
+  return (
+    path.basename(mount.root) === dataName && path.basename(path.dirname(mount.root)) === '.ebb'
+  );
+}
+
+/** The mount of ours at `tree`, when there is one. */
+export function treeMountAt(tree: string): MountInfo | undefined {
+  const found = mountAt(readMountInfo(), tree);
+  return found !== undefined && isTreeMount(found) ? found : undefined;
+}
+
+export class Exposure {
+  readonly tree: string;
+  readonly #shown: Shown;
+
+  private constructor(tree: string, shown: Shown) {
+    this.tree = tree;
+    this.#shown = shown;
+  }
+
+  /**
+   * Mounts the data over `tree`. The file system must be marked and the daemon must answer. Throws EPERM, EINVAL, EBUSY
+   * (something else was mounted there meanwhile).
+   */
+  static show(tree: string, ebbDirectory: string): Exposure {
+    using clone = cloneMount(path.join(ebbDirectory, dataName));
+    changeMount(clone.fd, { propagation: 'private' });
+    attachMount(clone.fd, tree);
+    const { mountId } = fileStatus(clone.fd);
+    const found = mountAt(readMountInfo(), tree);
+    if (found?.mountId !== mountId) {
+      throw ebbError('EBUSY', `something else was mounted on ${tree} at the same time`);
+    }
+    return new Exposure(tree, { mountId, device: found.device, root: found.root });
+  }
+
+  /** For a daemon that outlives its supervisor: what that one has shown. Undefined: nothing is there. */
+  static adopt(tree: string): Exposure | undefined {
+    const found = treeMountAt(tree);
+    if (found === undefined) return undefined;
+    const { mountId, device, root } = found;
+    return new Exposure(tree, { mountId, device, root });
+  }
+
+  /** What has to be looked for when somebody may still have it open. */
+  get shown(): Shown {
+    return this.#shown;
+  }
+
+  /**
+   * Takes the mount off TREE. Busy and not `lazy`: nothing happens, and the holders are named; a copy of the mount
+   * somewhere else (bind mounts, other mount namespaces) counts, because it would stay.
+   */
+  async hide(lazy: boolean): Promise<HideResult> {
+    if (!lazy) {
+      const copies = await otherMounts(this.#shown, this.tree);
+      if (copies.length > 0) return { stopped: false, holders: copies };
+    }
+    try {
+      await unmountAsync(this.tree, (lazy ? UnmountFlag.detach : 0) | UnmountFlag.nofollow);
+    } catch (thrown) {
+      const error = toEbbError(thrown);
+      // Somebody else took it away already.
+      if (error.code === 'EINVAL') return { stopped: true, holders: [] };
+      if (error.code !== 'EBUSY') throw error;
+      return { stopped: false, holders: await findMountHolders(this.tree) };
+    }
+    return { stopped: true, holders: [] };
+  }
+}

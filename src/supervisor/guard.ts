@@ -1,0 +1,105 @@
+/**
+ * What stands between users and stubs: the groups and marks of a tree's file system, the private mount through which
+ * Ebb itself works, and the tree's lock. Made in an order that leaves no window: nobody can see the tree before all of
+ * it stands (exposure.ts shows it, later).
+ */
+import { ebbError, toEbbError } from '../base/errors.ts';
+import { FanEvent } from '../fanotify/constants.ts';
+import { Group } from '../fanotify/group.ts';
+import type { MarkTarget } from '../fanotify/group.ts';
+import { OpenFlag, openFd } from '../sys/fd.ts';
+import type { OwnedFd } from '../sys/fd.ts';
+import { tryLock } from '../sys/lease.ts';
+import { changeMount, cloneMount } from '../sys/mount-tree.ts';
+
+/** Inside of TREE/.ebb (docs/native.md). */
+export const dataName = 'data';
+
+export class Guard implements Disposable {
+  readonly access: Group;
+  readonly open: Group;
+  readonly changes: Group;
+  /** The private mount (O_PATH), whose root is TREE/.ebb. In no namespace; gone when nobody holds it. */
+  readonly privateMount: OwnedFd;
+  /** TREE/.ebb/data through the private mount; holds the lock. */
+  readonly lock: OwnedFd;
+  readonly #owned: DisposableStack;
+
+  private constructor(
+    parts: Pick<Guard, 'access' | 'open' | 'changes' | 'privateMount' | 'lock'>,
+    owned: DisposableStack,
+  ) {
+    this.access = parts.access;
+    this.open = parts.open;
+    this.changes = parts.changes;
+    this.privateMount = parts.privateMount;
+    this.lock = parts.lock;
+    this.#owned = owned;
+  }
+
+  /**
+   * `ebbDirectory`: TREE/.ebb, as it can be reached now. Throws EBUSY when somebody else guards this tree, EPERM
+   * without CAP_SYS_ADMIN, EOPNOTSUPP where the file system or the kernel cannot do it; leaves nothing then.
+   */
+  static set(ebbDirectory: string | number): Guard {
+    using owned = new DisposableStack();
+    const privateMount = owned.use(cloneMount(ebbDirectory));
+    // What is mounted or unmounted elsewhere must not appear in it.
+    changeMount(privateMount.fd, { propagation: 'private' });
+    const lock = owned.use(lockData(privateMount.fd));
+    const access = owned.use(Group.create({ class: 'preContent', reportTid: true }));
+    const open = owned.use(Group.create({ class: 'preContent', reportTid: true }));
+    const changes = owned.use(Group.create({ class: 'notification', reportNames: true }));
+    const root = { directoryFd: privateMount.fd, name: '.' };
+    ignoreMount(access, root, FanEvent.preAccess);
+    ignoreMount(open, root, FanEvent.openPermission);
+    markFilesystem(changes, root, FanEvent.modify | FanEvent.closeWrite | FanEvent.deleteSelf);
+    markFilesystem(open, root, FanEvent.openPermission);
+    markFilesystem(access, root, FanEvent.preAccess);
+    return new Guard({ access, open, changes, privateMount, lock }, owned.move());
+  }
+
+  /**
+   * Denies (EIO) everything that a dead daemon had taken and not answered. Before anybody reads the groups again: a
+   * new event may get the number of an old one.
+   */
+  sweep(numbersMax: number): number {
+    return this.access.sweep(numbersMax) + this.open.sweep(numbersMax);
+  }
+
+  /** The kernel allows what still waits. Only when nobody can reach the tree any more. */
+  [Symbol.dispose](): void {
+    this.#owned.dispose();
+  }
+}
+
+function lockData(privateMountFd: number): OwnedFd {
+  const data = openFd(
+    dataName,
+    OpenFlag.rdonly | OpenFlag.directory | OpenFlag.nofollow,
+    0,
+    privateMountFd,
+  );
+  try {
+    if (tryLock(data.fd)) return data;
+    throw ebbError('EBUSY', 'the tree is attached already; see: ebb status');
+  } catch (error) {
+    data.close();
+    throw error;
+  }
+}
+
+function ignoreMount(group: Group, root: MarkTarget, events: number): void {
+  group.mark(root, { on: 'mount', events, ignore: true, survivesModify: true });
+}
+
+function markFilesystem(group: Group, root: MarkTarget, events: number): void {
+  try {
+    group.mark(root, { on: 'filesystem', events });
+  } catch (thrown) {
+    const { code, message } = toEbbError(thrown);
+    throw ebbError(code, `the file system of the tree cannot be watched: ${message}`, {
+      cause: thrown,
+    });
+  }
+}

@@ -1,0 +1,146 @@
+/**
+ * Who can still reach a tree's data past TREE itself: bind mounts and copies in other mount namespaces, and processes
+ * that have files or directories of a mount that was detached. While there is anybody, events must be answered.
+ *
+ * Mappings are not looked for: what was mapped was brought here whole when it was mapped, and nothing is released once
+ * the tree is taken away. All reads are of /proc and asynchronous; see base/mount-holders.ts.
+ */
+import { readFile, readdir, readlink } from 'node:fs/promises';
+import { commandName } from '../base/mount-holders.ts';
+import { mountAt, parseMountInfo } from '../base/mount-info.ts';
+import type { MountInfo } from '../base/mount-info.ts';
+import { isInside } from '../base/run-directory.ts';
+import { OpenFlag, openFd } from '../sys/fd.ts';
+import { fileStatus } from '../sys/stat.ts';
+import type { Holder } from './messages.ts';
+
+/** At most this many are named; the rest change nothing about the answer. */
+const holdersMax = 64;
+
+/** The mount that users were given. */
+export interface Shown {
+  readonly mountId: number;
+  /** `major:minor` of its file system, as mountinfo has it. */
+  readonly device: string;
+  /** The directory of the file system that it shows. */
+  readonly root: string;
+}
+
+/**
+ * Mounts that show the data or a part of it, in any namespace, but for the one at `tree` in ours and copies that go
+ * with it.
+ */
+export async function otherMounts(shown: Shown, tree: string): Promise<Holder[]> {
+  const found: Holder[] = [];
+  const namespaces = await mountNamespaces();
+  const peers = peersOf(namespaces.find(({ isOurs }) => isOurs)?.mounts ?? [], tree);
+  for (const { pid, isOurs, mounts } of namespaces) {
+    for (const mount of mounts) {
+      if (!showsData(mount, shown)) continue;
+      if (isOurs && mount.mountPoint === tree) continue;
+      if (!isOurs && follows(mount, mounts, peers)) continue;
+      const where = isOurs ? '' : ', in another mount namespace';
+      found.push({
+        pid,
+        command: await commandName(pid),
+        what: `mount ${mount.mountPoint}${where}`,
+      });
+      if (found.length >= holdersMax) return found;
+    }
+  }
+  return found;
+}
+
+/** Everybody who can reach the data after TREE was taken away. `exceptPids`: our own processes. */
+export async function whoReaches(
+  shown: Shown,
+  tree: string,
+  exceptPids: ReadonlySet<number>,
+): Promise<Holder[]> {
+  const mounts = await otherMounts(shown, tree);
+  if (mounts.length > 0) return mounts;
+  // Numbers of mounts are used again: one that is mounted somewhere is not the detached one any more.
+  const inUse = (await mountNamespaces()).some((namespace) =>
+    namespace.mounts.some((mount) => mount.mountId === shown.mountId),
+  );
+  if (inUse) return [];
+  const found: Holder[] = [];
+  for (const pid of await processes()) {
+    if (exceptPids.has(pid)) continue;
+    const what = await whatOneHas(pid, shown.mountId);
+    if (what !== undefined) found.push({ pid, command: await commandName(pid), what });
+    if (found.length >= holdersMax) break;
+  }
+  return found;
+}
+
+interface MountNamespace {
+  /** One of its processes. */
+  readonly pid: number;
+  readonly isOurs: boolean;
+  readonly mounts: readonly MountInfo[];
+}
+
+async function mountNamespaces(): Promise<MountNamespace[]> {
+  const own = await readlink('/proc/self/ns/mnt').catch(() => '');
+  const seen = new Map<string, MountNamespace>();
+  for (const pid of [process.pid, ...(await processes())]) {
+    const name = await readlink(`/proc/${pid}/ns/mnt`).catch(() => undefined);
+    if (name === undefined || seen.has(name)) continue;
+    const bytes = await readFile(`/proc/${pid}/mountinfo`).catch(() => undefined);
+    if (bytes === undefined) continue;
+    seen.set(name, { pid, isOurs: name === own, mounts: parseMountInfo(bytes) });
+  }
+  return [...seen.values()];
+}
+
+function showsData(mount: MountInfo, { device, root }: Shown): boolean {
+  return mount.device === device && isInside(root, mount.root);
+}
+
+/** The peer group of the mount that the one at `tree` is mounted on: its members see it come and go. */
+function peersOf(mounts: readonly MountInfo[], tree: string): string | undefined {
+  const parentId = mountAt(mounts, tree)?.parentId;
+  const parent = mounts.find((mount) => mount.mountId === parentId);
+  const shared = parent?.propagation.find((field) => field.startsWith('shared:'));
+  return shared?.slice('shared:'.length);
+}
+
+/** Whether a copy came by propagation, and goes with the original (mount_namespaces(7)). */
+function follows(
+  mount: MountInfo,
+  mounts: readonly MountInfo[],
+  peers: string | undefined,
+): boolean {
+  const parent = mounts.find(({ mountId }) => mountId === mount.parentId);
+  if (peers === undefined || parent === undefined) return false;
+  return parent.propagation.some(
+    (field) => field === `shared:${peers}` || field === `master:${peers}`,
+  );
+}
+
+async function processes(): Promise<number[]> {
+  const names = await readdir('/proc');
+  return names.filter((name) => /^[0-9]+$/.test(name)).map(Number);
+}
+
+async function whatOneHas(pid: number, mountId: number): Promise<string | undefined> {
+  for (const link of ['cwd', 'root']) {
+    if (mountOf(`/proc/${pid}/${link}`) === mountId) return link;
+  }
+  const line = new RegExp(`^mnt_id:\\s*${mountId}$`, 'm');
+  for (const descriptor of await readdir(`/proc/${pid}/fdinfo`).catch(() => [])) {
+    const facts = await readFile(`/proc/${pid}/fdinfo/${descriptor}`, 'latin1').catch(() => '');
+    if (line.test(facts)) return `fd ${descriptor}`;
+  }
+  return undefined;
+}
+
+function mountOf(link: string): number | undefined {
+  try {
+    using file = openFd(link, OpenFlag.path);
+    return fileStatus(file.fd).mountId;
+  } catch {
+    return undefined;
+  }
+}

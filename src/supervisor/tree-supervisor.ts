@@ -1,0 +1,240 @@
+/**
+ * The life of an attached tree: guard it, start the daemon, show the tree; start another daemon when one dies; take
+ * the tree away before the guard goes. Does no input or output on the tree, so nothing it does can wait for itself.
+ *
+ *   starting ── ready ──► serving ── the daemon died ──► restarting ── ready ──► serving
+ *                            │                            │  ▲
+ *                            │ stop                 paused│  │ denying meanwhile
+ *                            ▼                            ▼  │
+ *                    hidden, daemon ends, then denying until nobody reaches the data ──► over
+ */
+import { setTimeout as sleep } from 'node:timers/promises';
+import { ebbError, toEbbError } from '../base/errors.ts';
+import { errnoCode } from '../base/errno.ts';
+import { openFilesLimit } from '../sys/process.ts';
+import { DaemonProcess } from './daemon-process.ts';
+import { Denier } from './denier.ts';
+import { Exposure } from './exposure.ts';
+import { denyWhileReachable } from './farewell.ts';
+import type { Guard } from './guard.ts';
+import { protocolVersion } from './messages.ts';
+import type { HideResult, Opaque, ToSupervisor } from './messages.ts';
+import { RestartPauses } from './restart-pauses.ts';
+
+/** A successor that does not answer events by then is stopped: readers must not wait for it for ever. */
+const restartMaxMs = 10_000;
+/** What a daemon gets to deny what is pending and to close its catalog. */
+const endMaxMs = 30_000;
+
+export interface SupervisorOptions {
+  readonly tree: string;
+  /** TREE/.ebb. */
+  readonly ebbDirectory: string;
+  readonly socketPath: string;
+  readonly guard: Guard;
+  /** What `ebb attach` sent, and what the preparing process said: for the daemon. */
+  readonly options: Opaque;
+  readonly prepared: Opaque;
+  readonly startedAtMs: number;
+  readonly log: (level: 'info' | 'warn' | 'error', message: string) => void;
+  readonly onProgress: (progress: Opaque) => void;
+}
+
+export type Ready = Extract<ToSupervisor, { kind: 'ready' }>;
+
+export class TreeSupervisor {
+  /** Resolves when nobody can reach the data any more and the daemon has ended; the guard may go. Never rejects. */
+  readonly ended: Promise<void>;
+  readonly #options: SupervisorOptions;
+  readonly #denier: Denier;
+  readonly #pauses = new RestartPauses();
+  readonly #over = Promise.withResolvers<void>();
+  #daemon: DaemonProcess | undefined;
+  #starting: PromiseWithResolvers<Ready> | undefined;
+  #exposure: Exposure | undefined;
+  #servingSinceMs: number | undefined;
+  #restarts = 0;
+  #hiding: Promise<HideResult> | undefined;
+  #isHidden = false;
+  /** Cuts a pause between two starts short. */
+  #wake = new AbortController();
+
+  private constructor(options: SupervisorOptions) {
+    this.#options = options;
+    this.#denier = new Denier([options.guard.access, options.guard.open], (message) =>
+      options.log('error', message),
+    );
+    this.ended = this.#over.promise;
+  }
+
+  /** Resolves when users can see the tree. Rejects with the daemon's reason; only the guard is left then. */
+  static async start(
+    options: SupervisorOptions,
+  ): Promise<{ readonly supervisor: TreeSupervisor; readonly ready: Ready }> {
+    const supervisor = new TreeSupervisor(options);
+    try {
+      const ready = await supervisor.#startDaemon();
+      supervisor.#exposure = Exposure.show(options.tree, options.ebbDirectory);
+      return { supervisor, ready };
+    } catch (error) {
+      await supervisor.#endDaemon();
+      throw error;
+    }
+  }
+
+  /** Takes the tree away, see `Exposure.hide`; then the daemon ends, then `ended` resolves. */
+  async stop(lazy: boolean): Promise<HideResult> {
+    if (this.#isHidden) return { stopped: true, holders: [] };
+    const earlier = this.#hiding;
+    // Who waits for a polite attempt may be joined, but not by somebody who insists.
+    if (earlier !== undefined && !lazy) return await earlier;
+    const hiding = this.#hideAfter(earlier, lazy).finally(() => {
+      if (this.#hiding === hiding) this.#hiding = undefined;
+    });
+    this.#hiding = hiding;
+    return await hiding;
+  }
+
+  /** Somebody wants the daemon back now, not after the pause. */
+  revive(): void {
+    this.#pauses.reset();
+    this.#wake.abort();
+  }
+
+  async #hideAfter(earlier: Promise<HideResult> | undefined, lazy: boolean): Promise<HideResult> {
+    const before = await earlier?.catch(() => undefined);
+    if (before?.stopped === true) return before;
+    const result = (await this.#exposure?.hide(lazy)) ?? { stopped: true, holders: [] };
+    if (!result.stopped) return result;
+    this.#isHidden = true;
+    this.#options.log('info', `${this.#options.tree} was taken away`);
+    this.#wake.abort();
+    return result;
+  }
+
+  /** After a `stop` that stopped: the daemon ends, who still has the data open is denied, `ended` resolves. */
+  async finish(): Promise<void> {
+    const { tree, log } = this.#options;
+    try {
+      await this.#endDaemon();
+      this.#denier.stop();
+      if (this.#exposure !== undefined) {
+        await denyWhileReachable(this.#exposure.shown, { tree, denier: this.#denier, log });
+      }
+    } catch (error) {
+      log('error', `while the tree was taken away: ${toEbbError(error).message}`);
+    } finally {
+      this.#over.resolve();
+    }
+  }
+
+  /** Starts a daemon; resolves when it answers events. */
+  async #startDaemon(): Promise<Ready> {
+    const { guard, options, prepared, startedAtMs, socketPath } = this.#options;
+    const starting = Promise.withResolvers<Ready>();
+    this.#starting = starting;
+    const daemon = DaemonProcess.start(guard, (message) => this.#take(daemon, message));
+    this.#daemon = daemon;
+    void daemon.ended.then(({ how, inOrder }) => {
+      if (this.#daemon === daemon) this.#daemonEnded(how, inOrder);
+    });
+    daemon.send({
+      kind: 'start',
+      protocol: protocolVersion,
+      options,
+      prepared,
+      supervisorPid: process.pid,
+      startedAtMs,
+      restarts: this.#restarts,
+      socketPath,
+    });
+    try {
+      return await starting.promise;
+    } finally {
+      this.#starting = undefined;
+    }
+  }
+
+  #take(daemon: DaemonProcess, message: ToSupervisor): void {
+    if (daemon !== this.#daemon) return;
+    switch (message.kind) {
+      case 'progress':
+        return this.#options.onProgress(message.progress);
+      case 'ready':
+        this.#servingSinceMs = performance.now();
+        return this.#starting?.resolve(message);
+      case 'failed':
+        return this.#starting?.reject(ebbError(errnoCode(message.code) ?? 'EIO', message.error));
+      case 'stop':
+        return void this.#stopFor(daemon, message.id, message.lazy);
+    }
+  }
+
+  async #stopFor(daemon: DaemonProcess, id: number, lazy: boolean): Promise<void> {
+    let result: HideResult = { stopped: false, holders: [] };
+    try {
+      result = await this.stop(lazy);
+    } catch (error) {
+      this.#options.log('error', `cannot take the tree away: ${toEbbError(error).message}`);
+    }
+    daemon.send({ kind: 'stopResult', id, result });
+    if (result.stopped) await this.finish();
+  }
+
+  #daemonEnded(how: string, inOrder: boolean): void {
+    this.#daemon = undefined;
+    const { guard, log } = this.#options;
+    // Before anybody reads: what the dead one had taken is answered by its numbers.
+    const denied = guard.sweep(openFilesLimit().soft);
+    if (this.#isHidden && inOrder && denied === 0) return;
+    const livedMs = performance.now() - (this.#servingSinceMs ?? performance.now());
+    this.#servingSinceMs = undefined;
+    log('error', `the daemon ended (${how}); ${denied} waiting calls got EIO`);
+    this.#starting?.reject(ebbError('EIO', `the daemon ended (${how}) before it served`));
+    // The first one: nobody has seen the tree yet, whoever starts it hears of the failure.
+    if (this.#exposure === undefined || this.#isHidden) return;
+    void this.#restart(livedMs);
+  }
+
+  async #restart(livedMs: number): Promise<void> {
+    const { log } = this.#options;
+    const pauseMs = this.#pauses.next(livedMs);
+    if (pauseMs > 0) {
+      log('warn', `files that are not here fail with EIO; the next daemon starts in ${pauseMs} ms`);
+      this.#denier.start();
+      this.#wake = new AbortController();
+      await sleep(pauseMs, undefined, { signal: this.#wake.signal }).catch(() => undefined);
+    }
+    if (this.#isHidden) return;
+    // While a daemon lives nobody else may answer.
+    this.#denier.stop();
+    this.#restarts += 1;
+    const diedAtMs = performance.now();
+    const overdue = setTimeout(() => {
+      log('error', `the daemon does not answer after ${restartMaxMs} ms: it is stopped`);
+      this.#daemon?.kill();
+    }, restartMaxMs);
+    try {
+      await this.#startDaemon();
+      log('info', `another daemon serves after ${Math.round(performance.now() - diedAtMs)} ms`);
+    } catch (error) {
+      log('error', toEbbError(error).message);
+      // Its end starts the next one.
+      this.#daemon?.kill();
+    } finally {
+      clearTimeout(overdue);
+    }
+  }
+
+  async #endDaemon(): Promise<void> {
+    const daemon = this.#daemon;
+    if (daemon === undefined) return;
+    daemon.send({ kind: 'end' });
+    const overdue = setTimeout(() => {
+      this.#options.log('error', `the daemon does not end within ${endMaxMs} ms: it is stopped`);
+      daemon.kill();
+    }, endMaxMs);
+    await daemon.ended;
+    clearTimeout(overdue);
+  }
+}
