@@ -28,7 +28,7 @@ export interface DispatcherOptions {
 }
 
 /** Receive buffers kept while nothing is under way for longer than this. */
-const idleBuffersMax = 8;
+const idleBuffersMax = 2;
 /** A reader slower than the remote makes pauses: memory given up in each of them would be asked for again at once. */
 const idleMs = 2000;
 
@@ -50,7 +50,7 @@ export class Dispatcher {
     this.#pool = new BufferPool(
       limits.bufferBytes,
       limits.bufferPoolMaxBytes,
-      limits.parallelRequestsMax,
+      2 * limits.parallelRequestsMax,
     );
   }
 

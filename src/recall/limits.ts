@@ -22,7 +22,10 @@ export interface RecallLimits {
   readonly streamsMax: number;
   /** Size of one receive buffer = of one write to the local file (rounded up to whole chunks). */
   readonly bufferBytes: number;
-  /** Memory for all receive buffers. At least one buffer per parallel request is always allowed. */
+  /**
+   * Memory for all receive buffers; two for each parallel request are always allowed. Not more than that: what is
+   * used again at once is still in the processor's cache when it is written.
+   */
   readonly bufferPoolMaxBytes: number;
   /** Buffers that one request may hold (one filling, the others being written). 2 .. */
   readonly buffersPerRequestMax: number;
@@ -53,7 +56,7 @@ export const defaultRecallLimits: RecallLimits = Object.freeze({
   readAheadMaxBytes: 64 * MiB,
   streamsMax: 4096,
   bufferBytes: 1 * MiB,
-  bufferPoolMaxBytes: 64 * MiB,
+  bufferPoolMaxBytes: 16 * MiB,
   buffersPerRequestMax: 4,
   queuedFlightsMax: 1024,
   flightsPerWaiterMax: 16,
