@@ -103,6 +103,7 @@ test('every source file is used by another file, a test or an entry point', () =
     'src/daemon/main.ts',
     'src/supervisor/main.ts',
     'src/mount/thread.ts',
+    'src/fanotify/probe-child.ts',
     'src/fanotify/public.ts',
     'src/fuse/public.ts',
     'src/catalog/stub-catalog.ts',

@@ -16,5 +16,7 @@ export { Group } from './group.ts';
 export type { AnswerResult, GroupClass, GroupOptions, Mark, MarkTarget } from './group.ts';
 export { runLoop } from './loop.ts';
 export type { LoopHandlers, LoopSource } from './loop.ts';
+export { probeKernel, realKernelAnswers } from './probe.ts';
+export type { KernelAnswers, KernelFinding, KernelQuestion, KernelReport } from './probe.ts';
 export { denialFor, isDenial } from './response.ts';
 export type { Denial } from './response.ts';
