@@ -9,6 +9,7 @@
 import { ebbError } from '../base/errors.ts';
 import { OwnedFd, setCloseOnExec } from './fd.ts';
 import { addressOf, orThrow } from './ffi.ts';
+import type { FileHandle } from './handle.ts';
 import { IoctlRequest, ioctlBytes } from './ioctl.ts';
 
 /** struct xfs_handle { u64 fsid; u16 fid_len; u16 fid_pad; u32 fid_gen; u64 fid_ino; }. */
@@ -61,4 +62,24 @@ export function openXfsHandle(directoryFd: number, handle: Uint8Array, flags: nu
   // The kernel opens it without; a child that another thread starts just now may inherit it.
   setCloseOnExec(owned.fd);
   return owned;
+}
+
+/**
+ * The XFS handle of the inode that a kernel handle (handle.ts) names, made up without opening it. `sibling`: the XFS
+ * handle of any file of the same file system. Undefined for a kernel handle of an unknown type. The types are
+ * FILEID_INO32_GEN, and the same with 64-bit inode numbers (fs/xfs/xfs_export.h).
+ */
+export function xfsHandleFrom(sibling: Uint8Array, handle: FileHandle): Uint8Array | undefined {
+  const from = new DataView(handle.bytes.buffer, handle.bytes.byteOffset, handle.bytes.length);
+  const isWide = handle.type === 0x81 && from.byteLength === 12;
+  if (!isWide && !(handle.type === 1 && from.byteLength === 8)) return undefined;
+  const bytes = Uint8Array.from(sibling);
+  const view = new DataView(bytes.buffer);
+  view.setUint32(12, from.getUint32(isWide ? 8 : 4, true), true);
+  view.setBigUint64(
+    16,
+    isWide ? from.getBigUint64(0, true) : BigInt(from.getUint32(0, true)),
+    true,
+  );
+  return bytes;
 }

@@ -33,7 +33,9 @@ import {
 import type { TreeIdentity } from './layout.ts';
 import { LoadedContents } from './loaded-contents.ts';
 import { MarkKeeper } from './mark-keeper.ts';
+import { ReleaseGate } from './release-gate.ts';
 import { Residency, chunkBytesDefault, chunkBytesFor } from './residency.ts';
+import { Room } from './room.ts';
 import { StoredContent } from './stored-content.ts';
 import type { StoredFacts } from './stored-content.ts';
 
@@ -68,11 +70,6 @@ export interface TreeOptions {
  */
 export const reservedBytesDefault = 8 * 1024 * 1024;
 
-/** Between two questions for the room left no more than this is written ... */
-const unaskedBytesMax = 4 * 1024 * 1024;
-/** ... and no more than this part of it: others write there, too. */
-const ampleShare = 64;
-
 /** O_NONBLOCK: an open of a file that is just being released fails with EAGAIN instead of waiting for the lease. */
 const openFlags = OpenFlag.nofollow | OpenFlag.nonblock;
 
@@ -85,16 +82,16 @@ export class ContentStore implements AsyncDisposable {
   readonly #options: TreeOptions;
   readonly #descriptors: DescriptorCache;
   readonly #loaded = new LoadedContents<StoredContent>();
-  /** Contents that are being released: nobody opens them meanwhile. */
-  readonly #releasing = new Map<number, Promise<void>>();
-  /** So much may still be written before the file system is asked again how much room it has. */
-  #ampleBytes = 0;
+  readonly #gate = new ReleaseGate();
+  readonly #room: Room;
 
   constructor(directory: string, options: TreeOptions, identity: TreeIdentity, lock: OwnedFd) {
     this.directory = directory;
     this.identity = identity;
     this.#lock = lock;
     this.#options = options;
+    const { reservedBytes = reservedBytesDefault } = options.limits ?? {};
+    this.#room = new Room(directory, reservedBytes, 'cache');
     this.marks = new MarkKeeper(treePath(directory), identity, (contentId, message, cause) =>
       options.onProblem({ kind: 'mark failed', contentId, message, cause }),
     );
@@ -196,21 +193,13 @@ export class ContentStore implements AsyncDisposable {
    */
   beginRelease(content: StoredContent): Disposable | undefined {
     const { id } = content;
-    if (content.isWriting || this.#releasing.has(id) || !this.#descriptors.drop(id))
-      return undefined;
-    const { promise, resolve } = Promise.withResolvers<void>();
-    this.#releasing.set(id, promise);
-    return {
-      [Symbol.dispose]: () => {
-        this.#releasing.delete(id);
-        resolve();
-      },
-    };
+    if (content.isWriting || this.#gate.isShut(id) || !this.#descriptors.drop(id)) return undefined;
+    return this.#gate.shut(id);
   }
 
   /** Resolves when no release of this content is under way: opening it before would be EBUSY. */
-  async releaseSettled(id: number): Promise<void> {
-    while (this.#releasing.has(id)) await this.#releasing.get(id);
+  releaseSettled(id: number): Promise<void> {
+    return this.#gate.opened(id);
   }
 
   /** For release.ts: the verified file, past the gate of `beginRelease`. */
@@ -261,7 +250,7 @@ export class ContentStore implements AsyncDisposable {
     const content = new StoredContent(facts, residency, {
       use: (used) => this.#use(used),
       admitWrite: async (written, lengthBytes) => {
-        this.#requireRoom(lengthBytes);
+        this.#room.require(lengthBytes);
         await this.releaseSettled(written.id);
         if (this.log.isFull) await this.log.drained();
         this.#requireCurrent(written);
@@ -290,17 +279,6 @@ export class ContentStore implements AsyncDisposable {
     }
   }
 
-  #requireRoom(lengthBytes: number): void {
-    this.#ampleBytes -= lengthBytes;
-    if (this.#ampleBytes >= 0) return;
-    const reservedBytes = this.#options.limits?.reservedBytes ?? reservedBytesDefault;
-    const { availableBytes } = this.space();
-    if (availableBytes < lengthBytes + reservedBytes) {
-      throw ebbError('ENOSPC', 'The file system of the cache is full.');
-    }
-    this.#ampleBytes = Math.min(unaskedBytesMax, (availableBytes - reservedBytes) / ampleShare);
-  }
-
   /** A content that was deleted must not claim anything for another one that has its id by now. */
   #requireCurrent(content: StoredContent): void {
     if (this.#loaded.get(content.id) === content) return;
@@ -309,7 +287,7 @@ export class ContentStore implements AsyncDisposable {
 
   #use(content: StoredContent): DescriptorUse {
     this.#requireCurrent(content);
-    if (this.#releasing.has(content.id)) {
+    if (this.#gate.isShut(content.id)) {
       throw ebbError('EBUSY', `${content.key} is just being released.`, { retryable: true });
     }
     return this.#descriptors.use(content.id);
@@ -318,7 +296,7 @@ export class ContentStore implements AsyncDisposable {
   #openVerified(id: number, access: number): OwnedFd {
     const content = this.get(id);
     if (content === undefined) throw ebbError('ENOENT', `There is no content ${id}.`);
-    if (this.#releasing.has(id)) {
+    if (this.#gate.isShut(id)) {
       throw ebbError('EBUSY', `${content.key} is just being released.`, { retryable: true });
     }
     return this.#openChecked(content, access);

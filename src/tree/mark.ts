@@ -8,12 +8,14 @@
  *
  * Layout, little endian: 'EBM' + u8 format (1); u16 length of the whole record; u8 flags; u8 state; 16 bytes tree id;
  * 16 bytes SHA-256 of the file handle, cut; u64 content id; u64 size; u64 chunk size; u64 resident bytes; then
- * length-prefixed (u16): remote id, key, version, checksum, bitmap; 16 bytes HMAC-SHA256 of all before, cut.
+ * length-prefixed (u16): remote id, key, version, checksum, bitmap, and for stubs a sixth: u8 change, i64 seconds and
+ * u32 nanoseconds of mtime; 16 bytes HMAC-SHA256 of all before, cut.
  */
 import { createHash, createHmac, timingSafeEqual } from 'node:crypto';
 
 import { assert } from '../base/assert.ts';
 import { decodeName, encodeName } from '../base/name.ts';
+import type { FileTime } from '../sys/stat.ts';
 
 /** What the daemon knew when it wrote the mark; the bitmap says more exactly. */
 export const MarkState = { offline: 0, partial: 1, dual: 2 } as const;
@@ -38,6 +40,15 @@ export interface Mark {
   readonly checksum: Uint8Array;
   /** Encoded residency (residency.ts); null = too large for the mark, only the catalog has it. */
   readonly bitmap: Uint8Array | null;
+  /** Only of stubs (stubs/stub-store.ts). */
+  readonly stub?: StubMark;
+}
+
+export interface StubMark {
+  /** What users may have done to the content: `Change` of stubs/stub-store.ts. 0 .. 3. */
+  readonly change: number;
+  /** What the stub's mtime is while it is clean. */
+  readonly mtime: FileTime;
 }
 
 /** Who may write and believe a mark. */
@@ -69,8 +80,10 @@ const magic = Uint8Array.of(0x45, 0x42, 0x4d);
 const format = 1;
 const headerBytes = 72;
 const digestBytes = 16;
-const Flag = { pinned: 1, keyMissing: 2, bitmapMissing: 4 } as const;
-const flagsMask = Flag.pinned | Flag.keyMissing | Flag.bitmapMissing;
+const stubBytes = 13;
+const changeMax = 3;
+const Flag = { pinned: 1, keyMissing: 2, bitmapMissing: 4, stub: 8 } as const;
+const flagsMask = Flag.pinned | Flag.keyMissing | Flag.bitmapMissing | Flag.stub;
 
 /** Encodes and seals. `handle`: identity of the inode (identity.ts). At most `markBytesMax` bytes. */
 export function encodeMark(mark: Mark, handle: Uint8Array, seal: MarkSeal): Uint8Array {
@@ -78,7 +91,8 @@ export function encodeMark(mark: Mark, handle: Uint8Array, seal: MarkSeal): Uint
   const remoteId = Buffer.from(mark.remoteId.slice(0, 64));
   const version = encodeText(mark.version);
   const keyBytes = mark.key === null ? undefined : encodeName(mark.key);
-  const fixedBytes = headerBytes + 5 * 2 + digestBytes;
+  const stub = mark.stub === undefined ? [] : [encodeStub(mark.stub)];
+  const fixedBytes = headerBytes + 5 * 2 + stub.length * (2 + stubBytes) + digestBytes;
   let roomBytes =
     markBytesMax - fixedBytes - remoteId.length - version.length - mark.checksum.length;
   assert(roomBytes >= 0, 'a version and a checksum fit into a mark');
@@ -94,7 +108,8 @@ export function encodeMark(mark: Mark, handle: Uint8Array, seal: MarkSeal): Uint
     6,
     (mark.pinned ? Flag.pinned : 0) |
       (key === undefined ? Flag.keyMissing : 0) |
-      (bitmap === undefined ? Flag.bitmapMissing : 0),
+      (bitmap === undefined ? Flag.bitmapMissing : 0) |
+      (mark.stub === undefined ? 0 : Flag.stub),
   );
   view.setUint8(7, mark.state);
   header.set(uuidBytes(mark.treeId), 8);
@@ -104,7 +119,7 @@ export function encodeMark(mark: Mark, handle: Uint8Array, seal: MarkSeal): Uint
     view.setBigUint64(40 + index * 8, BigInt(number), true);
   }
   const none = new Uint8Array(0);
-  const fields = [remoteId, key ?? none, version, mark.checksum, bitmap ?? none];
+  const fields = [remoteId, key ?? none, version, mark.checksum, bitmap ?? none, ...stub];
   const parts = [header, ...fields.flatMap((field) => [u16(field.length), field])];
   const sealedBytes = parts.reduce((sum, part) => sum + part.length, 0);
   view.setUint16(4, sealedBytes + digestBytes, true);
@@ -141,15 +156,18 @@ function parse(sealed: Uint8Array, view: DataView, treeId: string): Mark | undef
   const [contentId = 0, sizeBytes = 0, chunkBytes = 0, residentBytes = 0] = numbers;
   const fields: Uint8Array[] = [];
   let offset = headerBytes;
-  while (fields.length < 5 && offset + 2 <= sealed.length) {
+  const fieldCount = (flags & Flag.stub) === 0 ? 5 : 6;
+  while (fields.length < fieldCount && offset + 2 <= sealed.length) {
     const end = offset + 2 + view.getUint16(offset, true);
     if (end > sealed.length) return undefined;
     fields.push(sealed.slice(offset + 2, end));
     offset = end;
   }
-  const [remoteId, key, version, checksum, bitmap] = fields;
+  const [remoteId, key, version, checksum, bitmap, stubField] = fields;
   if (!remoteId || !key || !version || !checksum || !bitmap) return undefined;
   if (offset !== sealed.length || (flags & ~flagsMask) !== 0 || !isState(state)) return undefined;
+  const stub = stubField && decodeStub(stubField);
+  if (stub === undefined && fieldCount > 5) return undefined;
   if (!numbers.every(Number.isSafeInteger) || contentId < 1 || chunkBytes < 1) return undefined;
   return {
     treeId,
@@ -164,7 +182,26 @@ function parse(sealed: Uint8Array, view: DataView, treeId: string): Mark | undef
     pinned: (flags & Flag.pinned) !== 0,
     checksum,
     bitmap: (flags & Flag.bitmapMissing) === 0 ? bitmap : null,
+    ...(stub === undefined ? {} : { stub }),
   };
+}
+
+function encodeStub({ change, mtime }: StubMark): Uint8Array {
+  assert(change >= 0 && change <= changeMax, `${change} is no state of change`);
+  const view = new DataView(new ArrayBuffer(stubBytes));
+  view.setUint8(0, change);
+  view.setBigInt64(1, BigInt(mtime.seconds), true);
+  view.setUint32(9, mtime.nanoseconds, true);
+  return new Uint8Array(view.buffer);
+}
+
+function decodeStub(bytes: Uint8Array): StubMark | undefined {
+  if (bytes.length !== stubBytes) return undefined;
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+  const change = view.getUint8(0);
+  const seconds = Number(view.getBigInt64(1, true));
+  if (change > changeMax || !Number.isSafeInteger(seconds)) return undefined;
+  return { change, mtime: { seconds, nanoseconds: view.getUint32(9, true) } };
 }
 
 function refuse(refusal: MarkRefusal): MarkReading {

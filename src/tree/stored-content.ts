@@ -1,12 +1,8 @@
 /** One content of the tree: the file behind a node id, as the recall engine and the front ends see it. */
 import { assert } from '../base/assert.ts';
-import { ebbError, toEbbError } from '../base/errors.ts';
-import type { EbbError } from '../base/errors.ts';
-import { errnoCodeOf, errnoMessage } from '../base/errno.ts';
-import { writeAllAt, writeSmallAt } from '../sys/file-io.ts';
-import { pread } from '../sys/io.ts';
 import type { ContentFile } from './content.ts';
 import type { DescriptorUse } from './descriptor-cache.ts';
+import { contentWriteError, readContentSync, writeContent } from './local-io.ts';
 import type { Residency } from './residency.ts';
 
 /** What is known of a content before its file is opened; the catalog's row of it. */
@@ -37,9 +33,6 @@ export interface ContentPort {
   /** Throws ESTALE when the content was deleted. */
   marked(content: StoredContent, addedBytes: number): void;
 }
-
-/** Larger writes go to the pool: this thread must not wait for a disk, and copies of this size take 20 µs. */
-const smallWriteBytes = 64 * 1024;
 
 export class StoredContent implements ContentFile {
   readonly id: number;
@@ -89,13 +82,12 @@ export class StoredContent implements ContentFile {
       await this.#port.admitWrite(this, bytes.byteLength);
       using use = this.#port.use(this);
       try {
-        if (bytes.byteLength <= smallWriteBytes) writeSmallAt(use.fd, bytes, offsetBytes);
-        else await writeAllAt(use.fd, bytes, offsetBytes);
+        await writeContent(use.fd, bytes, offsetBytes);
       } finally {
         this.#port.dirtied(this);
       }
     } catch (error) {
-      throw this.#writeError(error);
+      throw contentWriteError(error, this.key, 'cache');
     } finally {
       ended();
       this.#writing -= 1;
@@ -115,29 +107,6 @@ export class StoredContent implements ContentFile {
 
   readSync(into: Uint8Array, offsetBytes: number): number {
     using use = this.#port.use(this);
-    const wanted = Math.max(Math.min(into.byteLength, this.sizeBytes - offsetBytes), 0);
-    let done = 0;
-    while (done < wanted) {
-      const count = pread(use.fd, into, offsetBytes + done, done, wanted - done);
-      if (count < 0) {
-        const reason = errnoMessage(count);
-        throw ebbError(errnoCodeOf(count) ?? 'EIO', `Reading the cache failed: ${reason}.`);
-      }
-      if (count === 0) throw ebbError('EIO', `The cache file of ${this.key} was cut off.`);
-      done += count;
-    }
-    return done;
-  }
-
-  #writeError(error: unknown): EbbError {
-    const known = toEbbError(error, 'EIO');
-    const sentences: Partial<Record<string, string>> = {
-      ENOSPC: 'The file system of the cache is full',
-      EDQUOT: 'The quota of the cache is used up',
-      EFBIG: 'The file system of the cache cannot hold a file of this size',
-    };
-    const sentence = sentences[known.code];
-    if (sentence === undefined) return known;
-    return ebbError(known.code, `${sentence}: ${this.key}.`, { cause: error, retryable: false });
+    return readContentSync(use.fd, into, offsetBytes, this, 'cache');
   }
 }

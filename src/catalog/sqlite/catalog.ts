@@ -21,7 +21,8 @@ import {
 } from './rows.ts';
 import type { ContentRow } from './rows.ts';
 import { encodeRareFacts } from './rare-facts.ts';
-import { openWriterDatabase } from './schema.ts';
+import { openWriterDatabase, treeCounters } from './schema.ts';
+import type { TreeCounter } from './schema.ts';
 import { sqliteError } from './sqlite-error.ts';
 import { Transactions } from './transaction.ts';
 
@@ -76,7 +77,7 @@ type StateRow = [
 
 class SqliteCatalog extends SqliteCatalogReader implements Catalog {
   readonly #statements: Statements;
-  readonly #transactions: Transactions;
+  readonly #transactions: Transactions<TreeCounter>;
   /** False: there is certainly none, and nobody need look. */
   #mayHaveOrphans = true;
 
@@ -85,7 +86,7 @@ class SqliteCatalog extends SqliteCatalogReader implements Catalog {
     this.#statements = Object.fromEntries(
       Object.entries(sql).map(([name, text]) => [name, database.prepare(text)]),
     ) as Statements;
-    this.#transactions = new Transactions(database, path);
+    this.#transactions = new Transactions(database, path, treeCounters);
     this.guard(() => this.#anyOrphan());
   }
 
@@ -160,7 +161,7 @@ class SqliteCatalog extends SqliteCatalogReader implements Catalog {
       for (const row of rows) {
         const before = this.#residentBytes(row.id);
         if (before === undefined) continue;
-        this.#transactions.deltas.residentBytes += row.residentBytes - before;
+        this.#transactions.deltas.resident_bytes += row.residentBytes - before;
         const complete = row.complete ? 1 : 0;
         this.#statements.commitResidency.run(row.bitmap, row.residentBytes, complete, row.id);
       }
@@ -186,7 +187,7 @@ class SqliteCatalog extends SqliteCatalogReader implements Catalog {
     this.#transactions.run(true, () => {
       const before = this.#residentBytes(id);
       if (before === undefined) return;
-      this.#transactions.deltas.residentBytes -= before;
+      this.#transactions.deltas.resident_bytes -= before;
       this.#transactions.deltas.contents -= 1;
       this.#statements.deleteContent.run(id);
       if (this.#state(id)?.[0] === 0) this.#statements.deleteNode.run(id);
@@ -284,7 +285,7 @@ class SqliteCatalog extends SqliteCatalogReader implements Catalog {
       assert(same, 'a node with content never changes its version: replace the node');
     }
     if (parent > 0 && kind === NodeKind.file) {
-      this.#transactions.deltas.remoteBytes += Math.max(node.sizeBytes, 0) - Math.max(size, 0);
+      this.#transactions.deltas.remote_bytes += Math.max(node.sizeBytes, 0) - Math.max(size, 0);
     }
     this.#statements.updateFacts.run(
       packFacts(node),
@@ -367,7 +368,7 @@ class SqliteCatalog extends SqliteCatalogReader implements Catalog {
       assert(same, 'a content never changes its version');
     }
     this.#transactions.deltas.contents += before === undefined ? 1 : 0;
-    this.#transactions.deltas.residentBytes += content.residentBytes - (before ?? 0);
+    this.#transactions.deltas.resident_bytes += content.residentBytes - (before ?? 0);
     this.#statements.putContent.run(...contentRow(content), orphan ? 1 : 0);
   }
 
@@ -376,7 +377,7 @@ class SqliteCatalog extends SqliteCatalogReader implements Catalog {
     if (kind === NodeKind.directory) deltas.directories += sign;
     if (kind !== NodeKind.file) return;
     deltas.files += sign;
-    deltas.remoteBytes += sign * Math.max(sizeBytes, 0);
+    deltas.remote_bytes += sign * Math.max(sizeBytes, 0);
   }
 }
 

@@ -162,7 +162,7 @@ export function encodeVersion(version: string | null): Version {
   return Buffer.from(version, 'utf16le');
 }
 
-function decodeVersion(version: Version): string | null {
+export function decodeVersion(version: Version): string | null {
   if (version === null || typeof version === 'string') return version;
   return Buffer.from(version.buffer, version.byteOffset, version.byteLength).toString('utf16le');
 }

@@ -1,31 +1,25 @@
 /**
- * The database file: schema, version, and how connections are opened.
+ * The schema of the catalog of names and contents.
  *
- * Choices: WAL, so that readers in other threads never wait for the writer. No mmap: a truncated file or a bad
- * sector would be SIGBUS instead of an error. A small page cache per connection: the kernel's page cache holds
- * the file anyway. Names, keys and handles are BLOBs, because Linux names are bytes. No AUTOINCREMENT: ids come
- * from a counter reserved durably in blocks (see transaction.ts), which also survives a power cut that takes
- * the last listings with it.
+ * Names, keys and handles are BLOBs, because Linux names are bytes. No AUTOINCREMENT: ids come from a counter
+ * reserved durably in blocks (see transaction.ts), which also survives a power cut that takes the last listings
+ * with it.
  */
-import { accessSync, constants, existsSync } from 'node:fs';
-import { dirname } from 'node:path';
-import { DatabaseSync } from 'node:sqlite';
+import type { DatabaseSync } from 'node:sqlite';
 
-import { ebbError, toEbbError } from '../../base/errors.ts';
 import { ROOT_NODE_ID } from '../catalog.ts';
-import { damagedCatalog, sqliteError } from './sqlite-error.ts';
+import { openReader, openWriter } from './database.ts';
+import type { DatabaseFormat } from './database.ts';
 
-/** 'Ebb1', in the database header: tells our file from somebody else's. */
-const applicationId = 0x45_62_62_31;
-/** PRAGMA user_version. Raise it with every change of the schema and add a migration. */
-export const schemaVersion = 1;
-
-/** Only an intruder makes the writer wait: the lock of the cache keeps other daemons out. */
-const busyTimeoutMs = 1_000;
-const writerCacheKib = 16_384;
-const readerCacheKib = 4_096;
-/** The WAL is cut back to this after a checkpoint. */
-const journalSizeMaxBytes = 64 * 1024 * 1024;
+/** Totals of the whole tree: the columns of `counters`. */
+export const treeCounters = [
+  'files',
+  'directories',
+  'remote_bytes',
+  'resident_bytes',
+  'contents',
+] as const;
+export type TreeCounter = (typeof treeCounters)[number];
 
 /**
  * facts: kind (2 bits) | exact (1 bit) << 2 | (mode + 1) << 3, see rows.ts. parent 0: the root and orphans.
@@ -62,87 +56,17 @@ CREATE TABLE counters (
 ) STRICT;
 INSERT INTO counters VALUES (1, 0, 0, 0, 0, 0, ${ROOT_NODE_ID + 1});
 INSERT INTO nodes VALUES (${ROOT_NODE_ID}, 0, x'', 2, -1, -1, -1, 0, -1, NULL, NULL, 0, 0);
-
-PRAGMA application_id = ${applicationId};
-PRAGMA user_version = ${schemaVersion};
 `;
+
+/** 'Ebb1'. Raise the version with every change of the schema and add a migration. */
+const format: DatabaseFormat = { applicationId: 0x45_62_62_31, schemaVersion: 1, schema };
 
 /** Opens or creates the database for the one writer. Throws EbbError: see `openSqliteCatalog`. */
 export function openWriterDatabase(path: string): DatabaseSync {
-  return openDatabase(path, false, (database) => {
-    // A file system that is mounted read-only, or a file that may not be written, shows at the first lock.
-    database.exec('BEGIN IMMEDIATE');
-    const version = readVersion(database, path);
-    if (version === 0) database.exec(schema);
-    database.exec('COMMIT');
-    database.exec(`PRAGMA journal_size_limit = ${journalSizeMaxBytes}`);
-    database.exec(`PRAGMA cache_size = -${writerCacheKib}`);
-  });
+  return openWriter(path, format);
 }
 
 /** Opens an existing database for reading beside the writer. */
 export function openReaderDatabase(path: string): DatabaseSync {
-  return openDatabase(path, true, (database) => {
-    if (readVersion(database, path) === 0) throw damagedCatalog(path, 'it is empty');
-    database.exec(`PRAGMA cache_size = -${readerCacheKib}`);
-  });
-}
-
-function openDatabase(
-  path: string,
-  readOnly: boolean,
-  prepare: (database: DatabaseSync) => void,
-): DatabaseSync {
-  if (readOnly && !existsSync(path)) {
-    throw ebbError('ENOENT', `There is no catalog ${path}.`);
-  }
-  if (!readOnly) requireWritable(dirname(path));
-  let database: DatabaseSync | undefined;
-  try {
-    database = new DatabaseSync(path, { readOnly, timeout: busyTimeoutMs, returnArrays: true });
-    if (!readOnly) {
-      database.exec('PRAGMA journal_mode = WAL');
-      database.exec('PRAGMA synchronous = FULL');
-    }
-    prepare(database);
-    return database;
-  } catch (error) {
-    database?.close();
-    throw sqliteError(error, path);
-  }
-}
-
-/** SQLite only says that it could not open the file; this says why. */
-function requireWritable(directory: string): void {
-  try {
-    accessSync(directory, constants.W_OK);
-  } catch (error) {
-    const { code } = toEbbError(error);
-    throw ebbError(code, `The catalog's directory ${directory} cannot be written.`, {
-      cause: error,
-    });
-  }
-}
-
-/** 0 for a new, empty file. Throws when the file is not a catalog or is newer than this program. */
-function readVersion(database: DatabaseSync, path: string): number {
-  const application = pragmaNumber(database, 'application_id');
-  const version = pragmaNumber(database, 'user_version');
-  const tables = pragmaNumber(database, 'schema_version');
-  if (version === 0 && application === 0 && tables === 0) return 0;
-  if (application !== applicationId) throw damagedCatalog(path, 'it is not a catalog of Ebb');
-  if (version > schemaVersion) {
-    throw ebbError(
-      'EPROTO',
-      `The catalog ${path} was written by a newer Ebb (format ${version}; this one knows formats up to ` +
-        `${schemaVersion}). Use that Ebb, or unmount and run \`ebb rebuild\` with this one.`,
-    );
-  }
-  if (version < 1) throw damagedCatalog(path, `its format is ${version}`);
-  return version;
-}
-
-function pragmaNumber(database: DatabaseSync, name: string): number {
-  const row = database.prepare(`PRAGMA ${name}`).get() as unknown as [number] | undefined;
-  return row?.[0] ?? 0;
+  return openReader(path, format);
 }

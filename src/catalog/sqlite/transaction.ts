@@ -1,5 +1,5 @@
 /**
- * Transactions of the one writer: durability per transaction, exact counters, and node ids that never come back.
+ * Transactions of the one writer: durability per transaction, exact counters, and ids that never come back.
  *
  * Durability: a transaction is either *durable* (the WAL is synced before it returns: what says that bytes are
  * on the disk, or no longer are) or merely atomic (listings: after a power cut they are read again).
@@ -7,7 +7,8 @@
  * Ids: `counters.next_id` is where the next run starts. It is raised in blocks, in durable transactions, so that
  * no id of a listing that a power cut took away is given out again (NFS handles name ids for ever).
  *
- * Counters: totals of the whole tree, kept as differences during a transaction and added at its end.
+ * Counters: totals of the whole tree, kept as differences during a transaction and added at its end. The table
+ * `counters` has one row: `next_id`, and a column for each.
  */
 import type { DatabaseSync, StatementSync } from 'node:sqlite';
 
@@ -17,25 +18,11 @@ import { sqliteError } from './sqlite-error.ts';
 /** Ids reserved by one durable write. */
 const idBlockSize = 65_536;
 
-export interface CounterDeltas {
-  files: number;
-  directories: number;
-  remoteBytes: number;
-  residentBytes: number;
-  contents: number;
-}
-
-const noDeltas: CounterDeltas = Object.freeze({
-  files: 0,
-  directories: 0,
-  remoteBytes: 0,
-  residentBytes: 0,
-  contents: 0,
-});
-
-export class Transactions {
+/** `Counter`: the columns of `counters` besides `next_id`. */
+export class Transactions<Counter extends string> {
   /** What the transaction under way changes; written by the catalog's methods. */
-  deltas: CounterDeltas = { ...noDeltas };
+  deltas: Record<Counter, number>;
+  readonly #counters: readonly Counter[];
   readonly #database: DatabaseSync;
   readonly #path: string;
   readonly #begin: StatementSync;
@@ -47,15 +34,15 @@ export class Transactions {
   #reservedEnd: number;
   #synchronousFull = true;
 
-  constructor(database: DatabaseSync, path: string) {
+  constructor(database: DatabaseSync, path: string, counters: readonly Counter[]) {
     this.#database = database;
     this.#path = path;
     this.#begin = database.prepare('BEGIN IMMEDIATE');
     this.#commit = database.prepare('COMMIT');
-    this.#addDeltas = database.prepare(
-      `UPDATE counters SET files = files + ?, directories = directories + ?,
-         remote_bytes = remote_bytes + ?, resident_bytes = resident_bytes + ?, contents = contents + ?`,
-    );
+    this.#counters = counters;
+    this.deltas = this.#noDeltas();
+    const additions = counters.map((counter) => `${counter} = ${counter} + ?`);
+    this.#addDeltas = database.prepare(`UPDATE counters SET ${additions.join(', ')}`);
     this.#setNextId = database.prepare('UPDATE counters SET next_id = ?');
     const row = database.prepare('SELECT next_id FROM counters').get() as unknown as [number];
     this.#nextId = row[0];
@@ -75,6 +62,21 @@ export class Transactions {
     return id;
   }
 
+  /** The first of `count` ids in a row. Not inside a transaction. */
+  takeIds(count: number): number {
+    const first = this.#nextId;
+    if (this.needsReservation(count)) {
+      this.run(true, () => this.#reserveThrough(first + count + idBlockSize));
+    }
+    this.#nextId = first + count;
+    return first;
+  }
+
+  /** Whether this id may have been given out. */
+  isTaken(id: number): boolean {
+    return id < this.#nextId;
+  }
+
   /** No id <= `id` is given out from now on. Only in a durable transaction. */
   continueAfter(id: number): void {
     if (id < this.#nextId) return;
@@ -89,7 +91,7 @@ export class Transactions {
   run<Result>(durable: boolean, work: () => Result): Result {
     const nextId = this.#nextId;
     const reservedEnd = this.#reservedEnd;
-    this.deltas = { ...noDeltas };
+    this.deltas = this.#noDeltas();
     try {
       this.#setDurable(durable);
       this.#begin.run();
@@ -115,8 +117,8 @@ export class Transactions {
   }
 
   #reserveThrough(end: number): void {
-    assert(this.#synchronousFull, 'node ids are reserved by durable transactions only');
-    assert(Number.isSafeInteger(end), 'node ids stay below 2^53');
+    assert(this.#synchronousFull, 'ids are reserved by durable transactions only');
+    assert(Number.isSafeInteger(end), 'ids stay below 2^53');
     this.#setNextId.run(end);
     this.#reservedEnd = end;
   }
@@ -128,10 +130,13 @@ export class Transactions {
     this.#synchronousFull = durable;
   }
 
+  #noDeltas(): Record<Counter, number> {
+    return Object.fromEntries(this.#counters.map((counter) => [counter, 0])) as typeof this.deltas;
+  }
+
   #writeDeltas(): void {
-    const { files, directories, remoteBytes, residentBytes, contents } = this.deltas;
-    if (!files && !directories && !remoteBytes && !residentBytes && !contents) return;
-    this.#addDeltas.run(files, directories, remoteBytes, residentBytes, contents);
+    const values = this.#counters.map((counter) => this.deltas[counter]);
+    if (values.some((value) => value !== 0)) this.#addDeltas.run(...values);
   }
 
   /** SQLite may have rolled back already (disk full, I/O error). */

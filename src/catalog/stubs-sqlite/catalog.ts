@@ -1,0 +1,306 @@
+/** The catalog of stubs in SQLite. */
+import type { DatabaseSync, StatementSync } from 'node:sqlite';
+
+import { assert } from '../../base/assert.ts';
+import { EbbError } from '../../base/errors.ts';
+import { encodeName } from '../../base/name.ts';
+import { decodeVersion, encodeVersion } from '../sqlite/rows.ts';
+import { sqliteError } from '../sqlite/sqlite-error.ts';
+import { Transactions } from '../sqlite/transaction.ts';
+import { StubChange } from '../stub-catalog.ts';
+import type {
+  KnownKey,
+  ListedDirectory,
+  StubCatalog,
+  StubRecord,
+  StubTotals,
+} from '../stub-catalog.ts';
+import { hashHandle, hashKey, stubOf, stubRow } from './rows.ts';
+import type { StubRow } from './rows.ts';
+import { openStubDatabase, stubCounters } from './schema.ts';
+import type { StubCounter } from './schema.ts';
+
+const sql = {
+  get: 'SELECT * FROM stubs WHERE id = ?',
+  byHandle: 'SELECT * FROM stubs WHERE handle_hash = ? AND handle = ?',
+  byKey: 'SELECT * FROM stubs WHERE key_hash = ? AND key = ? ORDER BY id DESC LIMIT 1',
+  insert: 'INSERT INTO stubs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)',
+  /** What the totals know of a stub. */
+  counted: 'SELECT complete, change, size, resident FROM stubs WHERE id = ?',
+  commitResidency: 'UPDATE stubs SET bitmap = ?, resident = ?, complete = ? WHERE id = ?',
+  setChange: 'UPDATE stubs SET change = ?, ctime_s = ?, ctime_ns = ? WHERE id = ?',
+  setPinned: 'UPDATE stubs SET pinned = ? WHERE id = ?',
+  setLost: 'UPDATE stubs SET lost = ? WHERE id = ?',
+  touch: 'UPDATE stubs SET accessed_ms = ? WHERE id = ?',
+  delete: 'DELETE FROM stubs WHERE id = ?',
+  page: 'SELECT * FROM stubs WHERE id > ? ORDER BY id LIMIT ?',
+  leastRecentlyUsed: `SELECT * FROM stubs INDEXED BY stubs_by_access
+    WHERE resident > 0 AND change = 0 AND pinned = 0 AND (accessed_ms, id) > (?, ?)
+    ORDER BY accessed_ms, id LIMIT ?`,
+  totals: `SELECT ${stubCounters.join(', ')} FROM counters`,
+  known: 'SELECT version, id FROM known WHERE key = ?',
+  setKnown: 'INSERT OR REPLACE INTO known VALUES (?, ?, ?)',
+  listed: 'SELECT listed_ms, attributes FROM listed WHERE key = ?',
+  setListed: 'INSERT OR REPLACE INTO listed VALUES (?, ?, ?)',
+  forgetListed: 'DELETE FROM listed',
+  flush: 'UPDATE counters SET flushes = flushes + 1',
+  setting: 'SELECT value FROM settings WHERE name = ?',
+  setSetting: `INSERT INTO settings VALUES (?, ?)
+    ON CONFLICT (name) DO UPDATE SET value = excluded.value`,
+} as const;
+
+type Statements = { readonly [Name in keyof typeof sql]: StatementSync };
+type Counted = [complete: number, change: number, size: number, resident: number];
+
+const reservedIdsMax = 100_000;
+
+class SqliteStubCatalog implements StubCatalog {
+  readonly #database: DatabaseSync;
+  readonly #path: string;
+  readonly #statements: Statements;
+  readonly #transactions: Transactions<StubCounter>;
+
+  constructor(database: DatabaseSync, path: string) {
+    this.#database = database;
+    this.#path = path;
+    this.#statements = Object.fromEntries(
+      Object.entries(sql).map(([name, text]) => [name, database.prepare(text)]),
+    ) as Statements;
+    this.#transactions = new Transactions(database, path, stubCounters);
+  }
+
+  get(id: number): StubRecord | undefined {
+    return this.#one(this.#statements.get, id);
+  }
+
+  byHandle(handle: Uint8Array): StubRecord | undefined {
+    return this.#one(this.#statements.byHandle, hashHandle(handle), handle);
+  }
+
+  byKey(key: string): StubRecord | undefined {
+    const bytes = encodeName(key);
+    return this.#one(this.#statements.byKey, hashKey(bytes), bytes);
+  }
+
+  reserveIds(count: number): number {
+    assert(count >= 1 && count <= reservedIdsMax, `${count} ids are not reserved at once`);
+    return this.#transactions.takeIds(count);
+  }
+
+  continueIdsAfter(id: number): void {
+    this.#transactions.run(true, () => this.#transactions.continueAfter(id));
+  }
+
+  insert(records: readonly StubRecord[]): void {
+    if (records.length === 0) return;
+    const foreign = records.filter(({ id }) => !this.#transactions.isTaken(id));
+    this.#transactions.run(foreign.length > 0, () => {
+      for (const { id } of foreign) this.#transactions.continueAfter(id);
+      for (const record of records) {
+        const { complete, change, sizeBytes, residentBytes } = record;
+        this.#statements.insert.run(...stubRow(record));
+        this.#count([complete ? 1 : 0, change, sizeBytes, residentBytes], 1);
+      }
+    });
+  }
+
+  commitResidency(
+    rows: readonly Pick<StubRecord, 'id' | 'bitmap' | 'residentBytes' | 'complete'>[],
+  ): void {
+    if (rows.length === 0) return;
+    this.#transactions.run(true, () => {
+      for (const { id, bitmap, residentBytes, complete } of rows) {
+        const before = this.#counted(id);
+        if (before === undefined) continue;
+        const completed = complete ? 1 : 0;
+        this.#count(before, -1);
+        this.#count([completed, before[1], before[2], residentBytes], 1);
+        this.#statements.commitResidency.run(bitmap, residentBytes, completed, id);
+      }
+    });
+  }
+
+  setChange(
+    rows: readonly Pick<StubRecord, 'id' | 'change' | 'ctimeSeconds' | 'ctimeNanoseconds'>[],
+  ): void {
+    if (rows.length === 0) return;
+    this.#transactions.run(true, () => {
+      for (const { id, change, ctimeSeconds, ctimeNanoseconds } of rows) {
+        const before = this.#counted(id);
+        if (before === undefined) continue;
+        this.#count(before, -1);
+        this.#count([before[0], change, before[2], before[3]], 1);
+        this.#statements.setChange.run(change, ctimeSeconds, ctimeNanoseconds, id);
+      }
+    });
+  }
+
+  setPinned(id: number, pinned: boolean): void {
+    this.#transactions.run(true, () => this.#statements.setPinned.run(pinned ? 1 : 0, id));
+  }
+
+  setLost(id: number, lost: boolean): void {
+    this.#transactions.run(true, () => this.#statements.setLost.run(lost ? 1 : 0, id));
+  }
+
+  touch(accesses: ReadonlyMap<number, number>): void {
+    if (accesses.size === 0) return;
+    this.#transactions.run(false, () => {
+      for (const [id, accessedAtMs] of accesses) this.#statements.touch.run(accessedAtMs, id);
+    });
+  }
+
+  delete(ids: readonly number[]): void {
+    if (ids.length === 0) return;
+    this.#transactions.run(true, () => {
+      for (const id of ids) this.#delete(id);
+    });
+  }
+
+  bury(ids: readonly number[]): void {
+    if (ids.length === 0) return;
+    this.#transactions.run(true, () => {
+      for (const id of ids) {
+        const row = this.#statements.get.get(id) as unknown as StubRow | undefined;
+        if (row === undefined) continue;
+        const { key, version } = stubOf(row);
+        this.#statements.setKnown.run(encodeName(key), encodeVersion(version), 0);
+        this.#delete(id);
+      }
+    });
+  }
+
+  known(key: string): KnownKey | undefined {
+    type Row = [version: string | Uint8Array, id: number];
+    const row = this.#row(this.#statements.known, encodeName(key)) as Row | undefined;
+    return row && { key, version: decodeVersion(row[0]) ?? '', id: row[1] };
+  }
+
+  setKnown(keys: readonly KnownKey[]): void {
+    if (keys.length === 0) return;
+    this.#transactions.run(false, () => {
+      for (const { key, version, id } of keys) {
+        this.#statements.setKnown.run(encodeName(key), encodeVersion(version), id);
+      }
+    });
+  }
+
+  page(afterId: number, limit: number): StubRecord[] {
+    return this.#all(this.#statements.page, afterId, limit);
+  }
+
+  leastRecentlyUsed(
+    after: { readonly accessedAtMs: number; readonly id: number } | undefined,
+    limit: number,
+  ): StubRecord[] {
+    const { accessedAtMs, id } = after ?? { accessedAtMs: Number.MIN_SAFE_INTEGER, id: 0 };
+    return this.#all(this.#statements.leastRecentlyUsed, accessedAtMs, id, limit);
+  }
+
+  totals(): StubTotals {
+    const row = this.#guard(() => this.#statements.totals.get()) as unknown as number[];
+    const [stubs = 0, complete = 0, dirty = 0, remoteBytes = 0, residentBytes = 0] = row;
+    return { stubs, complete, dirty, remoteBytes, residentBytes };
+  }
+
+  listed(key: string): ListedDirectory | undefined {
+    type Row = [listedAtMs: number, attributes: string];
+    const row = this.#row(this.#statements.listed, encodeName(key)) as Row | undefined;
+    return row && { key, listedAtMs: row[0], attributes: row[1] };
+  }
+
+  setListed(directories: readonly ListedDirectory[]): void {
+    if (directories.length === 0) return;
+    this.#transactions.run(false, () => {
+      for (const { key, listedAtMs, attributes } of directories) {
+        this.#statements.setListed.run(encodeName(key), listedAtMs, attributes);
+      }
+    });
+  }
+
+  forgetListed(): void {
+    this.#transactions.run(true, () => this.#statements.forgetListed.run());
+  }
+
+  flush(): void {
+    this.#transactions.run(true, () => this.#statements.flush.run());
+  }
+
+  setting(name: string): string | undefined {
+    return (this.#row(this.#statements.setting, name) as [string] | undefined)?.[0];
+  }
+
+  setSetting(name: string, value: string): void {
+    this.#transactions.run(true, () => this.#statements.setSetting.run(name, value));
+  }
+
+  /** Orderly end. A full or broken disk does not stop it: all that is lost is a few unused ids. */
+  [Symbol.dispose](): void {
+    if (!this.#database.isOpen) return;
+    try {
+      this.#transactions.close();
+    } catch (error) {
+      if (!(error instanceof EbbError)) throw error;
+    } finally {
+      this.#database.close();
+    }
+  }
+
+  #counted(id: number): Counted | undefined {
+    return this.#statements.counted.get(id) as unknown as Counted | undefined;
+  }
+
+  #count([complete, change, size, resident]: Counted, sign: 1 | -1): void {
+    const { deltas } = this.#transactions;
+    deltas.stubs += sign;
+    deltas.complete += sign * complete;
+    deltas.dirty += change === StubChange.dirty ? sign : 0;
+    deltas.remote_bytes += sign * size;
+    deltas.resident_bytes += sign * resident;
+  }
+
+  #one(statement: StatementSync, ...parameters: (number | Uint8Array)[]): StubRecord | undefined {
+    const row = this.#row(statement, ...parameters) as StubRow | undefined;
+    return row && stubOf(row);
+  }
+
+  #all(statement: StatementSync, ...parameters: number[]): StubRecord[] {
+    const rows = this.#guard(() => statement.all(...parameters)) as unknown as StubRow[];
+    return rows.map((row) => stubOf(row));
+  }
+
+  /** The row as an array of its columns, or undefined. */
+  #row(statement: StatementSync, ...parameters: (number | string | Uint8Array)[]): unknown {
+    return this.#guard(() => statement.get(...parameters));
+  }
+
+  #delete(id: number): void {
+    const before = this.#counted(id);
+    if (before === undefined) return;
+    this.#count(before, -1);
+    this.#statements.delete.run(id);
+  }
+
+  #guard<Result>(work: () => Result): Result {
+    try {
+      return work();
+    } catch (error) {
+      throw sqliteError(error, this.#path);
+    }
+  }
+}
+
+/**
+ * Opens the catalog of stubs, or makes it when the file is missing or empty. One writer per file; calls are
+ * synchronous and for one thread. Throws EUCLEAN (damaged), EPROTO (written by a newer Ebb), EROFS, ENOSPC, EBUSY, EIO;
+ * the methods throw the same, and `insert` EEXIST for a handle or id that is there. Dispose to close.
+ */
+export function openSqliteStubCatalog(path: string): StubCatalog {
+  const database = openStubDatabase(path);
+  try {
+    return new SqliteStubCatalog(database, path);
+  } catch (error) {
+    database.close();
+    throw sqliteError(error, path);
+  }
+}

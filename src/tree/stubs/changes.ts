@@ -1,0 +1,109 @@
+/**
+ * Recording what users may do or have done to a stub (docs/native.md, `change`).
+ *
+ * Order of a change: from the call on nothing more is recalled into the file; writes under way end; the mark is on the
+ * disk; then the catalog, with the ctime that the inode has now: whatever moves ctime from here on was not Ebb. A crash
+ * in between leaves the catalog, which counts, as it was.
+ */
+import { ebbError } from '../../base/errors.ts';
+import { syncFile } from '../../sys/file-io.ts';
+import { fileStatus } from '../../sys/stat.ts';
+import type { FileTime } from '../../sys/stat.ts';
+import type { MarkSeal } from '../mark.ts';
+import type { StubAccess } from './stub-access.ts';
+import type { LoadedStub } from './stub-file.ts';
+import { writeStubMark } from './stub-mark.ts';
+import type { Change, StubFacts } from './stub-store.ts';
+
+const [clean, intent, dirty] = [0, 1, 3] as const;
+
+export interface ChangePort {
+  readonly access: StubAccess;
+  readonly seal: MarkSeal;
+  /** The catalog's record. */
+  lookup(id: number): StubFacts | undefined;
+  /** Durable when it returns. */
+  commit(row: Pick<StubFacts, 'id' | 'change' | 'ctimeSeconds' | 'ctimeNanoseconds'>): void;
+  /** What is here of this stub is durable. */
+  settled(id: number): Promise<void>;
+}
+
+export class Changes {
+  readonly #port: ChangePort;
+  /** The last change asked for, by stub. */
+  readonly #last = new Map<number, Promise<void>>();
+
+  constructor(port: ChangePort) {
+    this.#port = port;
+  }
+
+  /** As `StubStore.setChange`. Changes of one stub are recorded one after the other. */
+  record(stub: LoadedStub, change: Change): Promise<void> {
+    stub.holds += 1;
+    const before = this.#last.get(stub.id) ?? Promise.resolve();
+    const recorded = before
+      .catch(() => undefined)
+      .then(() => this.#record(stub, change))
+      .finally(() => {
+        stub.holds -= 1;
+        if (this.#last.get(stub.id) === recorded) this.#last.delete(stub.id);
+      });
+    this.#last.set(stub.id, recorded);
+    return recorded;
+  }
+
+  /** As `StubStore.unchanged`. */
+  unchanged(stub: LoadedStub): boolean {
+    const record = this.#port.lookup(stub.id);
+    if (record === undefined || record.change === dirty) return false;
+    const { sizeBytes, mtime, ctime } = this.#port.access.status(stub.handle);
+    if (sizeBytes !== stub.sizeBytes || !sameTime(mtime, stub.mtime)) return false;
+    const recorded = { seconds: record.ctimeSeconds, nanoseconds: record.ctimeNanoseconds };
+    return record.change === clean || sameTime(ctime, recorded);
+  }
+
+  async #record(stub: LoadedStub, change: Change): Promise<void> {
+    await stub.idle();
+    const before = stub.change;
+    // Dirty is not undone by another writer, and says all that the others say.
+    if (before === change || (before === dirty && change !== clean)) return;
+    if (change === intent && !stub.residency.complete) {
+      throw ebbError('EBUSY', `${stub.key} is not wholly here: it cannot be written to yet.`);
+    }
+    if (change === clean && !this.unchanged(stub)) {
+      throw ebbError('ESTALE', `${stub.key} was changed.`, { retryable: false });
+    }
+    // What a writer finds must not vanish in a power cut while what he wrote stays.
+    if (change !== clean) await this.#port.settled(stub.id);
+    await this.#write(stub, before, change);
+    stub.change = change;
+  }
+
+  async #write(stub: LoadedStub, before: Change, change: Change): Promise<void> {
+    const record = this.#port.lookup(stub.id);
+    if (record === undefined) throw ebbError('ESTALE', `${stub.key} was deleted.`);
+    const { access, seal } = this.#port;
+    const facts = { ...record, mtime: stub.mtime };
+    using fd = access.openForReading(stub.handle);
+    // A rebuild takes a file with intent for dirty, so that the mark may stay: ctime is the user's.
+    const isMarked = before === intent && change === dirty;
+    if (!isMarked) {
+      writeStubMark(fd.fd, { ...facts, change }, seal);
+      await syncFile(fd.fd);
+    }
+    const { seconds, nanoseconds } = change === clean ? noTime : fileStatus(fd.fd).ctime;
+    try {
+      const ctime = { ctimeSeconds: seconds, ctimeNanoseconds: nanoseconds };
+      this.#port.commit({ id: stub.id, change, ...ctime });
+    } catch (error) {
+      if (!isMarked) writeStubMark(fd.fd, { ...facts, change: before }, seal);
+      throw error;
+    }
+  }
+}
+
+const noTime: FileTime = { seconds: 0, nanoseconds: 0 };
+
+export function sameTime(a: FileTime, b: FileTime): boolean {
+  return a.seconds === b.seconds && a.nanoseconds === b.nanoseconds;
+}

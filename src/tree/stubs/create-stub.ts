@@ -1,0 +1,83 @@
+/** Making stubs. */
+import { fchmodSync, fchownSync } from 'node:fs';
+
+import { ebbError, toEbbError } from '../../base/errors.ts';
+import { linkFile } from '../../sys/entries.ts';
+import { OpenFlag, openFd } from '../../sys/fd.ts';
+import { setFileTimes } from '../../sys/stat.ts';
+import { setXattr } from '../../sys/xattr.ts';
+import { identityOf } from '../identity.ts';
+import type { MarkSeal } from '../mark.ts';
+import { Residency, chunkBytesDefault, chunkBytesFor } from '../residency.ts';
+import { truncateFile } from '../truncate.ts';
+import type { PoisonFiles } from './poison.ts';
+import { writeStubMark } from './stub-mark.ts';
+import type { NewStub, StubFacts } from './stub-store.ts';
+
+export interface StubMaking {
+  readonly seal: MarkSeal;
+  /** Undefined: stubs are holes. */
+  readonly poison: PoisonFiles | undefined;
+  /** Default `chunkBytesDefault`. */
+  readonly chunkBytes?: number | undefined;
+}
+
+const slash = 0x2f;
+
+/**
+ * Makes the file without a name, and gives it the name when all is done: whatever happens in between, power cuts
+ * included, nobody ever finds a stub without its mark, or half of one. Throws as `StubStore.create`.
+ */
+export function createStub(
+  directoryFd: number,
+  name: Uint8Array,
+  stub: NewStub,
+  { seal, poison, chunkBytes = chunkBytesDefault }: StubMaking,
+): StubFacts {
+  if (name.length === 0 || name.includes(slash) || name.includes(0)) {
+    throw ebbError('EINVAL', `"${Buffer.from(name).toString()}" cannot be the name of a file.`);
+  }
+  using fd = openFd('.', OpenFlag.tmpfile | OpenFlag.rdwr, 0o600, directoryFd);
+  if (poison === undefined) truncateFile(fd.fd, stub.sizeBytes);
+  else poison.cover(fd.fd, stub.sizeBytes);
+  const facts = newFacts(stub, identityOf(fd.fd), chunkBytes);
+  setAttributes(fd.fd, stub);
+  // As long as the mark is short enough it has the room in the inode for itself.
+  writeStubMark(fd.fd, { ...facts, mtime: stub.mtime }, seal);
+  for (const [attribute, value] of stub.xattrs ?? []) setXattr(fd.fd, attribute, value);
+  setFileTimes(fd.fd, undefined, stub.mtime);
+  linkFile(fd.fd, directoryFd, name);
+  return facts;
+}
+
+function newFacts(stub: NewStub, handle: Uint8Array, startBytes: number): StubFacts {
+  const chunkBytes = chunkBytesFor(stub.sizeBytes, startBytes);
+  const residency = Residency.create(stub.sizeBytes, chunkBytes);
+  return {
+    id: stub.id,
+    handle,
+    key: stub.key,
+    version: stub.version,
+    sizeBytes: stub.sizeBytes,
+    mtimeSeconds: stub.mtime.seconds,
+    mtimeNanoseconds: stub.mtime.nanoseconds,
+    chunkBytes,
+    bitmap: residency.encode(),
+    residentBytes: 0,
+    complete: residency.complete,
+    change: 0,
+    ctimeSeconds: 0,
+    ctimeNanoseconds: 0,
+    pinned: false,
+  };
+}
+
+/** Owner first: chown(2) takes the set-id bits away. */
+function setAttributes(fd: number, { uid, gid, mode }: NewStub): void {
+  try {
+    if (uid !== undefined || gid !== undefined) fchownSync(fd, uid ?? -1, gid ?? -1);
+    fchmodSync(fd, mode);
+  } catch (error) {
+    throw toEbbError(error);
+  }
+}

@@ -1,0 +1,129 @@
+/**
+ * What a stub's mark says without the catalog, as far as it is certain. For a stub that lost its record, and `rebuild`.
+ *
+ * Claims: on poison, that a block is allocated says nothing, so only the mark's own claim counts. It is right because
+ * the mark is raised after the bytes are on the disk and the catalog knows (durability.ts), and lowered before the
+ * first block of it goes, in the same journal, which keeps that order over a power cut (release.ts). What reads as
+ * poison, or is a hole, is not here whatever the mark says; that can only take claims away.
+ *
+ * Changes: a file that a writer had been let into is taken for the user's own (`dirty`), as the ctime from which he
+ * could be told not to have written was the catalog's. One that was to be cut off (`discarding`) is not whole: it may
+ * only be taken for the user's when it really was cut, because nobody recalls into it then. It was not when what
+ * was not here still is the poison, or the hole, that it was: cutting off leaves no poison.
+ */
+import { EbbError } from '../../base/errors.ts';
+import { Errno } from '../../base/errno.ts';
+import { Seek, pread, seek } from '../../sys/io.ts';
+import { fileStatus } from '../../sys/stat.ts';
+import type { FileStatus } from '../../sys/stat.ts';
+import { identityOf } from '../identity.ts';
+import type { Mark, MarkSeal, StubMark } from '../mark.ts';
+import { Residency } from '../residency.ts';
+import { sameTime } from './changes.ts';
+import { isPoison } from './poison.ts';
+import { readStubMark } from './stub-mark.ts';
+import type { Change, StubFacts } from './stub-store.ts';
+
+export type MarkedFile =
+  | { readonly facts: StubFacts }
+  /** `isOurs`: a mark of this tree and inode, of which nothing can be made. */
+  | { readonly why: string; readonly isOurs: boolean };
+
+/** What the file is by its mark; undefined: an ordinary file without one. Throws EIO. */
+export function inspectMarked(
+  fd: number,
+  seal: MarkSeal,
+  hasPoison: boolean,
+): MarkedFile | undefined {
+  const reading = readStubMark(fd, seal);
+  if (reading === undefined) return undefined;
+  if (!reading.ok) return { why: `mark not believed: ${reading.refusal}`, isOurs: false };
+  const { mark } = reading;
+  if (mark.stub === undefined) return { why: 'not the mark of a stub', isOurs: false };
+  if (mark.key === null) return { why: 'key too long for the mark', isOurs: true };
+  const status = fileStatus(fd);
+  const isSize = status.sizeBytes === mark.sizeBytes;
+  const residency = claimed(mark);
+  const change = isSize ? changeOf(fd, mark, mark.stub, residency, status, hasPoison) : 3;
+  if (isSize) dropWhatIsNotThere(fd, residency, hasPoison);
+  return {
+    facts: {
+      id: mark.contentId,
+      handle: identityOf(fd),
+      key: mark.key,
+      version: mark.version,
+      sizeBytes: mark.sizeBytes,
+      mtimeSeconds: mark.stub.mtime.seconds,
+      mtimeNanoseconds: mark.stub.mtime.nanoseconds,
+      chunkBytes: mark.chunkBytes,
+      bitmap: residency.encode(),
+      residentBytes: residency.residentBytes,
+      complete: residency.complete,
+      change,
+      ctimeSeconds: 0,
+      ctimeNanoseconds: 0,
+      pinned: mark.pinned,
+    },
+  };
+}
+
+function claimed(mark: Mark): Residency {
+  const none = Residency.create(mark.sizeBytes, mark.chunkBytes);
+  if (mark.bitmap === null) return none;
+  try {
+    return Residency.decode(mark.bitmap, mark.sizeBytes, mark.chunkBytes);
+  } catch (error) {
+    if (error instanceof EbbError) return none;
+    throw error;
+  }
+}
+
+function changeOf(
+  fd: number,
+  mark: Mark,
+  stub: StubMark,
+  claims: Residency,
+  status: FileStatus,
+  hasPoison: boolean,
+): Change {
+  if (stub.change === 0) return 0;
+  if (stub.change !== 2 || !sameTime(status.mtime, stub.mtime)) return 3;
+  const missing = claims.missing(0, mark.sizeBytes);
+  const untouched =
+    missing.length > 0 &&
+    missing.every((run) => {
+      const { offsetBytes, lengthBytes } = claims.bytesOf(run);
+      return hasPoison ? startsPoisoned(fd, offsetBytes) : isHole(fd, offsetBytes, lengthBytes);
+    });
+  return untouched ? 0 : 3;
+}
+
+function dropWhatIsNotThere(fd: number, residency: Residency, hasPoison: boolean): void {
+  for (const run of residency.runs()) {
+    for (let chunk = run.first; chunk < run.first + run.count; chunk += 1) {
+      const { offsetBytes, lengthBytes } = residency.bytesOf({ first: chunk, count: 1 });
+      const isThere = hasPoison
+        ? !startsPoisoned(fd, offsetBytes)
+        : !hasHole(fd, offsetBytes, lengthBytes);
+      if (!isThere) residency.unmark(chunk, 1);
+    }
+  }
+}
+
+const sampleBytes = 4_096;
+
+function startsPoisoned(fd: number, offsetBytes: number): boolean {
+  const sample = new Uint8Array(sampleBytes);
+  const count = pread(fd, sample, offsetBytes);
+  return count <= 0 || isPoison(sample.subarray(0, count), offsetBytes);
+}
+
+function isHole(fd: number, offsetBytes: number, lengthBytes: number): boolean {
+  const data = seek(fd, offsetBytes, Seek.data);
+  return data === -Errno.ENXIO || data >= offsetBytes + lengthBytes;
+}
+
+function hasHole(fd: number, offsetBytes: number, lengthBytes: number): boolean {
+  const hole = seek(fd, offsetBytes, Seek.hole);
+  return hole < offsetBytes + lengthBytes;
+}

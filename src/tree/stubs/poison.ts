@@ -1,0 +1,121 @@
+/**
+ * Poison: what a stub on xfs or btrfs consists of instead of holes. Reflinks of a text that says what it is, so that
+ * programs that look for holes see data, and who gets past Ebb reads this, never zeros that look like a file.
+ *
+ * FICLONERANGE ends inside a block only at the end of its source (generic_remap_checks in fs/remap_range.c). So there
+ * is one body of whole blocks, and, made when first needed, for each size modulo the block a file that ends so; they
+ * share the body's blocks. A clone of any size ends with the end of its source.
+ *
+ * The poison lies in a directory that users cannot reach. Nothing here needs a sync: a clone writes its source's dirty
+ * pages first, and the journal keeps the order of what follows.
+ */
+import { assert } from '../../base/assert.ts';
+import { EbbError, ebbError } from '../../base/errors.ts';
+import { OpenFlag, openFd } from '../../sys/fd.ts';
+import type { OwnedFd } from '../../sys/fd.ts';
+import { writeSmallAt } from '../../sys/file-io.ts';
+import { linkFile } from '../../sys/entries.ts';
+import { pread } from '../../sys/io.ts';
+import { cloneRange } from '../../sys/ioctl.ts';
+import { fileStatus } from '../../sys/stat.ts';
+import { DescriptorCache } from '../descriptor-cache.ts';
+
+/** 64 bytes, so that it repeats in every block of any size alike. */
+const line = Buffer.from('Ebb: this content is not here. Ask Ebb for it: ebb explain FILE\n');
+const lineBytes = 64;
+/** Each 16 MiB of a stub are one extent. */
+export const poisonBodyBytes = 16 * 1024 * 1024;
+/** Open poison files; there is one for each size modulo the block. */
+const openSourcesMax = 256;
+
+const pattern = Buffer.alloc(1024 * 1024, line);
+
+/** Whether all these bytes of a file, at this place of it, are poison. False for no bytes. */
+export function isPoison(bytes: Uint8Array, offsetBytes: number): boolean {
+  let done = 0;
+  while (done < bytes.length) {
+    const from = (offsetBytes + done) % lineBytes;
+    const count = Math.min(bytes.length - done, pattern.length - from);
+    const expected = pattern.subarray(from, from + count);
+    if (expected.compare(bytes, done, done + count) !== 0) return false;
+    done += count;
+  }
+  return done > 0;
+}
+
+export class PoisonFiles implements Disposable {
+  readonly #directoryFd: number;
+  readonly #blockBytes: number;
+  /** By size modulo the block. */
+  readonly #sources: DescriptorCache;
+
+  /** `directoryFd`: where the poison files are. `blockBytes`: of the file system, a power of two >= 512. */
+  constructor(directoryFd: number, blockBytes: number) {
+    assert(poisonBodyBytes % blockBytes === 0 && blockBytes % lineBytes === 0, 'poison is blocks');
+    assert(line.length === lineBytes, 'a line of poison has 64 bytes');
+    this.#directoryFd = directoryFd;
+    this.#blockBytes = blockBytes;
+    this.#sources = new DescriptorCache((rest) => this.#openSource(rest), openSourcesMax);
+  }
+
+  /**
+   * Puts poison over the first `sizeBytes` of a file that is not longer; it is that long afterwards. Frees what was
+   * there. Throws ENOSPC, EDQUOT, EFBIG, EIO; EOPNOTSUPP where there are no reflinks.
+   */
+  cover(fd: number, sizeBytes: number): void {
+    if (sizeBytes === 0) return;
+    const rest = sizeBytes % this.#blockBytes;
+    using source = this.#sources.use(rest);
+    let offset = 0;
+    for (; sizeBytes - offset > poisonBodyBytes; offset += poisonBodyBytes) {
+      cloneRange(source.fd, 0, poisonBodyBytes, fd, offset);
+    }
+    const lengthBytes = sizeBytes - offset;
+    cloneRange(source.fd, poisonBodyBytes + rest - lengthBytes, lengthBytes, fd, offset);
+  }
+
+  [Symbol.dispose](): void {
+    this.#sources[Symbol.dispose]();
+  }
+
+  #openSource(rest: number): OwnedFd {
+    const name = rest === 0 ? 'body' : `rest-${rest}`;
+    for (;;) {
+      try {
+        const fd = openFd(name, OpenFlag.rdonly | OpenFlag.nofollow, 0, this.#directoryFd);
+        if (isWhole(fd.fd, poisonBodyBytes + rest)) return fd;
+        fd.close();
+        throw ebbError('EUCLEAN', `The poison file ${name} is damaged: remove it.`);
+      } catch (error) {
+        if (!(error instanceof EbbError) || error.code !== 'ENOENT') throw error;
+      }
+      this.#makeSource(rest, name);
+    }
+  }
+
+  /** It gets its name when it is whole. */
+  #makeSource(rest: number, name: string): void {
+    using fd = openFd('.', OpenFlag.tmpfile | OpenFlag.rdwr, 0o400, this.#directoryFd);
+    if (rest === 0) {
+      for (let at = 0; at < poisonBodyBytes; at += pattern.length) writeSmallAt(fd.fd, pattern, at);
+    } else {
+      using body = this.#sources.use(0);
+      cloneRange(body.fd, 0, poisonBodyBytes, fd.fd, 0);
+      writeSmallAt(fd.fd, pattern.subarray(0, rest), poisonBodyBytes);
+    }
+    try {
+      linkFile(fd.fd, this.#directoryFd, name);
+    } catch (error) {
+      if (!(error instanceof EbbError) || error.code !== 'EEXIST') throw error;
+    }
+  }
+}
+
+/** Looks at both ends. */
+function isWhole(fd: number, sizeBytes: number): boolean {
+  if (fileStatus(fd).sizeBytes !== sizeBytes) return false;
+  const bytes = new Uint8Array(lineBytes);
+  return [0, sizeBytes - lineBytes].every(
+    (offset) => pread(fd, bytes, offset) === lineBytes && isPoison(bytes, offset),
+  );
+}

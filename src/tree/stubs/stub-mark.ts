@@ -1,0 +1,69 @@
+/**
+ * The mark of a stub: `trusted.ebb`, which users neither see nor change nor copy. Written before the stub has a name,
+ * and never removed while content is missing: a stub without its mark would be read as if it were a file.
+ *
+ * The name of the remote is left out (the tree's id stands for it), because on xfs a short mark stays in the inode.
+ */
+import type { FileTime } from '../../sys/stat.ts';
+import { getXattr, removeXattr, setXattr } from '../../sys/xattr.ts';
+import { identityOf } from '../identity.ts';
+import { MarkState, decodeMark, encodeMark } from '../mark.ts';
+import type { MarkReading, MarkSeal } from '../mark.ts';
+import type { Change } from './stub-store.ts';
+
+const attribute = 'trusted.ebb';
+
+export interface StubMarkFacts {
+  readonly id: number;
+  readonly handle: Uint8Array;
+  readonly key: string;
+  readonly version: string;
+  readonly sizeBytes: number;
+  readonly mtime: FileTime;
+  readonly chunkBytes: number;
+  /** What is durably here. */
+  readonly bitmap: Uint8Array;
+  readonly residentBytes: number;
+  readonly complete: boolean;
+  readonly change: Change;
+  readonly pinned: boolean;
+}
+
+/** Writes the mark, which moves ctime. Throws ENOSPC, EDQUOT, EIO, EROFS. */
+export function writeStubMark(fd: number, facts: StubMarkFacts, seal: MarkSeal): void {
+  const bytes = encodeMark(
+    {
+      treeId: seal.treeId,
+      remoteId: '',
+      contentId: facts.id,
+      key: facts.key,
+      version: facts.version,
+      sizeBytes: facts.sizeBytes,
+      chunkBytes: facts.chunkBytes,
+      residentBytes: facts.residentBytes,
+      state: stateOf(facts),
+      pinned: facts.pinned,
+      checksum: new Uint8Array(0),
+      bitmap: facts.bitmap,
+      stub: { change: facts.change, mtime: facts.mtime },
+    },
+    facts.handle,
+    seal,
+  );
+  setXattr(fd, attribute, bytes);
+}
+
+/** Undefined: no mark at all. A mark of another inode or tree is one that is not believed. */
+export function readStubMark(fd: number, seal: MarkSeal): MarkReading | undefined {
+  const bytes = getXattr(fd, attribute);
+  return bytes === undefined ? undefined : decodeMark(bytes, identityOf(fd), seal);
+}
+
+export function removeStubMark(fd: number): void {
+  removeXattr(fd, attribute);
+}
+
+function stateOf({ complete, residentBytes }: StubMarkFacts): MarkState {
+  if (complete) return MarkState.dual;
+  return residentBytes > 0 ? MarkState.partial : MarkState.offline;
+}

@@ -1,0 +1,142 @@
+/** Making stubs on real file systems: what users see of them, and what they never see. */
+import assert from 'node:assert/strict';
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
+import { describe, test } from 'node:test';
+
+import { OpenFlag, openFd } from '../../../src/sys/fd.ts';
+import { Seek, seek } from '../../../src/sys/io.ts';
+import { fileStatus } from '../../../src/sys/stat.ts';
+import { filesystemStatus } from '../../../src/sys/statfs.ts';
+import { getXattr, setXattr } from '../../../src/sys/xattr.ts';
+import { isPoison, poisonBodyBytes } from '../../../src/tree/stubs/poison.ts';
+import { run } from '../support/image.ts';
+import { imageTypes, newStub, newTree, openStubs, stubMtime } from '../support/stubs.ts';
+import type { TestTree } from '../support/stubs.ts';
+
+function names(tree: TestTree): string[] {
+  return readdirSync(tree.data).toSorted();
+}
+
+for (const type of imageTypes) {
+  describe(`stubs on ${type}`, { concurrency: false }, () => {
+    test('a stub has all the attributes of the remote file and its mark', () => {
+      using tree = newTree(type);
+      using stubs = openStubs(tree);
+      const xattrs = new Map([['user.note', Uint8Array.of(0, 1, 255)]]);
+      const file = stubs.add('f', 10_000, { mode: 0o4751, uid: 12, gid: 34, xattrs });
+      const status = fileStatus(path.join(tree.data, 'f'));
+      assert.equal(status.sizeBytes, 10_000);
+      assert.equal(status.mode & 0o7777, 0o4751);
+      assert.deepEqual([status.uid, status.gid, status.nlink], [12, 34, 1]);
+      assert.deepEqual(status.mtime, stubMtime);
+      const note = getXattr(path.join(tree.data, 'f'), 'user.note');
+      assert.deepEqual(note, Uint8Array.of(0, 1, 255));
+      using fd = openFd(path.join(tree.data, 'f'), OpenFlag.rdonly);
+      const { lost: _lost, accessedAtMs: _at, ...record } = stubs.catalog.get(file.id) ?? {};
+      assert.deepEqual(stubs.store.factsOfMark(fd.fd), record);
+      assert.equal(stubs.store.byHandle(file.handle), file);
+      assert.equal(stubs.store.unchanged(file), true);
+      assert.deepEqual(names(tree), ['f'], 'nothing else was made');
+    });
+
+    test('any name that Linux has; others are refused and leave nothing', () => {
+      using tree = newTree(type);
+      using stubs = openStubs(tree);
+      const { store } = stubs;
+      const odd = Uint8Array.of(0xff, 0x0a, 0x5c, 0x80);
+      store.create(store.rootFd, odd, newStub(1, 'odd', 5));
+      store.create(store.rootFd, Buffer.alloc(255, 'n'), newStub(2, 'long', 5));
+      for (const [name, code] of [
+        [Buffer.alloc(256, 'n'), 'ENAMETOOLONG'],
+        [Buffer.alloc(0), 'EINVAL'],
+        [Buffer.from('a/b'), 'EINVAL'],
+        [Buffer.from('a\0b'), 'EINVAL'],
+        [Buffer.from('.'), 'EEXIST'],
+        [Buffer.from('..'), 'EEXIST'],
+        [odd, 'EEXIST'],
+      ] as const) {
+        const make = (): unknown => store.create(store.rootFd, name, newStub(3, 'x', 5));
+        assert.throws(make, { name: 'EbbError', code });
+      }
+      const found = readdirSync(tree.data, { encoding: 'buffer' }).map((name) => name.length);
+      assert.deepEqual(new Set(found), new Set([255, 4]));
+      assert.equal(found.length, 2);
+    });
+
+    test('sizes around blocks and poison bodies: programs see data, reads see poison', () => {
+      using tree = newTree(type);
+      using stubs = openStubs(tree);
+      const body = poisonBodyBytes;
+      const sizes = [0, 1, 63, 4_095, 4_096, 4_097, 10_000, body - 1, body, body + 1, 3 * body + 5];
+      for (const sizeBytes of sizes) {
+        stubs.add(`f${sizeBytes}`, sizeBytes);
+        const bytes = readFileSync(path.join(tree.data, `f${sizeBytes}`));
+        assert.equal(bytes.length, sizeBytes);
+        if (sizeBytes === 0) continue;
+        using fd = openFd(path.join(tree.data, `f${sizeBytes}`), OpenFlag.rdonly);
+        const { allocatedBytes } = fileStatus(fd.fd);
+        if (stubs.store.hasPoison) {
+          assert.ok(isPoison(bytes, 0), `all of ${sizeBytes} bytes is poison`);
+          assert.equal(seek(fd.fd, 0, Seek.hole), sizeBytes, 'no hole');
+          assert.ok(allocatedBytes >= sizeBytes);
+        } else {
+          assert.ok(bytes.every((byte) => byte === 0));
+          assert.equal(allocatedBytes <= 4_096, true);
+        }
+      }
+      assert.equal(stubs.store.hasPoison, type !== 'ext4');
+      assert.equal(stubs.store.isInvisible, type === 'xfs');
+    });
+
+    test('a mark that was copied, and one of another tree, is none', () => {
+      using tree = newTree(type);
+      using stubs = openStubs(tree);
+      stubs.add('f', 5);
+      const copy = path.join(tree.data, 'copy');
+      run('cp', ['-a', '--preserve=all', path.join(tree.data, 'f'), copy], 'copies');
+      const mark = getXattr(path.join(tree.data, 'f'), 'trusted.ebb');
+      assert.ok(mark);
+      setXattr(copy, 'trusted.ebb', mark);
+      using fd = openFd(copy, OpenFlag.rdonly);
+      assert.equal(stubs.store.factsOfMark(fd.fd), undefined);
+      writeFileSync(path.join(tree.data, 'plain'), '');
+      using plain = openFd(path.join(tree.data, 'plain'), OpenFlag.rdonly);
+      assert.equal(stubs.store.factsOfMark(plain.fd), undefined);
+    });
+  });
+}
+
+test('poison takes no room of its own', async () => {
+  using tree = newTree('xfs');
+  using stubs = openStubs(tree);
+  stubs.add('first', 16 * 2 ** 20 + 1);
+  await stubs.store.syncTree();
+  const before = filesystemStatus(tree.path).freeBytes;
+  for (let index = 0; index < 20; index += 1) stubs.add(`f${index}`, 2 ** 30 + 1);
+  await stubs.store.syncTree();
+  const takenBytes = before - filesystemStatus(tree.path).freeBytes;
+  assert.ok(takenBytes < 2 * 2 ** 20, `20 GiB of stubs take ${takenBytes} bytes`);
+});
+
+test('poison is known at any place, and nothing else is', () => {
+  using tree = newTree('xfs');
+  using stubs = openStubs(tree);
+  stubs.add('f', 100_000);
+  const bytes = readFileSync(path.join(tree.data, 'f'));
+  for (const [from, to] of [
+    [0, 1],
+    [5, 100_000],
+    [4_095, 4_097],
+    [64, 128],
+  ] as const) {
+    assert.ok(isPoison(bytes.subarray(from, to), from));
+  }
+  assert.match(bytes.subarray(0, 64).toString(), /^Ebb: .*\n$/);
+  assert.equal(isPoison(new Uint8Array(0), 0), false);
+  assert.equal(isPoison(new Uint8Array(10), 0), false);
+  assert.equal(isPoison(bytes.subarray(0, 100), 1), false);
+  const almost = Uint8Array.from(bytes);
+  almost[99_999] = 0;
+  assert.equal(isPoison(almost, 0), false);
+});

@@ -1,0 +1,212 @@
+/** Recalling into stubs and recording changes, on real file systems. */
+import assert from 'node:assert/strict';
+import {
+  appendFileSync,
+  chmodSync,
+  closeSync,
+  ftruncateSync,
+  openSync,
+  readFileSync,
+  renameSync,
+  truncateSync,
+  unlinkSync,
+  utimesSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs';
+import path from 'node:path';
+import { describe, test } from 'node:test';
+
+import { OpenFlag, openFd } from '../../../src/sys/fd.ts';
+import { tryLease } from '../../../src/sys/lease.ts';
+import { fileStatus } from '../../../src/sys/stat.ts';
+import { sourceBytes } from '../support/cache.ts';
+import { imageTypes, newTree, openStubs, recall, stubMtime } from '../support/stubs.ts';
+
+const sizeBytes = 20_000;
+const stale = { name: 'EbbError', code: 'ESTALE' };
+
+for (const type of imageTypes) {
+  describe(`recalling on ${type}`, { concurrency: false }, () => {
+    test('brings the bytes and leaves mtime alone, and on xfs ctime', async () => {
+      using tree = newTree(type);
+      const name = path.join(tree.data, 'f');
+      {
+        using stubs = openStubs(tree);
+        const file = stubs.add('f', sizeBytes);
+        const before = fileStatus(name);
+        await recall(file, 1, 2);
+        assert.deepEqual(fileStatus(name).mtime, stubMtime);
+        assert.deepEqual(
+          readFileSync(name).subarray(4_096, 12_288),
+          Buffer.from(sourceBytes(4_096, 8_192)),
+        );
+        await Promise.all([recall(file, 0, 1), recall(file, 3, 2)]);
+        assert.deepEqual(fileStatus(name).mtime, stubMtime);
+        await stubs.store.flush();
+        const after = fileStatus(name);
+        assert.deepEqual(after.mtime, stubMtime);
+        if (type === 'xfs') assert.deepEqual(after.ctime, before.ctime);
+        assert.equal(after.sizeBytes, sizeBytes);
+        assert.deepEqual(new Uint8Array(readFileSync(name)), sourceBytes(0, sizeBytes));
+        assert.equal(stubs.catalog.get(file.id)?.complete, true);
+        assert.equal(stubs.store.unchanged(file), true);
+        assert.equal(file.settled, true);
+      }
+      using again = openStubs(tree);
+      const file = again.store.byHandle(again.catalog.page(0, 1)[0]?.handle ?? new Uint8Array(0));
+      assert.equal(file?.residency.complete, true);
+      const bytes = new Uint8Array(sizeBytes);
+      assert.equal(file.readSync(bytes, 0), sizeBytes);
+      assert.deepEqual(bytes, sourceBytes(0, sizeBytes));
+      assert.deepEqual(again.problems, []);
+    });
+
+    for (const [what, change] of [
+      ['cut off', (name: string) => truncateSync(name, 100)],
+      ['emptied', (name: string) => truncateSync(name, 0)],
+      ['made longer', (name: string) => appendFileSync(name, 'more')],
+    ] as const) {
+      test(`a file that was ${what} past us is never recalled into`, async () => {
+        using tree = newTree(type);
+        using stubs = openStubs(tree);
+        const file = stubs.add('f', sizeBytes);
+        await recall(file, 0, 1);
+        const name = path.join(tree.data, 'f');
+        change(name);
+        const before = readFileSync(name);
+        await assert.rejects(recall(file, 2, 1), stale);
+        await assert.rejects(recall(file, 1, 1), stale);
+        assert.deepEqual(readFileSync(name), before);
+        assert.match(stubs.problems[0]?.message ?? '', /f has \d+ bytes instead of 20000/);
+        await stubs.store.setChange(file, 3);
+        assert.equal(stubs.catalog.get(file.id)?.change, 3);
+        assert.equal(file.settled, true);
+      });
+    }
+
+    test('a writer that truncates: nothing is recalled from the call on, and ctime tells', async () => {
+      using tree = newTree(type);
+      using stubs = openStubs(tree);
+      const { store } = stubs;
+      const name = path.join(tree.data, 'f');
+      const file = stubs.add('f', sizeBytes);
+      const first = file.write(sourceBytes(0, 4_096), 0);
+      const recorded = store.setChange(file, 2);
+      await assert.rejects(file.write(sourceBytes(4_096, 4_096), 4_096), stale);
+      // It had begun, or it had not.
+      await first.catch((error: unknown) =>
+        assert.throws(() => {
+          throw error;
+        }, stale),
+      );
+      assert.throws(() => file.markResident(0, 1), stale);
+      await recorded;
+      assert.equal(stubs.catalog.get(file.id)?.change, 2);
+      assert.equal(file.settled, true);
+      // Nobody touched it: it may be recalled again.
+      assert.equal(store.unchanged(file), true);
+      await store.setChange(file, 0);
+      await recall(file, 0, 1);
+      // Now somebody does, and hides it as well as he can.
+      await store.setChange(file, 2);
+      closeSync(openSync(name, 'w'));
+      writeFileSync(name, Buffer.alloc(sizeBytes, 'u'));
+      utimesSync(name, 0, 1_600_000_000.123);
+      assert.equal(store.unchanged(file), false);
+      await assert.rejects(store.setChange(file, 0), stale);
+      await store.setChange(file, 3);
+      await assert.rejects(recall(file, 0, 1), stale);
+      assert.deepEqual(readFileSync(name), Buffer.alloc(sizeBytes, 'u'));
+    });
+
+    test('a writer is let in when all is here, durably; what he does is seen after a crash', async () => {
+      using tree = newTree(type);
+      const names = ['touched', 'untouched', 'chmod'];
+      {
+        using stubs = openStubs(tree);
+        const { store } = stubs;
+        for (const name of names) {
+          const file = stubs.add(name, sizeBytes);
+          await recall(file, 0, 2);
+          await assert.rejects(store.setChange(file, 1), { code: 'EBUSY' });
+          await recall(file, 2);
+          await store.setChange(file, 1);
+          assert.deepEqual(file.change, 1);
+          assert.equal(stubs.catalog.get(file.id)?.complete, true, 'durable first');
+        }
+        const fd = openSync(path.join(tree.data, 'touched'), 'r+');
+        writeSync(fd, 'user', 100);
+        ftruncateSync(fd, sizeBytes);
+        closeSync(fd);
+        utimesSync(path.join(tree.data, 'touched'), 0, 1_600_000_000);
+        chmodSync(path.join(tree.data, 'chmod'), 0o600);
+      }
+      using stubs = openStubs(tree);
+      const files = stubs.catalog.page(0, 10).map(({ id }) => stubs.store.get(id));
+      const [touched, untouched, chmod] = files;
+      assert.ok(touched && untouched && chmod);
+      assert.deepEqual(
+        files.map((file) => file?.change),
+        [1, 1, 1],
+      );
+      assert.equal(stubs.store.unchanged(touched), false);
+      assert.equal(stubs.store.unchanged(chmod), false);
+      assert.equal(stubs.store.unchanged(untouched), true);
+      await stubs.store.setChange(untouched, 0);
+      await stubs.store.setChange(touched, 3);
+      await stubs.store.setChange(touched, 1);
+      assert.equal(touched.change, 3, 'dirty stays');
+      assert.equal(stubs.catalog.totals().dirty, 1);
+    });
+  });
+}
+
+test('a deleted stub is ESTALE, and forgotten when asked', async () => {
+  using tree = newTree('xfs');
+  using stubs = openStubs(tree);
+  const file = stubs.add('f', sizeBytes);
+  const other = stubs.add('other', sizeBytes);
+  unlinkSync(path.join(tree.data, 'f'));
+  await assert.rejects(recall(file, 0, 1), stale);
+  assert.equal(stubs.store.unchanged(file), false);
+  await stubs.store.forget([file.id, 999]);
+  assert.equal(stubs.store.get(file.id), undefined);
+  assert.deepEqual(stubs.catalog.known('f'), { key: 'f', version: 'v1', id: 0 });
+  renameSync(path.join(tree.data, 'other'), path.join(tree.data, 'f'));
+  await recall(other);
+  assert.deepEqual(
+    new Uint8Array(readFileSync(path.join(tree.data, 'f'))),
+    sourceBytes(0, sizeBytes),
+  );
+});
+
+test('our own descriptor does not look like a writer once it is closed', async () => {
+  using tree = newTree('xfs');
+  using stubs = openStubs(tree);
+  const file = stubs.add('f', sizeBytes);
+  await recall(file);
+  using fd = openFd(path.join(tree.data, 'f'), OpenFlag.rdonly);
+  assert.equal(stubs.store.closeOwn(file), false, 'not durable yet');
+  assert.equal(tryLease(fd.fd, 'read'), false);
+  await stubs.store.settled(file.id);
+  assert.equal(stubs.store.closeOwn(file), true);
+  assert.equal(tryLease(fd.fd, 'read'), true);
+});
+
+test('a stub that is wholly here becomes an ordinary file', async () => {
+  using tree = newTree('btrfs');
+  using stubs = openStubs(tree);
+  const file = stubs.add('f', sizeBytes);
+  await recall(file, 0, 1);
+  await assert.rejects(stubs.store.unmark(file), { code: 'EBUSY' });
+  await recall(file, 1);
+  await stubs.store.unmark(file);
+  assert.equal(stubs.catalog.totals().stubs, 0);
+  using fd = openFd(path.join(tree.data, 'f'), OpenFlag.rdonly);
+  assert.equal(stubs.store.factsOfMark(fd.fd), undefined);
+  assert.deepEqual(
+    new Uint8Array(readFileSync(path.join(tree.data, 'f'))),
+    sourceBytes(0, sizeBytes),
+  );
+});
