@@ -12,6 +12,8 @@ import type { OwnedFd } from '../sys/fd.ts';
 import { tryLock } from '../sys/lease.ts';
 import { changeMount, cloneMount } from '../sys/mount-tree.ts';
 
+const written = FanEvent.modify | FanEvent.closeWrite;
+
 /** Inside of TREE/.ebb (docs/native.md). */
 export const dataName = 'data';
 
@@ -53,7 +55,8 @@ export class Guard implements Disposable {
     const root = { directoryFd: privateMount.fd, name: '.' };
     ignoreMount(access, root, FanEvent.preAccess);
     ignoreMount(open, root, FanEvent.openPermission);
-    markFilesystem(changes, root, FanEvent.modify | FanEvent.closeWrite | FanEvent.deleteSelf);
+    ignoreMount(changes, root, written);
+    markFilesystem(changes, root, written | FanEvent.deleteSelf);
     markFilesystem(open, root, FanEvent.openPermission);
     markFilesystem(access, root, FanEvent.preAccess);
     return new Guard({ access, open, changes, privateMount, lock }, owned.move());
