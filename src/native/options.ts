@@ -20,7 +20,7 @@ export interface VerdictRule {
 export interface NativePolicy {
   /** Files up to this size come whole at open. */
   readonly wholeFileMaxBytes: number;
-  /** Files with an x bit up to this size come whole at open. */
+  /** Files with an x bit up to this size come whole at open, and all others when a part of them is mapped. */
   readonly executableWholeMaxBytes: number;
   /** Base names of programs that look for holes: on trees without poison they get whole files at open. */
   readonly holeProbers: readonly string[];

@@ -114,6 +114,8 @@ export interface AskerFacts {
   readonly effect: Effect;
   /** It reads in the order of the file. */
   readonly streams: boolean;
+  /** It maps the range. */
+  readonly maps: boolean;
   readonly verdict: NativeVerdict;
   readonly looksForHoles: boolean;
 }
@@ -183,6 +185,7 @@ export function decideAccess(
   file: FileFacts,
   asker: AskerFacts,
   range: { readonly offsetBytes: number; readonly countBytes: number } | undefined,
+  policy: Pick<NativePolicy, 'executableWholeMaxBytes'>,
 ): Decision {
   const settled = decideUnlessClean(file, asker);
   if (settled !== undefined) return settled;
@@ -190,7 +193,9 @@ export function decideAccess(
   if (effect === 'discards') return discard;
   if (effect === 'writes' || effect === 'unknown') return intend;
   const { versionSizeBytes: sizeBytes } = file;
-  const whole = range === undefined || range.countBytes === 0;
+  // No event tells when a mapping grows, so whoever maps a part gets all of it, within reason.
+  const mapsAll = asker.maps && verdict !== 'exact' && sizeBytes <= policy.executableWholeMaxBytes;
+  const whole = range === undefined || range.countBytes === 0 || mapsAll;
   const offsetBytes = whole ? 0 : range.offsetBytes;
   const endBytes = whole ? sizeBytes : Math.min(sizeBytes, offsetBytes + range.countBytes);
   if (offsetBytes >= endBytes) return allow;

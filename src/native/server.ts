@@ -344,9 +344,10 @@ export class NativeServer {
       executable: (mode & executableBits) !== 0,
       hasPoison: this.#options.store.hasPoison,
     };
+    const { policy } = this.#options;
     return question.group === 'open'
-      ? decideOpen(facts, asker.facts, this.#options.policy)
-      : decideAccess(facts, asker.facts, question.range);
+      ? decideOpen(facts, asker.facts, policy)
+      : decideAccess(facts, asker.facts, question.range, policy);
   }
 
   #stateOf(file: StubFile): FileFacts['state'] {
@@ -357,10 +358,10 @@ export class NativeServer {
   #askerOf({ tid }: Question): Asker {
     const requester = requesterOf(tid);
     const { executable, name } = requester;
-    const { effect, streams } = systemCallOf(tid);
+    const { effect, streams, maps } = systemCallOf(tid);
     const verdict = this.#verdicts.of(executable, name);
     const looksForHoles = this.#verdicts.looksForHoles(executable);
-    return { requester, facts: { effect, streams, verdict, looksForHoles } };
+    return { requester, facts: { effect, streams, maps, verdict, looksForHoles } };
   }
 
   /** Denies the question (EIO) when its time is over and nothing of the file has arrived for as long. */

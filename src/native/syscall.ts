@@ -26,6 +26,8 @@ export interface SystemCall {
   readonly effect: Effect;
   /** Reads in the order of the file, if it reads: not a mapping, not an execution. */
   readonly streams: boolean;
+  /** mmap(2): what is mapped is used later without any event, also when the mapping grows (mremap(2)). */
+  readonly maps: boolean;
   /** openat2(2) keeps its flags in user memory: the address of `struct open_how`. Then `effect` is `unknown`. */
   readonly openHowAddress: bigint | undefined;
 }
@@ -85,6 +87,7 @@ const unknown: SystemCall = Object.freeze({
   name: 'unknown',
   effect: 'unknown',
   streams: false,
+  maps: false,
   openHowAddress: undefined,
 });
 
@@ -92,6 +95,7 @@ const kernelThread: SystemCall = Object.freeze({
   name: 'kernel thread',
   effect: 'deferred',
   streams: true,
+  maps: false,
   openHowAddress: undefined,
 });
 
@@ -118,6 +122,7 @@ export function parseSystemCall(text: string | undefined, architecture: Architec
     name: meaning.name,
     effect: effectOf(meaning.effect, argument),
     streams: meaning.streams === true,
+    maps: meaning.name === 'mmap',
     openHowAddress: meaning.effect === 'openHow' ? argument : undefined,
   };
 }

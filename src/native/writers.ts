@@ -162,11 +162,11 @@ export class Writers {
       if (file.change === intent) return dirty;
       const { sizeBytes, mtime } = fileStatus(fd.fd);
       if (sizeBytes !== file.sizeBytes) return dirty;
-      // Whoever was watched would have been seen emptying it: its mode or name was changed, no more.
-      if (this.#open.has(file.id)) return clean;
+      // Who was watched would have been seen emptying it: only its times, mode or name have changed. That this is
+      // the version's content cannot be recorded then, and that it is the user's would be wrong: reading it fails.
       const sameMtime =
         mtime.seconds === file.mtime.seconds && mtime.nanoseconds === file.mtime.nanoseconds;
-      return sameMtime ? undefined : dirty;
+      return sameMtime || this.#open.has(file.id) ? undefined : dirty;
     } finally {
       dropLease(fd.fd);
     }

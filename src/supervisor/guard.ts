@@ -12,8 +12,6 @@ import type { OwnedFd } from '../sys/fd.ts';
 import { tryLock } from '../sys/lease.ts';
 import { changeMount, cloneMount } from '../sys/mount-tree.ts';
 
-const written = FanEvent.modify | FanEvent.closeWrite;
-
 /** Inside of TREE/.ebb (docs/native.md). */
 export const dataName = 'data';
 
@@ -55,8 +53,9 @@ export class Guard implements Disposable {
     const root = { directoryFd: privateMount.fd, name: '.' };
     ignoreMount(access, root, FanEvent.preAccess);
     ignoreMount(open, root, FanEvent.openPermission);
-    ignoreMount(changes, root, written);
-    markFilesystem(changes, root, written | FanEvent.deleteSelf);
+    // What Ebb itself writes would look like a user's change.
+    ignoreMount(changes, root, FanEvent.modify | FanEvent.closeWrite);
+    markFilesystem(changes, root, FanEvent.modify | FanEvent.closeWrite | FanEvent.deleteSelf);
     markFilesystem(open, root, FanEvent.openPermission);
     markFilesystem(access, root, FanEvent.preAccess);
     return new Guard({ access, open, changes, privateMount, lock }, owned.move());

@@ -22,6 +22,7 @@ const file: FileFacts = {
 const reader: AskerFacts = {
   effect: 'reads',
   streams: true,
+  maps: false,
   verdict: 'allow',
   looksForHoles: false,
 };
@@ -37,7 +38,7 @@ function uses(
   facts: Partial<FileFacts> = {},
 ): Decision {
   const range = { offsetBytes, countBytes };
-  return decideAccess({ ...file, ...facts }, { ...reader, ...asker }, range);
+  return decideAccess({ ...file, ...facts }, { ...reader, ...asker }, range, defaultNativePolicy);
 }
 
 function sized(sizeBytes: number): Partial<FileFacts> {
@@ -92,8 +93,17 @@ test('a range is what the file has of it; count 0 is all of it; io_uring reads',
   assert.deepEqual(to(uses(0, 0)), [0, size]);
   assert.deepEqual(to(uses(4096, 0)), [0, size]);
   assert.deepEqual(to(uses(0, 4096, { effect: 'deferred' })), [0, 4096]);
-  assert.deepEqual(to(decideAccess(file, reader, undefined)), [0, size]);
+  assert.deepEqual(to(decideAccess(file, reader, undefined, defaultNativePolicy)), [0, size]);
   assert.equal(uses(size, 4096).kind, 'allow');
+});
+
+test('a mapping of a part brings all of a file that is not huge: nothing tells when it grows', () => {
+  const maps = { maps: true, streams: false };
+  const lengthOf = (decision: Decision): number =>
+    decision.kind === 'recall' ? decision.lengthBytes : -1;
+  assert.equal(lengthOf(uses(4096, 4096, maps, sized(64 * MiB))), 64 * MiB);
+  assert.equal(lengthOf(uses(4096, 4096, maps)), 4096);
+  assert.equal(lengthOf(uses(4096, 4096, { ...maps, verdict: 'exact' }, sized(5 * MiB))), 4096);
 });
 
 test('verdicts: exact has no read-ahead and no whole files, whole is whole, deny is its errno', () => {
@@ -128,6 +138,7 @@ const anyFile = fc.record({
 const anyAsker = fc.record({
   effect: fc.constantFrom('reads', 'writes', 'discards', 'deferred', 'unknown'),
   streams: fc.boolean(),
+  maps: fc.boolean(),
   verdict: fc.constantFrom<NativeVerdict>('allow', 'exact', 'whole', { deny: 'EPERM' }),
   looksForHoles: fc.boolean(),
 } as const);
@@ -144,7 +155,7 @@ test('property: every decision is safe, whatever the facts', () => {
         const known = sameSize ? { ...facts, sizeBytes: facts.versionSizeBytes } : facts;
         const range = { offsetBytes, countBytes };
         const atOpen = decideOpen(known, asker, defaultNativePolicy);
-        const atAccess = decideAccess(known, asker, range);
+        const atAccess = decideAccess(known, asker, range, defaultNativePolicy);
         for (const decision of [atOpen, atAccess]) checkSafe(known, asker, decision);
         if (atAccess.kind === 'recall') {
           const wanted =

@@ -1,0 +1,214 @@
+/**
+ * A native tree that is served, without supervisor and daemon: real file system, real stubs, catalog, engine, event
+ * thread and server; only the remote is in memory, so that every request to it is seen and can be made to fail.
+ *
+ * This process answers the events, so it must not touch the tree's files itself: children do.
+ */
+import assert from 'node:assert/strict';
+import { mkdirSync, readdirSync, readFileSync, statSync } from 'node:fs';
+import path from 'node:path';
+import { openSqliteStubCatalog } from '../../src/catalog/stubs-sqlite/catalog.ts';
+import type { StubCatalog } from '../../src/catalog/stub-catalog.ts';
+import type { NativeProblem } from '../../src/native/contracts.ts';
+import type { NativePolicy } from '../../src/native/options.ts';
+import { defaultNativePolicy } from '../../src/native/policy.ts';
+import { NativeServer } from '../../src/native/server.ts';
+import { NativeThread } from '../../src/native/thread.ts';
+import { RecallEngine } from '../../src/recall/engine.ts';
+import type { RecallLimits } from '../../src/recall/limits.ts';
+import { faultyRemote } from '../../src/remote/fault.ts';
+import type { DecideFault } from '../../src/remote/fault.ts';
+import { MemoryRemote } from '../../src/remote/memory/memory-remote.ts';
+import { tracedRemote } from '../../src/remote/trace.ts';
+import type { RequestTrace } from '../../src/remote/trace.ts';
+import { renameEntry } from '../../src/sys/entries.ts';
+import { OpenFlag, openFd } from '../../src/sys/fd.ts';
+import { attachMount, cloneMount } from '../../src/sys/mount-tree.ts';
+import { Guard } from '../../src/supervisor/guard.ts';
+import type { ReleaseResult } from '../../src/tree/release.ts';
+import { NativeStubStore } from '../../src/tree/stubs/store.ts';
+import type { StubFile, StubStore } from '../../src/tree/stubs/stub-store.ts';
+import { patternBytes } from '../support/pattern.ts';
+import { run, runOk } from '../support/run.ts';
+import type { RunOptions, RunResult } from '../support/run.ts';
+import { loopFilesystem, temporaryDirectory } from '../support/temporary.ts';
+import type { LoopFilesystem, LoopFilesystemType } from '../support/temporary.ts';
+
+export interface SceneOptions {
+  readonly policy?: Partial<NativePolicy>;
+  readonly limits?: Partial<RecallLimits>;
+}
+
+export interface AddOptions {
+  readonly mode?: number;
+  readonly seed?: number;
+  readonly bytes?: Uint8Array;
+}
+
+const seal = { treeId: '01234567-89ab-4cde-8f01-23456789abcd', secret: new Uint8Array(32).fill(7) };
+const mtime = { seconds: 1_600_000_000, nanoseconds: 123_456_789 };
+
+export interface NativeScene extends AsyncDisposable {
+  readonly filesystem: LoopFilesystem;
+  /** What users see. */
+  readonly path: string;
+  /** Native, outside of the tree's file system. */
+  readonly scratch: string;
+  readonly memory: MemoryRemote;
+  readonly catalog: StubCatalog;
+  readonly store: StubStore;
+  readonly engine: RecallEngine;
+  readonly server: NativeServer;
+  readonly thread: NativeThread;
+  readonly requests: readonly RequestTrace[];
+  readonly problems: NativeProblem[];
+  /** What happens to the next requests; undefined: nothing. */
+  fault: DecideFault | undefined;
+  /** A stub with its object at the remote. */
+  add(name: string, sizeBytes: number, options?: AddOptions): StubFile;
+  addTree(source: string): void;
+  /** Bytes that the remote has sent since the last call. */
+  fetchedBytes(): number;
+  release(file: StubFile): Promise<ReleaseResult>;
+  /** A shell script in a child whose working directory is the tree. */
+  shell(script: string, options?: RunOptions): Promise<RunResult>;
+  shellOk(script: string): Promise<string>;
+}
+
+export async function nativeScene(
+  type: LoopFilesystemType,
+  options: SceneOptions = {},
+): Promise<NativeScene> {
+  await using owned = new AsyncDisposableStack();
+  const filesystem = owned.use(await loopFilesystem({ type, sizeBytes: 2 * 1024 ** 3 }));
+  const scratch = owned.use(await temporaryDirectory('native')).path;
+  const tree = path.join(filesystem.path, 'tree');
+  const ebb = path.join(tree, '.ebb');
+  for (const name of ['data', 'new', 'poison']) {
+    mkdirSync(path.join(ebb, name), { recursive: true, mode: 0o755 });
+  }
+  const problems: NativeProblem[] = [];
+  const requests: RequestTrace[] = [];
+  const guard = owned.use(Guard.set(ebb));
+  const catalog = owned.use(openSqliteStubCatalog(path.join(scratch, 'catalog.sqlite')));
+  using directory = openFd('.', OpenFlag.rdonly | OpenFlag.directory, 0, guard.privateMount.fd);
+  const store: StubStore = owned.use(
+    new NativeStubStore({
+      privateFd: directory.fd,
+      seal,
+      records: catalog,
+      onProblem: ({ id, message, cause }) => problems.push({ fileId: id, message, cause }),
+    }),
+  );
+  const memory = new MemoryRemote();
+  const remote = tracedRemote(
+    faultyRemote(memory, (call) => scene.fault?.(call)),
+    { onRequest: (request) => requests.push(request) },
+  );
+  const engine = new RecallEngine({ remote, ...(options.limits && { limits: options.limits }) });
+  owned.defer(() => engine.close());
+  const groups = { access: guard.access.fd, open: guard.open.fd, changes: guard.changes.fd };
+  const server = new NativeServer({
+    groups,
+    post: (message) => thread.post(message),
+    store,
+    recall: engine,
+    policy: { ...defaultNativePolicy, ...options.policy },
+    onAccesses: () => undefined,
+    onRescan: () => problems.push({ fileId: undefined, message: 'rescan', cause: undefined }),
+    onProblem: (problem) => problems.push(problem),
+  });
+  const { pending } = server;
+  const onMessage = server.take.bind(server);
+  const thread = await NativeThread.start({ groups, pending, onMessage });
+  owned.defer(async () => {
+    server.close();
+    await runOk('umount', ['-l', tree]);
+    await thread.stop();
+  });
+  using exposed = cloneMount(path.join(ebb, 'data'));
+  attachMount(exposed.fd, tree);
+  const all = owned.move();
+  let fetchedSince = 0;
+  const scene: NativeScene = {
+    filesystem,
+    path: tree,
+    scratch,
+    memory,
+    catalog,
+    store,
+    engine,
+    server,
+    thread,
+    requests,
+    problems,
+    fault: undefined,
+    add(name, sizeBytes, { mode = 0o644, seed = 1, bytes = patternBytes(seed, sizeBytes) } = {}) {
+      memory.putFile(name, bytes, { mode, mtime, version: `v-${name}` });
+      return addStub(scene, name, bytes.length, mode);
+    },
+    addTree(source) {
+      for (const entry of readdirSync(source, { recursive: true, withFileTypes: true })) {
+        const from = path.join(entry.parentPath, entry.name);
+        const name = path.relative(source, from);
+        if (entry.isDirectory()) {
+          // Directories raise no events.
+          mkdirSync(path.join(tree, name), { recursive: true });
+        } else if (entry.isFile()) {
+          const bytes = readFileSync(from);
+          scene.add(name, bytes.length, { bytes, mode: statSync(from).mode & 0o777 });
+        }
+      }
+    },
+    fetchedBytes() {
+      const total = requests.reduce((sum, request) => sum + request.bytes, 0);
+      const since = total - fetchedSince;
+      fetchedSince = total;
+      return since;
+    },
+    async release(file) {
+      await server.changesTakenIn();
+      const [result] = await store.release([file], {
+        prove: ({ version, sizeBytes }) => Promise.resolve({ version, sizeBytes }),
+        isBusy: (id) => server.isBusy(id) || engine.isBusy(id),
+        beforeFreeing: (fd) => server.beforeFreeing(fd),
+      });
+      if (result === undefined) throw new Error('one file, one result');
+      return result;
+    },
+    shell: (script, runOptions) =>
+      run('/bin/sh', ['-c', `cd "$TREE" || exit 126\n${script}`], {
+        timeoutMs: 60_000,
+        ...runOptions,
+        env: { TREE: tree, SCRATCH: scratch, ...runOptions?.env },
+      }),
+    async shellOk(script) {
+      const result = await scene.shell(script);
+      const said = `${script}\n${result.stderr.toString()}${JSON.stringify(problems)}`;
+      assert.ok(!result.timedOut, `${said}: did not end`);
+      assert.equal(result.code, 0, said);
+      return result.stdout.toString();
+    },
+    [Symbol.asyncDispose]: () => all.disposeAsync(),
+  };
+  return scene;
+}
+
+function addStub(scene: NativeScene, name: string, sizeBytes: number, mode: number): StubFile {
+  const { store, catalog } = scene;
+  const id = catalog.reserveIds(1);
+  const version = `v-${name}`;
+  const stub = { id, key: name, version, sizeBytes, mtime, mode } as const;
+  const staged = String(id);
+  const facts = store.create(store.stagingFd, Buffer.from(staged), {
+    ...stub,
+    uid: undefined,
+    gid: undefined,
+    xattrs: undefined,
+  });
+  catalog.insert([{ ...facts, lost: false, accessedAtMs: 1 }]);
+  renameEntry(store.stagingFd, staged, store.rootFd, name, 'replace');
+  const file = store.get(id);
+  if (file === undefined) throw new Error('a new stub is there');
+  return file;
+}
