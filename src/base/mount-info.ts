@@ -70,3 +70,8 @@ export function mountAt(mounts: readonly MountInfo[], mountPoint: string): Mount
 export function isEbbMount(mount: MountInfo): boolean {
   return mount.fileSystemType === 'fuse.ebb';
 }
+
+/** Whether a mount shows the data of an attached tree (docs/native.md), perhaps left behind by one that was killed. */
+export function isTreeMount(mount: MountInfo): boolean {
+  return mount.root.endsWith('/.ebb/data');
+}

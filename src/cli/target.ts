@@ -3,7 +3,7 @@
  * a hanging mount cannot hang the command that is to repair it. Only when no mount is a prefix are symlinks
  * followed (the user may have one that leads into a mount).
  */
-import { readlinkSync, realpathSync } from 'node:fs';
+import { readlinkSync, realpathSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { ebbError } from '../base/errors.ts';
 import { decodeName, encodeName } from '../base/name.ts';
@@ -90,6 +90,24 @@ function trimSlash(absolute: string): string {
 /** The kernel's own name of the working directory: no lookup happens, unlike with stat or realpath. */
 function workingDirectory(): string {
   return decodeName(readlinkSync('/proc/self/cwd', { encoding: 'buffer' }));
+}
+
+/**
+ * The real path of a directory that is to be named `what` in messages. Throws UsageError when it is none. Symlinks are
+ * followed.
+ */
+export function realDirectory(typed: string, what: string): string {
+  const absolute = absolutePath(typed);
+  const real = realPath(absolute);
+  if (real === undefined) {
+    throw new UsageError(
+      `the ${what} ${absolute} does not exist; create it with: mkdir -p ${absolute}`,
+    );
+  }
+  if (!statSync(Buffer.from(encodeName(real))).isDirectory()) {
+    throw new UsageError(`the ${what} ${absolute} is not a directory`);
+  }
+  return real;
 }
 
 /** Follows symlinks in the directory part, not the last component (a symlink is itself a file to talk about). */

@@ -4,6 +4,8 @@ import type { Verb } from './verb.ts';
 export const verbSummaries = {
   mount: 'make a remote directory appear as a local one',
   umount: 'take a mount away again',
+  attach: 'make a directory hold what a remote has',
+  detach: 'end an attached tree: keep it hidden, or recall all of it',
   demo: 'show what Ebb does, on this machine, in a minute',
   status: 'what is mounted and how it is doing',
   ls: 'list files with their state: remote only, partly here, here',
@@ -27,6 +29,8 @@ export type VerbName = keyof typeof verbSummaries;
 export const verbLoaders: Readonly<Record<VerbName, () => Promise<Verb>>> = {
   mount: async () => (await import('./verbs/mount.ts')).mount,
   umount: async () => (await import('./verbs/umount.ts')).umount,
+  attach: async () => (await import('./verbs/attach.ts')).attach,
+  detach: async () => (await import('./verbs/detach.ts')).detach,
   demo: async () => (await import('./verbs/demo.ts')).demo,
   status: async () => (await import('./verbs/status.ts')).status,
   ls: async () => (await import('./verbs/ls.ts')).ls,

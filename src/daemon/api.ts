@@ -321,6 +321,17 @@ export interface AttachOptions extends RemoteAccess {
   readonly foreground?: boolean;
 }
 
+/** What `src/daemon/attach-check.ts` prints: whether a directory can be attached. Nothing was changed. */
+export type AttachCheck =
+  | {
+      readonly ok: true;
+      /** `xfs`, `btrfs` or `ext4`. */
+      readonly fileSystem: string;
+      /** It was attached before; undefined: it was not. */
+      readonly remote: string | undefined;
+    }
+  | Extract<AttachStartResult, { ok: false }>;
+
 /** How far the names of the remote were brought in. */
 export interface AttachProgress {
   /** Directories that are done. */

@@ -44,6 +44,11 @@ export interface ObjectAttributes {
   readonly gid?: number;
   /** Symlink target, raw, for kind `symlink`. */
   readonly target?: string;
+  /**
+   * Of a file with several names: equal for all of them, in this remote and while the version stays. Absent where there
+   * is one name, or where the remote cannot tell.
+   */
+  readonly link?: string;
   /** Extended attributes of the `user.` namespace, where the remote has them. */
   readonly xattrs?: ReadonlyMap<string, Uint8Array>;
 }

@@ -5,7 +5,7 @@
 import path from 'node:path';
 import { ebbError, toEbbError } from '../base/errors.ts';
 import { findMountHolders } from '../base/mount-holders.ts';
-import { mountAt, readMountInfo } from '../base/mount-info.ts';
+import { isTreeMount, mountAt, readMountInfo } from '../base/mount-info.ts';
 import type { MountInfo } from '../base/mount-info.ts';
 import { unmountAsync, UnmountFlag } from '../sys/mount.ts';
 import { fileStatus } from '../sys/stat.ts';
@@ -14,13 +14,6 @@ import { dataName } from './guard.ts';
 import type { HideResult } from './messages.ts';
 import { otherMounts } from './reachability.ts';
 import type { Shown } from './reachability.ts';
-
-/** Whether a mount shows the data of a tree: one of ours, perhaps left behind by a supervisor that was killed. */
-export function isTreeMount(mount: MountInfo): boolean {
-  return (
-    path.basename(mount.root) === dataName && path.basename(path.dirname(mount.root)) === '.ebb'
-  );
-}
 
 /** The mount of ours at `tree`, when there is one. */
 export function treeMountAt(tree: string): MountInfo | undefined {

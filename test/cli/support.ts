@@ -108,9 +108,10 @@ export interface ScriptedDaemon extends AsyncDisposable {
   readonly asked: { readonly verb: string; readonly request: PathsRequest }[];
 }
 
-/** Starts a daemon of nothing but scripted handlers; `overrides` replace single ones. */
+/** Starts a daemon of nothing but scripted handlers; `overrides` replace single ones, `facts` those of its record. */
 export async function scriptedDaemon(
   overrides: Partial<ControlHandlers> = {},
+  facts: Partial<RunRecord> = {},
 ): Promise<ScriptedDaemon> {
   const temporary = scratch();
   const runDirectory = ensureRunDirectory(path.join(temporary.path, 'run'));
@@ -123,6 +124,7 @@ export async function scriptedDaemon(
     remote: 'http://example.org/pub/',
     cacheDirectory: '/var/cache/ebb/test',
     socketPath: runFiles(mountPoint, runDirectory).socket,
+    ...facts,
   };
   const handlers = { ...scriptedHandlers(record, asked), ...overrides };
   const server = await startControlServer(record.socketPath, handlers);

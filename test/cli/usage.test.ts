@@ -27,7 +27,17 @@ test('every verb has a manual page', async () => {
 });
 
 test('acting verbs have a dry run', async () => {
-  for (const name of ['get', 'release', 'pin', 'unpin', 'verify', 'refresh', 'umount', 'mount']) {
+  for (const name of [
+    'get',
+    'release',
+    'pin',
+    'unpin',
+    'verify',
+    'refresh',
+    'umount',
+    'mount',
+    'attach',
+  ]) {
     assert.match((await ebb([name, '--help'])).stdout, /-n, --dry-run/, name);
   }
 });

@@ -1,12 +1,11 @@
 /** `ebb mount`: check, start the daemon, report. */
-import type { ChildProcess } from 'node:child_process';
 import type { StartResult } from '../../daemon/api.ts';
 import { checkMountPoint, checkNoLoop, checkRemote } from '../mount/checks.ts';
 import { expandFstabOptions } from '../mount/fstab-options.ts';
 import { buildMountOptions, defineMountOptions } from '../mount/options.ts';
 import type { MountCliOptions } from '../mount/options.ts';
-import { startDaemon } from '../mount/start.ts';
-import { visible, visibleSentence } from '../terminal.ts';
+import { followForeground, startService } from '../start-service.ts';
+import { shellWord, visible, warnLines } from '../terminal.ts';
 import type { Terminal } from '../terminal.ts';
 import { plural } from '../units.ts';
 import { ExitCode } from '../verb.ts';
@@ -58,7 +57,16 @@ export const mount: Verb = {
       terminal.print(`Nothing is wrong so far; nothing was mounted on ${visible(mountPoint)}.`);
       return ExitCode.done;
     }
-    const { child, result } = await startDaemon(full);
+    const { child, result } = await startService<Extract<StartResult, { ok: true }>>(
+      {
+        script: 'daemon/main.ts',
+        scriptVariable: 'EBB_DAEMON_MAIN',
+        mountPoint,
+        foreground: options.foreground === true,
+        aim: 'it had mounted anything',
+      },
+      full,
+    );
     const code = report(result, mountPoint, options.json === true, terminal);
     if (!result.ok || options.foreground !== true) {
       child.unref();
@@ -77,9 +85,7 @@ function report(
 ): ExitCode {
   if (json) terminal.print(JSON.stringify(result));
   if (!result.ok) {
-    const [first = '', ...rest] = result.error.split('\n');
-    terminal.warn(`ebb mount: ${visibleSentence(first)}`);
-    for (const line of rest) terminal.warn(`    ${visibleSentence(line)}`);
+    warnLines(terminal, 'ebb mount', result.error);
     return result.exitCode;
   }
   if (json) return ExitCode.done;
@@ -93,22 +99,4 @@ function report(
       `unmount with: ebb umount ${shellWord(mountPoint)}`,
   );
   return ExitCode.done;
-}
-
-/** A word that the shell takes as it is. */
-function shellWord(text: string): string {
-  return /^[\w./:@%+,-]+$/.test(text)
-    ? text
-    : `'${visible(text).replaceAll("'", String.raw`'\''`)}'`;
-}
-
-/** Hands signals on (the daemon has a session of its own) until the daemon ends. */
-function followForeground(child: ChildProcess): Promise<ExitCode> {
-  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
-    process.on(signal, () => child.kill(signal));
-  }
-  return new Promise((resolve) => {
-    child.once('exit', (code) => resolve(code === 0 ? ExitCode.done : ExitCode.failed));
-    if (child.exitCode !== null || child.signalCode !== null) resolve(ExitCode.failed);
-  });
 }

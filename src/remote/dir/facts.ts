@@ -38,6 +38,11 @@ export function versionOf(stats: BigIntStats, inodesAreStable: boolean): string 
   return inodesAreStable ? `${version}i${stats.ino.toString(16)}` : version;
 }
 
+/** Device and inode: what the names of a hard link share. */
+function linkOf(stats: BigIntStats): string {
+  return `${stats.dev.toString(16)}.${stats.ino.toString(16)}`;
+}
+
 export function attributesOf(stats: BigIntStats, inodesAreStable: boolean): ObjectAttributes {
   const kind = kindOf(stats);
   const common = {
@@ -48,7 +53,12 @@ export function attributesOf(stats: BigIntStats, inodesAreStable: boolean): Obje
     gid: Number(stats.gid),
   };
   if (kind !== 'file') return common;
-  return { ...common, sizeBytes: Number(stats.size), version: versionOf(stats, inodesAreStable) };
+  return {
+    ...common,
+    sizeBytes: Number(stats.size),
+    version: versionOf(stats, inodesAreStable),
+    ...(inodesAreStable && stats.nlink > 1n ? { link: linkOf(stats) } : {}),
+  };
 }
 
 /**

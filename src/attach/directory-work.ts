@@ -1,0 +1,369 @@
+/** Carries out a plan in one directory: makes, replaces and removes names. */
+import { ebbError, toEbbError } from '../base/errors.ts';
+import { encodeName } from '../base/name.ts';
+import { StubChange } from '../catalog/stub-catalog.ts';
+import type { KnownKey, StubCatalog, StubRecord } from '../catalog/stub-catalog.ts';
+import { joinKey } from '../remote/key.ts';
+import type { ListedObject } from '../remote/remote.ts';
+import { linkFile, makeDirectory, makeSymlink, readSymlink } from '../sys/entries.ts';
+import { removeDirectory, removeFile, setOwner } from '../sys/entries.ts';
+import { OpenFlag } from '../sys/fd.ts';
+import { decodeHandle, encodeHandle, handleAt, openByHandle } from '../sys/handle.ts';
+import { fileStatusAt, setFileTimesAt } from '../sys/stat.ts';
+import type { NewStub, StubStore } from '../tree/stubs/stub-store.ts';
+import type { CommitQueue } from './commit-queue.ts';
+import type { AttributeDefaults } from './directory-facts.ts';
+import { recordOf } from './local-directory.ts';
+import { placeNew, placeOver, takeAway } from './place.ts';
+import type { Place } from './place.ts';
+import { symlinkVersion } from './reconcile.ts';
+import type { DirectoryPlan, ExactFile, ReportKind } from './reconcile.ts';
+import type { Turns } from './turns.ts';
+
+/** What all directories of one run share. */
+export interface Workshop {
+  readonly store: StubStore;
+  readonly catalog: StubCatalog;
+  readonly queue: CommitQueue;
+  readonly turns: Turns;
+  readonly defaults: AttributeDefaults;
+  readonly signal: AbortSignal;
+  nextId(): number;
+  /** A name in the staging directory that nobody else uses. */
+  nextName(): string;
+  count(what: 'stubs' | 'links' | 'symlinks' | 'replaced' | 'removed', bytes: number): void;
+  report(kind: ReportKind, key: string, message: string): void;
+}
+
+/** The file system cannot hold this one name or file; others are not concerned. */
+const ownFault: ReadonlySet<string> = new Set(['EINVAL', 'EILSEQ', 'ENAMETOOLONG', 'EFBIG']);
+/** Stubs made in the staging directory before they are made durable and put into place. */
+const stagedMax = 1_024;
+/** A key no remote has: the files that stand for a hard link's identity at the remote. */
+const linkKey = (link: string): string => `/link/${link}`;
+
+type FileStep = DirectoryPlan['files'][number];
+type Made = { readonly record: StubRecord; readonly isNew: boolean };
+
+interface Staged extends Made {
+  readonly step: FileStep;
+  readonly name: string;
+}
+
+export class DirectoryWork {
+  readonly #shop: Workshop;
+  readonly #fd: number;
+  readonly #key: string;
+  /** Nobody sees this directory, and it was never complete: what is new is made where it belongs. */
+  readonly #isDirect: boolean;
+
+  constructor(shop: Workshop, fd: number, key: string, isDirect: boolean) {
+    this.#shop = shop;
+    this.#fd = fd;
+    this.#key = key;
+    this.#isDirect = isDirect;
+  }
+
+  /** All but the directories below, which are made here and filled by others. */
+  async perform(plan: DirectoryPlan): Promise<void> {
+    const { catalog, queue, turns } = this.#shop;
+    for (const { object, isNew } of plan.directories) {
+      await turns.pause();
+      if (isNew) this.#makeDirectory(object.name);
+    }
+    await this.#files(plan.files);
+    for (const step of plan.symlinks) {
+      await turns.pause();
+      this.#symlink(step);
+    }
+    for (const { name, target } of plan.knownLinks) {
+      queue.addKnown({ key: this.#keyOf(name), version: symlinkVersion(target), id: 0 });
+    }
+    for (const step of plan.removed) {
+      await turns.pause();
+      if ('record' in step) await this.#removeStub(step.name, step.record);
+      else this.#removeSymlink(step.name, step.target);
+    }
+    for (const id of plan.lostIds) catalog.setLost(id, true);
+    for (const id of plan.foundIds) catalog.setLost(id, false);
+    for (const { kind, key, message } of plan.reports) this.#shop.report(kind, key, message);
+  }
+
+  #keyOf(name: string): string {
+    return joinKey(this.#key, name);
+  }
+
+  #kept(name: string): void {
+    this.#shop.report('kept', this.#keyOf(name), 'somebody took the name meanwhile');
+  }
+
+  /** Closed to users until it is filled and gets its own mode. */
+  #makeDirectory(name: string): void {
+    this.#unlessOwnFault(name, () => {
+      try {
+        makeDirectory(this.#fd, name, 0o700);
+      } catch (error) {
+        if (toEbbError(error).code !== 'EEXIST') throw error;
+      }
+      return true;
+    });
+  }
+
+  /** The result; undefined after a report when this one thing cannot be. Others (ENOSPC, EIO) are thrown. */
+  #unlessOwnFault<T>(name: string, make: () => T): T | undefined {
+    try {
+      return make();
+    } catch (error) {
+      const { code, message } = toEbbError(error);
+      if (!ownFault.has(code)) throw error;
+      this.#shop.report('skipped', this.#keyOf(name), `the file system cannot hold it: ${message}`);
+      return undefined;
+    }
+  }
+
+  async #files(steps: readonly FileStep[]): Promise<void> {
+    const { queue, turns, signal } = this.#shop;
+    let staged: Staged[] = [];
+    for (const step of steps) {
+      await turns.pause();
+      signal.throwIfAborted();
+      if (this.#isDirect && step.replaces === undefined) {
+        this.#makeInPlace(step.object);
+        await queue.relieve();
+        continue;
+      }
+      const one = this.#stage(step);
+      if (one !== undefined) staged.push(one);
+      if (staged.length < stagedMax) continue;
+      await this.#placeAll(staged);
+      staged = [];
+    }
+    await this.#placeAll(staged);
+  }
+
+  #makeInPlace(object: ExactFile): void {
+    const made = this.#unlessOwnFault(object.name, () => {
+      try {
+        return this.#make({ fd: this.#fd, name: encodeName(object.name) }, object);
+      } catch (error) {
+        if (toEbbError(error).code !== 'EEXIST') throw error;
+        this.#kept(object.name);
+        return undefined;
+      }
+    });
+    if (made !== undefined) this.#remember(object, made);
+  }
+
+  #stage(step: FileStep): Staged | undefined {
+    const name = this.#shop.nextName();
+    const { object } = step;
+    const made = this.#unlessOwnFault(object.name, () =>
+      this.#make({ fd: this.#shop.store.stagingFd, name: encodeName(name) }, object),
+    );
+    return made === undefined ? undefined : { ...made, step, name };
+  }
+
+  /** A further name of a hard link, where the remote says that it is one and the first is here; else a stub. */
+  #make(place: { fd: number; name: Uint8Array }, object: ExactFile): Made {
+    const first = this.#firstOf(object);
+    if (first !== undefined && this.#link(first, place)) return { record: first, isNew: false };
+    const { store } = this.#shop;
+    return {
+      record: recordOf(store.create(place.fd, place.name, this.#newStub(object))),
+      isNew: true,
+    };
+  }
+
+  #firstOf({ link, version }: ExactFile): StubRecord | undefined {
+    if (link === undefined) return undefined;
+    const { queue, catalog } = this.#shop;
+    const waiting = queue.link(linkKey(link));
+    if (waiting !== undefined) return waiting.version === version ? waiting : undefined;
+    const known = catalog.known(linkKey(link));
+    const record = known?.version === version ? catalog.get(known.id) : undefined;
+    // A file that was changed here is no longer what the remote's other names mean.
+    return record?.change === StubChange.clean ? record : undefined;
+  }
+
+  #link(first: StubRecord, place: Place): boolean {
+    try {
+      using file = openByHandle(this.#shop.store.rootFd, decodeHandle(first.handle), OpenFlag.path);
+      linkFile(file.fd, place.fd, place.name);
+      return true;
+    } catch (error) {
+      // Its last name was deleted here; or it has as many as the file system allows.
+      if (['ESTALE', 'ENOENT', 'EMLINK'].includes(toEbbError(error).code)) return false;
+      throw error;
+    }
+  }
+
+  #newStub(object: ExactFile): NewStub {
+    const { defaults } = this.#shop;
+    return {
+      id: this.#shop.nextId(),
+      key: this.#keyOf(object.name),
+      version: object.version,
+      sizeBytes: object.sizeBytes,
+      mtime: object.mtime ?? object.roundedMtime ?? { seconds: 0, nanoseconds: 0 },
+      mode: object.mode ?? defaults.fileMode,
+      uid: object.uid ?? defaults.uid,
+      gid: object.gid ?? defaults.gid,
+      xattrs: object.xattrs,
+    };
+  }
+
+  /** What the catalog is to know of a name that is made. */
+  #remember(object: ExactFile, { record, isNew }: Made): void {
+    const { queue } = this.#shop;
+    const { version, link } = object;
+    if (isNew) {
+      queue.addRecord(record);
+      if (link !== undefined) queue.addLink({ key: linkKey(link), version, id: record.id }, record);
+      this.#shop.count('stubs', record.sizeBytes);
+    } else {
+      queue.addKnown({ key: this.#keyOf(object.name), version, id: record.id });
+      this.#shop.count('links', 0);
+    }
+  }
+
+  /** Records first, names then: a stub that users can see can be recalled. */
+  async #placeAll(staged: readonly Staged[]): Promise<void> {
+    if (staged.length === 0) return;
+    for (const { step, ...made } of staged) this.#remember(step.object, made);
+    await this.#shop.queue.settled();
+    for (const one of staged) {
+      await this.#shop.turns.pause();
+      await this.#place(one);
+    }
+  }
+
+  async #place({ step, name, record, isNew }: Staged): Promise<void> {
+    const { store } = this.#shop;
+    const at = { fd: store.stagingFd, name };
+    const target = { fd: this.#fd, name: step.object.name };
+    const { replaces } = step;
+    if (replaces === undefined ? placeNew(at, target) : this.#replace(at, target, replaces)) {
+      if (replaces !== undefined) await this.#forgetReplaced(at, replaces, record);
+      return;
+    }
+    if (replaces === undefined) this.#kept(step.object.name);
+    else
+      this.#shop.report('conflict', this.#keyOf(step.object.name), 'it was changed here meanwhile');
+    removeFile(at.fd, at.name);
+    if (isNew) await this.#forget(record);
+  }
+
+  /** Nothing can come between these calls but what users do, and that is looked at after the exchange. */
+  #replace(at: Place, target: Place, replaces: StubRecord): boolean {
+    if (this.#shop.catalog.get(replaces.id)?.change !== StubChange.clean) return false;
+    return placeOver(at, target, () => isFile(at, replaces));
+  }
+
+  async #forgetReplaced(at: Place, replaced: StubRecord, successor: StubRecord): Promise<void> {
+    const { store, catalog } = this.#shop;
+    const isLastName = fileStatusAt(at.fd, at.name).nlink === 1;
+    const { pinned = false } = catalog.get(replaced.id) ?? {};
+    removeFile(at.fd, at.name);
+    if (isLastName) await this.#forget(replaced);
+    const file = pinned ? store.get(successor.id) : undefined;
+    if (file !== undefined) store.setPinned(file, true);
+    this.#shop.count('replaced', 0);
+  }
+
+  /** Not as one that a user deleted: it may come back. */
+  async #forget(record: StubRecord): Promise<void> {
+    await this.#shop.store.forget([record.id]);
+    this.#shop.catalog.setKnown([unknownKey(record.key)]);
+  }
+
+  async #removeStub(name: string, record: StubRecord): Promise<void> {
+    const { store, catalog } = this.#shop;
+    const now = catalog.get(record.id);
+    if (now?.change !== StubChange.clean || now.residentBytes > 0) return;
+    const aside = { fd: store.stagingFd, name: this.#shop.nextName() };
+    if (!takeAway({ fd: this.#fd, name }, aside, () => isFile(aside, record))) return;
+    const isLastName = fileStatusAt(aside.fd, aside.name).nlink === 1;
+    removeFile(aside.fd, aside.name);
+    if (isLastName) await this.#forget(record);
+    else catalog.setKnown([unknownKey(this.#keyOf(name))]);
+    this.#shop.count('removed', 0);
+  }
+
+  #symlink({ object, target, replaces }: DirectoryPlan['symlinks'][number]): void {
+    const isDirect = this.#isDirect && replaces === undefined;
+    const { name } = object;
+    const at = isDirect
+      ? { fd: this.#fd, name }
+      : { fd: this.#shop.store.stagingFd, name: this.#shop.nextName() };
+    const made = this.#unlessOwnFault(name, () => this.#makeSymlink(at, target, object));
+    if (made === false) this.#kept(name);
+    if (made !== true) return;
+    if (!isDirect && !this.#placeSymlink(at, name, replaces)) {
+      removeFile(at.fd, at.name);
+      return this.#kept(name);
+    }
+    this.#shop.queue.addKnown({ key: this.#keyOf(name), version: symlinkVersion(target), id: 0 });
+    this.#shop.count(replaces === undefined ? 'symlinks' : 'replaced', 0);
+  }
+
+  #makeSymlink(at: Place, target: string, { uid, gid, mtime }: ListedObject): boolean {
+    const { defaults } = this.#shop;
+    try {
+      makeSymlink(at.fd, at.name, target);
+    } catch (error) {
+      if (toEbbError(error).code === 'EEXIST') return false;
+      throw error;
+    }
+    setOwner(at.fd, at.name, uid ?? defaults.uid ?? 0, gid ?? defaults.gid ?? 0);
+    if (mtime !== undefined) setFileTimesAt(at.fd, at.name, undefined, mtime);
+    return true;
+  }
+
+  #placeSymlink(at: Place, name: string, replaces: string | undefined): boolean {
+    const target = { fd: this.#fd, name };
+    if (replaces === undefined) return placeNew(at, target);
+    if (!placeOver(at, target, () => isSymlink(at, replaces))) return false;
+    removeFile(at.fd, at.name);
+    return true;
+  }
+
+  #removeSymlink(name: string, target: string): void {
+    const aside = { fd: this.#shop.store.stagingFd, name: this.#shop.nextName() };
+    if (!takeAway({ fd: this.#fd, name }, aside, () => isSymlink(aside, target))) return;
+    removeFile(aside.fd, aside.name);
+    this.#shop.catalog.setKnown([unknownKey(this.#keyOf(name))]);
+    this.#shop.count('removed', 0);
+  }
+}
+
+/** Removes a directory if it is empty. False when it is not, or not there. */
+export function removeIfEmpty(fd: number, name: string): boolean {
+  try {
+    removeDirectory(fd, name);
+    return true;
+  } catch (error) {
+    const known = toEbbError(error);
+    if (['ENOTEMPTY', 'EEXIST', 'ENOENT', 'ENOTDIR'].includes(known.code)) return false;
+    throw ebbError(known.code, `the directory ${name} cannot be removed: ${known.message}`, {
+      cause: error,
+    });
+  }
+}
+
+/** Nothing is known of the key: as if it had never been. */
+function unknownKey(key: string): KnownKey {
+  return { key, version: '', id: 0 };
+}
+
+function isFile(at: Place, record: StubRecord): boolean {
+  return Buffer.compare(encodeHandle(handleAt(at.fd, at.name)), record.handle) === 0;
+}
+
+function isSymlink(at: Place, target: string): boolean {
+  try {
+    return Buffer.compare(readSymlink(at.fd, at.name), encodeName(target)) === 0;
+  } catch (error) {
+    if (toEbbError(error).code === 'EINVAL') return false;
+    throw error;
+  }
+}

@@ -1,0 +1,144 @@
+/**
+ * Starts a daemon or supervisor and waits for its word. The options go through its standard input (nothing secret in
+ * its arguments), the answer comes on descriptor 3, and its log is a file unless it stays in the foreground.
+ */
+import { spawn } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
+import { closeSync, openSync, readFileSync, renameSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { createInterface } from 'node:readline';
+import type { Readable, Writable } from 'node:stream';
+import { ensureRunDirectory, runFiles } from '../base/run-directory.ts';
+import { ExitCode } from './verb.ts';
+
+export interface Failure {
+  readonly ok: false;
+  readonly error: string;
+  readonly code: string;
+  readonly exitCode: 1 | 2 | 3;
+}
+
+export interface Started<Result> {
+  readonly child: ChildProcess;
+  readonly result: Result | Failure;
+}
+
+export interface Service {
+  /** Below src/: `daemon/main.ts`. */
+  readonly script: string;
+  /** Environment variable that names another script, in tests. */
+  readonly scriptVariable: string;
+  /** What the log is named after. */
+  readonly mountPoint: string;
+  readonly foreground: boolean;
+  /** For the sentence about one that died: `it had mounted anything`. */
+  readonly aim: string;
+  /** Lines before the answer. */
+  readonly onProgress?: (line: object) => void;
+}
+
+/** Who has said nothing for so long is stopped. Listing a slow remote's root takes time. */
+const startTimeoutMs = 180_000;
+/** What is read once, before the daemon's first line runs. */
+const daemonEnvironment = {
+  // libuv: syncs of the cache's disk must not keep recalls from writing.
+  UV_THREADPOOL_SIZE: '16',
+  // mallopt(3): receive buffers go back to the system, and threads share heaps. 20 MiB less after long reads.
+  MALLOC_ARENA_MAX: '2',
+  MALLOC_MMAP_THRESHOLD_: '131072',
+};
+const logTailLines = 12;
+const logTailMaxLength = 64 * 1024;
+
+/** Starts it in a session of its own. Never rejects for what it does: see `result`. */
+export async function startService<Result extends { readonly ok: true }>(
+  service: Service,
+  options: object,
+): Promise<Started<Result>> {
+  ensureRunDirectory();
+  const { log } = runFiles(service.mountPoint);
+  const logDescriptor = service.foreground ? undefined : openLog(log);
+  const output = logDescriptor ?? 'inherit';
+  // Node alone trusts its own list of authorities: those of the system are added.
+  const flags = [...process.execArgv, '--use-system-ca'];
+  const child = spawn(process.execPath, [...flags, scriptOf(service)], {
+    cwd: '/',
+    env: { ...daemonEnvironment, ...process.env },
+    detached: true,
+    stdio: ['pipe', output, output, 'pipe'],
+  });
+  if (logDescriptor !== undefined) closeSync(logDescriptor);
+  const ended = new Promise<string>((resolve) => {
+    child.once('error', (error) => resolve(error.message));
+    child.once('exit', (code, signal) => resolve(signal ?? `exit code ${code}`));
+  });
+  const stdin = child.stdin as Writable;
+  stdin.on('error', () => {}); // it died first: its end says more
+  stdin.end(`${JSON.stringify(options)}\n`);
+  const answer = await readAnswer<Result>(child.stdio[3] as Readable, child, service.onProgress);
+  if (answer !== undefined) return { child, result: answer };
+  const how = await ended;
+  const tail = service.foreground ? '' : logTail(log);
+  const error =
+    `the daemon ended (${how}) before ${service.aim}` +
+    (tail === '' ? '' : `; the end of its log ${log}:\n${tail}`);
+  return { child, result: { ok: false, error, code: 'EIO', exitCode: 1 } };
+}
+
+function scriptOf({ script, scriptVariable }: Service): string {
+  return process.env[scriptVariable] ?? fileURLToPath(new URL(`../${script}`, import.meta.url));
+}
+
+/** The last run's log is kept once, as `.log.1`. */
+function openLog(file: string): number {
+  try {
+    renameSync(file, `${file}.1`);
+  } catch {
+    // There was none.
+  }
+  return openSync(file, 'a', 0o600);
+}
+
+function logTail(file: string): string {
+  try {
+    const text = readFileSync(file, 'utf8').slice(-logTailMaxLength).trimEnd();
+    return text.split('\n').slice(-logTailLines).join('\n');
+  } catch {
+    return '';
+  }
+}
+
+/** The first line with `ok` on descriptor 3; undefined when there is none, or nothing sensible comes in time. */
+async function readAnswer<Result>(
+  pipe: Readable,
+  child: ChildProcess,
+  onProgress: ((line: object) => void) | undefined,
+): Promise<Result | Failure | undefined> {
+  const timer = setTimeout(() => child.kill('SIGTERM'), startTimeoutMs);
+  try {
+    for await (const line of createInterface({ input: pipe, crlfDelay: Infinity })) {
+      const value: unknown = JSON.parse(line);
+      if (typeof value !== 'object' || value === null) return undefined;
+      if ('ok' in value) return value as Result | Failure;
+      onProgress?.(value);
+      timer.refresh();
+    }
+    return undefined;
+  } catch {
+    return undefined;
+  } finally {
+    clearTimeout(timer);
+    pipe.destroy();
+  }
+}
+
+/** Hands signals on (the service has a session of its own) until it ends. */
+export function followForeground(child: ChildProcess): Promise<ExitCode> {
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
+    process.on(signal, () => child.kill(signal));
+  }
+  return new Promise((resolve) => {
+    child.once('exit', (code) => resolve(code === 0 ? ExitCode.done : ExitCode.failed));
+    if (child.exitCode !== null || child.signalCode !== null) resolve(ExitCode.failed);
+  });
+}
