@@ -118,6 +118,13 @@ export interface CatalogReader extends Disposable {
 
 export interface Catalog extends CatalogReader {
   /**
+   * Runs `work`, whose changes cost one transaction instead of one each, and are seen by other readers when it has
+   * returned. Each of them is all or nothing by itself: one that throws leaves the others. A change that must be
+   * durable is, with all before it. Throws what `work` throws, or ENOSPC, EIO, ...: then nothing after the last
+   * durable change is there. `totals` does not count what is under way.
+   */
+  together<Result>(work: () => Result): Result;
+  /**
    * Applies a listing, all or nothing; returns the inserted nodes with their ids, in order. Throws ENOENT when
    * the directory is gone, ENOTDIR when it is none, EEXIST when a name is taken.
    */

@@ -133,7 +133,7 @@ const restoring = fc.tuple(fc.nat(400), name, fc.nat(50)).map(
       catalog.restoreOrphans([newContent(id + 2, key, { residentBytes })]),
 );
 
-const step = fc.oneof(
+const alone = fc.oneof(
   { weight: 5, arbitrary: listing },
   { weight: 4, arbitrary: putting },
   { weight: 3, arbitrary: onContent },
@@ -142,6 +142,15 @@ const step = fc.oneof(
   { weight: 2, arbitrary: updating },
   { weight: 1, arbitrary: restoring },
 );
+
+/** Several in one transaction; some of them fail, some must be durable. */
+const together = fc.array(alone, { maxLength: 6 }).map(
+  (steps): Step =>
+    (catalog) =>
+      catalog.together(() => steps.map((one) => outcome(one, catalog))),
+);
+
+const step = fc.oneof({ weight: 4, arbitrary: alone }, { weight: 1, arbitrary: together });
 
 function outcome(step: Step, catalog: Catalog): unknown {
   try {

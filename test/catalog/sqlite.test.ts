@@ -133,6 +133,50 @@ test('a full file system is ENOSPC, and what was there stays', () => {
   assert.equal(catalog.totals(1).files, catalog.children(1, 0, 1_000_000).length);
 });
 
+test('together: seen by readers at the end; work that throws leaves nothing but what was durable', () => {
+  using directory = temporaryDirectory();
+  const file = catalogOf(directory.path);
+  using catalog = openSqliteCatalog(file);
+  const [a, b] = insert(catalog, 1, newNode(1, 'a'), newNode(1, 'b'));
+  assert.ok(a && b);
+  using reader = openSqliteCatalogReader(file);
+  catalog.together(() => {
+    catalog.updateNode({ ...a, sizeBytes: 500 });
+    assert.equal(catalog.node(a.id)?.sizeBytes, 500);
+    assert.equal(reader.node(a.id)?.sizeBytes, a.sizeBytes);
+  });
+  assert.equal(reader.node(a.id)?.sizeBytes, 500);
+  const failing = (): void => {
+    catalog.updateNode({ ...a, sizeBytes: 600 });
+    catalog.putContent(newContent(b.id, 'b', { residentBytes: 10 }));
+    assert.equal(reader.content(b.id)?.residentBytes, 10, 'a claim is durable at once');
+    catalog.updateNode({ ...a, sizeBytes: 700 });
+    throw new Error('on purpose');
+  };
+  assert.throws(() => catalog.together(failing), /on purpose/);
+  assert.equal(reader.node(a.id)?.sizeBytes, 600);
+  assert.equal(reader.totals(1).residentBytes, 10);
+  catalog.updateNode({ ...a, sizeBytes: 800 });
+  assert.equal(reader.node(a.id)?.sizeBytes, 800);
+});
+
+test('together on a full file system: an error, and the catalog goes on', () => {
+  using mount = mountTmpfs(2 * 2 ** 20);
+  using catalog = openSqliteCatalog(catalogOf(mount.path));
+  const [kept] = insert(catalog, 1, newNode(1, 'kept'));
+  const fill = (): void => {
+    for (let round = 0; ; round += 1) {
+      const nodes = Array.from({ length: 500 }, (_, index) => newNode(1, `${round}-${index}`));
+      insert(catalog, 1, ...nodes);
+    }
+  };
+  assert.throws(() => catalog.together(fill), { code: 'ENOSPC' });
+  assert.deepEqual(catalog.child(1, nameBytes('kept')), kept);
+  assert.equal(catalog.totals(1).files, catalog.children(1, 0, 1_000_000).length);
+  insert(catalog, 1, newNode(1, 'small'));
+  assert.ok(catalog.child(1, nameBytes('small')));
+});
+
 test('a read-only file system is EROFS', () => {
   using mount = mountTmpfs(4 * 2 ** 20);
   const file = catalogOf(mount.path);

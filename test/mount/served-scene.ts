@@ -126,6 +126,7 @@ export class ServedScene implements AsyncDisposable {
       spoolDirectory,
       stallMaxMs: 20_000,
       contentOf: (node, key) => contents.contentOf(node, key),
+      discard: (id) => contents.discardUnrecorded(id),
       onFetched: (fetched) => this.fetched.push(fetched),
     });
     this.preparer = new Preparer(this.namespace, this.wholeFetch, contents);

@@ -229,3 +229,31 @@ test('a refresh by force says that nobody could be asked', async () => {
   );
   assert.equal(child('a').sizeBytes, 1, 'what is known stays');
 });
+
+test('answers that come together are entered together; when that fails nobody believes them', async () => {
+  const scene = namespaceScene(new WatchedRemote(), ttlMs);
+  const { remote, catalog, namespace, changes } = scene;
+  for (const name of ['a', 'b', 'c']) remote.putFile(name, new Uint8Array(10));
+  remote.vague = true;
+  await namespace.list(ROOT_NODE_ID);
+  const ids = ['a', 'b', 'c'].map((name) => scene.child(name).id);
+  let groups = 0;
+  let failing = true;
+  catalog.together = (work) => {
+    groups += 1;
+    const before = ids.map((id) => catalog.node(id));
+    changes.length = 0;
+    const result = work();
+    assert.deepEqual(changes, [], 'nobody hears of what is not entered yet');
+    if (!failing) return result;
+    for (const node of before) if (node !== undefined) catalog.updateNode(node);
+    throw ebbError('ENOSPC', 'on purpose');
+  };
+  const results = await Promise.allSettled(ids.map((id) => namespace.resolve(id)));
+  assert.deepEqual(new Set(results.map(({ status }) => status)), new Set(['rejected']));
+  assert.ok(groups < ids.length, `${groups} transactions for ${ids.length} answers`);
+  failing = false;
+  const resolved = await Promise.all(ids.map((id) => namespace.resolve(id)));
+  assert.deepEqual(new Set(resolved.map(({ exact }) => exact)), new Set([true]));
+  assert.equal(changes.length, ids.length);
+});

@@ -90,6 +90,7 @@ class Scene implements AsyncDisposable {
       spoolDirectory: this.spool,
       stallMaxMs,
       contentOf: (node, key) => this.#contentOf(node, key),
+      discard: () => undefined,
       reserve: (bytes) => void this.reserved.push(bytes),
       onFetched: (one) => this.fetched.push(one),
     });

@@ -91,6 +91,10 @@ export class MemoryCatalog implements Catalog {
     };
   }
 
+  together<Result>(work: () => Result): Result {
+    return work();
+  }
+
   applyListing(change: DirectoryChange): Node[] {
     const { directoryId, listedAtMs, inserted, updated, removedIds } = change;
     return this.#allOrNothing(() => {

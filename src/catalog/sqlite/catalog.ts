@@ -90,6 +90,10 @@ class SqliteCatalog extends SqliteCatalogReader implements Catalog {
     this.guard(() => this.#anyOrphan());
   }
 
+  together<Result>(work: () => Result): Result {
+    return this.#transactions.together(work);
+  }
+
   applyListing(change: DirectoryChange): Node[] {
     const { directoryId, listedAtMs, inserted, updated, removedIds } = change;
     return this.#transactions.run(this.#transactions.needsReservation(inserted.length), () => {

@@ -25,20 +25,28 @@ export class Transactions<Counter extends string> {
   readonly #counters: readonly Counter[];
   readonly #database: DatabaseSync;
   readonly #path: string;
-  readonly #begin: StatementSync;
-  readonly #commit: StatementSync;
+  readonly #statements: Readonly<
+    Record<'begin' | 'commit' | 'savepoint' | 'release' | 'rollbackTo', StatementSync>
+  >;
   readonly #addDeltas: StatementSync;
   readonly #setNextId: StatementSync;
   #nextId: number;
   /** Ids below are reserved on disk. */
   #reservedEnd: number;
   #synchronousFull = true;
+  /** While `together` runs; `lostBy`: what took all of its changes. */
+  #group: { readonly lostBy?: unknown } | undefined;
 
   constructor(database: DatabaseSync, path: string, counters: readonly Counter[]) {
     this.#database = database;
     this.#path = path;
-    this.#begin = database.prepare('BEGIN IMMEDIATE');
-    this.#commit = database.prepare('COMMIT');
+    this.#statements = {
+      begin: database.prepare('BEGIN IMMEDIATE'),
+      commit: database.prepare('COMMIT'),
+      savepoint: database.prepare('SAVEPOINT one'),
+      release: database.prepare('RELEASE one'),
+      rollbackTo: database.prepare('ROLLBACK TO one'),
+    };
     this.#counters = counters;
     this.deltas = this.#noDeltas();
     const additions = counters.map((counter) => `${counter} = ${counter} + ?`);
@@ -89,15 +97,43 @@ export class Transactions<Counter extends string> {
    * (ENOSPC, EROFS, EUCLEAN, EIO).
    */
   run<Result>(durable: boolean, work: () => Result): Result {
+    if (this.#group === undefined) return this.#alone(durable, work);
+    if (!durable) return this.#inGroup(work);
+    // How a transaction is written is decided at its beginning.
+    this.#endGroup();
+    try {
+      return this.#alone(true, work);
+    } finally {
+      this.#beginGroup();
+    }
+  }
+
+  /** Runs `work`, whose transactions become one as far as they need not be durable. See `Catalog.together`. */
+  together<Result>(work: () => Result): Result {
+    if (this.#group !== undefined) return work();
+    this.#beginGroup();
+    try {
+      const result = work();
+      this.#endGroup();
+      return result;
+    } catch (error) {
+      this.#rollBack();
+      throw sqliteError(error, this.#path);
+    } finally {
+      this.#group = undefined;
+    }
+  }
+
+  #alone<Result>(durable: boolean, work: () => Result): Result {
     const nextId = this.#nextId;
     const reservedEnd = this.#reservedEnd;
     this.deltas = this.#noDeltas();
     try {
       this.#setDurable(durable);
-      this.#begin.run();
+      this.#statements.begin.run();
       const result = work();
       this.#writeDeltas();
-      this.#commit.run();
+      this.#statements.commit.run();
       return result;
     } catch (error) {
       this.#rollBack();
@@ -105,6 +141,49 @@ export class Transactions<Counter extends string> {
       this.#reservedEnd = reservedEnd;
       throw sqliteError(error, this.#path);
     }
+  }
+
+  #inGroup<Result>(work: () => Result): Result {
+    if (this.#group?.lostBy !== undefined) throw this.#group.lostBy;
+    const deltas = { ...this.deltas };
+    const nextId = this.#nextId;
+    this.#statements.savepoint.run();
+    try {
+      const result = work();
+      this.#statements.release.run();
+      return result;
+    } catch (thrown) {
+      const error = sqliteError(thrown, this.#path);
+      this.deltas = deltas;
+      this.#nextId = nextId;
+      // SQLite rolls everything back by itself when the disk is full or fails.
+      if (!this.#database.isTransaction) this.#group = { lostBy: error };
+      else {
+        this.#statements.rollbackTo.run();
+        this.#statements.release.run();
+      }
+      throw error;
+    }
+  }
+
+  #beginGroup(): void {
+    try {
+      this.deltas = this.#noDeltas();
+      this.#setDurable(false);
+      this.#statements.begin.run();
+      this.#group = {};
+    } catch (error) {
+      this.#group = { lostBy: sqliteError(error, this.#path) };
+    }
+  }
+
+  /** Ids that were given out in a group which fails are not given out again: somebody may have seen them. */
+  #endGroup(): void {
+    const lostBy = this.#group?.lostBy;
+    this.#group = undefined;
+    if (lostBy !== undefined) throw lostBy;
+    this.#writeDeltas();
+    this.#statements.commit.run();
   }
 
   /** Gives back the rest of the reservation, at an orderly end. */

@@ -105,6 +105,13 @@ export class Contents implements LocalContents, Reservoir {
     }
   }
 
+  /** Gives up a local file whose row did not get into the catalog: nothing of it would ever be recorded. */
+  discardUnrecorded(id: number): void {
+    if (this.catalog.content(id) !== undefined) return;
+    // What cannot be removed now is a leftover, and replaced when its id gets a content.
+    this.store.delete(id).catch(() => undefined);
+  }
+
   /** Removes row and file. Refuses nothing: the caller has decided. */
   async delete(id: number): Promise<void> {
     this.#deleting.add(id);

@@ -223,6 +223,7 @@ async function build(
     spoolDirectory,
     stallMaxMs: configuration.deadlineMs,
     contentOf: (node, key) => contents.contentOf(node, key),
+    discard: (id) => contents.discardUnrecorded(id),
     reserve: (bytes) => space.reserve(bytes),
     onFetched: ({ nodeId, key, bytes, requester }) => {
       counters.wholeFetchedBytes += bytes;

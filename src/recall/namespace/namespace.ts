@@ -18,6 +18,7 @@ import type { ListedObject, ObjectAttributes, Remote } from '../../remote/remote
 import { isTransferVersion, judgeFile, newNode, reconcile, refreshed } from './reconcile.ts';
 import { Reachability } from './reachability.ts';
 import { SingleFlight } from './single-flight.ts';
+import { TurnBatch } from './turn-batch.ts';
 
 /** One listing may not grow without bound in memory. */
 const listedNamesMax = 10_000_000;
@@ -77,6 +78,10 @@ export class Namespace {
   /** Rows as last read; every change of nodes goes through this class, which forgets what it changes. */
   readonly #nodes = new Map<number, Node>();
   readonly #reachability = new Reachability();
+  /** Answers that came in one turn of the event loop are one transaction. */
+  readonly #batch = new TurnBatch((runAll) => this.#together(runAll));
+  /** Changes that are not in the catalog yet: nobody may hear of them before. */
+  #unheard: NamespaceChange[] | undefined;
 
   constructor(options: NamespaceOptions) {
     this.#options = options;
@@ -183,6 +188,33 @@ export class Namespace {
     return kind === NodeKind.file && !exact && sizeBytes >= 0 && sizeBytes <= maxBytes;
   }
 
+  /** Runs `work`, which changes the catalog, together with what else is entered in this turn of the event loop. */
+  enter<Result>(work: () => Result): Promise<Result> {
+    return this.#batch.run(work);
+  }
+
+  #together(work: () => void): void {
+    const changes: NamespaceChange[] = [];
+    this.#unheard = changes;
+    try {
+      this.#options.catalog.together(work);
+    } catch (error) {
+      // What is remembered may be of what was not entered.
+      this.#nodes.clear();
+      this.#directoryKeys.clear();
+      throw error;
+    } finally {
+      this.#unheard = undefined;
+      // Also after a failure: part of it may be there, and to look again harms nobody.
+      for (const change of changes) this.#options.onChange(change);
+    }
+  }
+
+  #changed(change: NamespaceChange): void {
+    if (this.#unheard === undefined) this.#options.onChange(change);
+    else this.#unheard.push(change);
+  }
+
   /** Takes in facts about a file that came with its content (the head of a GET). Same results as `resolve`. */
   learn(nodeId: number, object: ObjectAttributes): Node {
     return this.#take(this.#known(nodeId), object);
@@ -190,11 +222,11 @@ export class Namespace {
 
   /** The node counts as checked now. */
   confirm(nodeId: number): Node {
-    const { catalog, clock, onChange } = this.#options;
+    const { catalog, clock } = this.#options;
     const confirmed = { ...this.#known(nodeId), checkedAtMs: clock.nowMs() };
     catalog.updateNode(confirmed);
     this.#nodes.set(nodeId, confirmed);
-    onChange({ kind: 'facts', nodeId });
+    this.#changed({ kind: 'facts', nodeId });
     return confirmed;
   }
 
@@ -225,7 +257,7 @@ export class Namespace {
   }
 
   async #list(directory: Node): Promise<EbbError | undefined> {
-    const { catalog, remote, clock } = this.#options;
+    const { remote, clock } = this.#options;
     const key = this.keyOf(directory.id);
     const startedAtMs = clock.nowMs();
     const listed: ListedObject[] = [];
@@ -245,6 +277,12 @@ export class Namespace {
     }
     this.#reachability.answered(directory.id);
     if (directory.id === ROOT_NODE_ID) await this.#refreshRoot();
+    await this.enter(() => this.#takeListing(directory, listed, startedAtMs));
+    return undefined;
+  }
+
+  #takeListing(directory: Node, listed: readonly ListedObject[], startedAtMs: number): void {
+    const { catalog } = this.#options;
     const existing = catalog.children(directory.id, 0, listedNamesMax);
     const change = reconcile(directory.id, existing, listed, startedAtMs);
     catalog.applyListing(change);
@@ -258,8 +296,7 @@ export class Namespace {
     const directoryId = directory.id;
     const wasListed = directory.listedAtMs > 0;
     const appeared = wasListed ? change.inserted.map((node) => node.name) : [];
-    this.#options.onChange({ kind: 'directory', directoryId, gone, appeared, namesChanged });
-    return undefined;
+    this.#changed({ kind: 'directory', directoryId, gone, appeared, namesChanged });
   }
 
   /** The root has no name in any listing; its mode, owner and time are asked for where the remote has them. */
@@ -308,12 +345,12 @@ export class Namespace {
       this.#options.onProblem(`serving the known version of node ${node.id}`, error);
       return { node, failure: error };
     }
-    return { node: this.#take(this.#known(node.id), object) };
+    return { node: await this.enter(() => this.#take(this.#known(node.id), object)) };
   }
 
   /** Compares facts with the node: refreshes it in place, or gives the name a new node. */
   #take(node: Node, object: ObjectAttributes): Node {
-    const { catalog, clock, onChange } = this.#options;
+    const { catalog, clock } = this.#options;
     const nowMs = clock.nowMs();
     if (object.kind !== 'file' && node.kind === NodeKind.file) {
       this.#remove(node);
@@ -323,7 +360,7 @@ export class Namespace {
       const facts = refreshed(node, object, nowMs, true);
       catalog.updateNode(facts);
       this.#nodes.set(facts.id, facts);
-      onChange({ kind: 'facts', nodeId: node.id });
+      this.#changed({ kind: 'facts', nodeId: node.id });
       return facts;
     }
     const kind = node.kind;
@@ -358,7 +395,7 @@ export class Namespace {
   }
 
   #nameChanged(node: Node): void {
-    this.#options.onChange({
+    this.#changed({
       kind: 'directory',
       directoryId: node.parentId,
       gone: [node],

@@ -33,6 +33,8 @@ export interface WholeFetchOptions {
   readonly stallMaxMs: number;
   /** The local file for a node that is exact and has a version; made when it does not exist. */
   readonly contentOf: (node: Node, key: string) => ContentFile;
+  /** Gives up the local file of a content that could not be recorded. */
+  readonly discard: (contentId: number) => void;
   /** Makes room on the cache's file system; throws or rejects with ENOSPC, EDQUOT. */
   readonly reserve?: (bytes: number) => void | Promise<void>;
   /** Called when a transfer ended, for the counters; `requester` began it. */
@@ -111,8 +113,8 @@ export class WholeFetch {
       const key = this.#options.namespace.keyOf(nodeId);
       await this.#receive(key, body);
       this.#options.onFetched({ nodeId, key, bytes: body.sizeBytes, requester });
-      const node = this.#options.namespace.learn(nodeId, factsOf(key, body));
-      const pour = (): Promise<Node> => this.#pour(node, key, body);
+      const { node, file } = await this.#enter(nodeId, key, body);
+      const pour = (): Promise<Node> => this.#pour(node, file, body);
       // Whoever asks for a new id meanwhile waits for the content, too.
       return await (this.#flights.has(node.id) ? pour() : this.#flights.run(node.id, pour));
     } finally {
@@ -141,9 +143,28 @@ export class WholeFetch {
     }
   }
 
-  async #pour(node: Node, key: string, body: SpoolingSink): Promise<Node> {
-    const { contentOf, reserve, namespace } = this.#options;
-    const file = contentOf(node, key);
+  /** Facts and the row of the content are one transaction, with those of other files that came at the same time. */
+  async #enter(
+    nodeId: number,
+    key: string,
+    body: SpoolingSink,
+  ): Promise<{ node: Node; file: ContentFile }> {
+    const { namespace, contentOf, discard } = this.#options;
+    let enteredId: number | undefined;
+    try {
+      return await namespace.enter(() => {
+        const node = namespace.learn(nodeId, factsOf(key, body));
+        enteredId = node.id;
+        return { node, file: contentOf(node, key) };
+      });
+    } catch (error) {
+      if (enteredId !== undefined) discard(enteredId);
+      throw error;
+    }
+  }
+
+  async #pour(node: Node, file: ContentFile, body: SpoolingSink): Promise<Node> {
+    const { reserve, namespace } = this.#options;
     if (!file.residency.complete) {
       this.#countPouring(file.id, 1);
       try {
