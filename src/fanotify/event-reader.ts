@@ -3,6 +3,8 @@
  * that no descriptor is left open, whatever its handler does.
  */
 import { assert } from '../base/assert.ts';
+import { Errno, errnoCodeOf, errnoMessage } from '../base/errno.ts';
+import { ebbError } from '../base/errors.ts';
 import { closeFd } from '../sys/fd.ts';
 import { read } from '../sys/io.ts';
 import { EventCursor } from './codec.ts';
@@ -69,11 +71,30 @@ export class EventReader extends EventCursor implements IncomingEvent {
     this.#onTrouble = onTrouble;
   }
 
-  /** One read(2). Returns bytes of events, 0 when there are none now, or -errno. */
+  /**
+   * Reads what there is, as much as fits. Returns its bytes, 0 when there is nothing now. Events that the kernel could
+   * not deliver (of groups without `reportFdError`) are reported; it has denied them. Throws EBADF, EINVAL when this is
+   * no group.
+   */
   fill(): number {
-    const result = read(this.group.fd, this.bytes);
-    this.reset(Math.max(0, result));
-    return result;
+    for (;;) {
+      const result = read(this.group.fd, this.bytes);
+      this.reset(Math.max(0, result));
+      if (result > 0) return result;
+      switch (-result) {
+        case 0:
+        case Errno.EAGAIN:
+          return 0;
+        case Errno.EINTR:
+          continue;
+        case Errno.EBADF:
+        case Errno.EINVAL:
+        case Errno.EFAULT:
+          throw ebbError(errnoCodeOf(result) ?? 'EIO', 'A fanotify group cannot be read.');
+        default:
+          this.#noDescriptor(-result);
+      }
+    }
   }
 
   /** Has `handle` called for each event that `fill` read. Throws `EventFormatError`, nothing else. */
@@ -122,13 +143,13 @@ export class EventReader extends EventCursor implements IncomingEvent {
     }
     // -1 of other events: groups that report names.
     if (this.fd >= 0 || (this.fd === -1 && (this.mask & permissionEvents) === 0)) return true;
-    this.#trouble(
-      'noDescriptor',
-      `The kernel could not open the file of an event (errno ${-this.fd}) and has denied it.`,
-      -this.fd,
-      undefined,
-    );
+    this.#noDescriptor(-this.fd);
     return false;
+  }
+
+  #noDescriptor(errno: number): void {
+    const message = `The kernel could not open the file of an event and has denied it: ${errnoMessage(errno)}.`;
+    this.#trouble('noDescriptor', message, errno, undefined);
   }
 
   #answer(answer: 'allow' | Denial): void {

@@ -108,8 +108,9 @@ function markFlags(mark: Mark): number {
 }
 
 /**
- * What became of an answer. `gone`: the requester was killed, or somebody answered before. `denied`: the kernel refused
- * the answer, and took a plain denial (EPERM) instead. `failed`: it refused that, too; the requester waits on.
+ * What became of an answer. `gone`: nobody waits under that number, because somebody answered before (a sweep). That
+ * the requester was killed meanwhile is not told: `answered`. `denied`: the kernel refused the answer, and took a plain
+ * denial (EPERM) instead. `failed`: it refused that, too; the requester waits on.
  */
 export type AnswerResult = 'answered' | 'gone' | 'denied' | 'failed';
 

@@ -4,7 +4,7 @@
  * It never waits without the eventfd, because nothing else can stop a blocked thread. It must not run in a thread that
  * other work depends on, and never in one that itself opens or reads what is marked: it would wait for its own answer.
  */
-import { Errno, errnoCodeOf, errnoMessage } from '../base/errno.ts';
+import { Errno, errnoCodeOf } from '../base/errno.ts';
 import { ebbError } from '../base/errors.ts';
 import { PollEvent, PollSet } from '../sys/poll.ts';
 import { EventFormatError } from './codec.ts';
@@ -78,19 +78,19 @@ export function runLoop(
       handlers.wakeup?.();
     }
     for (const one of first) {
-      if (waiting.ready(one.pollIndex) !== 0) drain(one, handlers);
+      if (waiting.ready(one.pollIndex) !== 0) drain(one);
     }
     for (const one of others) {
-      if (waiting.ready(one.pollIndex) === 0 || !fill(one, handlers)) continue;
-      for (const earlier of first) drain(earlier, handlers);
+      if (waiting.ready(one.pollIndex) === 0 || one.reader.fill() === 0) continue;
+      for (const earlier of first) drain(earlier);
       handleAll(one);
     }
   }
 }
 
 /** Handles all that is there. */
-function drain(one: Served, handlers: LoopHandlers): void {
-  while (fill(one, handlers)) handleAll(one);
+function drain(one: Served): void {
+  while (one.reader.fill() > 0) handleAll(one);
 }
 
 function handleAll({ source, reader }: Served): void {
@@ -102,32 +102,5 @@ function handleAll({ source, reader }: Served): void {
   } catch (error) {
     if (!(error instanceof EventFormatError)) throw error;
     throw ebbError('EPROTO', error.message, { cause: error });
-  }
-}
-
-/** Reads once; whether there is something to handle. */
-function fill({ reader }: Served, handlers: LoopHandlers): boolean {
-  for (;;) {
-    const result = reader.fill();
-    if (result > 0) return true;
-    switch (-result) {
-      case 0:
-      case Errno.EAGAIN:
-        return false;
-      case Errno.EINTR:
-        continue;
-      case Errno.EBADF:
-      case Errno.EINVAL:
-      case Errno.EFAULT:
-        throw ebbError(errnoCodeOf(result) ?? 'EIO', 'A fanotify group cannot be read.');
-      default:
-        // Groups without `reportFdError`: one event could not be delivered, and was denied.
-        handlers.onTrouble({
-          kind: 'noDescriptor',
-          message: `The kernel could not deliver an event and has denied it: ${errnoMessage(result)}.`,
-          errno: -result,
-          cause: undefined,
-        });
-    }
   }
 }

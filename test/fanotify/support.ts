@@ -66,11 +66,9 @@ export class Listener {
     this.#handle = handle;
   }
 
-  /** Handles what is there now; returns -errno of the read that ended it. */
-  poll(): number {
-    for (;;) {
-      const result = this.#reader.fill();
-      if (result <= 0) return result;
+  /** Handles what is there now. */
+  poll(): void {
+    while (this.#reader.fill() > 0) {
       this.#reader.handleAll(
         (event) => {
           const range = event.hasRange ? `${event.offset}+${event.count}` : undefined;

@@ -118,7 +118,7 @@ static long dedupe(void) {
   return ioctl(from, FIDEDUPERANGE, range);
 }
 
-static long run(const char *m, int argc) {
+static long run(const char *m) {
   struct iovec vector = {memory, length};
   struct stat status;
   loff_t at = offset;
@@ -190,16 +190,27 @@ static long run(const char *m, int argc) {
     if (!fgets(line, sizeof line, stdin)) return -1;
     return counted(pread(fd, memory, length, offset));
   }
-  if (is(m, "opens")) {
-    /* OFFSET opens, one after the other; how many were let in. */
-    long let_in = 0;
+  if (is(m, "open-many") || is(m, "make-many")) {
+    /* FILE is a directory with files 0 .. OFFSET-1; how many could be opened. */
+    long done = 0;
+    if (chdir(file) < 0) return -1;
     for (off_t i = 0; i < offset; i++) {
-      int fd = open(file, O_RDONLY);
-      if (fd >= 0) let_in++, close(fd);
+      char name[32];
+      snprintf(name, sizeof name, "%lld", (long long)i);
+      int fd = open(name, is(m, "open-many") ? O_RDONLY : O_RDONLY | O_CREAT, 0644);
+      if (fd >= 0) done++, close(fd);
     }
-    return let_in;
+    return done;
   }
-  (void)argc;
+  if (is(m, "trunc-read")) {
+    /* OFFSET times: cut to nothing by opening, then ask for a byte. */
+    for (off_t i = 0; i < offset; i++) {
+      int fd = opened(file, O_RDWR | O_TRUNC);
+      if (pread(fd, memory, 1, 0) < 0) return -1;
+      close(fd);
+    }
+    return (long)offset;
+  }
   fprintf(stderr, "unknown method %s\n", m);
   exit(2);
 }
@@ -214,7 +225,7 @@ int main(int argc, char **argv) {
   memory = mmap(NULL, 64 << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (memory == MAP_FAILED) return 2;
   errno = 0;
-  long result = run(argv[1], argc);
+  long result = run(argv[1]);
   int number = result < 0 ? errno : 0;
   printf("%ld %d", result, number);
   if (shown >= 0) printf(" %ld", shown);
