@@ -36,6 +36,8 @@ export interface RunFiles {
   readonly record: string;
   readonly socket: string;
   readonly log: string;
+  /** A directory of the daemon's own while it starts. */
+  readonly scratch: string;
 }
 
 /** More records than this are not read (something is wrong then, and the CLI must stay bounded). */
@@ -106,7 +108,12 @@ export function runName(mountPoint: string): string {
 /** The files of one mount: record, control socket, log. */
 export function runFiles(mountPoint: string, directory: string = runDirectory()): RunFiles {
   const base = path.join(directory, runName(mountPoint));
-  return { record: `${base}.json`, socket: `${base}.sock`, log: `${base}.log` };
+  return {
+    record: `${base}.json`,
+    socket: `${base}.sock`,
+    log: `${base}.log`,
+    scratch: `${base}.scratch`,
+  };
 }
 
 /** Start time of a process in clock ticks since boot (proc_pid_stat(5), field 22); undefined: no such process. */

@@ -10,10 +10,12 @@ interface Step {
 export class Teardown {
   readonly #steps: Step[] = [];
   #running: Promise<void> | undefined;
+  #isOver = false;
 
-  /** `end` may be asynchronous; `what` names it when it fails. */
+  /** `end` may be asynchronous; `what` names it when it fails. What comes when all has ended is ended at once. */
   add(what: string, end: () => unknown): void {
     this.#steps.push({ what, end });
+    if (this.#isOver) void this.#run(() => undefined);
   }
 
   /** Ends everything, the last that was added first; at most once. Never rejects: `onProblem` hears of failures. */
@@ -30,5 +32,6 @@ export class Teardown {
         onProblem(step.what, toEbbError(error));
       }
     }
+    this.#isOver = true;
   }
 }

@@ -1,6 +1,7 @@
 /**
  * Entry point of a session thread (see thread.ts): loads the module that makes the file system,
- * says that it is ready, and blocks in the loop until the connection ends.
+ * says that it is ready, and blocks in the loop until the connection ends. A thread may serve
+ * several connections, one after the other.
  */
 import { parentPort, workerData } from 'node:worker_threads';
 import { assert } from '../base/assert.ts';
@@ -19,7 +20,12 @@ import type { LoopEnd } from './loop.ts';
 import type { NegotiationOptions } from './negotiation.ts';
 import type { SessionProblem } from './session.ts';
 
-/** What thread.ts passes as worker data. */
+/** Worker data: what is loaded before there is a connection. */
+export interface ThreadEntry {
+  readonly moduleUrl: string | undefined;
+}
+
+/** A connection to serve, posted to the thread. */
 export interface ThreadStart {
   readonly moduleUrl: string;
   readonly workerData: unknown;
@@ -31,6 +37,8 @@ export interface ThreadStart {
   readonly interrupts: SharedArrayBuffer;
   readonly port: MessagePort;
   readonly index: number;
+  /** The thread ends when this connection does. */
+  readonly isLast: boolean;
 }
 
 /** What a session thread tells the thread that started it. */
@@ -91,7 +99,7 @@ function postable(problem: SessionProblem): SessionProblem {
   return { ...problem, error: error instanceof Error ? (error.stack ?? error.message) : undefined };
 }
 
-async function main(start: ThreadStart): Promise<void> {
+async function serve(start: ThreadStart): Promise<void> {
   const createFileSystem = await loadFactory(start.moduleUrl);
   const transport = deviceTransport(start.deviceFileDescriptor);
   const answerBytes = Math.max(
@@ -123,6 +131,10 @@ async function main(start: ThreadStart): Promise<void> {
   const end = runLoop(start.deviceFileDescriptor, session, control);
   tell({ kind: 'ended', end });
   start.port.close();
+  if (start.isLast) parentPort?.close();
 }
 
-await main(workerData as ThreadStart);
+// What this rejects with ends the thread, and its starter hears of it.
+parentPort?.on('message', (start: ThreadStart) => void serve(start));
+const { moduleUrl } = workerData as ThreadEntry;
+if (moduleUrl !== undefined) await import(moduleUrl);

@@ -15,7 +15,7 @@ import type { ConnectionInfo } from './filesystem.ts';
 import type { LoopEnd } from './loop.ts';
 import type { NegotiationOptions } from './negotiation.ts';
 import type { SessionProblem } from './session.ts';
-import type { ThreadReport, ThreadStart } from './thread-main.ts';
+import type { ThreadEntry, ThreadReport, ThreadStart } from './thread-main.ts';
 
 export interface FuseThreadsOptions {
   /** A mounted /dev/fuse, non-blocking (`Connection.fileDescriptor`). Stays the caller's. */
@@ -27,6 +27,10 @@ export interface FuseThreadsOptions {
   readonly options?: NegotiationOptions;
   /** How many threads serve, each with its own file system object. Default 1; at most 64. */
   readonly threads?: number;
+  /** The first thread. Default: a new one. */
+  readonly preparedThread?: PreparedThread;
+  /** The prepared thread lives on when the connection has ended, and can serve another one. */
+  readonly keepsThread?: boolean;
   /** INIT was answered by a former server of this descriptor. */
   readonly established?: ConnectionInfo;
   /** Bugs of the file system and malformed messages. Default: process warnings. */
@@ -41,6 +45,39 @@ const warningsMax = 20;
 
 /** This file's neighbour, whether it is run as TypeScript or compiled. */
 const entry = new URL(`./thread-main${path.extname(import.meta.url)}`, import.meta.url);
+
+/**
+ * A thread that loads a module and waits for connections (`FuseThreadsOptions.preparedThread`). Loading takes longer
+ * than all the rest of a start, so whoever has something else to do begins with this.
+ */
+export class PreparedThread {
+  readonly worker: Worker;
+  #failure: Error | undefined;
+
+  constructor(moduleUrl: string | URL) {
+    this.worker = newThread('fuse-0', { moduleUrl: String(moduleUrl) });
+    this.worker.once('error', (error: Error) => (this.#failure ??= error));
+    this.worker.once('exit', (exitCode) => (this.#failure ??= threadDied(exitCode)));
+  }
+
+  /** Why it cannot serve (any more). */
+  get failure(): Error | undefined {
+    return this.#failure;
+  }
+
+  /** Ends a thread that serves nothing now. */
+  async end(): Promise<void> {
+    await this.worker.terminate();
+  }
+}
+
+function newThread(name: string, entryData: ThreadEntry): Worker {
+  return new Worker(entry, { name, workerData: entryData });
+}
+
+function threadDied(exitCode: number): Error {
+  return new Error(`a FUSE thread died (exit code ${exitCode})`);
+}
 
 interface RunningThread {
   readonly control: LoopControl;
@@ -160,6 +197,7 @@ export class FuseThreads {
     const control = this.#controls[index];
     assert(control !== undefined, 'every thread has its control');
     const channel = new MessageChannel();
+    const keepsThread = index === 0 && this.#options.keepsThread === true;
     const start: ThreadStart = {
       moduleUrl: String(this.#options.moduleUrl),
       workerData: this.#options.workerData,
@@ -171,32 +209,38 @@ export class FuseThreads {
       interrupts: this.#interrupts,
       port: channel.port2,
       index,
+      isLast: !keepsThread,
     };
-    const worker = new Worker(entry, {
-      name: `fuse-${index}`,
-      workerData: start,
-      transferList: [channel.port2],
-    });
+    const prepared = index === 0 ? this.#options.preparedThread : undefined;
+    const worker = prepared?.worker ?? newThread(`fuse-${index}`, { moduleUrl: undefined });
     const ready = Promise.withResolvers<void>();
     const ended = Promise.withResolvers<LoopEnd>();
     ended.promise.catch(() => undefined);
     let end: LoopEnd | undefined;
-    worker.on('message', (report: ThreadReport) => {
+    const heard = (report: ThreadReport): void => {
       if (report.kind === 'ready') ready.resolve();
-      else if (report.kind === 'ended') end = report.end;
       else if (report.kind === 'connected') this.#connected.resolve(report.info);
-      else this.#problem(report.problem);
-    });
-    worker.on('error', (error) => {
+      else if (report.kind === 'problem') this.#problem(report.problem);
+      else {
+        ({ end } = report);
+        if (!keepsThread) return;
+        worker.off('message', heard).off('error', failed).off('exit', exited);
+        ended.resolve(end);
+      }
+    };
+    const failed = (error: unknown): void => {
       ready.reject(error);
       ended.reject(error);
-    });
-    worker.on('exit', (exitCode) => {
-      const died = new Error(`a FUSE thread died (exit code ${exitCode})`);
+    };
+    const exited = (exitCode: number): void => {
+      const died = threadDied(exitCode);
       ready.reject(died);
       if (end === undefined) ended.reject(died);
       else ended.resolve(end);
-    });
+    };
+    worker.on('message', heard).on('error', failed).on('exit', exited);
+    if (prepared?.failure === undefined) worker.postMessage(start, [channel.port2]);
+    else failed(prepared.failure);
     channel.port1.on('message', (message: unknown) => this.#options.onMessage?.(message, index));
     channel.port1.unref();
     this.#threads.push({ control, port: channel.port1, ended: ended.promise });

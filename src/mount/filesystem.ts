@@ -45,6 +45,8 @@ export interface MountServices {
   readonly openBacking: (descriptor: number) => number;
   readonly closeBacking: (backingId: number) => void;
   readonly statistics: () => Parameters<Call['statfs']>[0];
+  /** The connection is over. */
+  readonly onDestroy?: () => void;
 }
 
 /** What was already asked for one LOOKUP, so that no answer can make it ask for ever. */
@@ -379,6 +381,7 @@ export class MountFileSystem implements FileSystem {
 
   destroy(): void {
     this.#files.closeAll();
+    this.#services.onDestroy?.();
   }
 
   #reportAccesses(): void {

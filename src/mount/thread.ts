@@ -33,6 +33,7 @@ export function createFileSystem(workerData: unknown, context: FileSystemContext
     openBacking: (descriptor) => fuseBackingOpen(device, descriptor),
     closeBacking: (backingId) => void fuseBackingClose(device, backingId),
     statistics: cachedStatistics(settings.cacheDirectory, view, nowMs),
+    onDestroy: () => reader[Symbol.dispose](),
   });
   return fileSystem;
 }

@@ -152,6 +152,12 @@ export class Contents implements LocalContents, Reservoir {
     }
   }
 
+  /** Closes all without committing anything. */
+  abandon(): void {
+    this.store.abandon();
+    this.catalog[Symbol.dispose]();
+  }
+
   async close(): Promise<void> {
     // Nothing was ever listed (a mistyped URL): the cache belongs to no remote yet.
     if (this.catalog.node(ROOT_NODE_ID)?.listedAtMs === 0) disownTree(this.store.directory);

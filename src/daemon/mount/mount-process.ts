@@ -6,7 +6,6 @@ import { mkdirSync, rmSync } from 'node:fs';
 import path from 'node:path';
 import { BoundedMap } from '../../base/bounded-map.ts';
 import { systemClock } from '../../base/clock.ts';
-import { Errno } from '../../base/errno.ts';
 import { ebbError, toEbbError } from '../../base/errors.ts';
 import { findMountHolders } from '../../base/mount-holders.ts';
 import {
@@ -19,15 +18,9 @@ import {
 import type { RunRecord } from '../../base/run-directory.ts';
 import { ROOT_NODE_ID } from '../../catalog/catalog.ts';
 import type { Connection } from '../../fuse/connection.ts';
-import { deviceTransport } from '../../fuse/device.ts';
-import { Replier } from '../../fuse/replier.ts';
-import { FuseThreads } from '../../fuse/thread.ts';
+import { FuseThreads, PreparedThread } from '../../fuse/thread.ts';
 import type { ThreadSettings, ToMain } from '../../mount/messages.ts';
-import { MountServer } from '../../mount/server.ts';
-import { RecallEngine } from '../../recall/engine.ts';
 import { Namespace } from '../../recall/namespace/namespace.ts';
-import { Preparer } from '../../recall/namespace/prepare.ts';
-import { WholeFetch } from '../../recall/namespace/whole-fetch.ts';
 import { openRemote } from '../../remote/open-remote.ts';
 import { Capability, hasCapability, raiseOpenFilesLimit } from '../../sys/process.ts';
 import type { StopResult } from '../api.ts';
@@ -45,8 +38,9 @@ import type { Configuration } from '../options.ts';
 import { remoteIdentity } from '../options.ts';
 import type { DaemonParts } from './parts.ts';
 import { Paths } from './paths.ts';
-import { Prefetcher } from './prefetcher.ts';
+import { rehearse } from './rehearsal.ts';
 import { Releaser } from './releaser.ts';
+import { makeServing, requestBytesMax } from './serving.ts';
 import { SpaceKeeper } from '../space-keeper.ts';
 import { Teardown } from '../teardown.ts';
 import { packageVersion } from '../version.ts';
@@ -54,7 +48,6 @@ import { packageVersion } from '../version.ts';
 const descriptorsWanted = 65_536;
 /** READs and kernel read-ahead: sequential readers come in steps of this. */
 const kernelReadAheadBytes = 4 * 1024 * 1024;
-const requestBytesMax = 1024 * 1024;
 /** Failed reads remembered for `ebb explain`. */
 const readFailuresMax = 1_000;
 /** Accesses of the FUSE thread are written to the catalog this often. */
@@ -188,6 +181,10 @@ async function build(
 
   const mounted: { connection?: Connection; hasStarted: boolean } = { hasStarted: false };
   teardown.add('closing the connection', () => mounted.connection?.close());
+  // Loads while we talk to the remote.
+  const moduleUrl = new URL('../../mount/thread.ts', import.meta.url);
+  const preparedThread = new PreparedThread(moduleUrl);
+  teardown.add('ending the thread', () => preparedThread.end());
   const remote = await openRemote(remoteOptions(configuration, logbook));
   teardown.add('closing the remote', () => remote.close());
   const contents = await Contents.open(
@@ -211,57 +208,21 @@ async function build(
   });
   teardown.add('closing the namespace', () => namespace.close());
   // The first listing is the proof that the remote is what the user said, before anything is mounted.
-  await firstListing(namespace, catalog, logbook, signal);
+  // While the remote is far the rehearsal costs nothing.
+  const rehearsal =
+    remote.kind === 'http'
+      ? rehearse({ thread: preparedThread, moduleUrl, directory: files.scratch, logbook })
+      : Promise.resolve();
+  try {
+    await firstListing(namespace, catalog, logbook, signal);
+  } finally {
+    await rehearsal;
+  }
+  signal.throwIfAborted();
 
-  const counters = { wholeFetchedBytes: 0 };
   const spoolDirectory = path.join(configuration.cacheDirectory, 'spool');
   rmSync(spoolDirectory, { recursive: true, force: true });
   mkdirSync(spoolDirectory, { mode: 0o700 });
-  const wholeFetch = new WholeFetch({
-    namespace,
-    remote,
-    spoolDirectory,
-    stallMaxMs: configuration.deadlineMs,
-    contentOf: (node, key) => contents.contentOf(node, key),
-    discard: (id) => contents.discardUnrecorded(id),
-    reserve: (bytes) => space.reserve(bytes),
-    onFetched: ({ nodeId, key, bytes, requester }) => {
-      counters.wholeFetchedBytes += bytes;
-      if (requester !== undefined) recall.credit(requester, nodeId, key, bytes);
-    },
-  });
-  teardown.add('ending whole fetches', () => wholeFetch.close());
-  const preparer = new Preparer(namespace, wholeFetch, contents);
-
-  const isBusy = (id: number): boolean => recall.isBusy(id) || wholeFetch.isPouring(id);
-  const space = new SpaceKeeper({
-    limits: configuration,
-    reservoir: contents,
-    logbook,
-    isBusy,
-    nowMs: () => clock.nowMs(),
-  });
-  const recall: RecallEngine = new RecallEngine({
-    remote,
-    clock,
-    limits: {
-      deadlineMs: configuration.deadlineMs,
-      parallelRequestsMax: configuration.connections,
-      readAheadMaxBytes: configuration.readAheadMaxBytes,
-    },
-    reserve: (bytes) => space.reserve(bytes),
-    onStale: (file) => void namespace.revalidate(file.id, undefined, true).catch(() => undefined),
-    onEvent: (event) => {
-      if (event.kind !== 'failed') return;
-      const { key, offsetBytes, lengthBytes } = event.flight;
-      logbook.log('warn', `recall of ${key} failed: ${event.error?.message ?? 'unknown'}`, {
-        offsetBytes,
-        lengthBytes,
-      });
-    },
-  });
-  teardown.add('ending recalls', () => recall.close());
-
   const privileged = !configuration.unprivileged && hasCapability(Capability.sysAdmin);
   const connection = await mountIt(configuration, privileged);
   mounted.connection = connection;
@@ -270,44 +231,29 @@ async function build(
     if (!mounted.hasStarted) await connection.unmount({ lazy: true });
   });
   signal.throwIfAborted();
-  const transport = deviceTransport(connection.fileDescriptor);
-  const replier = new Replier(transport, requestBytesMax);
-
-  const prefetcher = new Prefetcher({
+  const { preparer, recall, server, isBusy, wholeFetchedBytes } = makeServing({
+    configuration,
+    clock,
+    remote,
+    contents,
     namespace,
-    preparer,
-    wholeFetch,
-    recall,
-    catalog,
-    requestsMax: configuration.connections,
-    offer: (prepared) => server.offer(prepared),
-  });
-  teardown.add('ending prefetches', () => prefetcher.close());
-  const server: MountServer = new MountServer({
-    post: (message) => threads.post(message),
-    postQuietly: (message) => threads.postQuietly(message),
-    namespace,
-    preparer,
-    recall,
-    contentOf: (nodeId) => contents.get(nodeId),
-    openLocal: ({ node, file }) => contents.openLocal(node, file.key),
-    answers: {
-      error: (call, errno) => replier.error(call, errno),
-      dataFromContent: (call, file, offset, sizeBytes) => {
-        const content = contents.get(file.id);
-        // Made anew meanwhile: what is vouched for is not in this one.
-        if (content !== file) return replier.error(call, Errno.ESTALE);
-        using use = content.useDescriptor();
-        return replier.dataFromFile(call, use.fd, offset, sizeBytes, sizeBytes);
-      },
-    },
-    onAccesses: (accesses) => catalog.touch(new Map(accesses)),
-    onPrefetch: (message) => prefetcher.take(message),
+    spoolDirectory,
+    deviceFileDescriptor: connection.fileDescriptor,
+    threads: () => threads,
+    reserve: (bytes) => space.reserve(bytes),
     onReadEnded: (nodeId, error) => {
       if (error === undefined) readFailures.delete(nodeId);
       else readFailures.set(nodeId, error.message);
     },
-    onProblem: (error) => logbook.log('error', `an answer was lost: ${toEbbError(error).message}`),
+    logbook,
+    teardown,
+  });
+  const space = new SpaceKeeper({
+    limits: configuration,
+    reservoir: contents,
+    logbook,
+    isBusy,
+    nowMs: () => clock.nowMs(),
   });
   const passthrough = configuration.passthrough && privileged;
   const openCount = new SharedArrayBuffer(4);
@@ -323,9 +269,10 @@ async function build(
     passthrough,
     startedAtSeconds: Math.floor(startedAtMs / 1_000),
   };
-  const threads = await FuseThreads.start({
+  const threads: FuseThreads = await FuseThreads.start({
     deviceFileDescriptor: connection.fileDescriptor,
-    moduleUrl: new URL('../../mount/thread.ts', import.meta.url),
+    moduleUrl,
+    preparedThread,
     workerData: settings,
     options: {
       passthrough,
@@ -400,7 +347,7 @@ async function build(
     settle: () => contents.flush(),
     storedContent: (nodeId) => contents.get(nodeId),
     readFailures,
-    recallViews: new RecallViews(recall, clock, () => counters.wholeFetchedBytes),
+    recallViews: new RecallViews(recall, clock, wholeFetchedBytes),
   };
   const control = await startControlServer(run.socketPath, controlHandlers(parts, stop));
   teardown.add('closing the control socket', () => control.close());

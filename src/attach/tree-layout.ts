@@ -1,0 +1,205 @@
+/**
+ * The directories of a tree (docs/native.md, "Places"): made when it is attached for the first time, found again later,
+ * dissolved when it becomes an ordinary directory. Only while nothing is mounted over TREE. Every step can be repeated
+ * after a crash: which remote and state belong to a tree is written before the first of its files is moved.
+ */
+import { randomBytes, randomUUID } from 'node:crypto';
+import {
+  chmodSync,
+  chownSync,
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  readFileSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  rmdirSync,
+  writeFileSync,
+} from 'node:fs';
+import path from 'node:path';
+import { ebbError, toEbbError } from '../base/errors.ts';
+import { decodeName } from '../base/name.ts';
+import { renameEntry } from '../sys/entries.ts';
+import { AT_FDCWD } from '../sys/fd.ts';
+
+const format = 1;
+const secretBytes = 32;
+const ebbName = '.ebb';
+/** What users see; stubs on their way; poison. */
+const parts = ['data', 'new', 'poison'] as const;
+const factsName = 'tree.json';
+/** `lost+found` is the file system's: e2fsck(8) wants it where it is. */
+const staysBehind: ReadonlySet<string> = new Set([ebbName, 'lost+found']);
+
+export interface TreeRequest {
+  /** Absolute real path of the directory. */
+  readonly tree: string;
+  /** Identity without credentials; undefined: the one it belongs to. */
+  readonly remote: string | undefined;
+  /** Holds one directory for each tree. Undefined: where this tree's is, else `stateDefault`. */
+  readonly stateParent: string | undefined;
+  readonly stateDefault: string;
+}
+
+export interface TreePlaces {
+  readonly treeId: string;
+  readonly remote: string;
+  readonly ebbDirectory: string;
+  readonly stateDirectory: string;
+  /** It was an ordinary directory before. */
+  readonly isNew: boolean;
+}
+
+interface TreeFacts {
+  readonly format: number;
+  readonly treeId: string;
+  readonly remote: string;
+  readonly stateDirectory: string;
+}
+
+/**
+ * Makes a tree of a directory, or finds out which one it is, and moves what users put beside it into it. Throws EEXIST
+ * when it belongs to another remote or a name is taken, EINVAL when a remote must be named, EUCLEAN, EPROTO, ENOENT
+ * (its state is gone), EBUSY (a mount point is in it), and what the file system says.
+ */
+export function prepareTree(request: TreeRequest): TreePlaces {
+  const { tree } = request;
+  const ebbDirectory = path.join(tree, ebbName);
+  const known = readFacts(ebbDirectory);
+  const facts = known ?? newFacts(request);
+  const { treeId, remote, stateDirectory } = facts;
+  if (request.remote !== undefined && request.remote !== remote) {
+    throw ebbError('EEXIST', `${tree} belongs to ${remote}, not to ${request.remote}`);
+  }
+  if (known === undefined) {
+    makeState(stateDirectory);
+    mkdirSync(ebbDirectory, { recursive: true, mode: 0o700 });
+    writeFacts(ebbDirectory, facts);
+  } else {
+    checkState(stateDirectory, request.stateParent);
+  }
+  for (const part of parts) {
+    const directory = path.join(ebbDirectory, part);
+    if (existsSync(directory)) continue;
+    mkdirSync(directory, { mode: 0o700 });
+    if (part === 'data') copyOwner(tree, directory);
+  }
+  moveEntries(tree, path.join(ebbDirectory, 'data'));
+  return { treeId, remote, ebbDirectory, stateDirectory, isNew: known === undefined };
+}
+
+/** The 32 bytes that seal the tree's marks. EUCLEAN when they are not 32. */
+export function readSecret(stateDirectory: string): Uint8Array {
+  const secret = readFileSync(path.join(stateDirectory, 'secret'));
+  if (secret.length === secretBytes) return Uint8Array.from(secret);
+  throw ebbError('EUCLEAN', `${stateDirectory}/secret is damaged: it has ${secret.length} bytes.`);
+}
+
+export function stubCatalogPath(stateDirectory: string): string {
+  return path.join(stateDirectory, 'catalog.sqlite');
+}
+
+/**
+ * An ordinary directory again: all files back to where they were, nothing of Ebb left. Whoever calls has seen to it
+ * that no stub is among them. Throws ENOTEMPTY when a crash left files in the staging directory: they may be a user's.
+ */
+export function dissolveTree(tree: string, stateDirectory: string): void {
+  const ebbDirectory = path.join(tree, ebbName);
+  const data = path.join(ebbDirectory, 'data');
+  moveEntries(data, tree);
+  copyOwner(data, tree);
+  rmdirSync(data);
+  rmdirSync(path.join(ebbDirectory, 'new'));
+  rmSync(path.join(ebbDirectory, 'poison'), { recursive: true, force: true });
+  rmSync(path.join(ebbDirectory, factsName));
+  rmdirSync(ebbDirectory);
+  rmSync(stateDirectory, { recursive: true, force: true });
+}
+
+function readFacts(ebbDirectory: string): TreeFacts | undefined {
+  const file = path.join(ebbDirectory, factsName);
+  if (!existsSync(file)) return undefined;
+  const facts = parseFacts(readFileSync(file, 'utf8'));
+  if (facts === undefined) {
+    throw ebbError('EUCLEAN', `${file} is damaged; without it nobody knows what the tree is.`);
+  }
+  if (facts.format <= format) return facts;
+  throw ebbError('EPROTO', `${ebbDirectory} was made by a newer Ebb (${facts.format}).`);
+}
+
+function parseFacts(text: string): TreeFacts | undefined {
+  try {
+    const facts = JSON.parse(text) as Partial<TreeFacts>;
+    const { treeId, remote, stateDirectory } = facts;
+    if (
+      typeof facts.format === 'number' &&
+      typeof treeId === 'string' &&
+      /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(treeId) &&
+      typeof remote === 'string' &&
+      typeof stateDirectory === 'string'
+    ) {
+      return { format: facts.format, treeId, remote, stateDirectory };
+    }
+  } catch {
+    // Damaged.
+  }
+  return undefined;
+}
+
+function newFacts({ tree, remote, stateParent, stateDefault }: TreeRequest): TreeFacts {
+  if (remote === undefined) {
+    throw ebbError('EINVAL', `${tree} was never attached: name the remote, too`);
+  }
+  const treeId = randomUUID();
+  return { format, treeId, remote, stateDirectory: path.join(stateParent ?? stateDefault, treeId) };
+}
+
+function makeState(stateDirectory: string): void {
+  mkdirSync(stateDirectory, { recursive: true, mode: 0o700 });
+  const secret = path.join(stateDirectory, 'secret');
+  writeFileSync(secret, randomBytes(secretBytes), { mode: 0o600, flag: 'wx', flush: true });
+}
+
+function checkState(stateDirectory: string, stateParent: string | undefined): void {
+  if (stateParent !== undefined && path.dirname(stateDirectory) !== stateParent) {
+    throw ebbError('EINVAL', `the state of this tree is in ${path.dirname(stateDirectory)}`);
+  }
+  if (!existsSync(path.join(stateDirectory, 'secret'))) {
+    throw ebbError('ENOENT', `the state of this tree, ${stateDirectory}, is gone`);
+  }
+}
+
+function writeFacts(ebbDirectory: string, facts: TreeFacts): void {
+  const file = path.join(ebbDirectory, factsName);
+  const text = `${JSON.stringify(facts, undefined, 2)}\n`;
+  writeFileSync(`${file}.new`, text, { mode: 0o600, flush: true });
+  renameSync(`${file}.new`, file);
+}
+
+/** Users see the mode and the owner of the directory that shows its content. */
+function copyOwner(from: string, to: string): void {
+  const { mode, uid, gid } = lstatSync(from);
+  chownSync(to, uid, gid);
+  chmodSync(to, mode & 0o7777);
+}
+
+function moveEntries(from: string, to: string): void {
+  const names = readdirSync(from, { encoding: 'buffer' }).filter(
+    (name) => !staysBehind.has(decodeName(name)),
+  );
+  for (const name of names) {
+    try {
+      renameEntry(AT_FDCWD, inDirectory(from, name), AT_FDCWD, inDirectory(to, name), 'keep');
+    } catch (thrown) {
+      const { code, message } = toEbbError(thrown);
+      const what = `${path.join(from, decodeName(name))} cannot be moved to ${to}`;
+      const why = code === 'EEXIST' ? 'the name is taken there' : message;
+      throw ebbError(code, `${what}: ${why}`, { cause: thrown });
+    }
+  }
+}
+
+function inDirectory(directory: string, name: Buffer): Buffer {
+  return Buffer.concat([Buffer.from(`${directory}/`), name]);
+}

@@ -1,0 +1,85 @@
+/** A directory becomes a tree and an ordinary directory again, with all that was in it. */
+import assert from 'node:assert/strict';
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  readdirSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
+import path from 'node:path';
+import { test } from 'node:test';
+import { dissolveTree, prepareTree, readSecret } from '../../src/attach/tree-layout.ts';
+import type { TreeRequest } from '../../src/attach/tree-layout.ts';
+import { EbbError } from '../../src/base/errors.ts';
+import { temporaryDirectory } from '../support/temporary.ts';
+
+async function scene(): Promise<AsyncDisposable & { readonly request: TreeRequest }> {
+  const directory = await temporaryDirectory('layout');
+  const tree = path.join(directory.path, 'tree');
+  mkdirSync(path.join(tree, 'sub'), { recursive: true });
+  writeFileSync(path.join(tree, 'sub', 'mine'), 'mine');
+  writeFileSync(Buffer.concat([Buffer.from(`${tree}/odd-`), Buffer.of(0xff, 0x0a)]), 'odd');
+  chmodSync(tree, 0o751);
+  const state = path.join(directory.path, 'state');
+  return {
+    request: { tree, remote: 'https://example.org/pub', stateParent: state, stateDefault: state },
+    [Symbol.asyncDispose]: () => directory[Symbol.asyncDispose](),
+  };
+}
+
+function fails(code: string): (error: unknown) => boolean {
+  return (error) => error instanceof EbbError && error.code === code;
+}
+
+test('what is in a directory is in the tree, and there again when the tree is dissolved', async () => {
+  await using made = await scene();
+  const { tree } = made.request;
+  const places = prepareTree(made.request);
+  assert.deepEqual(readdirSync(tree), ['.ebb']);
+  assert.equal(statSync(path.join(tree, '.ebb')).mode & 0o777, 0o700);
+  const data = path.join(tree, '.ebb', 'data');
+  assert.equal(readFileSync(path.join(data, 'sub', 'mine'), 'utf8'), 'mine');
+  assert.equal(statSync(data).mode & 0o777, 0o751);
+  assert.equal(places.isNew, true);
+  assert.equal(readSecret(places.stateDirectory).length, 32);
+  dissolveTree(tree, places.stateDirectory);
+  const names = readdirSync(tree, { encoding: 'buffer' }).map((name) => name.toString('latin1'));
+  assert.deepEqual(names.sort(), ['odd-\u00ff\n', 'sub']);
+  assert.equal(readFileSync(path.join(tree, 'sub', 'mine'), 'utf8'), 'mine');
+  assert.equal(existsSync(places.stateDirectory), false);
+});
+
+test('a tree is found again, with what was put beside it meanwhile', async () => {
+  await using made = await scene();
+  const { tree } = made.request;
+  const first = prepareTree(made.request);
+  writeFileSync(path.join(tree, 'later'), 'later');
+  const second = prepareTree({ ...made.request, remote: undefined, stateParent: undefined });
+  assert.deepEqual(second, { ...first, isNew: false });
+  assert.equal(readFileSync(path.join(tree, '.ebb', 'data', 'later'), 'utf8'), 'later');
+  // Nothing is overwritten.
+  writeFileSync(path.join(tree, 'later'), 'other');
+  assert.throws(() => prepareTree(made.request), fails('EEXIST'));
+  assert.equal(readFileSync(path.join(tree, '.ebb', 'data', 'later'), 'utf8'), 'later');
+  assert.equal(readFileSync(path.join(tree, 'later'), 'utf8'), 'other');
+});
+
+test('what cannot be the same tree is refused', async () => {
+  await using made = await scene();
+  assert.throws(() => prepareTree({ ...made.request, remote: undefined }), fails('EINVAL'));
+  const { stateDirectory, ebbDirectory } = prepareTree(made.request);
+  assert.throws(() => prepareTree({ ...made.request, remote: 'https://other/' }), fails('EEXIST'));
+  assert.throws(() => prepareTree({ ...made.request, stateParent: '/elsewhere' }), fails('EINVAL'));
+  const facts = readFileSync(path.join(ebbDirectory, 'tree.json'), 'utf8');
+  writeFileSync(path.join(ebbDirectory, 'tree.json'), facts.replace('"format": 1', '"format": 99'));
+  assert.throws(() => prepareTree(made.request), fails('EPROTO'));
+  writeFileSync(path.join(ebbDirectory, 'tree.json'), facts.slice(0, 20));
+  assert.throws(() => prepareTree(made.request), fails('EUCLEAN'));
+  writeFileSync(path.join(ebbDirectory, 'tree.json'), facts);
+  rmSync(path.join(stateDirectory, 'secret'));
+  assert.throws(() => prepareTree(made.request), fails('ENOENT'));
+});
