@@ -17,6 +17,8 @@ const checkIntervalMs = 2_000;
 /** A recall waits at most this long for room before it goes on (or fails, when there is really none). */
 const strokeWaitMaxMs = 5_000;
 const parallelReleasesMax = 4;
+/** Without limits of its own the cache takes this much without a look at the disk. */
+const uncheckedMaxBytes = 1024 * 1024;
 /** After a stroke that found nothing to release, the next one waits. */
 const fruitlessPauseMs = 2_000;
 
@@ -69,6 +71,10 @@ export class SpaceKeeper {
 
   /** Makes room for a recall. ENOSPC when it would leave the disk with less than `--min-free`. */
   async reserve(bytes: number): Promise<void> {
+    const { cacheSizeBytes, minFreeBytes } = this.#options.limits;
+    const isUnlimited = cacheSizeBytes === undefined && minFreeBytes === undefined;
+    // Nothing would be released; whether there is room at all is looked at before each write (tree/content-store.ts).
+    if (isUnlimited && bytes <= uncheckedMaxBytes) return;
     const before = this.#use(bytes);
     const stroke = this.#check(before);
     if (stroke !== undefined && this.#isOver(bytes)) {
@@ -77,7 +83,6 @@ export class SpaceKeeper {
       await Promise.race([stroke, promise]);
       clearTimeout(timer);
     }
-    const { minFreeBytes } = this.#options.limits;
     const { freeBytes } = stroke === undefined ? before : this.#use(bytes);
     if (freeBytes - bytes >= (minFreeBytes ?? 0)) return;
     throw ebbError(
