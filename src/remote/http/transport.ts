@@ -47,6 +47,13 @@ export interface Transport {
 /** A body nobody wants is read to its end up to this size, to keep the connection; else the connection goes. */
 export const drainBytesMax = 64 * 1024;
 
+/**
+ * A connection that nobody uses is kept so long for whoever comes next, unless the server says less: a new one costs a
+ * round trip, with TLS two. A server that closes it sooner is noticed. Below the minute after which the first firewalls
+ * forget a connection without a word.
+ */
+export const idleMsMax = 30_000;
+
 export interface TransportLimits {
   /** Open connections per origin. */
   readonly connections: number;

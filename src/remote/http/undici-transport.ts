@@ -2,7 +2,7 @@
 import { Agent, EnvHttpProxyAgent, ProxyAgent } from 'undici';
 import type { Dispatcher } from 'undici';
 
-import { drainBytesMax, tlsConnectOptions } from './transport.ts';
+import { drainBytesMax, idleMsMax, tlsConnectOptions } from './transport.ts';
 import type {
   AnswerReceiver,
   BodyTarget,
@@ -59,6 +59,8 @@ function makeDispatcher(options: UndiciTransportOptions): Dispatcher {
     headersTimeout: options.headersTimeoutMs,
     bodyTimeout: options.bodyTimeoutMs,
     pipelining: 1,
+    // Where the server does not say how long it keeps connections.
+    keepAliveTimeout: idleMsMax,
     allowH2: false,
   };
   const connect = { ...tls, timeout: options.connectTimeoutMs };

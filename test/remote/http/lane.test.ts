@@ -9,6 +9,7 @@ import type {
   HttpRequest,
   Transport,
 } from '../../../src/remote/http/transport.ts';
+import { waitFor } from '../../support/wait-for.ts';
 import { never } from './collect.ts';
 import { answer, scriptedOrigin } from './scripted-origin.ts';
 import type { Script, ScriptedOrigin } from './scripted-origin.ts';
@@ -146,6 +147,35 @@ void test('a request that is aborted while it waits leaves the queue', async () 
     assert.equal((await first).receivedBytes, 5000);
     assert.equal((await third).receivedBytes, 5000);
     assert.equal(origin.requests.length, 2);
+  });
+});
+
+void test('of idle connections one is kept for the next request, the others are closed', async () => {
+  const bothCame = Promise.withResolvers<void>();
+  const plain = answer(200, {}, 'bb');
+  const script: Script = ({ socket, count }) => {
+    // Both are under way at one time, so that there are two connections.
+    if (count === 2) bothCame.resolve();
+    void bothCame.promise.then(() => socket.write(plain));
+    return undefined;
+  };
+  await withLane(script, 2, async (get, origin) => {
+    await Promise.all([get(), get()]);
+    assert.equal(origin.openConnections, 2);
+    const what = 'the end of one';
+    await waitFor(() => origin.openConnections === 1, { what, timeoutMs: 10_000 });
+    await get();
+    const [first, second, third] = origin.requests.map((request) => request.socket);
+    assert.ok(third === first || third === second);
+    assert.equal(origin.openConnections, 1);
+  });
+});
+
+void test('a server that says how long it keeps a connection is believed', async () => {
+  const script: Script = () => answer(200, { 'Keep-Alive': 'timeout=1' }, 'bb');
+  await withLane(script, 1, async (get, origin) => {
+    await get();
+    await waitFor(() => origin.openConnections === 0, { what: 'its end', timeoutMs: 3_000 });
   });
 });
 

@@ -32,6 +32,7 @@ void test('a plain head', () => {
       headBytes: plain.length,
       bodyBytes: 300,
       keepAlive: true,
+      idleMaxMs: undefined,
     },
   );
 });
@@ -49,6 +50,22 @@ void test('the answer to a HEAD ends with its head', () => {
 void test('every beginning of a head is incomplete', () => {
   for (let length = 0; length < plain.length; length += 1) {
     assert.deepEqual(parse(plain.slice(0, length)), { is: 'incomplete' });
+  }
+});
+
+void test('how long the server keeps a connection', () => {
+  const hints: readonly (readonly [string, number | undefined])[] = [
+    ['timeout=5, max=100', 5_000],
+    ['max=100,timeout=60', 60_000],
+    ['Timeout = 7', 7_000],
+    ['timeout=5s', undefined],
+    ['timeout=-1', undefined],
+    ['max=5', undefined],
+  ];
+  for (const [value, expectedMs] of hints) {
+    const head = parse(plain.replace('\r\n\r\n', `\r\nKeep-Alive: ${value}\r\n\r\n`));
+    assert.ok(head.is === 'head');
+    assert.equal(head.idleMaxMs, expectedMs, value);
   }
 });
 

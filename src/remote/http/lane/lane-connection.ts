@@ -75,6 +75,7 @@ export class LaneConnection {
   #keepAlive = true;
   #waiting = false;
   #answers = 0;
+  #idleMaxMs: number | undefined;
   #timer: NodeJS.Timeout | undefined;
 
   /** `scratch` may be shared by all connections of a thread. */
@@ -96,6 +97,11 @@ export class LaneConnection {
     this.#socket.on('end', () => this.#end(undefined));
     this.#socket.on('close', () => this.#end(undefined));
     this.#arm(limits.connectTimeoutMs, 'UND_ERR_CONNECT_TIMEOUT', 'no connection in time');
+  }
+
+  /** How long the server says it keeps the connection; undefined: it does not say. */
+  get idleMaxMs(): number | undefined {
+    return this.#idleMaxMs;
   }
 
   get isIdle(): boolean {
@@ -197,6 +203,7 @@ export class LaneConnection {
   #startBody(head: ParsedHead & { is: 'head' }, rest: Uint8Array): void {
     const { status, headers } = head;
     this.#keepAlive = head.keepAlive;
+    this.#idleMaxMs = head.idleMaxMs;
     this.#leftBytes = head.bodyBytes;
     this.#answers += 1;
     try {

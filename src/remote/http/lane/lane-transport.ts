@@ -5,7 +5,7 @@
  */
 import { assert } from '../../../base/assert.ts';
 import { ebbError } from '../../../base/errors.ts';
-import { tlsConnectOptions } from '../transport.ts';
+import { idleMsMax, tlsConnectOptions } from '../transport.ts';
 import type {
   AnswerReceiver,
   HttpRequest,
@@ -20,8 +20,10 @@ import { headBytesMax } from './response-head.ts';
 /** Holds a head. What follows it in the same read is copied once more, so it is not larger than that. */
 const scratchBytes = headBytesMax;
 const waitingRequestsMax = 100_000;
-/** Idle for longer than this, a connection is closed; servers keep them for 5 s (Apache) and more. */
-const idleMsMax = 4_000;
+/** Idle for longer than this, a connection beside others is closed; servers keep them for 5 s (Apache) and more. */
+const spareIdleMsMax = 4_000;
+/** A request that goes out just when the server closes is lost: where the server says when, we are sooner. */
+const idleMarginMs = 1_000;
 /** After so many answers in a row that the lane did not understand, it is not tried any more. */
 const unusualAnswersMax = 3;
 
@@ -149,7 +151,10 @@ export class LaneTransport implements Transport {
       return;
     }
     const end = (): void => connection.destroy(new Error('idle'));
-    this.#idle.set(connection, setTimeout(end, idleMsMax).unref());
+    const spare = this.#idle.size > 0;
+    const serverMs = Math.max(0, (connection.idleMaxMs ?? Infinity) - idleMarginMs);
+    const idleMs = Math.min(serverMs, spare ? spareIdleMsMax : idleMsMax);
+    this.#idle.set(connection, setTimeout(end, idleMs).unref());
   }
 
   #leaveIdle(connection: LaneConnection): void {

@@ -19,6 +19,8 @@ export type ParsedHead =
       readonly headBytes: number;
       readonly bodyBytes: number;
       readonly keepAlive: boolean;
+      /** How long the server says it keeps a connection without a request (`Keep-Alive: timeout=5`). */
+      readonly idleMaxMs: number | undefined;
     };
 
 const statusLine = /^HTTP\/1\.1 ([1-9]\d\d)(?: [\t\u0020-\u007e\u0080-\u00ff]*)?$/;
@@ -76,5 +78,13 @@ function framed(
   if (typeof length !== 'string' || !/^\d{1,15}$/.test(length)) return unusual('Content-Length');
   const connection = [headers['connection'] ?? ''].flat().join(',').toLowerCase();
   const keepAlive = !connection.split(',').some((token) => token.trim() === 'close');
-  return { is: 'head', status, headers, headBytes, bodyBytes: Number(length), keepAlive };
+  const bodyBytes = Number(length);
+  return { is: 'head', status, headers, headBytes, bodyBytes, keepAlive, idleMaxMs: hint(headers) };
+}
+
+/** RFC 9112 leaves the field to tradition (RFC 2068, section 19.7.1); Apache and Node send it. */
+function hint(headers: HeaderFields): number | undefined {
+  const text = [headers['keep-alive'] ?? ''].flat().join(',');
+  const seconds = /(?:^|[,;])\s*timeout\s*=\s*(\d{1,6})\s*(?:[,;]|$)/i.exec(text)?.[1];
+  return seconds === undefined ? undefined : Number(seconds) * 1_000;
 }
