@@ -97,14 +97,15 @@ export class MountFileSystem implements FileSystem {
     asked: AskedForName,
   ): void {
     const { view } = this.#services;
-    const parent = view.node(parentId);
-    if (parent === undefined || !view.isNamed(parent)) return void answer.error(Errno.ESTALE);
-    let child = view.child(parentId, name);
-    if (child !== undefined && !child.exact && asked === nothingAsked) {
-      // The facts may have come with a prefetch that this thread has not heard of yet.
+    let parent = view.node(parentId);
+    let child = parent === undefined ? undefined : view.child(parentId, name);
+    if (asked === nothingAsked && parent !== undefined && !this.#isSettled(parent, child)) {
+      // It may have come with a prefetch that this thread has not heard of yet.
       this.#services.bridge.drain();
+      parent = view.node(parentId);
       child = view.child(parentId, name);
     }
+    if (parent === undefined || !view.isNamed(parent)) return void answer.error(Errno.ESTALE);
     let question = this.#lookupQuestion(parent, child, asked);
     if (question !== undefined) {
       if (question.kind === 'resolve' && child !== undefined) {
@@ -133,6 +134,10 @@ export class MountFileSystem implements FileSystem {
     }
     if (child.kind === NodeKind.file && !child.exact) return void answer.error(Errno.EIO);
     answer.entry(entryOf(child, this.#services.defaults, view.entryTimeoutMs(child, parent)));
+  }
+
+  #isSettled(parent: Node, child: Node | undefined): boolean {
+    return child === undefined ? this.#services.view.isListingFresh(parent) : child.exact;
   }
 
   /** What must be asked before a lookup can be answered; undefined when the catalog knows enough. */
@@ -186,8 +191,13 @@ export class MountFileSystem implements FileSystem {
   // --- directories ---------------------------------------------------------------------------------------------
 
   opendir(call: Call, nodeId: number): void {
-    const { view, walk } = this.#services;
-    const directory = view.node(nodeId);
+    const { view, walk, bridge } = this.#services;
+    let directory = view.node(nodeId);
+    if (directory?.listedAtMs === 0) {
+      // Listed ahead, maybe, and this thread has not heard of it.
+      bridge.drain();
+      directory = view.node(nodeId);
+    }
     if (directory === undefined || !view.isNamed(directory)) return void call.error(Errno.ESTALE);
     const who = requesterOf(call);
     if (view.isListingFresh(directory)) {

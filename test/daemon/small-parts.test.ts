@@ -1,6 +1,8 @@
 /** Small parts of the daemon: teardown, bounded memory, patterns. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { KernelNotices } from '../../src/daemon/mount/kernel-notices.ts';
+import { OpenFlag, openFd } from '../../src/sys/fd.ts';
 import { BoundedMap } from '../../src/base/bounded-map.ts';
 import { globPathMatcher } from '../../src/daemon/glob.ts';
 import { Teardown } from '../../src/daemon/teardown.ts';
@@ -66,4 +68,18 @@ test('patterns of paths', () => {
   }
   const slow = globPathMatcher(`${'**/a/'.repeat(40)}b`);
   assert.equal(slow(`${'a/'.repeat(200)}c`), false);
+});
+
+test('the session thread is woken for names that somebody may remember, not for a first listing', () => {
+  const told: boolean[] = [];
+  const notices = new KernelNotices();
+  using device = openFd('/dev/null', OpenFlag.rdwr);
+  notices.connect(device.fd, (_message, wake) => void told.push(wake));
+  const first = { kind: 'directory', directoryId: 2, gone: [], appeared: [] } as const;
+  notices.changed({ ...first, namesChanged: true });
+  notices.changed({ ...first, namesChanged: true, appeared: [Buffer.from('new')] });
+  notices.changed({ ...first, namesChanged: false });
+  notices.changed({ kind: 'facts', nodeId: 3 });
+  assert.deepEqual(told, [false, true, false, false]);
+  notices.disconnect();
 });

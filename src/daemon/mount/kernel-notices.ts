@@ -29,9 +29,11 @@ export class KernelNotices {
       return;
     }
     const { directoryId, gone, appeared, namesChanged } = change;
-    this.#tell?.({ kind: 'directoryChanged', directoryId, namesChanged }, namesChanged);
+    const names = [...gone.map((node) => node.name), ...appeared];
+    // Of a first listing nobody has anything to forget: the thread looks before it asks, or is woken by the answer.
+    this.#tell?.({ kind: 'directoryChanged', directoryId, namesChanged }, names.length > 0);
     if (this.#device === undefined) return;
-    for (const name of [...gone.map((node) => node.name), ...appeared]) {
+    for (const name of names) {
       if (this.#queue.length >= queuedNoticesMax) break;
       this.#queue.push(encodeInvalidateEntry(directoryId, name));
     }

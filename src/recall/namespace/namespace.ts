@@ -123,10 +123,8 @@ export class Namespace {
   #directoryKeyOf(directoryId: number): string {
     let key = this.#directoryKeys.get(directoryId);
     if (key === undefined) {
-      const names = this.#options.catalog.path(directoryId);
-      if (names === undefined)
-        throw ebbError('ENOENT', `directory ${directoryId} has no name any more`);
-      key = names.map((name) => decodeName(name)).join('/');
+      // The directory above is remembered as a rule: whoever comes here has come through it.
+      key = this.keyOf(directoryId);
       if (this.#directoryKeys.size >= directoryKeysMax) this.#directoryKeys.clear();
       this.#directoryKeys.set(directoryId, key);
     }
