@@ -322,6 +322,8 @@ export class NativeServer {
         deadlineMs: Infinity,
       });
     } catch (error) {
+      // Nothing is read ahead for who was refused, least of all by a request that does not end.
+      if (streamId !== undefined) this.#streams.forget(file.id);
       // A writer came between: it depends on him what is to be read.
       if (this.#gates.isShut(file.id) || file.change !== clean) return false;
       throw error;

@@ -109,12 +109,13 @@ export class Writers {
       this.#lookAgainSoon(0);
       return;
     }
-    const whole = file.change !== clean || file.residency.complete;
+    // Making an empty stub looks like a change of it; and what is not all here was not written by users.
+    const whole = file.change !== clean || (file.residency.complete && file.sizeBytes > 0);
     if (event.modified && whole && file.change !== dirty) {
       this.#report(file, this.disown(file));
     } else if (event.closedForWriting && this.#open.has(file.id)) {
       this.#report(file, this.resolve(file));
-    } else if (event.closedForWriting && file.change === clean && whole) {
+    } else if (event.closedForWriting && file.change === clean && file.residency.complete) {
       // Written through a mapping: nothing else tells.
       if (!this.#options.store.unchanged(file)) this.#report(file, this.disown(file));
     }

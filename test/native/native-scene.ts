@@ -66,6 +66,8 @@ export interface NativeScene extends AsyncDisposable {
   fault: DecideFault | undefined;
   /** A stub with its object at the remote. */
   add(name: string, sizeBytes: number, options?: AddOptions): StubFile;
+  /** A stub of an object that is there already, with version `v-NAME`. */
+  stub(name: string, sizeBytes: number, mode?: number): StubFile;
   addTree(source: string): void;
   /** Bytes that the remote has sent since the last call. */
   fetchedBytes(): number;
@@ -145,8 +147,9 @@ export async function nativeScene(
     fault: undefined,
     add(name, sizeBytes, { mode = 0o644, seed = 1, bytes = patternBytes(seed, sizeBytes) } = {}) {
       memory.putFile(name, bytes, { mode, mtime, version: `v-${name}` });
-      return addStub(scene, name, bytes.length, mode);
+      return scene.stub(name, bytes.length, mode);
     },
+    stub: (name, sizeBytes, mode = 0o644) => addStub(scene, name, sizeBytes, mode),
     addTree(source) {
       for (const entry of readdirSync(source, { recursive: true, withFileTypes: true })) {
         const from = path.join(entry.parentPath, entry.name);

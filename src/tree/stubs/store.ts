@@ -326,7 +326,11 @@ export class NativeStubStore implements StubStore {
       syncData: this.#options.syncData ?? syncData,
       startWriteback,
       commit: (rows) => this.records.commitResidency(rows),
-      mark: (stub, row, fd) => this.#markClaims(stub, row, fd),
+      mark: (stub, row, fd) => {
+        this.#markClaims(stub, row, fd);
+        // What users delete gives its blocks back, and its deletion is told, only when we do not have it open either.
+        setImmediate(() => this.#descriptors.drop(stub.id));
+      },
       syncFailed: (stub, cause) => {
         const message =
           `The disk did not take the bytes of ${stub.key}; they are recalled again. ` +

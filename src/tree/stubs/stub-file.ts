@@ -110,7 +110,7 @@ export class LoadedStub implements StubFile {
   /** The size is checked before and after: nobody may shorten the file and have us make it longer again. */
   async #writeInside(bytes: Uint8Array, offsetBytes: number): Promise<void> {
     using use = this.#port.use(this);
-    const { sizeBytes, mtime } = fileStatus(use.fd);
+    const { sizeBytes, atime, mtime } = fileStatus(use.fd);
     if (sizeBytes !== this.sizeBytes) throw this.#changedPastUs(sizeBytes);
     try {
       await writeContent(use.fd, bytes, offsetBytes);
@@ -122,7 +122,8 @@ export class LoadedStub implements StubFile {
         // oxlint-disable-next-line no-unsafe-finally -- worse than whatever the write failed with
         throw this.#changedPastUs(after);
       }
-      if (!this.#port.isInvisible) setFileTimes(use.fd, undefined, mtime);
+      // Both times: setting mtime alone raises FAN_MODIFY, as if a user had written (fsnotify_change(), Linux 6.18).
+      if (!this.#port.isInvisible) setFileTimes(use.fd, atime, mtime);
     }
   }
 
