@@ -47,6 +47,12 @@ const daemonEnvironment = {
   MALLOC_ARENA_MAX: '2',
   MALLOC_MMAP_THRESHOLD_: '131072',
 };
+const serviceFlags = [
+  // Node alone trusts its own list of authorities: those of the system are added.
+  '--use-system-ca',
+  // MiB. At V8's 16 each thread keeps tens of MiB of garbage: docs/decisions/0012-receive-buffers-and-memory.md.
+  '--max-semi-space-size=2',
+];
 const logTailLines = 12;
 const logTailMaxLength = 64 * 1024;
 
@@ -59,9 +65,7 @@ export async function startService<Result extends { readonly ok: true }>(
   const { log } = runFiles(service.mountPoint);
   const logDescriptor = service.foreground ? undefined : openLog(log);
   const output = logDescriptor ?? 'inherit';
-  // Node alone trusts its own list of authorities: those of the system are added.
-  const flags = [...process.execArgv, '--use-system-ca'];
-  const child = spawn(process.execPath, [...flags, scriptOf(service)], {
+  const child = spawn(process.execPath, [...process.execArgv, ...serviceFlags, scriptOf(service)], {
     cwd: '/',
     env: { ...daemonEnvironment, ...process.env },
     detached: true,
