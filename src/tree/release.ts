@@ -1,5 +1,5 @@
 /**
- * Release (invariant I6): frees the local blocks of a content whose remote copy was just proven.
+ * Release (invariant I6): frees the local blocks of contents whose remote copies were just proven.
  *
  * The order, and why:
  *   1. refuse what is pinned, busy or not provable; commit what is queued, so that nothing is claimed later;
@@ -8,39 +8,41 @@
  *      not even through FUSE passthrough with a closed descriptor; from now on an opener waits for us;
  *   4. record durably that nothing is here (catalog, then mark);
  *   5. if an opener is waiting, put the record back and let it in: the bytes are still there;
- *   6. punch the blocks, drop the lease. Who opens now finds a stub.
+ *   6. free the blocks, drop the lease. Who opens now finds a stub.
  * A crash after 4 leaves blocks that nobody claims; they are overwritten by the next recall.
+ *
+ * Several contents go through this together, so that one transaction of the catalog serves them all.
  */
-import { EbbError, toEbbError } from '../base/errors.ts';
-import { punchHole } from '../sys/fallocate.ts';
-import { syncFile } from '../sys/file-io.ts';
+import { toEbbError } from '../base/errors.ts';
+import type { EbbError } from '../base/errors.ts';
+import type { OwnedFd } from '../sys/fd.ts';
 import { dropLease, leaseKind, tryLease } from '../sys/lease.ts';
-import { fileStatus } from '../sys/stat.ts';
-import type { ContentStore } from './content-store.ts';
 import type { ResidencyRow } from './durability.ts';
 import { Residency } from './residency.ts';
-import type { StoredContent } from './stored-content.ts';
-import { truncateFile } from './truncate.ts';
+
+/** So many contents hold their leases, and keep openers waiting, for each other's sake. */
+export const releaseBatchMax = 128;
 
 export type ReleaseRefusal =
   | 'pinned'
   | 'busy'
   | 'not proven'
+  | 'changed'
   | 'open'
   | 'opened meanwhile'
   | 'no leases'
   | 'failed';
 
-export type ReleaseResult =
-  | { readonly released: true; readonly freedBytes: number }
-  | {
-      readonly released: false;
-      readonly refusal: ReleaseRefusal;
-      /** A sentence for people. */
-      readonly message: string;
-      /** The errno that says it best; retryable when it may pass by itself. */
-      readonly error: EbbError | undefined;
-    };
+export interface Refused {
+  readonly released: false;
+  readonly refusal: ReleaseRefusal;
+  /** A sentence for people. */
+  readonly message: string;
+  /** The errno that says it best; retryable when it may pass by itself. */
+  readonly error: EbbError | undefined;
+}
+
+export type ReleaseResult = { readonly released: true; readonly freedBytes: number } | Refused;
 
 /** What the remote says of the object now. */
 export interface RemoteProof {
@@ -48,129 +50,253 @@ export interface RemoteProof {
   readonly sizeBytes: number;
 }
 
-export interface ReleaseRequest {
+/** A content, as far as release must know it. */
+export interface Releasable {
+  readonly id: number;
+  readonly key: string;
+  readonly version: string;
+  readonly sizeBytes: number;
+  readonly pinned: boolean;
+  readonly residency: Residency;
+}
+
+export interface ReleaseRequest<File extends Releasable> {
   /** Asks the remote now. Rejects when the object is gone or the remote cannot be asked. */
-  readonly prove: (content: StoredContent) => Promise<RemoteProof>;
-  /** True while it is open through the mount, or a recall is under way. Asked several times. */
-  readonly isBusy: (contentId: number) => boolean;
+  readonly prove: (file: File) => Promise<RemoteProof>;
+  /** True while it is open through a front end, or a recall is under way. Asked several times. */
+  readonly isBusy: (id: number) => boolean;
+  /** Under the lease, when the record is durable, before the first block goes. */
+  readonly beforeFreeing?: (fd: number) => void;
 }
 
-/** Never throws for what the outside world does: every refusal is a result. */
-export async function releaseContent(
-  store: ContentStore,
-  content: StoredContent,
-  request: ReleaseRequest,
-): Promise<ReleaseResult> {
-  try {
-    const early = refuseEarly(content, request);
-    if (early !== undefined) return early;
-    const unproven = await proveRemoteCopy(content, request);
-    if (unproven !== undefined) return unproven;
-    await store.log.settled(content.id);
-    const late = refuseEarly(content, request);
-    if (late !== undefined) return late;
-    using gate = store.beginRelease(content);
-    if (gate === undefined) return refused('busy', `${content.key} is in use.`);
-    return await releaseBehindGate(store, content, request);
-  } catch (error) {
-    const known = toEbbError(error);
-    return refused('failed', known.message, known);
+/** What the keeper of the files does. */
+export interface ReleasePort<File extends Releasable> {
+  /** What is known to be here is durable. Rejects when the file is not known any more. */
+  settled(file: File): Promise<void>;
+  /** Closes our own descriptors and keeps everybody in this process away until disposed; undefined while in use. */
+  begin(file: File): Disposable | undefined;
+  /** The file for writing, past that gate. */
+  open(file: File): OwnedFd;
+  /** Asked under the lease: it may hold something that the remote does not have. */
+  isChanged(file: File, fd: number): boolean;
+  /** Durable when it returns. */
+  commit(rows: readonly ResidencyRow[]): void;
+  /**
+   * Makes the mark say what the row says, so that it is on the disk no later than that the blocks are free. False when
+   * it says more and cannot be changed.
+   */
+  mark(file: File, row: ResidencyRow, fd: number): Promise<boolean>;
+  /** Frees the blocks; `before`: what was here. Returns how many bytes. */
+  free(file: File, fd: number, before: Residency): number;
+}
+
+interface Leased<File> {
+  readonly index: number;
+  readonly file: File;
+  readonly fd: number;
+}
+
+/** Results in the order of `files`. Never throws for what the outside world does: every refusal is a result. */
+export async function releaseFiles<File extends Releasable>(
+  port: ReleasePort<File>,
+  files: readonly File[],
+  request: ReleaseRequest<File>,
+): Promise<ReleaseResult[]> {
+  const results: ReleaseResult[] = [];
+  for (let first = 0; first < files.length; first += releaseBatchMax) {
+    const batch = files.slice(first, first + releaseBatchMax);
+    results.push(...(await releaseBatch(port, batch, request)));
   }
+  return results;
 }
 
-function refuseEarly(content: StoredContent, request: ReleaseRequest): ReleaseResult | undefined {
-  if (content.pinned) return refused('pinned', `${content.key} is pinned: unpin it first.`);
-  if (request.isBusy(content.id)) return refused('busy', `${content.key} is in use.`);
+async function releaseBatch<File extends Releasable>(
+  port: ReleasePort<File>,
+  files: readonly File[],
+  request: ReleaseRequest<File>,
+): Promise<ReleaseResult[]> {
+  const results: (ReleaseResult | undefined)[] = await Promise.all(
+    files.map((file) => prepare(port, file, request).catch(failed)),
+  );
+  using leases = new DisposableStack();
+  const leased: Leased<File>[] = [];
+  for (const [index, file] of files.entries()) {
+    if (results[index] !== undefined) continue;
+    try {
+      const taken = takeLease(port, file, request, leases);
+      if (typeof taken === 'number') leased.push({ index, file, fd: taken });
+      else results[index] = taken;
+    } catch (error) {
+      results[index] = failed(error);
+    }
+  }
+  await releaseLeased(port, leased, request, results);
+  return results.map((result) => result ?? refused('failed', 'It was not tried.'));
+}
+
+/** Step 1: what can be refused before anybody is kept waiting. */
+async function prepare<File extends Releasable>(
+  port: ReleasePort<File>,
+  file: File,
+  request: ReleaseRequest<File>,
+): Promise<Refused | undefined> {
+  const early = refuseEarly(file, request) ?? (await proveRemoteCopy(file, request));
+  if (early !== undefined) return early;
+  await port.settled(file);
   return undefined;
 }
 
-async function proveRemoteCopy(
-  content: StoredContent,
-  request: ReleaseRequest,
-): Promise<ReleaseResult | undefined> {
+function refuseEarly<File extends Releasable>(
+  file: File,
+  request: ReleaseRequest<File>,
+): Refused | undefined {
+  if (file.pinned) return refused('pinned', `${file.key} is pinned: unpin it first.`);
+  if (request.isBusy(file.id)) return refused('busy', `${file.key} is in use.`);
+  return undefined;
+}
+
+async function proveRemoteCopy<File extends Releasable>(
+  file: File,
+  request: ReleaseRequest<File>,
+): Promise<Refused | undefined> {
   let proof: RemoteProof;
   try {
-    proof = await request.prove(content);
+    proof = await request.prove(file);
   } catch (error) {
     const known = toEbbError(error);
-    const message = `That the remote has ${content.key} could not be verified: ${known.message}`;
+    const message = `That the remote has ${file.key} could not be verified: ${known.message}`;
     return refused('not proven', message, known);
   }
-  if (proof.version === content.version && proof.sizeBytes === content.sizeBytes) return undefined;
-  const message = `The remote has another version of ${content.key}: this may be the last copy.`;
+  if (proof.version === file.version && proof.sizeBytes === file.sizeBytes) return undefined;
+  const message = `The remote has another version of ${file.key}: this may be the last copy.`;
   return refused('not proven', message);
 }
 
-async function releaseBehindGate(
-  store: ContentStore,
-  content: StoredContent,
-  request: ReleaseRequest,
-): Promise<ReleaseResult> {
-  using file = store.openForRelease(content);
+/** Steps 2 and 3. Returns the descriptor that has the lease; `leases` gives everything back. */
+function takeLease<File extends Releasable>(
+  port: ReleasePort<File>,
+  file: File,
+  request: ReleaseRequest<File>,
+  leases: DisposableStack,
+): number | Refused {
+  const late = refuseEarly(file, request);
+  if (late !== undefined) return late;
+  const gate = port.begin(file);
+  if (gate === undefined) return refused('busy', `${file.key} is in use.`);
+  leases.use(gate);
+  const { fd } = leases.use(port.open(file));
   try {
-    if (!tryLease(file.fd, 'write')) {
-      return refused('open', `${content.key} is open or mapped by somebody.`);
+    if (!tryLease(fd, 'write')) {
+      return refused('open', `${file.key} is open or mapped by somebody.`);
     }
   } catch (error) {
     const known = toEbbError(error);
-    const message = `The file system of the cache cannot prove that nobody uses ${content.key}.`;
+    const message = `The file system cannot prove that nobody uses ${file.key}.`;
     return refused('no leases', message, known);
   }
-  try {
-    return await releaseUnderLease(store, content, request, file.fd);
-  } finally {
-    dropLease(file.fd);
-  }
+  leases.defer(() => dropLease(fd));
+  return fd;
 }
 
-async function releaseUnderLease(
-  store: ContentStore,
-  content: StoredContent,
-  request: ReleaseRequest,
-  fd: number,
-): Promise<ReleaseResult> {
-  const somebodyWants = (): boolean => leaseKind(fd) !== 'write' || request.isBusy(content.id);
-  if (somebodyWants()) return refused('opened meanwhile', `${content.key} was just opened.`);
-
-  const before = content.residency.snapshot();
-  content.residency.clear();
+/** Steps 4 to 6. */
+async function releaseLeased<File extends Releasable>(
+  port: ReleasePort<File>,
+  leased: readonly Leased<File>[],
+  request: ReleaseRequest<File>,
+  results: (ReleaseResult | undefined)[],
+): Promise<void> {
+  const isWanted = ({ file, fd }: Leased<File>): boolean =>
+    leaseKind(fd) !== 'write' || request.isBusy(file.id);
+  const going = leased.filter((one) => {
+    const { index, file, fd } = one;
+    if (isWanted(one)) results[index] = openedMeanwhile(file);
+    else if (port.isChanged(file, fd)) {
+      results[index] = refused('changed', `${file.key} is not as it was recalled.`);
+    }
+    return results[index] === undefined;
+  });
+  const before = going.map(({ file }) => file.residency.snapshot());
+  for (const { file } of going) file.residency.clear();
+  /** Whose bytes are all still here although the record was told otherwise. */
+  const kept = new Set<Leased<File>>();
   try {
-    const recorded = await recordNothingHere(store, content, fd);
-    if (!recorded || somebodyWants()) {
-      putBack(store, content, before, fd);
-      if (!recorded) return refused('failed', `The mark of ${content.key} cannot be changed.`);
-      return refused('opened meanwhile', `${content.key} was just opened.`);
+    const refusals = await recordNothingHere(port, going);
+    for (const [at, one] of going.entries()) {
+      const refusal = refusals[at] ?? (isWanted(one) ? openedMeanwhile(one.file) : undefined);
+      if (refusal !== undefined) kept.add(one);
+      results[one.index] = refusal ?? free(port, one, before[at] as Residency, request);
     }
   } catch (error) {
-    // Whether the record changed is not known; the bytes are all still there, so the old claim is true.
-    putBack(store, content, before, fd);
-    throw error;
+    // Whether the record changed is not known; of these nothing was freed.
+    for (const one of going) {
+      if (results[one.index] !== undefined) continue;
+      results[one.index] = failed(error);
+      kept.add(one);
+    }
   }
-  const freedBytes = fileStatus(fd).allocatedBytes;
-  freeBlocks(fd, content.sizeBytes);
-  return { released: true, freedBytes: Math.max(freedBytes - fileStatus(fd).allocatedBytes, 0) };
+  const back = going.flatMap((one, at) =>
+    kept.has(one) ? [{ one, row: putBack(one.file, before[at] as Residency) }] : [],
+  );
+  if (back.length > 0) await recordPutBack(port, back, results);
 }
 
-/** False when a mark that says more than the truth could not be changed. */
-async function recordNothingHere(
-  store: ContentStore,
-  content: StoredContent,
-  fd: number,
-): Promise<boolean> {
-  const { sizeBytes, chunkBytes } = content.residency;
-  const row = rowOf(content.id, Residency.create(sizeBytes, chunkBytes));
-  store.commit([row]);
-  if (!store.marks.write(content, row, fd)) return false;
-  await syncFile(fd);
-  return true;
+/** Step 4. The refusals of those whose marks cannot be changed. Throws when the catalog refuses all. */
+async function recordNothingHere<File extends Releasable>(
+  port: ReleasePort<File>,
+  going: readonly Leased<File>[],
+): Promise<(Refused | undefined)[]> {
+  if (going.length === 0) return [];
+  const rows = going.map(({ file }) => {
+    const { sizeBytes, chunkBytes } = file.residency;
+    return rowOf(file.id, Residency.create(sizeBytes, chunkBytes));
+  });
+  port.commit(rows);
+  const refusals: (Refused | undefined)[] = [];
+  for (const [at, { file, fd }] of going.entries()) {
+    try {
+      const isMarked = await port.mark(file, rows[at] as ResidencyRow, fd);
+      const message = `The mark of ${file.key} cannot be changed.`;
+      refusals.push(isMarked ? undefined : refused('failed', message));
+    } catch (error) {
+      refusals.push(failed(error));
+    }
+  }
+  return refusals;
 }
 
-/** The bytes were never touched: what was resident before, is. */
-function putBack(store: ContentStore, content: StoredContent, before: Residency, fd: number): void {
-  for (const { first, count } of before.runs()) content.residency.markResident(first, count);
-  const row = rowOf(content.id, before);
-  store.commit([row]);
-  store.marks.write(content, row, fd);
+/** Step 6. When it fails half-way, the record, which claims nothing, stays true. */
+function free<File extends Releasable>(
+  port: ReleasePort<File>,
+  { file, fd }: Leased<File>,
+  before: Residency,
+  request: ReleaseRequest<File>,
+): ReleaseResult {
+  try {
+    request.beforeFreeing?.(fd);
+    return { released: true, freedBytes: port.free(file, fd, before) };
+  } catch (error) {
+    return failed(error);
+  }
+}
+
+/** Step 5, in memory: what was resident before, is. */
+function putBack(file: Releasable, before: Residency): ResidencyRow {
+  for (const { first, count } of before.runs()) file.residency.markResident(first, count);
+  return rowOf(file.id, before);
+}
+
+/** Step 5, in the record. */
+async function recordPutBack<File extends Releasable>(
+  port: ReleasePort<File>,
+  back: readonly { readonly one: Leased<File>; readonly row: ResidencyRow }[],
+  results: (ReleaseResult | undefined)[],
+): Promise<void> {
+  try {
+    port.commit(back.map(({ row }) => row));
+    for (const { one, row } of back) await port.mark(one.file, row, one.fd);
+  } catch (error) {
+    for (const { one } of back) results[one.index] = failed(error);
+  }
 }
 
 function rowOf(id: number, residency: Residency): ResidencyRow {
@@ -178,18 +304,15 @@ function rowOf(id: number, residency: Residency): ResidencyRow {
   return { id, bitmap: residency.encode(), residentBytes, complete };
 }
 
-function freeBlocks(fd: number, sizeBytes: number): void {
-  if (sizeBytes === 0) return;
-  try {
-    punchHole(fd, 0, sizeBytes);
-  } catch (error) {
-    if (!(error instanceof EbbError) || error.code !== 'EOPNOTSUPP') throw error;
-    // No holes here: cutting the file off and growing it again frees the same blocks.
-    truncateFile(fd, 0);
-    truncateFile(fd, sizeBytes);
-  }
+function openedMeanwhile(file: Releasable): Refused {
+  return refused('opened meanwhile', `${file.key} was just opened.`);
 }
 
-function refused(refusal: ReleaseRefusal, message: string, error?: EbbError): ReleaseResult {
+function failed(error: unknown): Refused {
+  const known = toEbbError(error);
+  return refused('failed', known.message, known);
+}
+
+function refused(refusal: ReleaseRefusal, message: string, error?: EbbError): Refused {
   return { released: false, refusal, message, error };
 }

@@ -11,7 +11,7 @@ import { punchHole } from '../../src/sys/fallocate.ts';
 import { getXattr, setXattr } from '../../src/sys/xattr.ts';
 import { catalogPath, contentPath } from '../../src/tree/layout.ts';
 import { rebuildCatalog, scanTree } from '../../src/tree/rebuild.ts';
-import { releaseContent } from '../../src/tree/release.ts';
+import { releaseContent } from '../../src/tree/release-content.ts';
 import { chunkBytes, openCache, sourceBytes, temporaryDirectory } from './support/cache.ts';
 import { mountImage } from './support/image.ts';
 

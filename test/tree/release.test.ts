@@ -1,75 +1,33 @@
 /** Release (invariant I6) on real file systems, with other processes that use the file. */
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
-import type { ChildProcessByStdio } from 'node:child_process';
+import type { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
-import type { Readable, Writable } from 'node:stream';
 import { describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import { ebbError } from '../../src/base/errors.ts';
 import { punchHole } from '../../src/sys/fallocate.ts';
 import { contentPath } from '../../src/tree/layout.ts';
-import { releaseContent } from '../../src/tree/release.ts';
+import { releaseContent } from '../../src/tree/release-content.ts';
 import type { ReleaseRequest, ReleaseResult } from '../../src/tree/release.ts';
 import type { StoredContent } from '../../src/tree/stored-content.ts';
 import { openCache, sourceBytes, temporaryDirectory } from './support/cache.ts';
 import type { TestCache } from './support/cache.ts';
+import { hold, openerThatWaits, race } from './support/holding.ts';
 import { mountImage } from './support/image.ts';
 import type { ImageType, MountedDirectory } from './support/image.ts';
 
 const sizeBytes = 65_536;
 
-const request: ReleaseRequest = {
+const request: ReleaseRequest<StoredContent> = {
   prove: ({ version, sizeBytes }) => Promise.resolve({ version, sizeBytes }),
   isBusy: () => false,
 };
 
 function refusalOf(result: ReleaseResult): string | undefined {
   return result.released ? undefined : result.refusal;
-}
-
-interface Holder extends AsyncDisposable {
-  readonly process: ChildProcessByStdio<Writable, Readable, null>;
-  /** Everything it said after "ready". */
-  output(): string;
-}
-
-async function hold(action: 'open' | 'map' | 'race', file: string, flag = ''): Promise<Holder> {
-  const program = path.join(import.meta.dirname, 'support', 'holding-process.ts');
-  const child = spawn(process.execPath, [program, action, file, flag], {
-    stdio: ['pipe', 'pipe', 'inherit'],
-  });
-  let output = '';
-  child.stdout.on('data', (data: Buffer) => (output += data.toString()));
-  while (!output.startsWith('ready\n')) {
-    assert.equal(child.exitCode, null, 'the other process runs');
-    await sleep(5);
-  }
-  return {
-    process: child,
-    output: () => output.slice('ready\n'.length),
-    [Symbol.asyncDispose]: async () => {
-      if (child.exitCode !== null || child.signalCode !== null) return;
-      const exited = once(child, 'exit');
-      child.kill('SIGKILL');
-      await exited;
-    },
-  };
-}
-
-/** A process that is stopped in open(2) by the lease on the file when this returns. Blocks until then. */
-function openerThatWaits(file: string): ReturnType<typeof spawn> {
-  const child = spawn('sh', ['-c', 'exec 3< "$0"; exec sleep 60', file], { stdio: 'ignore' });
-  const clock = new Int32Array(new SharedArrayBuffer(4));
-  for (let tries = 0; tries < 2_000; tries += 1) {
-    if (readFileSync(`/proc/${child.pid}/wchan`, 'latin1').includes('lease')) return child;
-    Atomics.wait(clock, 0, 0, 5);
-  }
-  child.kill('SIGKILL');
-  throw new Error('the opener did not wait for the lease');
 }
 
 async function withFile(
@@ -136,7 +94,7 @@ for (const type of ['ext4', 'xfs', 'btrfs'] satisfies ImageType[]) {
 }
 
 describe('release', { concurrency: false }, () => {
-  const refusals: readonly [string, string, Partial<ReleaseRequest>][] = [
+  const refusals: readonly [string, string, Partial<ReleaseRequest<StoredContent>>][] = [
     ['busy', 'busy', { isBusy: () => true }],
     ['gone', 'not proven', { prove: () => Promise.reject(ebbError('ENOENT', 'gone')) }],
     ['other', 'not proven', { prove: () => Promise.resolve({ version: 'v2', sizeBytes }) }],
@@ -200,28 +158,12 @@ describe('release', { concurrency: false }, () => {
       const flag = path.join(mount.path, 'flag');
       const say = (state: 'here' | 'gone'): void => writeFileSync(flag, state);
       say('here');
-      const race = async (
-        release: () => Promise<boolean>,
-        enough: (released: number, output: string) => boolean,
-      ): Promise<Record<string, number>> => {
-        await using holder = await hold('race', file, flag);
-        const until = performance.now() + 70_000;
-        for (let released = 0; !enough(released, holder.output());) {
-          assert.ok(performance.now() < until, `released only ${released} times`);
-          if (await release()) {
-            released += 1;
-            await cache.fill(content);
-            say('here');
-          }
-          await sleep(1);
-        }
-        const exited = once(holder.process.stdout, 'end');
-        holder.process.stdin.end();
-        await exited;
-        const last = holder.output().trim().split('\n').at(-1) ?? '';
-        return JSON.parse(last) as Record<string, number>;
+      const recalled = async (): Promise<void> => {
+        await cache.fill(content);
+        say('here');
       };
       const safe = await race(
+        { file, flag },
         async () => {
           const original = cache.store.commit.bind(cache.store);
           cache.store.commit = (rows) => {
@@ -234,18 +176,21 @@ describe('release', { concurrency: false }, () => {
             cache.store.commit = original;
           }
         },
+        recalled,
         (released) => released >= 20,
       );
       assert.ok((safe['right'] ?? 0) > 10, JSON.stringify(safe));
       assert.equal(safe['wrong'], 0);
       // The control: the same without asking the kernel for the lease.
       const unsafe = await race(
+        { file, flag },
         () => {
           using fd = cache.store.openForRelease(content);
           say('gone');
           punchHole(fd.fd, 0, sizeBytes);
           return sleep(1).then(() => true);
         },
+        recalled,
         (_, output) => output.includes('wrong'),
       );
       assert.ok((unsafe['wrong'] ?? 0) > 0, JSON.stringify(unsafe));

@@ -5,7 +5,7 @@ import type { Catalog } from '../../catalog/catalog.ts';
 import type { MountServer } from '../../mount/server.ts';
 import { isTransferVersion } from '../../recall/namespace/reconcile.ts';
 import type { Remote } from '../../remote/remote.ts';
-import { releaseContent } from '../../tree/release.ts';
+import { releaseContent } from '../../tree/release-content.ts';
 import type { ReleaseRefusal, ReleaseResult, RemoteProof } from '../../tree/release.ts';
 import type { StoredContent } from '../../tree/stored-content.ts';
 import type { ReleaseOutcome, SpaceReleaser } from '../space-keeper.ts';

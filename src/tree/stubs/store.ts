@@ -23,6 +23,8 @@ import { Room } from '../room.ts';
 import { Changes } from './changes.ts';
 import { createStub } from './create-stub.ts';
 import { inspectMarked } from './marked-facts.ts';
+import type { ReleaseRequest, ReleaseResult } from '../release.ts';
+import { releaseStubs } from './release-stubs.ts';
 import { PoisonFiles } from './poison.ts';
 import { StubAccess } from './stub-access.ts';
 import { LoadedStub } from './stub-file.ts';
@@ -191,8 +193,11 @@ export class NativeStubStore implements StubStore {
     return this.log.flush();
   }
 
-  release(): Promise<never> {
-    return Promise.reject(ebbError('ENOSYS', 'Not yet.'));
+  release(
+    files: readonly StubFile[],
+    request: ReleaseRequest<StubFile>,
+  ): Promise<readonly ReleaseResult[]> {
+    return releaseStubs(this, files as readonly LoadedStub[], request);
   }
 
   async forget(ids: readonly number[]): Promise<void> {

@@ -5,7 +5,7 @@
 import type { EbbError } from '../../base/errors.ts';
 import type { FileTime } from '../../sys/stat.ts';
 import type { ContentFile } from '../content.ts';
-import type { ReleaseResult, RemoteProof } from '../release.ts';
+import type { ReleaseRequest, ReleaseResult } from '../release.ts';
 
 /** As catalog/stub-catalog.ts has it; the tree does not know the catalog. */
 export type Change = 0 | 1 | 2 | 3;
@@ -122,11 +122,7 @@ export interface StubStore extends AsyncDisposable {
    */
   release(
     files: readonly StubFile[],
-    request: {
-      readonly prove: (file: StubFile) => Promise<RemoteProof>;
-      readonly isBusy: (id: number) => boolean;
-      readonly beforeFreeing: (fd: number) => void;
-    },
+    request: ReleaseRequest<StubFile>,
   ): Promise<readonly ReleaseResult[]>;
   /** Forgets records whose inode is gone (deleted by the user); their keys stay known (`StubCatalog.bury`). */
   forget(ids: readonly number[]): Promise<void>;

@@ -3,7 +3,7 @@ import { rmSync } from 'node:fs';
 
 import { catalogPath } from '../../../src/tree/layout.ts';
 import { rebuildCatalog } from '../../../src/tree/rebuild.ts';
-import { releaseContent } from '../../../src/tree/release.ts';
+import { releaseContent } from '../../../src/tree/release-content.ts';
 import { openCache } from './cache.ts';
 
 const [, , directory = ''] = process.argv;

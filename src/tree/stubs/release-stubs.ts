@@ -1,0 +1,67 @@
+/** Release (release.ts) of stubs. */
+import { punchHole } from '../../sys/fallocate.ts';
+import { fileStatus, setFileTimes } from '../../sys/stat.ts';
+import { readStubMark, writeStubMark } from './stub-mark.ts';
+import { releaseFiles } from '../release.ts';
+import type { ReleasePort, ReleaseRequest, ReleaseResult } from '../release.ts';
+import type { ResidencyRow } from '../durability.ts';
+import { sameTime } from './changes.ts';
+import type { NativeStubStore } from './store.ts';
+import type { LoadedStub } from './stub-file.ts';
+
+/** As `StubStore.release`. */
+export function releaseStubs(
+  store: NativeStubStore,
+  stubs: readonly LoadedStub[],
+  request: ReleaseRequest<LoadedStub>,
+): Promise<ReleaseResult[]> {
+  return releaseFiles(portOf(store), stubs, request);
+}
+
+function portOf(store: NativeStubStore): ReleasePort<LoadedStub> {
+  return {
+    settled: async (stub) => {
+      store.mine(stub);
+      await store.log.settled(stub.id);
+    },
+    begin: (stub) => store.beginRelease(stub),
+    open: (stub) => store.access.openForWriting(stub.handle),
+    isChanged: (stub, fd) => isChanged(stub, fd),
+    commit: (rows) => store.records.commitResidency(rows),
+    mark: (stub, row, fd) => Promise.resolve(lowerMark(store, stub, row, fd)),
+    free: (stub, fd, before) => {
+      const { mtime } = fileStatus(fd);
+      if (store.poison !== undefined) store.poison.cover(fd, stub.sizeBytes);
+      else if (stub.sizeBytes > 0) punchHole(fd, 0, stub.sizeBytes);
+      if (!store.isInvisible) setFileTimes(fd, undefined, mtime);
+      return before.residentBytes;
+    },
+  };
+}
+
+/** Somebody may have written who got past us, or is about to be let in. */
+function isChanged(stub: LoadedStub, fd: number): boolean {
+  if (stub.change !== 0 || stub.holds > 0) return true;
+  const { sizeBytes, mtime } = fileStatus(fd);
+  return sizeBytes !== stub.sizeBytes || !sameTime(mtime, stub.mtime);
+}
+
+/**
+ * Marks that claim nothing stay as they are; on xfs that is nearly all. Not synced: the mark and the blocks are in one
+ * journal, which keeps their order. False when the mark is gone: nobody would recall the file any more.
+ */
+function lowerMark(
+  { seal }: NativeStubStore,
+  stub: LoadedStub,
+  row: ResidencyRow,
+  fd: number,
+): boolean {
+  const reading = readStubMark(fd, seal);
+  if (reading?.ok !== true) return false;
+  if (reading.mark.residentBytes === 0) return true;
+  const { id, handle, key, version, sizeBytes, mtime, pinned } = stub;
+  const { chunkBytes } = stub.residency;
+  const facts = { id, handle, key, version, sizeBytes, mtime, pinned, chunkBytes };
+  writeStubMark(fd, { ...facts, ...row, change: 0 }, seal);
+  return true;
+}
