@@ -102,7 +102,6 @@ test('every source file is used by another file, a test or an entry point', () =
     'src/cli/main.ts',
     'src/daemon/main.ts',
     'src/daemon/attach-check.ts',
-    'src/attach/populate.ts',
     'src/supervisor/main.ts',
     'src/mount/thread.ts',
     'src/fanotify/probe-child.ts',
