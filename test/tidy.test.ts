@@ -101,6 +101,8 @@ test('every source file is used by another file, a test or an entry point', () =
   const entryPoints = new Set([
     'src/cli/main.ts',
     'src/daemon/main.ts',
+    'src/daemon/native-main.ts',
+    'src/daemon/native-prepare.ts',
     'src/daemon/attach-check.ts',
     'src/supervisor/main.ts',
     'src/mount/thread.ts',

@@ -39,3 +39,10 @@ function matches(parts: readonly Part[], names: readonly string[]): boolean {
   while (parts[part] === anyDirectories) part += 1;
   return part === parts.length;
 }
+
+/** The leading directories of a pattern that hold no special character. */
+export function fixedDirectory(glob: string): string {
+  const parts = glob.split('/');
+  const special = parts.findIndex((part) => /[*?[\\]/.test(part));
+  return parts.slice(0, special < 0 ? parts.length - 1 : special).join('/');
+}

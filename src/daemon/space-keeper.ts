@@ -58,6 +58,7 @@ export class SpaceKeeper {
   #timer: NodeJS.Timeout | undefined;
   #stroke: Promise<void> | undefined;
   #pausedUntilMs = 0;
+  #holds = 0;
 
   constructor(options: SpaceKeeperOptions) {
     this.#options = options;
@@ -91,6 +92,16 @@ export class SpaceKeeper {
     );
   }
 
+  /** Nothing is released until this is disposed: everything is wanted here. */
+  hold(): Disposable {
+    this.#holds += 1;
+    return {
+      [Symbol.dispose]: () => {
+        this.#holds -= 1;
+      },
+    };
+  }
+
   async close(): Promise<void> {
     clearInterval(this.#timer);
     this.#closing.abort();
@@ -111,7 +122,7 @@ export class SpaceKeeper {
     if (this.#stroke !== undefined) return this.#stroke;
     const { limits, nowMs, logbook } = this.#options;
     if (this.#releaser === undefined || this.#closing.signal.aborted) return undefined;
-    if (nowMs() < this.#pausedUntilMs) return undefined;
+    if (this.#holds > 0 || nowMs() < this.#pausedUntilMs) return undefined;
     const wanted = bytesToRelease(use, limits);
     if (wanted === 0) return undefined;
     this.#stroke = this.#release(this.#releaser, wanted)

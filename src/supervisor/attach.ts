@@ -1,14 +1,10 @@
 /** Attaching, in the order that leaves no window: lock, prepare, guard, daemon, and only then what users see. */
 import { spawn } from 'node:child_process';
-import { existsSync } from 'node:fs';
-import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { json } from 'node:stream/consumers';
 import { fileURLToPath } from 'node:url';
 import { errnoCode } from '../base/errno.ts';
 import { ebbError } from '../base/errors.ts';
-import { readMountInfo } from '../base/mount-info.ts';
-import type { MountInfo } from '../base/mount-info.ts';
 import {
   ensureRunDirectory,
   processStartTicks,
@@ -23,7 +19,6 @@ import { OpenFlag, OwnedFd, openFd } from '../sys/fd.ts';
 import { tryLock } from '../sys/lease.ts';
 import { unmount, UnmountFlag } from '../sys/mount.ts';
 import { Capability, hasCapability, setOpenFilesLimitTo } from '../sys/process.ts';
-import { fileStatus } from '../sys/stat.ts';
 import { treeMountAt } from './exposure.ts';
 import { Guard } from './guard.ts';
 import type { Opaque } from './messages.ts';
@@ -55,12 +50,9 @@ export async function attach(line: string, callbacks: Callbacks): Promise<Attach
   }
   setOpenFilesLimitTo(descriptorsMax);
   const files = runFiles(tree, ensureRunDirectory());
-  using lock = lockTree(tree);
-  checkNotShared(lock.fd, tree, [path.dirname(files.record)]);
+  using _lock = lockTree(tree);
   const prepared = await prepare(line);
   const { ebbDirectory } = prepared;
-  const state = prepared.stateDirectory;
-  if (typeof state === 'string') checkNotShared(lock.fd, tree, [state]);
   const guard = Guard.set(ebbDirectory);
   try {
     const { supervisor, ready } = await TreeSupervisor.start({
@@ -146,39 +138,14 @@ function wakeSupervisor(tree: string): void {
   }
 }
 
-/**
- * All files of the tree's file system are watched, and who opens one waits while there is no daemon: what a daemon
- * needs to start must be elsewhere, or it would wait for itself. EINVAL else.
- */
-function checkNotShared(treeFd: number, tree: string, others: readonly string[]): void {
-  const mounts = readMountInfo();
-  const device = deviceOf(mounts, treeFd);
-  const needed = ['/', process.execPath, import.meta.dirname, tmpdir(), ...others];
-  const shared = needed.find((file) => existsSync(file) && deviceOf(mounts, file) === device);
-  if (shared === undefined) return;
-  throw ebbError(
-    'EINVAL',
-    `${tree} is on the file system of ${shared}, which Ebb needs itself: a tree wants a file system of its own ` +
-      '(ebb pool makes one)',
-  );
-}
-
-/** `major:minor` of the mount that something is reached through. */
-function deviceOf(mounts: readonly MountInfo[], target: string | number): string | undefined {
-  const { mountId } = fileStatus(target);
-  return mounts.find((mount) => mount.mountId === mountId)?.device;
-}
-
-type Prepared = Opaque & { readonly ebbDirectory: string; readonly stateDirectory?: unknown };
+type Prepared = Opaque & { readonly ebbDirectory: string };
 
 /**
  * What needs to know more than a supervisor does is done by a process of its own: the directories of the tree and of
  * its state. It has ended when this returns, and has not seen the tree watched.
  */
 async function prepare(line: string): Promise<Prepared> {
-  const script =
-    process.env['EBB_NATIVE_PREPARE'] ??
-    fileURLToPath(new URL('../daemon/native-prepare.ts', import.meta.url));
+  const script = fileURLToPath(new URL('../daemon/native-prepare.ts', import.meta.url));
   const child = spawn(process.execPath, [...process.execArgv, script], {
     cwd: '/',
     stdio: ['pipe', 'pipe', 'inherit'],

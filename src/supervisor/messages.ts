@@ -46,7 +46,7 @@ export type ToDaemon =
       readonly socketPath: string;
     }
   | { readonly kind: 'stopResult'; readonly id: number; readonly result: HideResult }
-  /** Nobody can reach the tree by its path any more: deny what waits, close everything, exit with 0. */
+  /** Nobody can find the tree any more: deny what waits, close everything, exit with 0. */
   | { readonly kind: 'end' };
 
 export type ToSupervisor =
@@ -65,8 +65,14 @@ export type ToSupervisor =
       readonly code: string;
       readonly exitCode: 1 | 2 | 3;
     }
-  /** Somebody wants the tree to be taken away. */
-  | { readonly kind: 'stop'; readonly id: number; readonly lazy: boolean };
+  /** Somebody wants the tree to be taken away. Once it is, the daemon ends by itself. */
+  | {
+      readonly kind: 'stop';
+      readonly id: number;
+      readonly lazy: boolean;
+      /** It is killed when it has not ended by then; undefined: it has work to do that takes its time. */
+      readonly endMaxMs: number | undefined;
+    };
 
 export interface Holder {
   readonly pid: number;

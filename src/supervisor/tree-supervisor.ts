@@ -40,6 +40,7 @@ export interface SupervisorOptions {
   readonly onProgress: (progress: Opaque) => void;
 }
 
+type StopRequest = Extract<ToSupervisor, { kind: 'stop' }>;
 export type Ready = Extract<ToSupervisor, { kind: 'ready' }>;
 
 export class TreeSupervisor {
@@ -77,7 +78,8 @@ export class TreeSupervisor {
       supervisor.#exposure = Exposure.show(options.tree, options.ebbDirectory);
       return { supervisor, ready };
     } catch (error) {
-      await supervisor.#endDaemon();
+      supervisor.#daemon?.send({ kind: 'end' });
+      await supervisor.#awaitEnd(supervisor.#daemon, endMaxMs);
       throw error;
     }
   }
@@ -114,9 +116,14 @@ export class TreeSupervisor {
 
   /** After a `stop` that stopped: the daemon ends, who still has the data open is denied, `ended` resolves. */
   async finish(): Promise<void> {
+    this.#daemon?.send({ kind: 'end' });
+    await this.#finishAfter(this.#daemon, endMaxMs);
+  }
+
+  async #finishAfter(daemon: DaemonProcess | undefined, maxMs: number | undefined): Promise<void> {
     const { tree, log } = this.#options;
     try {
-      await this.#endDaemon();
+      await this.#awaitEnd(daemon, maxMs);
       this.#denier.stop();
       if (this.#exposure !== undefined) {
         await denyWhileReachable(this.#exposure.shown, { tree, denier: this.#denier, log });
@@ -166,11 +173,11 @@ export class TreeSupervisor {
       case 'failed':
         return this.#starting?.reject(ebbError(errnoCode(message.code) ?? 'EIO', message.error));
       case 'stop':
-        return void this.#stopFor(daemon, message.id, message.lazy);
+        return void this.#stopFor(daemon, message);
     }
   }
 
-  async #stopFor(daemon: DaemonProcess, id: number, lazy: boolean): Promise<void> {
+  async #stopFor(daemon: DaemonProcess, { id, lazy, endMaxMs }: StopRequest): Promise<void> {
     let result: HideResult = { stopped: false, holders: [] };
     try {
       result = await this.stop(lazy);
@@ -178,7 +185,7 @@ export class TreeSupervisor {
       this.#options.log('error', `cannot take the tree away: ${toEbbError(error).message}`);
     }
     daemon.send({ kind: 'stopResult', id, result });
-    if (result.stopped) await this.finish();
+    if (result.stopped) await this.#finishAfter(daemon, endMaxMs);
   }
 
   #daemonEnded(how: string, inOrder: boolean): void {
@@ -226,14 +233,15 @@ export class TreeSupervisor {
     }
   }
 
-  async #endDaemon(): Promise<void> {
-    const daemon = this.#daemon;
+  async #awaitEnd(daemon: DaemonProcess | undefined, maxMs: number | undefined): Promise<void> {
     if (daemon === undefined) return;
-    daemon.send({ kind: 'end' });
-    const overdue = setTimeout(() => {
-      this.#options.log('error', `the daemon does not end within ${endMaxMs} ms: it is stopped`);
-      daemon.kill();
-    }, endMaxMs);
+    const overdue =
+      maxMs === undefined
+        ? undefined
+        : setTimeout(() => {
+            this.#options.log('error', `the daemon does not end within ${maxMs} ms: it is stopped`);
+            daemon.kill();
+          }, maxMs);
     await daemon.ended;
     clearTimeout(overdue);
   }

@@ -5,7 +5,7 @@ import { NodeKind, ROOT_NODE_ID } from '../../catalog/catalog.ts';
 import type { CatalogReader, Node } from '../../catalog/catalog.ts';
 import type { Namespace } from '../../recall/namespace/namespace.ts';
 import type { PathsRequest } from '../api.ts';
-import { globPathMatcher } from '../glob.ts';
+import { fixedDirectory, globPathMatcher } from '../glob.ts';
 
 const pageRows = 1_000;
 /** `get` of a directory lists what is below it; a server's symlink cycle ends here. */
@@ -143,11 +143,4 @@ export class Paths {
       throw ebbError('EUCLEAN', 'the catalog has no root directory: run ebb rebuild');
     return root;
   }
-}
-
-/** The leading directories of a pattern that hold no special character. */
-function fixedDirectory(glob: string): string {
-  const parts = glob.split('/');
-  const special = parts.findIndex((part) => /[*?[\\]/.test(part));
-  return parts.slice(0, special < 0 ? parts.length - 1 : special).join('/');
 }

@@ -3,11 +3,12 @@ import { sleep } from '../../base/deadline.ts';
 import { toEbbError } from '../../base/errors.ts';
 import type { Catalog } from '../../catalog/catalog.ts';
 import type { MountServer } from '../../mount/server.ts';
-import { isTransferVersion } from '../../recall/namespace/reconcile.ts';
 import type { Remote } from '../../remote/remote.ts';
 import { releaseContent } from '../../tree/release-content.ts';
-import type { ReleaseRefusal, ReleaseResult, RemoteProof } from '../../tree/release.ts';
+import type { ReleaseResult, RemoteProof } from '../../tree/release.ts';
 import type { StoredContent } from '../../tree/stored-content.ts';
+import { proveContent } from '../prove.ts';
+import { isOpenRefusal, outcomeOf } from '../release-outcome.ts';
 import type { ReleaseOutcome, SpaceReleaser } from '../space-keeper.ts';
 import type { Contents } from './contents.ts';
 
@@ -64,7 +65,7 @@ export class Releaser implements SpaceReleaser {
     for (let attempt = 0; ; attempt += 1) {
       const result = await this.#tryRelease(content, signal);
       if (result?.released === true) this.#options.onReleased(id);
-      const isOpen = result === undefined || (!result.released && openings.has(result.refusal));
+      const isOpen = result === undefined || isOpenRefusal(result);
       const pauseMs = pausesMs[attempt];
       if (isOpen && pauseMs !== undefined) await sleep(pauseMs, signal);
       else if (result === undefined) return openThrough(content);
@@ -134,12 +135,8 @@ export class Releaser implements SpaceReleaser {
     }
   }
 
-  /** Fresh facts of the remote's object. Where the remote shows no version, that it is there has to do. */
   async #prove(content: StoredContent, signal: AbortSignal): Promise<RemoteProof> {
-    const object = await this.#options.remote.stat(content.key, { signal });
-    const unprovable = isTransferVersion(content.version) && object.version === undefined;
-    if (unprovable) return { version: content.version, sizeBytes: content.sizeBytes };
-    return { version: object.version ?? '', sizeBytes: object.sizeBytes ?? -1 };
+    return await proveContent(this.#options.remote, content, signal);
   }
 
   /** A definite answer: 404, or another version under this name. A failure is not one. */
@@ -153,23 +150,6 @@ export class Releaser implements SpaceReleaser {
   }
 }
 
-/** Refusals that pass when somebody closes the file. */
-const openings: ReadonlySet<ReleaseRefusal> = new Set(['open', 'opened meanwhile']);
-
 function openThrough(content: StoredContent): ReleaseOutcome {
   return { refused: `${content.key} is open through the mount.`, code: 'EBUSY' };
-}
-
-const codes: Readonly<Record<string, string>> = {
-  pinned: 'EPERM',
-  busy: 'EBUSY',
-  open: 'EBUSY',
-  'opened meanwhile': 'EBUSY',
-  'not proven': 'ESTALE',
-  'no leases': 'EOPNOTSUPP',
-};
-
-function outcomeOf(result: ReleaseResult): ReleaseOutcome {
-  if (result.released) return { releasedBytes: result.freedBytes };
-  return { refused: result.message, code: result.error?.code ?? codes[result.refusal] ?? 'EIO' };
 }

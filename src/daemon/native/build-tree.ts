@@ -1,0 +1,304 @@
+/**
+ * The composition root of a tree's daemon: builds catalog, stubs, remote, recall, front end and control API in the
+ * order in which they depend on each other; `teardown` takes them down in the reverse order.
+ *
+ * It answers events as early as possible: after a restart readers wait for it. Nothing before that asks the remote.
+ */
+import { Populator } from '../../attach/populate.ts';
+import { readSecret, stubCatalogPath } from '../../attach/tree-layout.ts';
+import { BoundedMap } from '../../base/bounded-map.ts';
+import { systemClock } from '../../base/clock.ts';
+import { toEbbError } from '../../base/errors.ts';
+import { runFiles } from '../../base/run-directory.ts';
+import { StubChange } from '../../catalog/stub-catalog.ts';
+import { openSqliteStubCatalog } from '../../catalog/stubs-sqlite/catalog.ts';
+import type { NativePolicy } from '../../native/options.ts';
+import { defaultNativePolicy } from '../../native/policy.ts';
+import { NativeServer } from '../../native/server.ts';
+import { NativeThread } from '../../native/thread.ts';
+import { RecallEngine } from '../../recall/engine.ts';
+import { Reachability } from '../../recall/namespace/reachability.ts';
+import { openRemote } from '../../remote/open-remote.ts';
+import type { HideResult } from '../../supervisor/messages.ts';
+import { OpenFlag, openFd } from '../../sys/fd.ts';
+import { NativeStubStore } from '../../tree/stubs/store.ts';
+import type { DetachRequest, DetachResult, StopResult } from '../api.ts';
+import type { AttachConfiguration } from '../attach-options.ts';
+import type { Action } from '../control/handlers.ts';
+import { RecallViews } from '../control/recall-views.ts';
+import { startControlServer } from '../control/server.ts';
+import { logFileWriter } from '../log-file.ts';
+import { Logbook } from '../logbook.ts';
+import { remoteOptions } from '../remote-options.ts';
+import { SpaceKeeper } from '../space-keeper.ts';
+import type { Teardown } from '../teardown.ts';
+import { packageVersion } from '../version.ts';
+import { AccessTimes } from './access-times.ts';
+import { detachTree } from './detach.ts';
+import { bringNames, nothingNew } from './first-names.ts';
+import type { AttachFacts } from './first-names.ts';
+import { treeHandlers } from './handlers/tree-handlers.ts';
+import { allStubs, StubReservoir } from './stubs.ts';
+import type { InheritedDescriptors, Start, SupervisorLink } from './supervisor-link.ts';
+import { TreeFiles } from './tree-files.ts';
+import type { TreeParts } from './tree-parts.ts';
+import { TreeReleaser } from './tree-releaser.ts';
+
+/** Failed reads remembered for `ebb explain`. */
+const readFailuresMax = 1_000;
+/** Directories of the remote that are listed at a time. */
+const parallelListings = 8;
+/** What closing may take once the tree was taken away; then the supervisor kills this process, which harms nothing. */
+export const endMaxMs = 30_000;
+
+/** What src/daemon/native-prepare.ts said. */
+export interface Prepared {
+  readonly treeId: string;
+  readonly remote: string;
+  readonly stateDirectory: string;
+  readonly isNew: boolean;
+}
+
+export interface Given {
+  readonly start: Start;
+  readonly configuration: AttachConfiguration;
+  readonly prepared: Prepared;
+  readonly inherited: InheritedDescriptors;
+}
+
+export interface Surroundings {
+  readonly teardown: Teardown;
+  readonly link: SupervisorLink;
+  readonly signal: AbortSignal;
+  /** `dissolve` becomes false as soon as there are stubs. */
+  readonly undo: { dissolve: boolean };
+  readonly stop: (lazy: boolean) => Promise<StopResult>;
+  /** The tree was taken away at our own wish: all is to end. */
+  readonly takenAway: () => void;
+}
+
+/** Throws as `NativeProcess.start`; `teardown` then ends what was built. */
+export async function buildTree(
+  { start, configuration, prepared, inherited }: Given,
+  { teardown, link, signal, undo, stop, takenAway }: Surroundings,
+): Promise<{ parts: TreeParts; facts: AttachFacts }> {
+  const clock = systemClock;
+  const { tree } = configuration;
+  const { stateDirectory } = prepared;
+  const logbook = new Logbook(clock, configuration.logLevel, logFileWriter(runFiles(tree).log));
+  const remote = await openRemote(
+    remoteOptions({ ...configuration, remote: configuration.remote ?? prepared.remote }, logbook),
+  );
+  teardown.add('closing the remote', () => remote.close());
+  const catalog = openSqliteStubCatalog(stubCatalogPath(stateDirectory));
+  teardown.add('closing the catalog', () => catalog[Symbol.dispose]());
+  using privateRoot = openFd(
+    '.',
+    OpenFlag.rdonly | OpenFlag.directory,
+    0,
+    inherited.privateMount.fd,
+  );
+  const store = new NativeStubStore({
+    privateFd: privateRoot.fd,
+    seal: { treeId: prepared.treeId, secret: readSecret(stateDirectory) },
+    records: catalog,
+    onProblem: ({ message, cause }) =>
+      logbook.log('warn', cause === undefined ? message : `${message} (${cause.message})`),
+  });
+  teardown.add('closing the stubs', () => store[Symbol.asyncDispose]());
+
+  const accessTimes = new AccessTimes(catalog, (error) =>
+    logbook.log('warn', `times of access: ${toEbbError(error).message}`),
+  );
+  teardown.add('writing times of access', () => accessTimes[Symbol.dispose]());
+  const readFailures = new BoundedMap<number, string>(readFailuresMax);
+  const reachability = new Reachability();
+  const isBusy = (id: number): boolean => recall.isBusy(id);
+  const space = new SpaceKeeper({
+    limits: configuration,
+    reservoir: new StubReservoir(store, catalog),
+    logbook,
+    isBusy: (id) => isBusy(id) || server.isBusy(id),
+    nowMs: () => clock.nowMs(),
+  });
+  const recall: RecallEngine = new RecallEngine({
+    remote,
+    clock,
+    limits: {
+      deadlineMs: configuration.deadlineMs,
+      parallelRequestsMax: configuration.connections,
+      readAheadMaxBytes: configuration.readAheadMaxBytes,
+    },
+    reserve: (bytes) => space.reserve(bytes),
+    onStale: (file) => {
+      catalog.setLost(file.id, true);
+      logbook.log(
+        'warn',
+        `the remote has no longer what ${file.key} is here; ebb refresh looks again`,
+      );
+    },
+    onEvent: ({ kind, flight, error }) => {
+      if (kind === 'finished') reachability.answered(flight.contentId);
+      if (kind !== 'failed' || error === undefined) return;
+      if (error.retryable) reachability.failed(flight.contentId, error, clock.nowMs());
+      const { key, offsetBytes, lengthBytes } = flight;
+      logbook.log('warn', `recall of ${key} failed: ${error.message}`, {
+        offsetBytes,
+        lengthBytes,
+      });
+    },
+  });
+
+  const groups = {
+    access: inherited.access.fd,
+    open: inherited.open.fd,
+    changes: inherited.changes.fd,
+  };
+  const server: NativeServer = new NativeServer({
+    groups,
+    post: (message) => thread.post(message),
+    store,
+    recall,
+    policy: policyOf(configuration),
+    onAccesses: (accesses) => accessTimes.add(accesses),
+    onRescan: () => void settleChanges(parts),
+    onProblem: ({ message, cause }) =>
+      logbook.log(
+        'warn',
+        cause === undefined ? message : `${message} ${toEbbError(cause).message}`,
+      ),
+    onReadEnded: (id, error) => {
+      if (error === undefined) readFailures.delete(id);
+      else readFailures.set(id, error.message);
+    },
+    clock,
+  });
+  const thread = await NativeThread.start({
+    groups,
+    pending: server.pending,
+    onMessage: (message) => server.take(message),
+  });
+  teardown.add('stopping the event thread', () => thread.stop());
+  teardown.add('ending recalls', () => recall.close());
+  // First: whoever waits is denied before anything that could serve him is gone.
+  teardown.add('closing the front end', () => server.close());
+  teardown.add('closing the space keeper', () => space.close());
+  void thread.ended.catch((error: unknown) => {
+    // Nobody answers any more: the supervisor denies what waits, and starts another one.
+    logbook.log('error', `the event thread died: ${toEbbError(error).message}`);
+    process.kill(process.pid, 'SIGKILL');
+  });
+
+  const releaser = new TreeReleaser({ store, server, remote, isBusy });
+  space.start(releaser);
+  const populator = new Populator({
+    remote,
+    store,
+    catalog,
+    defaults: {
+      fileMode: configuration.fileMode,
+      directoryMode: configuration.directoryMode,
+      uid: configuration.uid,
+      gid: configuration.gid,
+    },
+    parallel: Math.min(parallelListings, configuration.connections),
+    nowMs: () => clock.nowMs(),
+  });
+  const parts: TreeParts = {
+    version: packageVersion(),
+    clock,
+    start,
+    configuration,
+    stateDirectory,
+    logbook,
+    remote,
+    catalog,
+    store,
+    recall,
+    recallViews: new RecallViews(recall, clock),
+    server,
+    releaser,
+    space,
+    populator,
+    files: new TreeFiles(store.rootFd, catalog),
+    facts: {
+      residentBytes: (record) =>
+        store.get(record.id)?.residency.residentBytes ?? record.residentBytes,
+      isRecalling: (id) => recall.isBusy(id),
+    },
+    readFailures,
+    remoteReachable: () => reachability.isReachable(clock.nowMs()),
+  };
+  let facts: AttachFacts = nothingNew;
+  if (start.restarts === 0) {
+    try {
+      facts = await bringNames({ populator, catalog, link, signal });
+    } finally {
+      // What came in stays, whatever else went wrong: the next attaching goes on with it.
+      if (catalog.totals().stubs > 0) undo.dissolve = false;
+    }
+  }
+  signal.throwIfAborted();
+  const takeAway = (lazy: boolean, maxMs: number | undefined): Promise<HideResult> =>
+    link.stop(lazy, maxMs);
+  const control = await startControlServer(
+    start.socketPath,
+    treeHandlers(parts, {
+      stop,
+      detach: (request, requestSignal) =>
+        detach(parts, { request, takeAway, takenAway, signal: requestSignal }),
+    }),
+  );
+  teardown.add('closing the control socket', () => control.close());
+  undo.dissolve = false;
+  void settleChanges(parts);
+  return { parts, facts };
+}
+
+async function* detach(
+  parts: TreeParts,
+  call: {
+    readonly request: DetachRequest;
+    readonly takeAway: (lazy: boolean, maxMs: number | undefined) => Promise<HideResult>;
+    readonly takenAway: () => void;
+    readonly signal: AbortSignal;
+  },
+): Action<DetachResult> {
+  let taken = false;
+  const takeAway = async (lazy: boolean, maxMs: number | undefined): Promise<HideResult> => {
+    const result = await call.takeAway(lazy, maxMs);
+    taken = result.stopped;
+    return result;
+  };
+  try {
+    return yield* detachTree(parts, call.request, takeAway, endMaxMs, call.signal);
+  } finally {
+    if (taken) call.takenAway();
+  }
+}
+
+function policyOf(configuration: AttachConfiguration): NativePolicy {
+  const { wholeFileMaxBytes, executableWholeMaxBytes, rules } = configuration;
+  return {
+    ...defaultNativePolicy,
+    ...(wholeFileMaxBytes === undefined ? {} : { wholeFileMaxBytes }),
+    ...(executableWholeMaxBytes === undefined ? {} : { executableWholeMaxBytes }),
+    verdicts: [...rules, ...defaultNativePolicy.verdicts],
+  };
+}
+
+/** Finds out what became of files that somebody was let write to when the last daemon ended. */
+async function settleChanges({ catalog, store, server, logbook }: TreeParts): Promise<void> {
+  try {
+    for (const page of allStubs(catalog)) {
+      for (const { id, change } of page) {
+        if (change !== StubChange.intent && change !== StubChange.discarding) continue;
+        const file = store.get(id);
+        if (file !== undefined) await server.resolve(file);
+      }
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+  } catch (error) {
+    logbook.log('warn', `looking at changed files: ${toEbbError(error).message}`);
+  }
+}

@@ -1,0 +1,132 @@
+/** The verbs of the control API that act on files of a tree: get, release, pin, unpin, verify, refresh. */
+import { ebbError } from '../../../base/errors.ts';
+import type { Requester } from '../../../recall/recall.ts';
+import type { PathsRequest } from '../../api.ts';
+import { Refusal, runAction } from '../../control/action-runner.ts';
+import type { FileWork } from '../../control/action-runner.ts';
+import type { Action } from '../../control/handlers.ts';
+import { verifyContent } from '../../control/verify.ts';
+import { isManaged } from '../tree-facts.ts';
+import type { TreeParts } from '../tree-parts.ts';
+
+const getConcurrencyMax = 8;
+const releaseConcurrencyMax = 4;
+/** `get` asks for this much of a file at a time, so that progress is seen and other readers get their turn. */
+const getStepBytes = 32 * 1024 * 1024;
+
+/** A file that came from the remote. No more than this is kept of each of a million files. */
+interface NamedStub {
+  readonly path: string;
+  readonly id: number;
+  readonly sizeBytes: number;
+}
+
+type Work = FileWork<NamedStub>;
+
+export class TreeActions {
+  readonly #parts: TreeParts;
+
+  constructor(parts: TreeParts) {
+    this.#parts = parts;
+  }
+
+  async *get(request: PathsRequest, signal: AbortSignal): Action {
+    return yield* runAction(await this.#stubs(request, signal), {
+      concurrencyMax: getConcurrencyMax,
+      signal,
+      work: (file) => this.#get(file, request.dryRun === true, signal),
+    });
+  }
+
+  async *release(request: PathsRequest, signal: AbortSignal): Action {
+    const { releaser } = this.#parts;
+    return yield* runAction(await this.#stubs(request, signal, true), {
+      concurrencyMax: releaseConcurrencyMax,
+      signal,
+      work: async (file) => {
+        const dryRun = request.dryRun === true;
+        const outcome = await releaser.release(file.id, { dryRun, patient: true, signal });
+        if ('refused' in outcome) return new Refusal(outcome.code, outcome.refused);
+        file.doneBytes = outcome.releasedBytes;
+        return undefined;
+      },
+    });
+  }
+
+  pin(request: PathsRequest, signal: AbortSignal): Action {
+    return this.#setPinned(request, true, signal);
+  }
+
+  unpin(request: PathsRequest, signal: AbortSignal): Action {
+    return this.#setPinned(request, false, signal);
+  }
+
+  async *verify(request: PathsRequest, signal: AbortSignal): Action {
+    const { store, remote } = this.#parts;
+    return yield* runAction(await this.#stubs(request, signal, true), {
+      concurrencyMax: releaseConcurrencyMax,
+      signal,
+      work: async (file) => {
+        const stub = store.get(file.id);
+        if (request.dryRun !== true && stub !== undefined) {
+          await verifyContent(stub, remote, file, signal);
+        }
+        return undefined;
+      },
+    });
+  }
+
+  async *#setPinned(request: PathsRequest, pinned: boolean, signal: AbortSignal): Action {
+    const { store } = this.#parts;
+    return yield* runAction(await this.#stubs(request, signal), {
+      concurrencyMax: releaseConcurrencyMax,
+      signal,
+      work: (file) => {
+        const stub = store.get(file.id);
+        if (request.dryRun !== true && stub !== undefined) store.setPinned(stub, pinned);
+        return Promise.resolve(undefined);
+      },
+    });
+  }
+
+  /** What a request names of what the remote has; the user's own files are nobody's business. */
+  async #stubs(
+    request: PathsRequest,
+    signal: AbortSignal,
+    residentOnly = false,
+  ): Promise<NamedStub[]> {
+    const { files, facts } = this.#parts;
+    const found: NamedStub[] = [];
+    for await (const { path, record } of files.files(request, signal)) {
+      if (!isManaged(record)) continue;
+      if (residentOnly && facts.residentBytes(record) === 0) continue;
+      found.push({ path, id: record.id, sizeBytes: record.sizeBytes });
+    }
+    return found;
+  }
+
+  async #get(file: Work, dryRun: boolean, signal: AbortSignal): Promise<Refusal | undefined> {
+    const { recall, store } = this.#parts;
+    const stub = store.get(file.id);
+    if (stub === undefined) throw ebbError('ENOENT', `${file.path} was deleted`);
+    if (dryRun) {
+      file.doneBytes = file.sizeBytes - stub.residency.residentBytes;
+      return undefined;
+    }
+    for (let offset = 0; offset < stub.sizeBytes && !stub.settled; offset += getStepBytes) {
+      const length = Math.min(getStepBytes, stub.sizeBytes - offset);
+      await recall.ensure(stub, offset, length, {
+        intent: 'get',
+        requester: daemonRequester(),
+        signal,
+      });
+      file.doneBytes = offset + length;
+    }
+    return undefined;
+  }
+}
+
+/** Ebb itself, in the accounts. */
+export function daemonRequester(): Requester {
+  return { pid: process.pid, uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0 };
+}

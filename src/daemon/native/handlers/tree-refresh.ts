@@ -1,0 +1,85 @@
+/** `ebb refresh` in a tree: brings in what has changed at the remote, directory by directory. */
+import type { PopulateResult } from '../../../attach/populate.ts';
+import { ebbError } from '../../../base/errors.ts';
+import type { PathsRequest } from '../../api.ts';
+import { Refusal, runAction } from '../../control/action-runner.ts';
+import type { Action } from '../../control/handlers.ts';
+import type { TreeParts } from '../tree-parts.ts';
+
+/** Runs follow each other anyway (`Populator`). */
+const concurrencyMax = 1;
+
+export async function* refreshTree(
+  parts: TreeParts,
+  request: PathsRequest,
+  signal: AbortSignal,
+): Action {
+  const { populator, logbook } = parts;
+  const keys = await keysOf(parts, request, signal);
+  return yield* runAction(
+    keys.map((path) => ({ path, sizeBytes: 0 })),
+    {
+      concurrencyMax,
+      signal,
+      work: async ({ path }) => {
+        if (request.dryRun === true) return undefined;
+        const result = await populator.run({
+          keys: [path],
+          mode: 'refresh',
+          isExposed: true,
+          signal,
+        });
+        logbook.log('info', `refreshed ${path === '' ? 'the tree' : path}`, countsOf(result));
+        for (const { key, message } of result.reports) logbook.log('warn', `${key}: ${message}`);
+        const failure = result.failures[0];
+        if (failure !== undefined) {
+          const more = result.failed > 1 ? ` (and ${result.failed - 1} more)` : '';
+          throw ebbError('EIO', `${failure.key || '.'}: ${failure.message}${more}`);
+        }
+        const { conflict, lost } = result.reported;
+        if (conflict + lost === 0) return undefined;
+        return new Refusal('EEXIST', conflictText(conflict, lost, result));
+      },
+    },
+  );
+}
+
+/** Directories as such; of other names the directory that they are in. What another one includes is left out. */
+async function keysOf(
+  { files }: TreeParts,
+  request: PathsRequest,
+  signal: AbortSignal,
+): Promise<string[]> {
+  const found = new Set<string>();
+  const add = (path: string, isDirectory: boolean): void => {
+    const slash = path.lastIndexOf('/');
+    found.add(isDirectory ? path : slash < 0 ? '' : path.slice(0, slash));
+  };
+  for (const path of request.paths) add(path, files.entry(path).kind === 'directory');
+  for (const glob of request.globs ?? []) {
+    for await (const { path, kind } of files.matching(glob, signal))
+      add(path, kind === 'directory');
+  }
+  const all = [...found];
+  return all.filter((key) => !all.some((other) => other !== key && includes(other, key)));
+}
+
+function includes(directory: string, path: string): boolean {
+  return directory === '' || path.startsWith(`${directory}/`);
+}
+
+function countsOf({
+  directories,
+  stubs,
+  replaced,
+  removed,
+  failed,
+}: PopulateResult): Record<string, number> {
+  return { directories, stubs, replaced, removed, failed };
+}
+
+function conflictText(conflict: number, lost: number, { reports }: PopulateResult): string {
+  const first = reports.find(({ kind }) => kind === 'conflict' || kind === 'lost');
+  const example = first === undefined ? '' : `, for example ${first.key}: ${first.message}`;
+  return `${conflict + lost} file(s) stay as they are here${example} (all: ebb log)`;
+}

@@ -1,0 +1,49 @@
+/** The stubs of a tree as the space keeper sees them: what they take, and which go first. */
+import type { StubCatalog, StubRecord } from '../../catalog/stub-catalog.ts';
+import { filesystemStatus } from '../../sys/statfs.ts';
+import type { NativeStubStore } from '../../tree/stubs/store.ts';
+import type { Reservoir } from '../space-keeper.ts';
+
+const rowsPerPage = 500;
+
+export class StubReservoir implements Reservoir {
+  readonly #store: NativeStubStore;
+  readonly #catalog: StubCatalog;
+
+  constructor(store: NativeStubStore, catalog: StubCatalog) {
+    this.#store = store;
+    this.#catalog = catalog;
+  }
+
+  use(): { allocatedBytes: number; freeBytes: number } {
+    return {
+      allocatedBytes: this.#catalog.totals().residentBytes + this.#store.log.uncommittedBytes,
+      freeBytes: filesystemStatus(this.#store.rootFd).availableBytes,
+    };
+  }
+
+  async flush(): Promise<void> {
+    await this.#store.flush();
+  }
+
+  *leastRecentlyUsed(): Generator<StubRecord> {
+    for (let after: { accessedAtMs: number; id: number } | undefined; ;) {
+      const page = this.#catalog.leastRecentlyUsed(after, rowsPerPage);
+      yield* page;
+      const last = page.at(-1);
+      if (last === undefined || page.length < rowsPerPage) return;
+      after = { accessedAtMs: last.accessedAtMs, id: last.id };
+    }
+  }
+}
+
+/** All records, in pages; each page is as the catalog has it when it is asked for. */
+export function* allStubs(catalog: StubCatalog): Generator<StubRecord[]> {
+  for (let afterId = 0; ;) {
+    const page = catalog.page(afterId, rowsPerPage);
+    if (page.length > 0) yield page;
+    const last = page.at(-1);
+    if (last === undefined || page.length < rowsPerPage) return;
+    afterId = last.id;
+  }
+}

@@ -1,0 +1,107 @@
+/** The daemon's end of the channel to its supervisor (src/supervisor/messages.ts). */
+import { ebbError } from '../../base/errors.ts';
+import { duplicateFd, OwnedFd } from '../../sys/fd.ts';
+import { Inherited, protocolVersion } from '../../supervisor/messages.ts';
+import type { HideResult, Opaque, ToDaemon, ToSupervisor } from '../../supervisor/messages.ts';
+
+export type Start = Extract<ToDaemon, { kind: 'start' }>;
+
+/** What the supervisor gave, owned and close-on-exec now. */
+export interface InheritedDescriptors {
+  readonly access: OwnedFd;
+  readonly open: OwnedFd;
+  readonly changes: OwnedFd;
+  readonly privateMount: OwnedFd;
+  readonly lock: OwnedFd;
+}
+
+/** Takes the inherited numbers over; once. */
+export function takeInherited(): InheritedDescriptors {
+  const take = (fd: number): OwnedFd => {
+    using inherited = new OwnedFd(fd);
+    return duplicateFd(inherited.fd);
+  };
+  return {
+    access: take(Inherited.accessGroup),
+    open: take(Inherited.openGroup),
+    changes: take(Inherited.changeGroup),
+    privateMount: take(Inherited.privateMount),
+    lock: take(Inherited.lock),
+  };
+}
+
+export class SupervisorLink {
+  /** Rejects with EPROTO when the supervisor is another Ebb's, which this one does not understand. */
+  readonly started: Promise<Start>;
+  /** Resolves when the tree was taken away and all is to end. */
+  readonly ended: Promise<void>;
+  /** Resolves when the supervisor is gone: nobody would start another daemon. */
+  readonly lost: Promise<void>;
+  readonly #stops = new Map<number, (result: HideResult) => void>();
+  #nextStop = 1;
+
+  constructor() {
+    const started = Promise.withResolvers<Start>();
+    const ended = Promise.withResolvers<void>();
+    const lost = Promise.withResolvers<void>();
+    this.started = started.promise;
+    this.ended = ended.promise;
+    this.lost = lost.promise;
+    process.on('message', (raw) => {
+      const message = raw as ToDaemon;
+      switch (message.kind) {
+        case 'start':
+          if (message.protocol === protocolVersion) return started.resolve(message);
+          return started.reject(
+            ebbError('EPROTO', 'another version of Ebb supervises this tree: attach it again'),
+          );
+        case 'stopResult':
+          this.#stops.get(message.id)?.(message.result);
+          this.#stops.delete(message.id);
+          return;
+        case 'end':
+          return ended.resolve();
+      }
+    });
+    const onLost = (): void => {
+      const error = ebbError('ESHUTDOWN', 'the supervisor of the tree is gone');
+      started.reject(error);
+      lost.resolve();
+      for (const resolve of this.#stops.values()) resolve({ stopped: false, holders: [] });
+    };
+    if (process.connected) process.on('disconnect', onLost);
+    else onLost();
+  }
+
+  progress(progress: Opaque): void {
+    this.#send({ kind: 'progress', progress });
+  }
+
+  ready(ready: Omit<Extract<ToSupervisor, { kind: 'ready' }>, 'kind'>): void {
+    this.#send({ kind: 'ready', ...ready });
+  }
+
+  failed(failed: Omit<Extract<ToSupervisor, { kind: 'failed' }>, 'kind'>): void {
+    this.#send({ kind: 'failed', ...failed });
+  }
+
+  /**
+   * Has the tree taken away. When it is, this process has `endMaxMs` to end by itself; undefined: as long as it likes.
+   */
+  stop(lazy: boolean, endMaxMs: number | undefined): Promise<HideResult> {
+    const { promise, resolve } = Promise.withResolvers<HideResult>();
+    const id = this.#nextStop++;
+    this.#stops.set(id, resolve);
+    this.#send({ kind: 'stop', id, lazy, endMaxMs });
+    return promise;
+  }
+
+  /** The channel no longer keeps the process alive. */
+  release(): void {
+    if (process.connected) process.channel?.unref();
+  }
+
+  #send(message: ToSupervisor): void {
+    if (process.connected) process.send?.(message, undefined, undefined, () => undefined);
+  }
+}

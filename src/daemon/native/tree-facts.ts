@@ -1,0 +1,60 @@
+/** What the daemon knows of one file of a tree, for `ls`, `explain` and the actions. */
+import { StubChange } from '../../catalog/stub-catalog.ts';
+import type { StubRecord } from '../../catalog/stub-catalog.ts';
+import type { FileInfo, FileState } from '../api.ts';
+import type { TreeEntry } from './tree-files.ts';
+
+export interface TreeFactSources {
+  /** Ahead of the catalog when the stub is loaded. */
+  readonly residentBytes: (record: StubRecord) => number;
+  /** True while it is being recalled. */
+  readonly isRecalling: (id: number) => boolean;
+}
+
+const permissionBits = 0o7777;
+const millisecondsPerSecond = 1_000;
+const nanosecondsPerMillisecond = 1_000_000;
+
+/** Content that came from the remote and is still that: the others are the user's own, as files without a record. */
+export function isManaged(record: StubRecord | undefined): record is StubRecord {
+  return (
+    record !== undefined &&
+    record.change !== StubChange.dirty &&
+    record.change !== StubChange.discarding
+  );
+}
+
+export function residentBytesOf(entry: TreeEntry, sources: TreeFactSources): number {
+  if (entry.kind !== 'file') return 0;
+  return isManaged(entry.record) ? sources.residentBytes(entry.record) : entry.status.sizeBytes;
+}
+
+export function stateOf(entry: TreeEntry, sources: TreeFactSources): FileState {
+  if (entry.kind === 'directory') return 'DIR';
+  if (entry.kind !== 'file') return '-';
+  const { record } = entry;
+  if (!isManaged(record)) return 'REG';
+  if (sources.isRecalling(record.id)) return 'UNM';
+  const residentBytes = sources.residentBytes(record);
+  if (residentBytes >= record.sizeBytes) return 'DUL';
+  return residentBytes > 0 ? 'PAR' : 'OFL';
+}
+
+export function treeFileInfo(entry: TreeEntry, sources: TreeFactSources): FileInfo {
+  const { path, kind, status, record, target } = entry;
+  return {
+    path,
+    kind: kind === 'other' ? 'file' : kind,
+    state: stateOf(entry, sources),
+    mode: status.mode & permissionBits,
+    uid: status.uid,
+    gid: status.gid,
+    sizeBytes: kind === 'directory' ? 0 : status.sizeBytes,
+    residentBytes: residentBytesOf(entry, sources),
+    mtimeMs:
+      status.mtime.seconds * millisecondsPerSecond +
+      Math.floor(status.mtime.nanoseconds / nanosecondsPerMillisecond),
+    pinned: record?.pinned ?? false,
+    ...(target === undefined ? {} : { target }),
+  };
+}
