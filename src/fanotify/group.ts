@@ -219,17 +219,21 @@ export class Group implements Disposable {
   }
 
   /**
-   * Denies (EIO) what a predecessor had read and not answered, for a successor that inherited the group: the kernel
-   * knows these events by the numbers that their descriptors had, so every number 0 .. `numbersMax`-1 is tried. Must
-   * come before the first read of the group: new events may get the same numbers. Returns how many were denied. About
-   * a microsecond for each number.
+   * For a successor that inherited the group: denies (EIO; class `content`: EPERM) what a predecessor had read and not
+   * answered. The kernel knows these events by the numbers that their descriptors had, so every number 0 ..
+   * `numbersMax`-1 is tried. Must come before the first read of the group: new events may get the same numbers. Returns
+   * how many were denied. About a microsecond for each number. Throws EINVAL when the group is not of its class, EBADF:
+   * then nobody was denied.
    */
   sweep(numbersMax: number): number {
     let denied = 0;
     const word = responseWord('EIO', this.class === 'preContent');
-    for (let number = 0; number < numbersMax; number += 1) {
-      // Several processes may have left the same number behind.
-      while (this.#write(number, word) === responseBytes) denied += 1;
+    for (let number = 0; number < numbersMax;) {
+      const result = this.#write(number, word);
+      // Several processes may have left the same number behind: it is tried until nobody waits under it.
+      if (result === responseBytes) denied += 1;
+      else if (result === -Errno.ENOENT) number += 1;
+      else throw systemError(-result, 'answering stale fanotify events');
     }
     return denied;
   }

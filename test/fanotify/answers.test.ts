@@ -221,6 +221,18 @@ test(
   },
 );
 
+test(
+  'a sweep that the kernel refuses is an error, not a sweep that found nobody',
+  { skip },
+  async () => {
+    await using it = await bench();
+    const content = it.watch({ class: 'content' }, FanEvent.openPermission);
+    assert.equal(content.sweep(16), 0);
+    assert.throws(() => Group.borrow(content.fd, 'preContent').sweep(16), { code: 'EINVAL' });
+    assert.throws(() => Group.borrow(-1, 'content').sweep(16), { code: 'EBADF' });
+  },
+);
+
 test('control: with the last descriptor of a group everybody is let go', { skip }, async () => {
   await using it = await bench();
   const group = it.watch();
