@@ -79,6 +79,7 @@ export class DirectoryWork {
     for (const { name, target } of plan.knownLinks) {
       queue.addKnown({ key: this.#keyOf(name), version: symlinkVersion(target), id: 0 });
     }
+    for (const { object, record } of plan.knownNames) this.#knowName(object, record);
     for (const step of plan.removed) {
       await turns.pause();
       if ('record' in step) await this.#removeStub(step.name, step.record);
@@ -224,6 +225,17 @@ export class DirectoryWork {
       queue.addKnown({ key: this.#keyOf(object.name), version, id: record.id });
       this.#shop.count('links', 0);
     }
+  }
+
+  #knowName({ name, version, link = '' }: ExactFile, record: StubRecord): void {
+    const { queue, catalog } = this.#shop;
+    const { id } = record;
+    const anchor = linkKey(link);
+    if (queue.link(anchor) === undefined && catalog.known(anchor)?.version !== version) {
+      queue.addLink({ key: anchor, version, id }, record);
+    }
+    const key = this.#keyOf(name);
+    if (record.key !== key && catalog.known(key)?.id !== id) queue.addKnown({ key, version, id });
   }
 
   /** Records first, names then: a stub that users can see can be recalled. */

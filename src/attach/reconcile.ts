@@ -65,6 +65,8 @@ export interface DirectoryPlan {
   }[];
   /** Symlinks that are here as they came, without being known. */
   readonly knownLinks: readonly { readonly name: string; readonly target: string }[];
+  /** Names of hard links that are here, of which a catalog that lost its last moments may know nothing. */
+  readonly knownNames: readonly { readonly object: ExactFile; readonly record: StubRecord }[];
   /** Names that went at the remote: of files without content, and of symlinks. */
   readonly removed: readonly (
     | { readonly name: string; readonly record: StubRecord }
@@ -119,6 +121,7 @@ export class Planner {
     directories: [],
     symlinks: [],
     knownLinks: [],
+    knownNames: [],
     removed: [],
     goneDirectories: [],
     lostIds: [],
@@ -213,8 +216,14 @@ export class Planner {
     }
     if (local.kind !== 'file') return this.#keep(object, local);
     const { record } = local;
-    if (record === undefined || !belongsTo(record, key, known)) return this.#keep(object, local);
-    if (record.version === version && record.sizeBytes === sizeBytes) {
+    const isSame = record?.version === version && record.sizeBytes === sizeBytes;
+    // Names of one file at the remote: equal versions mean that it is this file.
+    const isLink = object.link !== undefined && isSame;
+    if (record === undefined || !(isLink || belongsTo(record, key, known))) {
+      return this.#keep(object, local);
+    }
+    if (isSame) {
+      if (isLink) this.plan.knownNames.push({ object, record });
       if (record.lost) this.plan.foundIds.push(record.id);
     } else if (record.change === StubChange.clean) {
       this.plan.files.push({ object, replaces: record });

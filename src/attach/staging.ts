@@ -3,6 +3,7 @@ import { StubChange } from '../catalog/stub-catalog.ts';
 import type { StubCatalog } from '../catalog/stub-catalog.ts';
 import { removeFile } from '../sys/entries.ts';
 import { OpenFlag, openFd } from '../sys/fd.ts';
+import { fileStatus } from '../sys/stat.ts';
 import type { StubStore } from '../tree/stubs/stub-store.ts';
 import { readEntries } from './local-directory.ts';
 
@@ -19,7 +20,9 @@ export async function sweepStaging(store: StubStore, catalog: StubCatalog): Prom
     if (facts === undefined || facts.change !== StubChange.clean) continue;
     const record = catalog.byHandle(facts.handle);
     if (record !== undefined && (record.change !== StubChange.clean || record.lost)) continue;
+    // A further name of a hard link: the file itself is in its place.
+    const isLastName = fileStatus(file.fd).nlink === 1;
     removeFile(store.stagingFd, entry.name);
-    if (record !== undefined) catalog.delete([record.id]);
+    if (record !== undefined && isLastName) catalog.delete([record.id]);
   }
 }

@@ -197,6 +197,22 @@ export function listingConformance(makeFixture: MakeFixture, options: Conformanc
       await rejectsWith(readAll(fixture.remote, 'links/absolute/passwd'), 'ENOENT');
     });
 
+    void test('names of a hard link say so, all alike, as long as there are several', async (context) => {
+      if (fixture.putLink === undefined) return context.skip('the origin shows no hard links');
+      await fixture.put('shared/alone', Buffer.from('one'));
+      await fixture.put('shared/first', Buffer.from('several'));
+      await fixture.putLink('shared/deep/second', 'shared/first');
+      const of = async (key: string) => await fixture.remote.stat(key, { signal: noSignal });
+      const [first, second] = [await of('shared/first'), await of('shared/deep/second')];
+      assert.ok(first.link !== undefined && first.link !== '');
+      assert.deepEqual([second.link, second.version], [first.link, first.version]);
+      const listed = (await listAll(fixture.remote, 'shared')).objects;
+      assert.equal(listed.get('first')?.link, first.link);
+      assert.equal(listed.get('alone')?.link, undefined);
+      await fixture.remove('shared/deep/second');
+      assert.equal((await of('shared/first')).link, undefined);
+    });
+
     void test('what is not there is ENOENT; a file is no directory', async () => {
       await fixture.put('present', Buffer.from('p'));
       const signal = noSignal;

@@ -59,6 +59,8 @@ export interface RemoteFixture extends AsyncDisposable {
   putSymlink?(key: string, target: string): Promise<void>;
   /** Needed with `features.hugeFiles`: zeros, except `tail` as the last bytes. */
   putSparse?(key: string, sizeBytes: number, tail: Uint8Array): Promise<void>;
+  /** Where the origin has hard links: a further name of the file `target`. */
+  putLink?(key: string, target: string): Promise<void>;
   remove(key: string): Promise<void>;
 }
 

@@ -1,5 +1,5 @@
 /** Origins for the conformance suite that need no server: memory and a directory. */
-import { lstat, mkdir, open, rename, rm, symlink, writeFile } from 'node:fs/promises';
+import { link, lstat, mkdir, open, rename, rm, symlink, writeFile } from 'node:fs/promises';
 import { encodeName } from '../../src/base/name.ts';
 import { openDirectoryRemote } from '../../src/remote/dir/dir-remote.ts';
 import { parentKey } from '../../src/remote/key.ts';
@@ -44,6 +44,7 @@ export interface OriginDirectory {
   putDirectory(key: string): Promise<void>;
   putSymlink(key: string, target: string): Promise<void>;
   putSparse(key: string, sizeBytes: number, tail: Uint8Array): Promise<void>;
+  putLink(key: string, target: string): Promise<void>;
   remove(key: string): Promise<void>;
 }
 
@@ -80,6 +81,10 @@ export function originDirectory(root: string): OriginDirectory {
       await using file = await open(pathOf(key), 'w');
       await file.truncate(sizeBytes);
       await file.write(tail, 0, tail.length, sizeBytes - tail.length);
+    },
+    async putLink(key, target) {
+      await makeParents(key);
+      await link(pathOf(target), pathOf(key));
     },
     async remove(key) {
       await lstat(pathOf(key));
