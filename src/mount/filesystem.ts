@@ -114,6 +114,7 @@ export class MountFileSystem implements FileSystem {
         if (walk.wantsContents(who)) question = { ...question, withContent: true };
       }
       const kept = name.slice();
+      if (question.kind === 'list') question = { ...question, name: kept };
       const asking =
         question.kind === 'list'
           ? { ...asked, listed: true }

@@ -8,7 +8,12 @@ import type { Requester } from '../recall/recall.ts';
 /** Requests that are answered by `{ kind: 'answer', id }`. */
 export type Question =
   /** Bring the listing of a directory into the catalog. */
-  | { readonly kind: 'list'; readonly directoryId: number }
+  | {
+      readonly kind: 'list';
+      readonly directoryId: number;
+      /** What is looked for there. */
+      readonly name?: Uint8Array;
+    }
   /** Make a file's facts exact; `withContent`: who asks will read it next, so one GET may bring both. */
   | { readonly kind: 'resolve'; readonly nodeId: number; readonly withContent?: true }
   /** Ask whether the file is still the version we know (errno ESTALE: look the name up again). */

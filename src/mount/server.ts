@@ -221,7 +221,8 @@ export class MountServer {
     const { namespace, preparer } = this.#options;
     switch (question.kind) {
       case 'list':
-        await namespace.list(question.directoryId, signal);
+        if (question.name === undefined) await namespace.list(question.directoryId, signal);
+        else await namespace.listFor(question.directoryId, question.name, signal);
         return undefined;
       case 'resolve':
         await preparer.resolve(question.nodeId, signal, question.requester, question.withContent);

@@ -6,6 +6,7 @@ import { ebbError } from '../../src/base/errors.ts';
 import type { EbbError } from '../../src/base/errors.ts';
 import { encodeName } from '../../src/base/name.ts';
 import { ROOT_NODE_ID } from '../../src/catalog/catalog.ts';
+import type { Node } from '../../src/catalog/catalog.ts';
 import { MemoryCatalog } from '../../src/catalog/memory/catalog.ts';
 import { Namespace } from '../../src/recall/namespace/namespace.ts';
 import { MemoryRemote } from '../../src/remote/memory/memory-remote.ts';
@@ -23,10 +24,13 @@ class WatchedRemote extends MemoryRemote {
   cutListing = false;
   /** Shows neither version nor exact time, as a listing that rounds. */
   vague = false;
+  listingWaitsForStat = false;
+  readonly #statCame = Promise.withResolvers<void>();
 
   override async *list(key: string, options: CallOptions): AsyncGenerator<ListingBatch> {
     this.lists += 1;
     if (this.failure !== undefined) throw this.failure;
+    if (this.listingWaitsForStat) await this.#statCame.promise;
     for await (const batch of super.list(key, options)) {
       yield this.vague
         ? {
@@ -39,7 +43,10 @@ class WatchedRemote extends MemoryRemote {
   }
 
   override async stat(key: string, options: CallOptions): Promise<ObjectAttributes> {
-    if (key !== '') this.stats += 1;
+    if (key !== '') {
+      this.stats += 1;
+      this.#statCame.resolve();
+    }
     if (this.failure !== undefined) throw this.failure;
     return await super.stat(key, options);
   }
@@ -65,6 +72,29 @@ test('a directory is listed once, then trusted for the time to live', async () =
   await namespace.list(ROOT_NODE_ID);
   assert.equal(remote.lists, 2);
   assert.equal(child('a').id, id, 'an unchanged file keeps its node');
+});
+
+test('a file looked for in a directory that was never listed is asked about with the listing', async () => {
+  const { remote, catalog, namespace, child } = setUp();
+  const within = (name: string): Node | undefined => catalog.child(child('d').id, encodeName(name));
+  remote.putFile('f.txt', bytes('1'));
+  remote.putFile('d/a.txt', bytes('22'));
+  remote.putFile('d/b', bytes('3'));
+  remote.putFile('e/a.txt', bytes('4'));
+  remote.vague = true;
+  await namespace.list(ROOT_NODE_ID);
+  // The listing comes only when the file was asked about.
+  remote.listingWaitsForStat = true;
+  await namespace.listFor(child('d').id, encodeName('a.txt'));
+  assert.equal(remote.stats, 1);
+  assert.equal(within('a.txt')?.exact, true);
+  assert.equal(within('a.txt')?.sizeBytes, 2);
+  assert.equal(within('b')?.exact, false);
+  remote.listingWaitsForStat = false;
+  await namespace.listFor(child('d').id, encodeName('b.txt'));
+  assert.equal(remote.stats, 1, 'listed already');
+  await namespace.listFor(child('e').id, encodeName('missing.txt'));
+  assert.equal(remote.stats, 2, 'its absence is told by the listing');
 });
 
 test('a listing that breaks off removes nothing', async () => {

@@ -6,7 +6,7 @@ import { createServer } from 'node:net';
 import type { AddressInfo, Socket } from 'node:net';
 
 export const directoryNames = ['d0', 'd1', 'd2', 'd3'] as const;
-export const fileName = 'f';
+export const fileName = 'f.bin';
 const fileBytes = 64 * 1024 * 1024;
 const bodyBytesMax = 4 * 1024 * 1024;
 const headBytesMax = 16 * 1024;

@@ -62,6 +62,11 @@ interface Asked {
   readonly failure?: EbbError;
 }
 
+/** A name with an extension. */
+function looksLikeFile(name: Uint8Array): boolean {
+  return /[^.]\.[A-Za-z0-9]{1,8}$/.test(decodeName(name));
+}
+
 /** True when the error says nothing about the object, only that nobody could be asked. */
 export function isUnreachable(error: EbbError): boolean {
   return error.retryable || error.code === 'EHOSTUNREACH' || error.code === 'ETIMEDOUT';
@@ -78,6 +83,8 @@ export class Namespace {
   /** Rows as last read; every change of nodes goes through this class, which forgets what it changes. */
   readonly #nodes = new Map<number, Node>();
   readonly #reachability = new Reachability();
+  /** The last listing with files told too little of them. Until there was one: web servers do. */
+  #isListingVague: boolean;
   /** Answers that came in one turn of the event loop are one transaction. */
   readonly #batch = new TurnBatch((runAll) => this.#together(runAll));
   /** Changes that are not in the catalog yet: nobody may hear of them before. */
@@ -85,6 +92,7 @@ export class Namespace {
 
   constructor(options: NamespaceOptions) {
     this.#options = options;
+    this.#isListingVague = options.remote.kind === 'http';
   }
 
   get remoteReachable(): boolean {
@@ -150,6 +158,32 @@ export class Namespace {
     if (!force && directory.listedAtMs > 0 && !this.#mayAsk(directoryId)) return;
     const failure = await this.#listings.run(directoryId, () => this.#list(directory), signal);
     if (force && failure !== undefined) throw failure;
+  }
+
+  /**
+   * `list` for somebody who looks for `name` in a directory that was never listed. Where listings tell too little of a
+   * file, and the name looks like one, it is asked about while the listing comes: one round trip less. Throws also
+   * what `resolve` of the file throws.
+   */
+  async listFor(directoryId: number, name: Uint8Array, signal?: AbortSignal): Promise<void> {
+    const { catalog, remote } = this.#options;
+    const isFirst = this.#node(directoryId)?.listedAtMs === 0 && !this.isListing(directoryId);
+    if (!isFirst || !this.#isListingVague || !looksLikeFile(name)) {
+      await this.list(directoryId, signal);
+      return;
+    }
+    const directory = this.keyOf(directoryId);
+    const key = directory === '' ? decodeName(name) : `${directory}/${decodeName(name)}`;
+    // Its failure means nothing yet: it may be a directory, or not be there.
+    const asked = remote.stat(key, { signal: this.#signal() }).catch(() => undefined);
+    await this.list(directoryId, signal);
+    const child = catalog.child(directoryId, name);
+    if (child?.kind !== NodeKind.file || child.exact) return;
+    const take = async (): Promise<Asked> => {
+      const object = await asked;
+      return object === undefined ? this.#stat(child) : { node: this.#take(child, object) };
+    };
+    await this.#stats.run(child.id, take, signal);
   }
 
   isListing(directoryId: number): boolean {
@@ -282,6 +316,9 @@ export class Namespace {
   #takeListing(directory: Node, listed: readonly ListedObject[], startedAtMs: number): void {
     const { catalog } = this.#options;
     const existing = catalog.children(directory.id, 0, listedNamesMax);
+    const file = listed.find(({ kind }) => kind === 'file');
+    if (file !== undefined)
+      this.#isListingVague = file.sizeBytes === undefined || file.mtime === undefined;
     const change = reconcile(directory.id, existing, listed, startedAtMs);
     catalog.applyListing(change);
     // What was never listed has nothing below it that could be remembered.
