@@ -2,15 +2,18 @@
 
 /** The first time at once: readers wait for it. After the last pause, that pause again and again. */
 const pausesMs = [0, 250, 1_000, 4_000, 15_000, 60_000] as const;
-/** A daemon that lived this long has not failed to start. */
-const healthyMs = 60_000;
+/**
+ * A daemon that served for so long did not die of its start. Should something that a reader does kill each one, then
+ * one start in a second is what that costs.
+ */
+const servedMs = 1_000;
 
 export class RestartPauses {
   #failures = 0;
 
   /** How long to wait before the next start; `livedMs`: how long the one that died now had served. */
   next(livedMs: number): number {
-    if (livedMs >= healthyMs) this.#failures = 0;
+    if (livedMs >= servedMs) this.#failures = 0;
     const pauseMs = pausesMs[Math.min(this.#failures, pausesMs.length - 1)] ?? 0;
     this.#failures += 1;
     return pauseMs;

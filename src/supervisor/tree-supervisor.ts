@@ -22,7 +22,7 @@ import type { HideResult, Opaque, ToSupervisor } from './messages.ts';
 import { RestartPauses } from './restart-pauses.ts';
 
 /** A successor that does not answer events by then is stopped: readers must not wait for it for ever. */
-const restartMaxMs = 10_000;
+const restartMaxMs = 15_000;
 /** What a daemon gets to deny what is pending and to close its catalog. */
 const endMaxMs = 30_000;
 

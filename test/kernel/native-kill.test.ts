@@ -1,0 +1,191 @@
+/**
+ * SIGKILL under readers of a native tree: of the daemon, of the supervisor, of both. Nobody ever reads a byte that is
+ * not the source's (I9); who was waiting gets bytes or an errno soon after the daemon is back.
+ */
+import assert from 'node:assert/strict';
+import { readdirSync, readFileSync } from 'node:fs';
+import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { before, after, describe, test } from 'node:test';
+import type { TreeStatus } from '../../src/daemon/api.ts';
+import { compileHelper } from '../probes/probe.ts';
+import { AttachedTree, treeFilesystems } from '../support/attached-tree.ts';
+import { CorpusWriter, noise } from '../support/corpus.ts';
+import { startStress } from '../support/hammer.ts';
+import type { HammerReport } from '../support/hammer.ts';
+import { processLives } from '../support/mount.ts';
+import { run } from '../support/run.ts';
+import { mountsBelow, temporaryDirectory } from '../support/temporary.ts';
+import type { TemporaryDirectory } from '../support/temporary.ts';
+import { waitFor } from '../support/wait-for.ts';
+
+const rounds = Number(process.env['EBB_KILL_ROUNDS'] ?? 20);
+const seed = Number(process.env['EBB_SEED'] ?? 1);
+const readers = 8;
+const killAfterMaxMs = 400;
+/** Every reader has ended so long after the daemon is back. */
+const readersEndMaxMs = 10_000;
+/** On a busy machine; how long it took is reported. */
+const restartMaxMs = 30_000;
+/** What a reader may be told: EIO; EINTR of a call that was cut short. */
+const honestErrors = new Set(['5', '4']);
+/** While the tree is being taken away: also ENOENT, and ENOTDIR of what is below. */
+const honestWithoutTree = new Set([...honestErrors, '2', '20']);
+
+const names = Array.from({ length: 24 }, (_unused, index) => `d${index % 3}/file-${index}.bin`);
+
+let directory: TemporaryDirectory;
+let source: string;
+let helper: string;
+
+before(async () => {
+  directory = await temporaryDirectory('native-kill');
+  source = path.join(directory.path, 'source');
+  const writer = new CorpusWriter(source);
+  const sizes = noise('native kill sizes', names.length * 4);
+  for (const [index, name] of names.entries()) {
+    const magnitude = 2 ** (9 + (index % 14));
+    writer.bytes(name, magnitude + (sizes.readUInt16LE(index * 4) % magnitude));
+  }
+  helper = await compileHelper(directory.path, 'hammer');
+});
+
+after(async () => {
+  await directory[Symbol.asyncDispose]();
+});
+
+function assertHonest(
+  reports: readonly HammerReport[],
+  said: string,
+  allowed: ReadonlySet<string> = honestErrors,
+): number {
+  let reads = 0;
+  for (const report of reports) {
+    assert.equal(report.wrong, undefined, said);
+    reads += report.reads;
+    for (const errno of Object.keys(report.errors)) {
+      assert.ok(allowed.has(errno), `${said}: a reader got errno ${errno}`);
+    }
+  }
+  return reads;
+}
+
+/** All files are what the source has. */
+async function assertSame(tree: AttachedTree, said: string): Promise<void> {
+  const script = 'cd "$0" && for f; do cmp -- "$f" "$SOURCE/$f" || exit 1; done';
+  const compared = await run('/bin/sh', ['-c', script, tree.path, ...names], {
+    timeoutMs: 60_000,
+    env: { SOURCE: source },
+  });
+  const said2 = `${said}: ${compared.stderr.toString()}`;
+  assert.equal(compared.code, 0, compared.code === 0 ? said2 : `${said2}\n${await tree.logTail()}`);
+}
+
+function kill(pid: number): void {
+  process.kill(pid, 'SIGKILL');
+}
+
+async function restarted(tree: AttachedTree, before_: TreeStatus): Promise<TreeStatus> {
+  return await waitFor(
+    async () => {
+      const status = await tree.status();
+      return status.pid === before_.pid ? undefined : status;
+    },
+    { what: 'another daemon', timeoutMs: restartMaxMs, intervalMs: 50 },
+  );
+}
+
+function median(values: readonly number[]): number {
+  return values.toSorted((left, right) => left - right)[Math.floor(values.length / 2)] ?? NaN;
+}
+
+for (const type of treeFilesystems) {
+  describe(`a tree on ${type}`, { timeout: 90_000 + rounds * 10_000 }, () => {
+    test(`the daemon is killed ${rounds} times under ${readers} readers: no byte is wrong`, async (context) => {
+      // Slow enough that readers wait when the daemon dies.
+      const options = ['--limit-rate', '40M', '--whole-max', '64K'];
+      await using tree = await AttachedTree.attach({ type, remote: source, options });
+      const random = noise(`native kill ${seed} ${type}`, rounds * 4);
+      const tookMs: number[] = [];
+      const errors = { denied: 0, reads: 0 };
+      let status = await tree.status();
+      for (let round = 0; round < rounds; round += 1) {
+        const afterMs = random.readUInt32LE(round * 4) % killAfterMaxMs;
+        const said = `${type}, round ${round} (seed ${seed}), killed after ${afterMs} ms`;
+        const place = { helper, mount: tree.path, source, names };
+        await using stress = startStress({ ...place, readers, seconds: 600, seed: seed + round });
+        await sleep(afterMs);
+        const diedAtMs = performance.now();
+        kill(status.pid);
+        status = await restarted(tree, status);
+        tookMs.push(performance.now() - diedAtMs);
+        assert.equal(status.restarts, round + 1, said);
+        const reports = await stress.stop(readersEndMaxMs);
+        errors.reads += assertHonest(reports, said);
+        for (const report of reports) errors.denied += report.errors['5'] ?? 0;
+        await assertSame(tree, said);
+        await tree.ebb(['release', tree.path]);
+      }
+      await assertSame(tree, `${type}, at the end`);
+      assert.ok(
+        errors.denied > 0,
+        'no reader was waiting when the daemon died: nothing was tested',
+      );
+      const ms = Math.round(median(tookMs));
+      context.diagnostic(
+        `${type}: back after ${ms} ms (median, with ebb status), at most ${Math.round(Math.max(...tookMs))}; ` +
+          `${errors.reads} reads, ${errors.denied} denied`,
+      );
+    });
+
+    test('the supervisor is killed: the daemon takes the tree away, and it can be attached again', async () => {
+      const options = ['--limit-rate', '20M'];
+      await using tree = await AttachedTree.attach({ type, remote: source, options });
+      const status = await tree.status();
+      const place = { helper, mount: tree.path, source, names };
+      await using stress = startStress({ ...place, readers, seconds: 600, seed });
+      await sleep(killAfterMaxMs / 2);
+      kill(status.supervisorPid);
+      await waitFor(async () => (await mountsBelow(tree.path)).length === 0, {
+        what: 'the tree to be taken away',
+        timeoutMs: readersEndMaxMs,
+      });
+      assert.deepEqual(readdirSync(tree.path), ['.ebb']);
+      assertHonest(await stress.stop(readersEndMaxMs), type, honestWithoutTree);
+      await waitFor(() => !processLives(status.pid), {
+        what: 'the daemon to end once nobody has the tree open',
+        timeoutMs: readersEndMaxMs,
+      });
+      await tree.attach();
+      await assertSame(tree, `${type}, attached again`);
+    });
+
+    test('both are killed: what is mounted is replaced when the tree is attached again', async () => {
+      await using tree = await AttachedTree.attach({ type, remote: source });
+      await run('/bin/sh', [
+        '-c',
+        'head -c 100000 "$0" >/dev/null',
+        path.join(tree.path, names[13] ?? ''),
+      ]);
+      const status = await tree.status();
+      kill(status.supervisorPid);
+      kill(status.pid);
+      await waitFor(() => !processLives(status.pid), { what: 'the daemon to be gone' });
+      assert.equal((await mountsBelow(tree.path)).length, 1);
+      await tree.attach();
+      assert.equal((await mountsBelow(tree.path)).length, 1);
+      await assertSame(tree, type);
+    });
+  });
+}
+
+test('stubs are not zeros while nobody guards them, where there is poison', async () => {
+  for (const type of ['xfs', 'btrfs'] as const) {
+    await using tree = await AttachedTree.attach({ type, remote: source });
+    await tree.stop();
+    const hidden = path.join(tree.path, '.ebb', 'data', names[20] ?? '');
+    const bytes = readFileSync(hidden);
+    assert.equal(bytes.subarray(0, 4).toString(), 'Ebb:', type);
+    assert.ok(!bytes.subarray(0, 1024 * 1024).includes(0), type);
+  }
+});
