@@ -294,6 +294,8 @@ export class Writers {
   }
 
   #failed(file: StubFile, error: unknown): void {
+    // Deleted meanwhile: nobody will ask again.
+    if (isCode(error, 'ESTALE')) return;
     const message = `What was done to ${file.key} cannot be recorded: ${toEbbError(error).message}`;
     this.#options.onProblem(file.id, message, error);
   }

@@ -74,7 +74,7 @@ export interface NativeScene extends AsyncDisposable {
   release(file: StubFile): Promise<ReleaseResult>;
   /** A shell script in a child whose working directory is the tree. */
   shell(script: string, options?: RunOptions): Promise<RunResult>;
-  shellOk(script: string): Promise<string>;
+  shellOk(script: string, options?: RunOptions): Promise<string>;
 }
 
 export async function nativeScene(
@@ -185,8 +185,8 @@ export async function nativeScene(
         ...runOptions,
         env: { TREE: tree, SCRATCH: scratch, ...runOptions?.env },
       }),
-    async shellOk(script) {
-      const result = await scene.shell(script);
+    async shellOk(script, runOptions) {
+      const result = await scene.shell(script, runOptions);
       const said = `${script}\n${result.stderr.toString()}${JSON.stringify(problems)}`;
       assert.ok(!result.timedOut, `${said}: did not end`);
       assert.equal(result.code, 0, said);
