@@ -37,14 +37,37 @@ export function requesterOf(tid: number): RequesterFacts {
   };
 }
 
-/** What the thread is about to do. */
+/** What a thread that is blocked in an event is about to do. May take some milliseconds: `blockedCallText`. */
 export function systemCallOf(tid: number): SystemCall {
-  const call = parseSystemCall(systemCallText(tid), architecture);
+  const call = parseSystemCall(blockedCallText(tid), architecture);
   if (call.openHowAddress === undefined) return call;
   const flags = readWord(tid, call.openHowAddress);
   // Another thread of that program might have changed the word since: it would only betray itself, because who
   // may empty the file may also write anything into it.
   return flags === undefined ? call : { ...call, effect: effectOfOpen(flags) };
+}
+
+/** How often a requester is looked at who is not asleep yet: some times at once, then once a millisecond. */
+const looksAtOnce = 8;
+const looksMax = 58;
+const pause = new Int32Array(new SharedArrayBuffer(4));
+
+/**
+ * `systemCallText` of a thread that is blocked in an event. Its event is in the queue a moment before it sleeps, and
+ * until then the kernel says `running` instead of the call; on a busy machine that moment lasts until the thread gets a
+ * processor again. So it is looked at again, for up to 50 ms. Blocks the calling thread meanwhile.
+ */
+export function blockedCallText(tid: number): string | undefined {
+  for (let looks = 1; ; looks += 1) {
+    const text = systemCallText(tid);
+    if (text === undefined || !isRunning(text) || looks === looksMax) return text;
+    if (looks >= looksAtOnce) Atomics.wait(pause, 0, 0, 1);
+  }
+}
+
+/** The thread did not sleep when its line was read: what it is doing cannot be told. */
+export function isRunning(callText: string): boolean {
+  return callText.startsWith('running');
 }
 
 /** The line of /proc/TID/syscall; undefined when there is none (any more). */

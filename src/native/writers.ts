@@ -17,7 +17,7 @@ import type { StubFile, StubStore } from '../tree/stubs/stub-store.ts';
 import type { FileGates } from './file-gates.ts';
 import type { KnownFiles } from './known-files.ts';
 import type { Changed } from './messages.ts';
-import { systemCallText } from './requester.ts';
+import { blockedCallText, isRunning, systemCallText } from './requester.ts';
 
 /** As catalog/stub-catalog.ts has them. */
 const clean = 0;
@@ -197,7 +197,7 @@ export class Writers {
   #remember(file: StubFile, tid: number): void {
     if (file.change !== intent && file.change !== discarding) return;
     const writers = this.#open.get(file.id) ?? { file, letIn: [] };
-    writers.letIn.push({ tid, callText: systemCallText(tid) });
+    writers.letIn.push({ tid, callText: blockedCallText(tid) });
     this.#open.set(file.id, writers);
     const [oldest] = this.#open.keys();
     if (this.#open.size > openMax && oldest !== undefined) this.#open.delete(oldest);
@@ -210,7 +210,10 @@ export class Writers {
     if (writers === undefined) return false;
     writers.letIn = writers.letIn.filter(({ tid, callText }) => {
       const text = systemCallText(tid);
-      return text !== undefined && (text === callText || text.startsWith('running'));
+      if (text === undefined || callText === undefined) return false;
+      // Without the line of then, only the thread's end tells that it has come through.
+      if (isRunning(callText)) return true;
+      return text === callText || isRunning(text);
     });
     return writers.letIn.length > 0;
   }

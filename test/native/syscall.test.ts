@@ -1,11 +1,15 @@
 import assert from 'node:assert/strict';
 import { spawn, spawnSync } from 'node:child_process';
+import { availableParallelism } from 'node:os';
 import path from 'node:path';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { requesterOf, systemCallOf } from '../../src/native/requester.ts';
+import { FanEvent } from '../../src/fanotify/constants.ts';
+import { Group } from '../../src/fanotify/group.ts';
+import { requesterOf, systemCallOf, systemCallText } from '../../src/native/requester.ts';
 import { effectOfOpen, parseSystemCall } from '../../src/native/syscall.ts';
-import { temporaryDirectory } from '../support/temporary.ts';
+import { Listener, compileTouch, makeSparse, skip, touch } from '../fanotify/support.ts';
+import { loopFilesystem, temporaryDirectory } from '../support/temporary.ts';
 import { waitFor } from '../support/wait-for.ts';
 
 const user = '0x7ffd8a3b1d58 0x7f1c2d3e4f50';
@@ -123,6 +127,50 @@ ${program}
     }
   });
 }
+
+test(
+  'requesters who have not fallen asleep yet are waited for',
+  { skip, timeout: 120_000 },
+  async () => {
+    await using directory = await temporaryDirectory('syscall');
+    await using filesystem = await loopFilesystem({ type: 'ext4' });
+    const touchProgram = await compileTouch(directory.path);
+    const file = path.join(filesystem.path, 'file');
+    await makeSparse(file, 4096);
+    using group = Group.create({ class: 'preContent', reportTid: true });
+    group.mark(filesystem.path, { on: 'filesystem', events: FanEvent.preAccess });
+    const effects = new Map<string, number>();
+    let asked = 0;
+    let runningAtFirst = 0;
+    const listener = new Listener(group, (event) => {
+      asked += 1;
+      if (systemCallText(event.pid)?.startsWith('running') === true) runningAtFirst += 1;
+      const { effect } = systemCallOf(event.pid);
+      effects.set(effect, (effects.get(effect) ?? 0) + 1);
+      event.allow();
+    });
+    // More requesters than processors, until one was met in that moment.
+    const readers = Array.from({ length: 3 * availableParallelism() });
+    for (let round = 0; round < 30 && runningAtFirst === 0; round += 1) {
+      await listener.during(
+        Promise.all(readers.map(() => touch(touchProgram, 'pread-many', file, 500))),
+      );
+    }
+    assert.ok(runningAtFirst > 0);
+    assert.deepEqual([...effects], [['reads', asked]]);
+  },
+);
+
+test('a thread that never sleeps is unknown, after a while', () => {
+  const child = spawn('sh', ['-c', 'while :; do :; done']);
+  try {
+    const startMs = performance.now();
+    assert.equal(systemCallOf(child.pid ?? 0).effect, 'unknown');
+    assert.ok(performance.now() - startMs < 5000);
+  } finally {
+    child.kill('SIGKILL');
+  }
+});
 
 test('a requester that is gone is nobody', () => {
   const gone = spawnSync('true').pid;
