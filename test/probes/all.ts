@@ -25,6 +25,7 @@ export const copyTraits: RemoteTraits = {
   claimsBlocks: false,
   readOnly: false,
   stableChangeTime: true,
+  tellsHoles: true,
 };
 
 /** A directory as remote: everything there is. */

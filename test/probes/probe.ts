@@ -25,6 +25,8 @@ export interface RemoteTraits {
   readonly readOnly: boolean;
   /** Reading what is cold leaves the time of change alone (a native tree on ext4 or btrfs cannot). */
   readonly stableChangeTime: boolean;
+  /** SEEK_DATA and FIEMAP tell the truth about what is cold to any program (a native tree on ext4 cannot). */
+  readonly tellsHoles: boolean;
 }
 
 export interface ProbeContext {

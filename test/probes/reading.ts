@@ -42,10 +42,14 @@ const methods: readonly string[] = [
 /** Interfaces that may be refused as a whole (exit 77) where the filesystem does not offer them. */
 const mayBeRefused = new Set(['fiemap', 'handle', 'copy-file-range']);
 
+/** By a program that nobody knows. */
+const asksForHoles = new Set(['seek', 'fiemap']);
+
 function methodProbe(method: string): Probe {
   return {
     name: `call-${method}`,
     sees: mayBeRefused.has(method) ? 'none' : 'content',
+    when: (traits) => traits.tellsHoles || !asksForHoles.has(method),
     prepare: (writer) => writeFewFiles(writer),
     run: (context) => assertReads(context, method),
   };

@@ -9,7 +9,7 @@ import { lines, mebibyte, writeFewFiles, writeMixedFiles } from '../support/corp
 import { runOk } from '../support/run.ts';
 import { compileInto } from './programs.ts';
 import { assertSameFiles, shell, shellOk } from './probe.ts';
-import type { Probe, ProbeContext } from './probe.ts';
+import type { Probe, ProbeContext, RemoteTraits } from './probe.ts';
 
 /** Runs a script in the tree and in a native copy; exit codes, output and all files must be the same afterwards. */
 async function assertSameChange(context: ProbeContext, script: string): Promise<void> {
@@ -32,11 +32,12 @@ function changing(
   name: string,
   script: string,
   prepare: Probe['prepare'] = (writer) => writeFewFiles(writer),
+  applies: (traits: RemoteTraits) => boolean = () => true,
 ): Probe {
   return {
     name: `write-${name}`,
     sees: 'content',
-    when: (traits) => !traits.readOnly,
+    when: (traits) => !traits.readOnly && applies(traits),
     prepare,
     run: (context) => assertSameChange(context, script),
   };
@@ -98,7 +99,7 @@ os.pwrite(fd, b"q" * os.fstat(fd).st_size, 0)`),
   ['unlink-open', 'exec 3< odd.bin; rm odd.bin; cksum <&3'],
   [
     'replace-by-cp',
-    'cp hole.bin odd.bin; cp --reflink=always page.bin clone || echo refused; rm -f clone',
+    'cp hole.bin odd.bin; cp --reflink=always page.bin clone 2> /dev/null || echo refused; rm -f clone',
   ],
   ['clone-into', 'cp --reflink=auto odd.bin fresh; cp --reflink=auto fresh page.bin'],
 ];
@@ -151,6 +152,7 @@ const repository: Probe = changing(
       echo x >> d2/file-2.txt; git commit -qam second; rm -rf .git/hooks`;
     await runOk('/bin/sh', ['-c', make], { cwd: writer.root, debianPackage: 'git' });
   },
+  (traits) => traits.dotfiles,
 );
 
 const database: Probe = changing(
