@@ -7,7 +7,7 @@ const outputMaxLength = 16 * 1024 * 1024;
 
 /** Runs `src/daemon/NAME.ts` with arguments. Rejects with EIO when it prints no JSON. */
 export async function runHelper(
-  name: 'doctor' | 'rebuild' | 'attach-check',
+  name: 'doctor' | 'rebuild' | 'attach-check' | 'pool',
   words: readonly string[],
 ): Promise<unknown> {
   const script = fileURLToPath(new URL(`../daemon/${name}.ts`, import.meta.url));

@@ -321,17 +321,6 @@ export interface AttachOptions extends RemoteAccess {
   readonly foreground?: boolean;
 }
 
-/** What `src/daemon/attach-check.ts` prints: whether a directory can be attached. Nothing was changed. */
-export type AttachCheck =
-  | {
-      readonly ok: true;
-      /** `xfs`, `btrfs` or `ext4`. */
-      readonly fileSystem: string;
-      /** It was attached before; undefined: it was not. */
-      readonly remote: string | undefined;
-    }
-  | Extract<AttachStartResult, { ok: false }>;
-
 /** How far the names of the remote were brought in. */
 export interface AttachProgress {
   /** Directories that are done. */
@@ -396,36 +385,4 @@ export type DetachResult =
       readonly failed: number;
       /** The first hundred. */
       readonly problems: readonly AttachProblem[];
-    };
-
-/** One finding of `ebb doctor`. */
-export interface DoctorCheck {
-  readonly name: string;
-  readonly outcome: 'ok' | 'warn' | 'fail';
-  /** What was found, in a few words. */
-  readonly found: string;
-  /** What the missing thing costs and what to do about it; absent when ok. */
-  readonly advice?: string;
-}
-
-/** What `src/daemon/doctor.ts` prints. */
-export interface DoctorReport {
-  /** False when a mount cannot work here at all (some check is `fail`). */
-  readonly canMount: boolean;
-  readonly checks: readonly DoctorCheck[];
-}
-
-/** What `src/daemon/rebuild.ts` prints. */
-export type RebuildResult =
-  | {
-      readonly ok: true;
-      readonly files: number;
-      readonly residentBytes: number;
-      readonly skipped: number;
-    }
-  | {
-      readonly ok: false;
-      readonly error: string;
-      readonly code: string;
-      readonly exitCode: 1 | 2 | 3;
     };

@@ -10,7 +10,7 @@ import { toEbbError } from '../base/errors.ts';
 import { readMountInfo } from '../base/mount-info.ts';
 import { isRunning, readRunRecords, runDirectory } from '../base/run-directory.ts';
 import { Capability, hasCapability } from '../sys/process.ts';
-import type { AttachCheck } from './api.ts';
+import type { AttachCheck } from './helper-api.ts';
 import { attachDefaults } from './attach-options.ts';
 import { absolutePath, parseLine, remoteIdentity } from './options.ts';
 

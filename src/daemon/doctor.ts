@@ -10,7 +10,7 @@ import {
   runDirectory,
 } from '../base/run-directory.ts';
 import { toEbbError } from '../base/errors.ts';
-import type { DoctorCheck, DoctorReport } from './api.ts';
+import type { DoctorCheck, DoctorReport } from './helper-api.ts';
 import { cacheChecks } from './doctor/cache-checks.ts';
 import { kernelChecks } from './doctor/kernel-checks.ts';
 

@@ -11,7 +11,7 @@ import { openSqliteCatalog } from '../catalog/sqlite/catalog.ts';
 import { ebbError, toEbbError } from '../base/errors.ts';
 import { catalogPath, identifyTree, lockCache, treePath } from '../tree/layout.ts';
 import { rebuildCatalog } from '../tree/rebuild.ts';
-import type { RebuildResult } from './api.ts';
+import type { RebuildResult } from './helper-api.ts';
 
 /** SQLite keeps these beside a database in WAL mode (sqlite.org/walformat.html). */
 const companions = ['', '-wal', '-shm'];

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { readdirSync } from 'node:fs';
 import { release } from 'node:os';
 import { test } from 'node:test';
-import type { DoctorReport } from '../../src/daemon/api.ts';
+import type { DoctorReport } from '../../src/daemon/helper-api.ts';
 import { examine } from '../../src/daemon/doctor.ts';
 import { kernelVersion } from '../../src/daemon/doctor/kernel-checks.ts';
 import { ebb, scratch } from '../cli/support.ts';

@@ -1,6 +1,6 @@
 /** `ebb attach`: check, start the supervisor, show how the names come in, report. */
 import type { AttachProgress, AttachStartResult } from '../../daemon/api.ts';
-import type { AttachCheck } from '../../daemon/api.ts';
+import type { AttachCheck } from '../../daemon/helper-api.ts';
 import { AttachProgressLine } from '../attach/progress.ts';
 import { buildAttachOptions, defineAttachOptions } from '../attach/options.ts';
 import type { AttachCliOptions } from '../attach/options.ts';

@@ -1,5 +1,5 @@
 /** `ebb doctor`: can this machine mount, what is missing, what does it cost? Works without a daemon. */
-import type { DoctorReport } from '../../daemon/api.ts';
+import type { DoctorReport } from '../../daemon/helper-api.ts';
 import { runHelper } from '../helper.ts';
 import { wrap } from '../help.ts';
 import { defaultCacheParent } from '../mount/options.ts';

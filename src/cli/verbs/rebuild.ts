@@ -1,5 +1,5 @@
 /** `ebb rebuild`: the catalog is only an index; make it anew from the marks on the cache's files. */
-import type { RebuildResult } from '../../daemon/api.ts';
+import type { RebuildResult } from '../../daemon/helper-api.ts';
 import { isRunning, readRunRecords } from '../../base/run-directory.ts';
 import { runHelper } from '../helper.ts';
 import { absolutePath, Mounts } from '../target.ts';

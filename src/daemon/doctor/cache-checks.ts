@@ -8,7 +8,7 @@ import { dropLease, tryLease } from '../../sys/lease.ts';
 import { Capability, hasCapability } from '../../sys/process.ts';
 import { FilesystemMagic, filesystemStatus } from '../../sys/statfs.ts';
 import { getXattr, setXattr } from '../../sys/xattr.ts';
-import type { DoctorCheck } from '../api.ts';
+import type { DoctorCheck } from '../helper-api.ts';
 
 const freeWantedBytes = 1024 ** 3;
 

@@ -3,7 +3,7 @@ import { accessSync, constants, existsSync, readFileSync, statSync } from 'node:
 import path from 'node:path';
 import { release } from 'node:os';
 import { Capability, hasCapability, openFilesLimit } from '../../sys/process.ts';
-import type { DoctorCheck } from '../api.ts';
+import type { DoctorCheck } from '../helper-api.ts';
 
 /** Passthrough is in the kernel since 6.9 (FUSE_PASSTHROUGH, linux/fuse.h 7.40). */
 const passthroughKernel = [6, 9] as const;

@@ -1,0 +1,82 @@
+/**
+ * What the helper programs print that some verbs run (src/cli/helper.ts): like api.ts, all that the CLI knows of them.
+ */
+import type { AttachStartResult } from './api.ts';
+
+/** What `src/daemon/attach-check.ts` prints: whether a directory can be attached. Nothing was changed. */
+export type AttachCheck =
+  | {
+      readonly ok: true;
+      /** `xfs`, `btrfs` or `ext4`. */
+      readonly fileSystem: string;
+      /** It was attached before; undefined: it was not. */
+      readonly remote: string | undefined;
+    }
+  | Extract<AttachStartResult, { ok: false }>;
+
+/** What `ebb pool` asks of `src/daemon/pool.ts`. Paths are absolute. */
+export type PoolRequest =
+  | { readonly action: 'status' | 'umount'; readonly imagePath: string }
+  | {
+      readonly action: 'create';
+      readonly imagePath: string;
+      readonly sizeBytes: number;
+      /** Even when so much is not free around it. */
+      readonly overcommit: boolean;
+      readonly mountPoint?: string;
+    }
+  | { readonly action: 'mount'; readonly imagePath: string; readonly mountPoint: string }
+  | {
+      readonly action: 'grow';
+      readonly imagePath: string;
+      readonly sizeBytes: number;
+      readonly overcommit: boolean;
+    }
+  | { readonly action: 'destroy'; readonly imagePath: string; readonly force: boolean };
+
+export type PoolResult =
+  | {
+      readonly ok: true;
+      /** As it is now; null: destroyed. */
+      readonly pool: {
+        readonly imagePath: string;
+        readonly sizeBytes: number;
+        /** What it takes of the file system around it. */
+        readonly allocatedBytes: number;
+        readonly device: string | null;
+        readonly mountPoint: string | null;
+      } | null;
+    }
+  | Extract<AttachStartResult, { ok: false }>;
+
+/** One finding of `ebb doctor`. */
+export interface DoctorCheck {
+  readonly name: string;
+  readonly outcome: 'ok' | 'warn' | 'fail';
+  /** What was found, in a few words. */
+  readonly found: string;
+  /** What the missing thing costs and what to do about it; absent when ok. */
+  readonly advice?: string;
+}
+
+/** What `src/daemon/doctor.ts` prints. */
+export interface DoctorReport {
+  /** False when a mount cannot work here at all (some check is `fail`). */
+  readonly canMount: boolean;
+  readonly checks: readonly DoctorCheck[];
+}
+
+/** What `src/daemon/rebuild.ts` prints. */
+export type RebuildResult =
+  | {
+      readonly ok: true;
+      readonly files: number;
+      readonly residentBytes: number;
+      readonly skipped: number;
+    }
+  | {
+      readonly ok: false;
+      readonly error: string;
+      readonly code: string;
+      readonly exitCode: 1 | 2 | 3;
+    };
