@@ -1,0 +1,338 @@
+/**
+ * The life of a tree from a user's view: attached from a directory and from a web server, worked in, stopped while
+ * somebody uses it, attached twice, served by a daemon that does not start, detached.
+ */
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { existsSync, mkdirSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
+import { createInterface } from 'node:readline';
+import { after, before, describe, test } from 'node:test';
+import { AttachedTree, treeFilesystems } from '../support/attached-tree.ts';
+import { CorpusWriter } from '../support/corpus.ts';
+import { startDelayProxyProcess } from '../support/delay-proxy.ts';
+import { processLives, runEbb } from '../support/mount.ts';
+import { killGroup, run } from '../support/run.ts';
+import type { RunResult } from '../support/run.ts';
+import { startNginx } from '../support/servers.ts';
+import { loopFilesystem, mountsBelow, temporaryDirectory } from '../support/temporary.ts';
+import type { TemporaryDirectory } from '../support/temporary.ts';
+import { waitFor } from '../support/wait-for.ts';
+
+const endMaxMs = 15_000;
+const files = { 'large.bin': 9_000_000, 'sub/small.bin': 5_000, 'sub/deep/middle.bin': 700_000 };
+const names = Object.keys(files);
+
+let directory: TemporaryDirectory;
+let source: string;
+
+before(async () => {
+  directory = await temporaryDirectory('native-life');
+  source = path.join(directory.path, 'source');
+  const writer = new CorpusWriter(source);
+  for (const [name, sizeBytes] of Object.entries(files)) writer.bytes(name, sizeBytes);
+});
+
+after(async () => {
+  await directory[Symbol.asyncDispose]();
+});
+
+function shell(tree: AttachedTree, script: string, timeoutMs = 30_000): Promise<RunResult> {
+  return run('/bin/sh', ['-ec', script, tree.path], { timeoutMs, env: { SOURCE: source } });
+}
+
+async function shellOk(tree: AttachedTree, script: string): Promise<string> {
+  const { code, stdout, stderr } = await shell(tree, script);
+  assert.equal(code, 0, `${script}: ${stderr.toString()}`);
+  return stdout.toString();
+}
+
+async function states(tree: AttachedTree): Promise<Record<string, string>> {
+  const { stdout } = await tree.ebbOk(['ls', '-R', '--json', tree.path]);
+  const found: Record<string, string> = {};
+  for (const line of stdout.toString().trim().split('\n')) {
+    const info = JSON.parse(line) as { path: string; state: string };
+    found[path.relative(tree.path, info.path)] = info.state;
+  }
+  return found;
+}
+
+/** A program that has a file open and reads a byte when told to. Gives what it said: `ok`, or the errno's name. */
+class Holder implements Disposable {
+  readonly #child;
+  readonly #lines;
+
+  constructor(file: string) {
+    const script =
+      'import os,sys\nf=os.open(sys.argv[1],os.O_RDONLY)\nprint("open",flush=True)\n' +
+      'for l in sys.stdin:\n try:\n  os.pread(f,1,int(l));print("ok",flush=True)\n' +
+      ' except OSError as e: print(e.errno,flush=True)\n';
+    this.#child = spawn('python3', ['-c', script, file], {
+      stdio: ['pipe', 'pipe', 'inherit'],
+      detached: true,
+    });
+    this.#lines = createInterface({ input: this.#child.stdout })[Symbol.asyncIterator]();
+  }
+
+  get pid(): number {
+    return this.#child.pid ?? 0;
+  }
+
+  async said(): Promise<string> {
+    const line = await this.#lines.next();
+    return line.done === true ? 'end' : line.value;
+  }
+
+  async read(offset: number): Promise<string> {
+    this.#child.stdin.write(`${offset}\n`);
+    return await this.said();
+  }
+
+  [Symbol.dispose](): void {
+    killGroup(this.#child);
+  }
+}
+
+for (const type of treeFilesystems) {
+  describe(`a tree on ${type}`, { timeout: 180_000 }, () => {
+    for (const remote of ['a directory', 'nginx'] as const) {
+      test(`from ${remote}: read, copied, released, fetched, changed, refreshed, detached`, async () => {
+        await using server = remote === 'nginx' ? await startNginx({ root: source }) : undefined;
+        const prepare = async (tree: string): Promise<void> => {
+          writeFileSync(path.join(tree, 'mine.txt'), 'mine');
+          await Promise.resolve();
+        };
+        await using tree = await AttachedTree.attach({
+          type,
+          remote: server?.url ?? source,
+          prepare,
+        });
+        assert.deepEqual(await states(tree), {
+          'large.bin': 'OFL',
+          'mine.txt': 'REG',
+          sub: 'DIR',
+          'sub/deep': 'DIR',
+          'sub/deep/middle.bin': 'OFL',
+          'sub/small.bin': 'OFL',
+        });
+        assert.equal(await shellOk(tree, 'cat "$0/mine.txt"'), 'mine');
+        // One byte at the end costs a chunk, not the file.
+        await shellOk(tree, 'tail -c 1 "$0/large.bin" | cmp - "$SOURCE/large.bin" -i 0:8999999');
+        assert.equal((await states(tree))['large.bin'], 'PAR');
+        await shellOk(
+          tree,
+          'cd "$0"; for f in large.bin sub/small.bin; do cmp $f "$SOURCE/$f"; done',
+        );
+        await shellOk(
+          tree,
+          'cd "$0"; cp -r sub "$SOURCE.copy"; diff -r sub "$SOURCE/sub"; rm -r "$SOURCE.copy"',
+        );
+        await shellOk(tree, 'cd "$0"; tar cf - large.bin sub | tar df - -C "$SOURCE"');
+        assert.deepEqual([...new Set(Object.values(await states(tree)))].sort(), [
+          'DIR',
+          'DUL',
+          'REG',
+        ]);
+
+        await tree.ebbOk(['release', tree.path]);
+        assert.equal((await states(tree))['large.bin'], 'OFL');
+        const { allocated, size } = sizesOf(path.join(tree.path, 'large.bin'));
+        assert.equal(size, files['large.bin']);
+        if (type === 'ext4') assert.ok(allocated < size / 10, `${allocated} bytes stay`);
+        await tree.ebbOk(['get', path.join(tree.path, 'large.bin')]);
+        assert.equal((await states(tree))['large.bin'], 'DUL');
+
+        // A user's change stays, and is neither released nor refreshed away.
+        await shellOk(
+          tree,
+          'cd "$0"; cp "$SOURCE/sub/small.bin" "$SOURCE.m"; printf end >>"$SOURCE.m"; printf end >>sub/small.bin',
+        );
+        await shellOk(
+          tree,
+          'mv "$0/sub/small.bin" "$0/sub/renamed.bin"; cmp "$0/sub/renamed.bin" "$SOURCE.m"',
+        );
+        const refused = await tree.ebb(['release', path.join(tree.path, 'sub/renamed.bin')]);
+        assert.equal(refused.code, 0, refused.stderr.toString()); // nothing of the remote's is in it
+        await shellOk(tree, 'cmp "$0/sub/renamed.bin" "$SOURCE.m"; rm "$SOURCE.m"');
+        assert.equal((await states(tree))['sub/renamed.bin'], 'REG');
+        await tree.ebbOk(['refresh', tree.path]);
+        await tree.ebbOk(['verify', tree.path]);
+        const explained = await tree.ebbOk(['explain', path.join(tree.path, 'large.bin')]);
+        assert.match(explained.stdout.toString(), /remote key\s+large\.bin/);
+
+        await tree.ebbOk(['release', tree.path]);
+        const detached = await tree.ebb(['detach', '--recall', tree.path]);
+        assert.equal(detached.code, 0, detached.stderr.toString());
+        assert.deepEqual((await mountsBelow(tree.path)).length, 0);
+        assert.ok(!existsSync(path.join(tree.path, '.ebb')));
+        await shellOk(
+          tree,
+          'cd "$0"; cmp large.bin "$SOURCE/large.bin"; cmp sub/deep/middle.bin "$SOURCE/sub/deep/middle.bin"',
+        );
+        assert.equal(await shellOk(tree, 'cat "$0/mine.txt"'), 'mine');
+      });
+    }
+
+    test('a busy tree is not taken away, and lazily its users get EIO until they are gone', async () => {
+      await using tree = await AttachedTree.attach({
+        type,
+        remote: source,
+        options: ['--whole-max', '0'],
+      });
+      const status = await tree.status();
+      using holder = new Holder(path.join(tree.path, 'large.bin'));
+      assert.equal(await holder.said(), 'open');
+      assert.equal(await holder.read(0), 'ok');
+      const busy = await tree.ebb(['umount', tree.path]);
+      assert.equal(busy.code, 3, busy.stderr.toString());
+      assert.match(busy.stderr.toString(), new RegExp(`pid ${holder.pid} `));
+      // It serves as before.
+      assert.equal(await holder.read(8_000_000), 'ok');
+      const detached = await tree.ebb(['detach', tree.path]);
+      assert.equal(detached.code, 3, detached.stderr.toString());
+      assert.equal(await holder.read(4_000_000), 'ok');
+
+      const lazily = tree.ebb(['umount', '--lazy', tree.path], { timeoutMs: 40_000 });
+      await waitFor(async () => (await mountsBelow(tree.path)).length === 0, { what: 'the end' });
+      assert.deepEqual(readdirSync(tree.path), ['.ebb']);
+      assert.equal(statSync(path.join(tree.path, '.ebb')).mode & 0o777, 0o700);
+      await waitFor(() => !processLives(status.pid), {
+        what: 'the daemon to end',
+        timeoutMs: endMaxMs,
+      });
+      assert.equal(await holder.read(6_000_000), '5', 'EIO');
+      assert.ok(processLives(status.supervisorPid), 'somebody has to deny');
+      const second = await tree.ebb(['attach', '--state', tree.stateDirectory, tree.path]);
+      assert.equal(second.code, 3, second.stderr.toString());
+      holder[Symbol.dispose]();
+      await waitFor(() => !processLives(status.supervisorPid), {
+        what: 'the supervisor to end with the last user',
+        timeoutMs: endMaxMs,
+      });
+      await lazily;
+      await tree.attach();
+      for (const name of names) await shellOk(tree, `cmp "$0/${name}" "$SOURCE/${name}"`);
+    });
+
+    test('a copy in another mount namespace counts as a user', async () => {
+      await using tree = await AttachedTree.attach({ type, remote: source });
+      const child = spawn(
+        'unshare',
+        ['-m', '--propagation', 'private', 'sh', '-c', 'echo ready; sleep 600'],
+        {
+          stdio: ['ignore', 'pipe', 'inherit'],
+          detached: true,
+        },
+      );
+      try {
+        const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
+        assert.equal((await lines.next()).value, 'ready');
+        const busy = await tree.ebb(['umount', tree.path]);
+        assert.equal(busy.code, 3, busy.stderr.toString());
+        assert.match(busy.stderr.toString(), /in another mount namespace/);
+      } finally {
+        killGroup(child);
+      }
+      await tree.stop();
+    });
+  });
+}
+
+test('attached already: refused with a sentence, and nothing happens to it', async () => {
+  await using tree = await AttachedTree.attach({ type: 'xfs', remote: source });
+  const before_ = await tree.status();
+  const again = await tree.ebb(['attach', '--state', tree.stateDirectory, tree.path, source]);
+  assert.equal(again.code, 3, again.stderr.toString());
+  assert.match(again.stderr.toString(), /attached already/);
+  const status = await tree.status();
+  assert.equal(status.pid, before_.pid);
+  await shellOk(tree, 'cmp "$0/large.bin" "$SOURCE/large.bin"');
+});
+
+test('a remote that cannot be listed leaves an ordinary directory behind', async () => {
+  await using server = await startNginx({ root: source });
+  await using filesystem = await loopFilesystem({ type: 'xfs' });
+  const tree = path.join(filesystem.path, 'tree');
+  mkdirSync(tree, { mode: 0o750 });
+  writeFileSync(path.join(tree, 'mine.txt'), 'mine');
+  const state = path.join(directory.path, 'state-of-nothing');
+  const options = ['--retries', '0', '--state', state];
+  const failed = await runEbb(['attach', ...options, tree, `${server.url}missing/`]);
+  assert.equal(failed.code, 1, failed.stderr.toString());
+  assert.match(failed.stderr.toString(), /cannot be listed/);
+  assert.deepEqual(readdirSync(tree), ['mine.txt']);
+  assert.equal(statSync(tree).mode & 0o777, 0o750);
+  assert.deepEqual(readdirSync(state), []);
+  assert.deepEqual(await mountsBelow(tree), []);
+});
+
+test('users see nothing of the tree before all of it can be served', async () => {
+  const many = path.join(directory.path, 'many');
+  const writer = new CorpusWriter(many);
+  for (let index = 0; index < 20; index += 1) writer.bytes(`d${index}/file`, 3_000);
+  await using server = await startNginx({ root: many });
+  const targetPort = Number(new URL(server.url).port);
+  await using slow = await startDelayProxyProcess({ targetPort, roundTripMs: 50 });
+  await using filesystem = await loopFilesystem({ type: 'ext4' });
+  const tree = path.join(filesystem.path, 'tree');
+  mkdirSync(tree);
+  const state = path.join(directory.path, 'state-of-many');
+  const remote = `http://127.0.0.1:${slow.port}/`;
+  const attaching = runEbb(['attach', '--connections', '1', '--state', state, tree, remote]);
+  let isOver = false;
+  void attaching.finally(() => {
+    isOver = true;
+  });
+  const seen = new Set<string>();
+  try {
+    while (!isOver) {
+      seen.add(readdirSync(tree).sort().join(' '));
+      await new Promise((resolve) => setTimeout(resolve, 1));
+    }
+    const { code, stderr } = await attaching;
+    assert.equal(code, 0, stderr.toString());
+    const all = readdirSync(many).sort().join(' ');
+    assert.equal(readdirSync(tree).sort().join(' '), all);
+    for (const shown of seen) assert.ok(['', '.ebb', all].includes(shown), shown);
+    assert.ok(seen.has('.ebb'), 'the tree was looked at while it was prepared');
+  } finally {
+    await runEbb(['umount', '--lazy', tree]);
+    await waitFor(async () => (await mountsBelow(tree)).length === 0, { what: 'the end' });
+  }
+});
+
+test('a daemon that does not start: readers get EIO at once; attaching again brings it back', async () => {
+  const flag = path.join(directory.path, 'fail');
+  process.env['EBB_FAIL_WHILE'] = flag;
+  process.env['EBB_NATIVE_MAIN'] = path.join(
+    import.meta.dirname,
+    '../support/failing-native-main.ts',
+  );
+  try {
+    await using tree = await AttachedTree.attach({ type: 'xfs', remote: source });
+    await shellOk(tree, 'cat "$0/sub/small.bin" >/dev/null; echo mine >"$0/own"');
+    const status = await tree.status();
+    writeFileSync(flag, '');
+    process.kill(status.pid, 'SIGKILL');
+    // No start succeeds: whether it waited for one or came later, a reader is told.
+    const denied = await shell(tree, 'cat "$0/large.bin" >/dev/null');
+    assert.notEqual(denied.code, 0);
+    assert.match(denied.stderr.toString(), /Input\/output error/);
+    // What has nothing to do with the remote goes on.
+    assert.equal(await shellOk(tree, 'cat "$0/own"'), 'mine\n');
+    rmSync(flag);
+    const again = await tree.ebb(['attach', '--state', tree.stateDirectory, tree.path]);
+    assert.equal(again.code, 3, again.stderr.toString());
+    await waitFor(() => tree.status(), { what: 'the daemon', timeoutMs: endMaxMs });
+    await shellOk(tree, 'cmp "$0/large.bin" "$SOURCE/large.bin"');
+  } finally {
+    rmSync(flag, { force: true });
+    delete process.env['EBB_FAIL_WHILE'];
+    delete process.env['EBB_NATIVE_MAIN'];
+  }
+});
+
+function sizesOf(file: string): { allocated: number; size: number } {
+  const { blocks, size } = statSync(file);
+  return { allocated: blocks * 512, size };
+}
