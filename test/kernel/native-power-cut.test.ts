@@ -1,0 +1,179 @@
+/**
+ * A power cut at any moment, as far as it can be had without cutting power: supervisor and daemon are killed under
+ * readers, and what is on the disk of the tree at that moment is looked at as it would be after a boot. What had not
+ * been written is lost; the catalog is taken as the processes saw it, which claims at least as much as its disk would.
+ * No record and no mark claims a chunk whose bytes are not there (I2).
+ */
+import assert from 'node:assert/strict';
+import {
+  cpSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  readSync,
+  readdirSync,
+  closeSync,
+} from 'node:fs';
+import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { after, before, describe, test } from 'node:test';
+import { readSecret } from '../../src/attach/tree-layout.ts';
+import { openSqliteStubCatalog } from '../../src/catalog/stubs-sqlite/catalog.ts';
+import { decodeHandle, openByHandle } from '../../src/sys/handle.ts';
+import { Residency } from '../../src/tree/residency.ts';
+import { inspectMarked } from '../../src/tree/stubs/marked-facts.ts';
+import type { StubFacts } from '../../src/tree/stubs/stub-store.ts';
+import { compileHelper } from '../probes/probe.ts';
+import { AttachedTree, treeFilesystems } from '../support/attached-tree.ts';
+import { CorpusWriter, mebibyte, noise } from '../support/corpus.ts';
+import { startStress } from '../support/hammer.ts';
+import { processLives } from '../support/mount.ts';
+import { run, runOk } from '../support/run.ts';
+import { loopFilesystem, temporaryDirectory } from '../support/temporary.ts';
+import type {
+  LoopFilesystem,
+  LoopFilesystemType,
+  TemporaryDirectory,
+} from '../support/temporary.ts';
+import { waitFor } from '../support/wait-for.ts';
+
+const rounds = Number(process.env['EBB_POWER_CUT_ROUNDS'] ?? 3);
+const seed = Number(process.env['EBB_SEED'] ?? 1);
+const readers = 6;
+const cutAfterMinMs = 500;
+const cutAfterMaxMs = 3_000;
+const names = Array.from({ length: 16 }, (_unused, index) => `d${index % 2}/file-${index}.bin`);
+
+let directory: TemporaryDirectory;
+let source: string;
+let helper: string;
+/** Images are cloned here: all of an image at one moment, in no time. */
+let outer: LoopFilesystem;
+
+before(async () => {
+  directory = await temporaryDirectory('power-cut');
+  source = path.join(directory.path, 'source');
+  const writer = new CorpusWriter(source);
+  for (const [index, name] of names.entries()) {
+    writer.bytes(name, Math.floor(((index + 1) * 7 * mebibyte) / 4) + 11 * index);
+  }
+  helper = await compileHelper(directory.path, 'hammer');
+  outer = await loopFilesystem({ type: 'xfs', sizeBytes: 16 * 1024 ** 3 });
+});
+
+after(async () => {
+  await outer[Symbol.asyncDispose]();
+  await directory[Symbol.asyncDispose]();
+});
+
+interface Crashed {
+  readonly image: string;
+  readonly state: string;
+}
+
+/** Attaches, reads, kills everything, and keeps what is on the disk. The tree itself is gone when this returns. */
+async function crash(type: LoopFilesystemType, round: number, afterMs: number): Promise<Crashed> {
+  const kept = path.join(outer.path, `${type}-${round}`);
+  mkdirSync(kept);
+  const image = path.join(kept, 'image');
+  const temporaryBefore = process.env['TMPDIR'];
+  process.env['TMPDIR'] = outer.path;
+  try {
+    await using tree = await AttachedTree.attach({
+      type,
+      remote: source,
+      sizeBytes: 2 * 1024 ** 3,
+    });
+    const { pid, supervisorPid } = await tree.status();
+    const place = { helper, mount: tree.path, source, names };
+    await using _stress = startStress({ ...place, readers, seconds: 600, seed: seed + round });
+    await sleep(afterMs);
+    process.kill(supervisorPid, 'SIGKILL');
+    process.kill(pid, 'SIGKILL');
+    await waitFor(() => !processLives(pid) && !processLives(supervisorPid), { what: 'the end' });
+    await runOk('cp', ['--reflink=always', tree.filesystem.imagePath, image]);
+    const [id] = readdirSync(tree.stateDirectory);
+    const state = path.join(kept, 'state');
+    cpSync(path.join(tree.stateDirectory, id ?? ''), state, { recursive: true });
+    return { image, state };
+  } finally {
+    if (temporaryBefore === undefined) delete process.env['TMPDIR'];
+    else process.env['TMPDIR'] = temporaryBefore;
+  }
+}
+
+/** Mounts what was kept, and compares every claim with the source. Gives the bytes that were claimed. */
+async function check(
+  { image, state }: Crashed,
+  type: LoopFilesystemType,
+  said: string,
+): Promise<number> {
+  const mountPoint = `${image}.mnt`;
+  mkdirSync(mountPoint);
+  const options = type === 'xfs' ? 'loop,nouuid' : 'loop';
+  await runOk('mount', ['-t', type, '-o', options, image, mountPoint], { timeoutMs: 60_000 });
+  try {
+    const root = openSync(mountPoint, 'r');
+    try {
+      return checkClaims(root, state, { type, said, tree: path.join(mountPoint, 'tree') });
+    } finally {
+      closeSync(root);
+    }
+  } finally {
+    await run('umount', [mountPoint], { timeoutMs: 20_000 });
+  }
+}
+
+function checkClaims(
+  rootFd: number,
+  state: string,
+  { type, said, tree }: { type: LoopFilesystemType; said: string; tree: string },
+): number {
+  using catalog = openSqliteStubCatalog(path.join(state, 'catalog.sqlite'));
+  const { treeId } = JSON.parse(readFileSync(path.join(tree, '.ebb', 'tree.json'), 'utf8')) as {
+    treeId: string;
+  };
+  const seal = { treeId, secret: readSecret(state) };
+  let claimed = 0;
+  const records = catalog.page(0, 1_000);
+  assert.equal(records.length, names.length, said);
+  for (const record of records) {
+    using file = openByHandle(rootFd, decodeHandle(record.handle), 0);
+    claimed += compareClaims(file.fd, record, said);
+    const marked = inspectMarked(file.fd, seal, type !== 'ext4');
+    assert.ok(marked !== undefined && 'facts' in marked, `${said}: ${record.key} has its mark`);
+    compareClaims(file.fd, marked.facts, `${said}, by the mark`);
+  }
+  return claimed;
+}
+
+function compareClaims(fd: number, facts: StubFacts, said: string): number {
+  const residency = Residency.decode(facts.bitmap, facts.sizeBytes, facts.chunkBytes);
+  const expected = readFileSync(path.join(source, facts.key));
+  for (const runOfChunks of residency.runs()) {
+    const { offsetBytes, lengthBytes } = residency.bytesOf(runOfChunks);
+    const bytes = Buffer.alloc(lengthBytes);
+    assert.equal(readSync(fd, bytes, 0, lengthBytes, offsetBytes), lengthBytes, said);
+    const wanted = expected.subarray(offsetBytes, offsetBytes + lengthBytes);
+    const where = `${said}: ${facts.key}, ${lengthBytes} bytes at ${offsetBytes} are claimed`;
+    assert.ok(bytes.equals(wanted), where);
+  }
+  return residency.residentBytes;
+}
+
+for (const type of treeFilesystems) {
+  describe(`a tree on ${type}`, { timeout: 60_000 + rounds * 30_000 }, () => {
+    test(`cut ${rounds} times: nothing is claimed that is not on the disk`, async (context) => {
+      const random = noise(`power cut ${seed} ${type}`, rounds * 4);
+      let claimed = 0;
+      for (let round = 0; round < rounds; round += 1) {
+        const spread = cutAfterMaxMs - cutAfterMinMs;
+        const afterMs = cutAfterMinMs + (random.readUInt32LE(round * 4) % spread);
+        const said = `${type}, round ${round} (seed ${seed}), cut after ${afterMs} ms`;
+        claimed += await check(await crash(type, round, afterMs), type, said);
+      }
+      context.diagnostic(`${type}: ${(claimed / mebibyte).toFixed(0)} MiB were claimed, and there`);
+      assert.ok(claimed > 0, 'nothing was ever durable: nothing was tested');
+    });
+  });
+}
