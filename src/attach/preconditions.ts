@@ -37,6 +37,8 @@ export interface AttachableTree {
   readonly fileSystem: string;
   /** The remote that the directory belongs to already. */
   readonly remote: string | undefined;
+  /** Its data is mounted there now, by a daemon or left behind by one that was killed. */
+  readonly isShown: boolean;
 }
 
 const kernelNeeded = [6, 14] as const;
@@ -69,7 +71,7 @@ export function checkAttachable(question: AttachQuestion, machine: Machine): Att
   if (remote === undefined && question.remote === undefined && !isShown) {
     throw ebbError('EINVAL', `${tree} was never attached: name the remote, too`);
   }
-  return { fileSystem, remote };
+  return { fileSystem, remote, isShown };
 }
 
 function checkMachine({ kernelRelease, hasSysAdmin }: Machine): void {

@@ -3,13 +3,14 @@
  * not load: `node attach-check.ts '{"tree": ..., "remote": ..., "stateDirectory": ...}'`. Prints one `AttachCheck`.
  */
 import { readFileSync } from 'node:fs';
-import { release, tmpdir } from 'node:os';
+import { tmpdir } from 'node:os';
 import * as v from 'valibot';
 import { checkAttachable } from '../attach/preconditions.ts';
-import { toEbbError } from '../base/errors.ts';
+import { ebbError, toEbbError } from '../base/errors.ts';
 import { readMountInfo } from '../base/mount-info.ts';
 import { isRunning, readRunRecords, runDirectory } from '../base/run-directory.ts';
-import { Capability, hasCapability } from '../sys/process.ts';
+import { probeKernel, realKernelAnswers } from '../fanotify/probe.ts';
+import type { KernelAnswers } from '../fanotify/probe.ts';
 import type { AttachCheck } from './helper-api.ts';
 import { attachDefaults } from './attach-options.ts';
 import { absolutePath, parseLine, remoteIdentity } from './options.ts';
@@ -20,26 +21,39 @@ const schema = v.strictObject({
   stateDirectory: v.optional(absolutePath, attachDefaults.stateDirectory),
 });
 
-/** Never throws. */
-export function attachCheck(line: string): AttachCheck {
+/** Never throws. `answers`: what the kernel says; tests have other kernels. */
+export async function attachCheck(
+  line: string,
+  answers: KernelAnswers = realKernelAnswers,
+): Promise<AttachCheck> {
   try {
     const { tree, remote, stateDirectory } = parseLine(schema, line);
     const identity = remote === undefined ? undefined : remoteIdentity(remote);
-    const found = checkAttachable(
+    const { isShown, ...found } = checkAttachable(
       { tree, remote: identity, stateDirectory },
       {
-        kernelRelease: release(),
-        hasSysAdmin: hasCapability(Capability.sysAdmin),
+        kernelRelease: answers.release(),
+        hasSysAdmin: answers.isPrivileged(),
         mounts: readMountInfo(),
         running: readRunRecords().filter(isRunning),
         needed: [process.execPath, import.meta.dirname, tmpdir(), runDirectory(), ...swapFiles()],
       },
     );
+    // What is shown already was tried before, and who denies everything there would deny this, too.
+    if (!isShown) await checkKernel(tree, answers);
     return { ok: true, ...found };
   } catch (thrown) {
     const { code, message } = toEbbError(thrown);
     return { ok: false, error: message, code, exitCode: 3 };
   }
+}
+
+/** Versions say little: what the kernel does with a file of that file system is tried. Throws EOPNOTSUPP. */
+async function checkKernel(tree: string, answers: KernelAnswers): Promise<void> {
+  const { findings } = await probeKernel(tree, answers);
+  const missing = findings.find(({ answer }) => answer !== 'yes');
+  if (missing === undefined) return;
+  throw ebbError('EOPNOTSUPP', `${missing.sentence} ebb mount works without.`);
 }
 
 /** proc_swaps(5): the first column, with octal escapes for spaces; partitions are no files of a tree. */
@@ -51,5 +65,5 @@ function swapFiles(): string[] {
 }
 
 if (import.meta.main) {
-  process.stdout.write(`${JSON.stringify(attachCheck(process.argv[2] ?? ''))}\n`);
+  process.stdout.write(`${JSON.stringify(await attachCheck(process.argv[2] ?? ''))}\n`);
 }
