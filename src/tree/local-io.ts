@@ -2,6 +2,7 @@
 import { errnoCodeOf, errnoMessage } from '../base/errno.ts';
 import { ebbError, toEbbError } from '../base/errors.ts';
 import type { EbbError } from '../base/errors.ts';
+import { punchHole } from '../sys/fallocate.ts';
 import { writeAllAt, writeSmallAt } from '../sys/file-io.ts';
 import { pread } from '../sys/io.ts';
 
@@ -53,4 +54,15 @@ export function contentWriteError(error: unknown, key: string, place: Place): Eb
   const sentence = sentences[known.code];
   if (sentence === undefined) return known;
   return ebbError(known.code, `${sentence}: ${key}.`, { cause: error, retryable: false });
+}
+
+/** No file system has larger blocks. */
+const blockBytesMax = 64 * 1024;
+
+/**
+ * Frees all blocks of a file, also the last one, which a range that ends with the file would only fill with zeros. The
+ * size stays. Throws EOPNOTSUPP where there are no holes.
+ */
+export function punchContent(fd: number, sizeBytes: number): void {
+  if (sizeBytes > 0) punchHole(fd, 0, Math.ceil(sizeBytes / blockBytesMax) * blockBytesMax);
 }

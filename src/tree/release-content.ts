@@ -1,9 +1,9 @@
 /** Release (release.ts) of one content of the flat tree. */
 import { EbbError } from '../base/errors.ts';
-import { punchHole } from '../sys/fallocate.ts';
 import { syncFile } from '../sys/file-io.ts';
 import { fileStatus } from '../sys/stat.ts';
 import type { ContentStore } from './content-store.ts';
+import { punchContent } from './local-io.ts';
 import { releaseFiles } from './release.ts';
 import type { ReleasePort, ReleaseRequest, ReleaseResult } from './release.ts';
 import type { StoredContent } from './stored-content.ts';
@@ -41,9 +41,8 @@ function portOf(store: ContentStore): ReleasePort<StoredContent> {
 }
 
 function freeBlocks(fd: number, sizeBytes: number): void {
-  if (sizeBytes === 0) return;
   try {
-    punchHole(fd, 0, sizeBytes);
+    punchContent(fd, sizeBytes);
   } catch (error) {
     if (!(error instanceof EbbError) || error.code !== 'EOPNOTSUPP') throw error;
     // No holes here: cutting the file off and growing it again frees the same blocks.

@@ -3,7 +3,7 @@
  *
  * Order of a change: from the call on nothing more is recalled into the file; writes under way end; the mark is on the
  * disk; then the catalog, with the ctime that the inode has now: whatever moves ctime from here on was not Ebb. A crash
- * in between leaves the catalog, which counts, as it was.
+ * in between leaves the catalog, which counts, as it was. Back to `clean`, the catalog comes first.
  */
 import { ebbError } from '../../base/errors.ts';
 import { syncFile } from '../../sys/file-io.ts';
@@ -12,14 +12,16 @@ import type { FileTime } from '../../sys/stat.ts';
 import type { MarkSeal } from '../mark.ts';
 import type { StubAccess } from './stub-access.ts';
 import type { LoadedStub } from './stub-file.ts';
+import { sameTime, wasCutOff } from './evidence.ts';
 import { writeStubMark } from './stub-mark.ts';
 import type { Change, StubFacts } from './stub-store.ts';
 
-const [clean, intent, dirty] = [0, 1, 3] as const;
+const [clean, intent, discarding, dirty] = [0, 1, 2, 3] as const;
 
 export interface ChangePort {
   readonly access: StubAccess;
   readonly seal: MarkSeal;
+  readonly hasPoison: boolean;
   /** The catalog's record. */
   lookup(id: number): StubFacts | undefined;
   /** Durable when it returns. */
@@ -56,7 +58,13 @@ export class Changes {
   unchanged(stub: LoadedStub): boolean {
     const record = this.#port.lookup(stub.id);
     if (record === undefined || record.change === dirty) return false;
-    const { sizeBytes, mtime, ctime } = this.#port.access.status(stub.handle);
+    const status = this.#port.access.status(stub.handle);
+    const { sizeBytes, mtime, ctime } = status;
+    if (record.change === discarding) {
+      using fd = this.#port.access.openForReading(stub.handle);
+      const cutOff = wasCutOff(fd.fd, status, stub, this.#port.hasPoison);
+      if (cutOff !== undefined) return !cutOff;
+    }
     if (sizeBytes !== stub.sizeBytes || !sameTime(mtime, stub.mtime)) return false;
     const recorded = { seconds: record.ctimeSeconds, nanoseconds: record.ctimeNanoseconds };
     return record.change === clean || sameTime(ctime, recorded);
@@ -85,25 +93,30 @@ export class Changes {
     const { access, seal } = this.#port;
     const facts = { ...record, mtime: stub.mtime };
     using fd = access.openForReading(stub.handle);
+    const mark = async (said: Change): Promise<void> => {
+      writeStubMark(fd.fd, { ...facts, change: said }, seal);
+      await syncFile(fd.fd);
+    };
+    if (change === clean) {
+      // First the catalog: the mark moves ctime, and a crash in between would make the file look touched.
+      this.#commit(stub.id, change, noTime);
+      await mark(change);
+      return;
+    }
     // A rebuild takes a file with intent for dirty, so that the mark may stay: ctime is the user's.
     const isMarked = before === intent && change === dirty;
-    if (!isMarked) {
-      writeStubMark(fd.fd, { ...facts, change }, seal);
-      await syncFile(fd.fd);
-    }
-    const { seconds, nanoseconds } = change === clean ? noTime : fileStatus(fd.fd).ctime;
+    if (!isMarked) await mark(change);
     try {
-      const ctime = { ctimeSeconds: seconds, ctimeNanoseconds: nanoseconds };
-      this.#port.commit({ id: stub.id, change, ...ctime });
+      this.#commit(stub.id, change, fileStatus(fd.fd).ctime);
     } catch (error) {
-      if (!isMarked) writeStubMark(fd.fd, { ...facts, change: before }, seal);
+      if (!isMarked) await mark(before);
       throw error;
     }
+  }
+
+  #commit(id: number, change: Change, { seconds, nanoseconds }: FileTime): void {
+    this.#port.commit({ id, change, ctimeSeconds: seconds, ctimeNanoseconds: nanoseconds });
   }
 }
 
 const noTime: FileTime = { seconds: 0, nanoseconds: 0 };
-
-export function sameTime(a: FileTime, b: FileTime): boolean {
-  return a.seconds === b.seconds && a.nanoseconds === b.nanoseconds;
-}

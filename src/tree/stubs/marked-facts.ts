@@ -7,20 +7,16 @@
  * poison, or is a hole, is not here whatever the mark says; that can only take claims away.
  *
  * Changes: a file that a writer had been let into is taken for the user's own (`dirty`), as the ctime from which he
- * could be told not to have written was the catalog's. One that was to be cut off (`discarding`) is not whole: it may
- * only be taken for the user's when it really was cut, because nobody recalls into it then. It was not when what
- * was not here still is the poison, or the hole, that it was: cutting off leaves no poison.
+ * could be told not to have written was the catalog's. One that was to be cut off (`discarding`) is not whole: whether
+ * it was is seen from what lies in it (evidence.ts).
  */
 import { EbbError } from '../../base/errors.ts';
-import { Errno } from '../../base/errno.ts';
-import { Seek, pread, seek } from '../../sys/io.ts';
 import { fileStatus } from '../../sys/stat.ts';
 import type { FileStatus } from '../../sys/stat.ts';
 import { identityOf } from '../identity.ts';
 import type { Mark, MarkSeal, StubMark } from '../mark.ts';
 import { Residency } from '../residency.ts';
-import { sameTime } from './changes.ts';
-import { isPoison } from './poison.ts';
+import { lacksBytes, wasCutOff } from './evidence.ts';
 import { readStubMark } from './stub-mark.ts';
 import type { Change, StubFacts } from './stub-store.ts';
 
@@ -44,7 +40,7 @@ export function inspectMarked(
   const status = fileStatus(fd);
   const isSize = status.sizeBytes === mark.sizeBytes;
   const residency = claimed(mark);
-  const change = isSize ? changeOf(fd, mark, mark.stub, residency, status, hasPoison) : 3;
+  const change = isSize ? changeOf(fd, mark.stub, residency, status, hasPoison) : 3;
   if (isSize) dropWhatIsNotThere(fd, residency, hasPoison);
   return {
     facts: {
@@ -80,50 +76,21 @@ function claimed(mark: Mark): Residency {
 
 function changeOf(
   fd: number,
-  mark: Mark,
-  stub: StubMark,
+  { mtime, change }: StubMark,
   claims: Residency,
   status: FileStatus,
   hasPoison: boolean,
 ): Change {
-  if (stub.change === 0) return 0;
-  if (stub.change !== 2 || !sameTime(status.mtime, stub.mtime)) return 3;
-  const missing = claims.missing(0, mark.sizeBytes);
-  const untouched =
-    missing.length > 0 &&
-    missing.every((run) => {
-      const { offsetBytes, lengthBytes } = claims.bytesOf(run);
-      return hasPoison ? startsPoisoned(fd, offsetBytes) : isHole(fd, offsetBytes, lengthBytes);
-    });
-  return untouched ? 0 : 3;
+  if (change === 0) return 0;
+  const cutOff = change !== 2 || wasCutOff(fd, status, { mtime, residency: claims }, hasPoison);
+  return cutOff === false ? 0 : 3;
 }
 
 function dropWhatIsNotThere(fd: number, residency: Residency, hasPoison: boolean): void {
   for (const run of residency.runs()) {
     for (let chunk = run.first; chunk < run.first + run.count; chunk += 1) {
       const { offsetBytes, lengthBytes } = residency.bytesOf({ first: chunk, count: 1 });
-      const isThere = hasPoison
-        ? !startsPoisoned(fd, offsetBytes)
-        : !hasHole(fd, offsetBytes, lengthBytes);
-      if (!isThere) residency.unmark(chunk, 1);
+      if (lacksBytes(fd, offsetBytes, lengthBytes, hasPoison)) residency.unmark(chunk, 1);
     }
   }
-}
-
-const sampleBytes = 4_096;
-
-function startsPoisoned(fd: number, offsetBytes: number): boolean {
-  const sample = new Uint8Array(sampleBytes);
-  const count = pread(fd, sample, offsetBytes);
-  return count <= 0 || isPoison(sample.subarray(0, count), offsetBytes);
-}
-
-function isHole(fd: number, offsetBytes: number, lengthBytes: number): boolean {
-  const data = seek(fd, offsetBytes, Seek.data);
-  return data === -Errno.ENXIO || data >= offsetBytes + lengthBytes;
-}
-
-function hasHole(fd: number, offsetBytes: number, lengthBytes: number): boolean {
-  const hole = seek(fd, offsetBytes, Seek.hole);
-  return hole < offsetBytes + lengthBytes;
 }

@@ -1,11 +1,11 @@
 /** Release (release.ts) of stubs. */
-import { punchHole } from '../../sys/fallocate.ts';
 import { fileStatus, setFileTimes } from '../../sys/stat.ts';
 import { readStubMark, writeStubMark } from './stub-mark.ts';
+import { punchContent } from '../local-io.ts';
 import { releaseFiles } from '../release.ts';
 import type { ReleasePort, ReleaseRequest, ReleaseResult } from '../release.ts';
 import type { ResidencyRow } from '../durability.ts';
-import { sameTime } from './changes.ts';
+import { sameTime } from './evidence.ts';
 import type { NativeStubStore } from './store.ts';
 import type { LoadedStub } from './stub-file.ts';
 
@@ -32,7 +32,7 @@ function portOf(store: NativeStubStore): ReleasePort<LoadedStub> {
     free: (stub, fd, before) => {
       const { mtime } = fileStatus(fd);
       if (store.poison !== undefined) store.poison.cover(fd, stub.sizeBytes);
-      else if (stub.sizeBytes > 0) punchHole(fd, 0, stub.sizeBytes);
+      else punchContent(fd, stub.sizeBytes);
       if (!store.isInvisible) setFileTimes(fd, undefined, mtime);
       return before.residentBytes;
     },

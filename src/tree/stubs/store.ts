@@ -103,6 +103,7 @@ export class NativeStubStore implements StubStore {
     this.#changes = new Changes({
       access: this.access,
       seal: this.seal,
+      hasPoison: this.poison !== undefined,
       lookup: (id) => this.records.get(id),
       commit: (row) => this.records.setChange([row]),
       settled: (id) => this.log.settled(id),

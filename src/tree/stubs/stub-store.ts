@@ -98,8 +98,9 @@ export interface StubStore extends AsyncDisposable {
    */
   setChange(file: StubFile, change: Change): Promise<void>;
   /**
-   * Size and mtime are those of the version and, since `intent` or `discarding` was recorded, ctime has not moved
-   * (chmod, rename and link move it, too: then this says false). Synchronous.
+   * Size and mtime are those of the version and, since `intent` was recorded, ctime has not moved (chmod, rename and
+   * link move it, too: then this says false, and the file, which is whole, becomes `dirty`). After `discarding` of a
+   * file that was not whole: it was not cut off, as what lies in it shows, whatever else was done to it. Synchronous.
    */
   unchanged(file: StubFile): boolean;
   setPinned(file: StubFile, pinned: boolean): void;

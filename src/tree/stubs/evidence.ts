@@ -1,0 +1,73 @@
+/**
+ * What lies in a file, where the records cannot tell. It only ever shows that something is *not* here, or that a file
+ * was *not* cut off; that bytes are here is never concluded from it (I2).
+ */
+import { pread, seek, Seek } from '../../sys/io.ts';
+import type { FileStatus, FileTime } from '../../sys/stat.ts';
+import type { Residency } from '../residency.ts';
+import { isPoison } from './poison.ts';
+
+const sampleBytes = 4_096;
+
+/** Whether a part of the range certainly is not the content: poison at one of its ends, or a hole. */
+export function lacksBytes(
+  fd: number,
+  offsetBytes: number,
+  lengthBytes: number,
+  hasPoison: boolean,
+): boolean {
+  if (!hasPoison) {
+    const hole = seek(fd, offsetBytes, Seek.hole);
+    return hole < offsetBytes + lengthBytes;
+  }
+  // The last block of the range; ranges begin with a block.
+  const last = offsetBytes + Math.floor((lengthBytes - 1) / sampleBytes) * sampleBytes;
+  return isPoisonAt(fd, offsetBytes, lengthBytes) || isPoisonAt(fd, last, lengthBytes);
+}
+
+/**
+ * Whether a file of which not all was here, and that somebody was let in to cut off, was cut off. Undefined: nothing in
+ * it tells, because all of it was here.
+ *
+ * Poison: cutting off takes all of it away, and nobody writes it again. It need not be everywhere that nothing is
+ * claimed: a recall that was stopped leaves bytes without a claim. Where there are holes instead, the file may have
+ * been cut off and made longer again; then what was claimed is a hole, too, and mtime has moved.
+ */
+export function wasCutOff(
+  fd: number,
+  { sizeBytes, mtime }: Pick<FileStatus, 'sizeBytes' | 'mtime'>,
+  before: { readonly residency: Residency; readonly mtime: FileTime },
+  hasPoison: boolean,
+): boolean | undefined {
+  const { residency } = before;
+  if (sizeBytes !== residency.sizeBytes) return true;
+  const missing = residency.missing(0, sizeBytes);
+  if (missing.length === 0) return undefined;
+  const chunkLacks = (chunk: number): boolean => {
+    const { offsetBytes, lengthBytes } = residency.bytesOf({ first: chunk, count: 1 });
+    return lacksBytes(fd, offsetBytes, lengthBytes, hasPoison);
+  };
+  const isStubStill = missing.some((run) => anyChunk(run, chunkLacks));
+  if (hasPoison || !isStubStill) return !isStubStill;
+  return (
+    !sameTime(mtime, before.mtime) || residency.runs().some((run) => anyChunk(run, chunkLacks))
+  );
+}
+
+function anyChunk(
+  { first, count }: { readonly first: number; readonly count: number },
+  holds: (chunk: number) => boolean,
+): boolean {
+  for (let chunk = first; chunk < first + count; chunk += 1) if (holds(chunk)) return true;
+  return false;
+}
+
+function isPoisonAt(fd: number, offsetBytes: number, lengthBytesMax: number): boolean {
+  const sample = new Uint8Array(Math.min(sampleBytes, lengthBytesMax));
+  const count = pread(fd, sample, offsetBytes);
+  return count > 0 && isPoison(sample.subarray(0, count), offsetBytes);
+}
+
+export function sameTime(a: FileTime, b: FileTime): boolean {
+  return a.seconds === b.seconds && a.nanoseconds === b.nanoseconds;
+}
