@@ -65,7 +65,10 @@ export interface ReleaseRequest<File extends Releasable> {
   readonly prove: (file: File) => Promise<RemoteProof>;
   /** True while it is open through a front end, or a recall is under way. Asked several times. */
   readonly isBusy: (id: number) => boolean;
-  /** Under the lease, when the record is durable, before the first block goes. */
+  /**
+   * Under the lease, when the record is durable, before the first block goes. When it throws (EBUSY: somebody has
+   * opened the file after all), nothing is freed and the record is put back.
+   */
   readonly beforeFreeing?: (fd: number) => void;
 }
 
@@ -222,9 +225,10 @@ async function releaseLeased<File extends Releasable>(
   try {
     const refusals = await recordNothingHere(port, going);
     for (const [at, one] of going.entries()) {
-      const refusal = refusals[at] ?? (isWanted(one) ? openedMeanwhile(one.file) : undefined);
+      const wanted = isWanted(one) ? openedMeanwhile(one.file) : undefined;
+      const refusal = refusals[at] ?? wanted ?? objection(one, request);
       if (refusal !== undefined) kept.add(one);
-      results[one.index] = refusal ?? free(port, one, before[at] as Residency, request);
+      results[one.index] = refusal ?? free(port, one, before[at] as Residency);
     }
   } catch (error) {
     // Whether the record changed is not known; of these nothing was freed.
@@ -264,15 +268,26 @@ async function recordNothingHere<File extends Releasable>(
   return refusals;
 }
 
+/** What `beforeFreeing` has against it. */
+function objection<File extends Releasable>(
+  { file, fd }: Leased<File>,
+  request: ReleaseRequest<File>,
+): Refused | undefined {
+  try {
+    request.beforeFreeing?.(fd);
+    return undefined;
+  } catch (error) {
+    return toEbbError(error).code === 'EBUSY' ? openedMeanwhile(file) : failed(error);
+  }
+}
+
 /** Step 6. When it fails half-way, the record, which claims nothing, stays true. */
 function free<File extends Releasable>(
   port: ReleasePort<File>,
   { file, fd }: Leased<File>,
   before: Residency,
-  request: ReleaseRequest<File>,
 ): ReleaseResult {
   try {
-    request.beforeFreeing?.(fd);
     return { released: true, freedBytes: port.free(file, fd, before) };
   } catch (error) {
     return failed(error);

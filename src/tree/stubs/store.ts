@@ -317,12 +317,7 @@ export class NativeStubStore implements StubStore {
         this.mine(stub);
         this.log.marked(stub, addedBytes);
       },
-      changedPastUs: (stub, message) => {
-        this.report(stub.id, message, undefined);
-        this.#changes.record(stub, 3).catch((error: unknown) => {
-          this.report(stub.id, `That ${stub.key} was changed could not be recorded.`, error);
-        });
-      },
+      changedPastUs: (stub, message) => this.report(stub.id, message, undefined),
     };
   }
 

@@ -23,7 +23,10 @@ export interface StubPort {
   dirtied(file: LoadedStub): void;
   /** Throws ESTALE when the stub was forgotten. */
   marked(file: LoadedStub, addedBytes: number): void;
-  /** Somebody changed the file past Ebb: reports it, and sees to it that nothing is recalled into it any more. */
+  /**
+   * Somebody changed the file past Ebb: reports it. That is not recorded as the user's change: what was not here
+   * would be shown as his, poison and all.
+   */
   changedPastUs(file: LoadedStub, message: string): void;
 }
 
@@ -130,7 +133,7 @@ export class LoadedStub implements StubFile {
   #changedPastUs(sizeBytes: number): EbbError {
     const message =
       `${this.key} has ${sizeBytes} bytes instead of ${this.sizeBytes}: it was changed past Ebb, ` +
-      'and is not recalled any more.';
+      'and is not recalled into.';
     this.#port.changedPastUs(this, message);
     return ebbError('ESTALE', message, { retryable: false });
   }

@@ -59,6 +59,23 @@ function assertIsStub(stubs: TestStubs, file: StubFile, name: string): void {
 
 for (const type of imageTypes) {
   describe(`release of stubs on ${type}`, { concurrency: false }, () => {
+    test('is refused by the last one who is asked, and nothing is lost', async () => {
+      using tree = newTree(type);
+      using stubs = openStubs(tree);
+      const file = stubs.add('f', sizeBytes);
+      await recall(file);
+      for (const [code, refusal] of [
+        ['EBUSY', 'opened meanwhile'],
+        ['EIO', 'failed'],
+      ] as const) {
+        const beforeFreeing = (): void => {
+          throw ebbError(code, 'No.');
+        };
+        assert.equal(refusalOf(await release(stubs, file, { beforeFreeing })), refusal);
+        assertStillHere(stubs, file, path.join(tree.data, 'f'));
+      }
+    });
+
     test('leaves a stub, mtime (on xfs ctime) alone; the content can come back', async () => {
       using tree = newTree(type);
       using stubs = openStubs(tree);

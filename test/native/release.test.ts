@@ -1,0 +1,149 @@
+/** Release under a served native tree: who comes meanwhile, and that events come again afterwards. */
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
+import { test } from 'node:test';
+import { OpenFlag } from '../../src/sys/fd.ts';
+import { decodeHandle, openByHandle } from '../../src/sys/handle.ts';
+import { truncateFile } from '../../src/tree/truncate.ts';
+import { compileHelper } from '../probes/probe.ts';
+import { startStress } from '../support/hammer.ts';
+import { patternBytes } from '../support/pattern.ts';
+import { nativeScene } from './native-scene.ts';
+import type { NativeScene } from './native-scene.ts';
+import type { StubFile } from '../../src/tree/stubs/stub-store.ts';
+
+const KiB = 1024;
+const MiB = 1024 * KiB;
+
+/** Read to its end, durable, and with ignore marks. */
+async function bringAll(scene: NativeScene, file: StubFile, name: string): Promise<void> {
+  await scene.shellOk(`cat ${name} > /dev/null`);
+  await scene.store.settled(file.id);
+  await scene.shellOk(`cat ${name} > /dev/null; cat ${name} > /dev/null`);
+}
+
+for (const type of ['ext4', 'xfs', 'btrfs'] as const) {
+  test(`${type}: what was released is recalled, as often as that is`, async () => {
+    await using scene = await nativeScene(type);
+    const sizeBytes = 3 * MiB + 7;
+    const file = scene.add('f', sizeBytes);
+    for (let round = 0; round < 3; round += 1) {
+      await bringAll(scene, file, 'f');
+      assert.equal(scene.fetchedBytes(), sizeBytes);
+      assert.equal((await scene.release(file)).released, true);
+      assert.ok(
+        (await scene.shell('tail -c 5 f')).stdout.equals(patternBytes(1, 5, sizeBytes - 5)),
+      );
+      assert.ok(scene.fetchedBytes() > 0, 'reading raises events again');
+      assert.equal((await scene.release(file)).released, true);
+    }
+    assert.equal(file.change, 0);
+    assert.deepEqual(scene.problems, []);
+  });
+
+  test(`${type}: an opener whom no event announced keeps his file`, async () => {
+    await using scene = await nativeScene(type);
+    const file = scene.add('f', 3 * MiB);
+    await bringAll(scene, file, 'f');
+    const opener: { child?: ReturnType<typeof spawn> } = {};
+    await scene.server.changesTakenIn();
+    const [result] = await scene.store.release([file], {
+      prove: ({ version, sizeBytes }) => Promise.resolve({ version, sizeBytes }),
+      isBusy: (id) => scene.server.isBusy(id),
+      beforeFreeing: (fd) => {
+        // Comes after the last look at the lease and before the ignore marks are taken off: the lease holds him up.
+        const program = 'printf NEW | dd of=f bs=1 seek=9 conv=notrunc status=none; cksum < f';
+        const child = spawn('/bin/sh', ['-c', program], { cwd: scene.path });
+        opener.child = child;
+        waitUntilHeldUp(child.pid ?? 0, path.join(scene.path, 'f'));
+        scene.server.beforeFreeing(fd);
+      },
+    });
+    assert.ok(result && !result.released);
+    assert.equal(result.refusal, 'opened meanwhile');
+    const { child } = opener;
+    assert.ok(child);
+    if (child.exitCode === null) await new Promise((resolve) => child.once('exit', resolve));
+    const expected = patternBytes(1, 3 * MiB);
+    expected.write('NEW', 9);
+    assert.ok((await scene.shell('cat f')).stdout.equals(expected));
+    await scene.server.changesTakenIn();
+    assert.equal((await scene.release(file)).released, false);
+  });
+
+  test(`${type}: a file that was cut past us shows nothing that nobody wrote`, async () => {
+    await using scene = await nativeScene(type);
+    const file = scene.add('f', 3 * MiB);
+    await scene.shellOk('head -c 1000 f > /dev/null');
+    {
+      using fd = openByHandle(scene.store.rootFd, decodeHandle(file.handle), OpenFlag.rdwr);
+      truncateFile(fd.fd, 2 * MiB);
+    }
+    const read = await scene.shell('tail -c 1000 f');
+    assert.match(read.stderr.toString(), /Input\/output error/);
+    // It can be emptied and used again.
+    await scene.shellOk('printf new > f; test "$(cat f)" = new');
+    assert.equal(scene.store.get(file.id)?.change, 3);
+  });
+
+  test(`${type}: readers never see a wrong byte while everything is released`, async () => {
+    await using scene = await nativeScene(type);
+    const source = path.join(scene.scratch, 'source');
+    mkdirSync(source);
+    const names = Array.from({ length: 6 }, (_, index) => `f${index}`);
+    for (const [index, name] of names.entries()) {
+      writeFileSync(path.join(source, name), patternBytes(index, 700 * KiB + index * 333_333));
+    }
+    scene.addTree(source);
+    const helper = await compileHelper(scene.scratch, 'hammer');
+    await using stress = startStress({
+      helper,
+      mount: scene.path,
+      source,
+      names,
+      readers: 4,
+      seconds: 6,
+      seed: 1,
+    });
+    let released = 0;
+    const endAtMs = performance.now() + 6_000;
+    while (performance.now() < endAtMs && !stress.hasEnded) {
+      for (const { id } of scene.catalog.page(0, 100)) {
+        const file = scene.store.get(id);
+        if (file !== undefined && (await scene.release(file)).released) released += 1;
+      }
+    }
+    const reports = await stress.finish(60_000);
+    for (const { wrong, errors } of reports) {
+      assert.equal(wrong, undefined);
+      assert.deepEqual(errors, {});
+    }
+    assert.ok(released > 10, `${released} releases`);
+    assert.ok(reports.every(({ reads }) => reads > 50));
+    assert.deepEqual(scene.problems, []);
+  });
+}
+
+/** Blocks this thread until a child of `pid` is held up in open(2) by a lease. */
+function waitUntilHeldUp(pid: number, file: string): void {
+  const deadlineMs = performance.now() + 10_000;
+  for (;;) {
+    if (performance.now() > deadlineMs) throw new Error(`nobody opened ${file}`);
+    if (isOpening(pid)) return;
+  }
+}
+
+function isOpening(shellPid: number): boolean {
+  try {
+    const children = readFileSync(`/proc/${shellPid}/task/${shellPid}/children`, 'latin1');
+    for (const child of children.trim().split(' ')) {
+      if (child === '') continue;
+      if (readFileSync(`/proc/${child}/wchan`, 'latin1').includes('break_lease')) return true;
+    }
+  } catch {
+    // It has not come so far, or is another program already.
+  }
+  return false;
+}
