@@ -1,6 +1,7 @@
 /** One directory, read in batches: however large it is, only one batch is in memory. */
 import type { BigIntStats, Dir } from 'node:fs';
-import { lstat, opendir, readlink } from 'node:fs/promises';
+import { lstat as lstatCallback } from 'node:fs';
+import { opendir, readlink } from 'node:fs/promises';
 import { ebbError, toEbbError } from '../../base/errors.ts';
 import { decodeName } from '../../base/name.ts';
 import { joinKey } from '../key.ts';
@@ -79,7 +80,7 @@ export class DirectoryListing implements AsyncDisposable {
     const path = this.#found.handle.entry(nameBytes);
     const name = decodeName(nameBytes);
     try {
-      const stats = await lstat(path, { bigint: true });
+      const stats = await lstat(path);
       const parentDevice = this.#found.stats.dev;
       if (stats.isDirectory() && stats.dev !== parentDevice) {
         this.#options.onMountPoint(joinKey(this.#options.key, name), parentDevice);
@@ -90,6 +91,16 @@ export class DirectoryListing implements AsyncDisposable {
       throw error;
     }
   }
+}
+
+/** fs.lstat without the promise layer, which costs twice as much of the main thread. */
+function lstat(path: Buffer): Promise<BigIntStats> {
+  return new Promise((resolve, reject) => {
+    lstatCallback(path, { bigint: true }, (error, stats) => {
+      if (error === null) resolve(stats);
+      else reject(error);
+    });
+  });
 }
 
 /** The target of a symlink in the lossless form of base/name.ts. */
