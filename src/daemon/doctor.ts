@@ -1,6 +1,7 @@
 /**
  * Entry point of the probes behind `ebb doctor`; a process of its own, since they need system calls that the CLI
- * does not load: `node doctor.ts CACHE_DIRECTORY`. Prints one `DoctorReport` as JSON.
+ * does not load: `node doctor.ts CACHE_DIRECTORY`, or `node doctor.ts --tree DIRECTORY`. Prints one `DoctorReport` as
+ * JSON.
  */
 import { readMountInfo, isEbbMount } from '../base/mount-info.ts';
 import {
@@ -13,6 +14,7 @@ import { toEbbError } from '../base/errors.ts';
 import type { DoctorCheck, DoctorReport } from './helper-api.ts';
 import { cacheChecks } from './doctor/cache-checks.ts';
 import { kernelChecks } from './doctor/kernel-checks.ts';
+import { treeChecks } from './doctor/tree-checks.ts';
 
 /** Checks this machine for mounts with a cache in `cacheDirectory`. Changes nothing that stays. */
 export function examine(cacheDirectory: string): DoctorReport {
@@ -23,6 +25,12 @@ export function examine(cacheDirectory: string): DoctorReport {
     checkRunDirectory(),
     checkDeadMounts(),
   ];
+  return { canMount: checks.every((check) => check.outcome !== 'fail'), checks };
+}
+
+/** Checks whether a directory can be a tree, and what that costs there. Changes nothing that stays. */
+export async function examineTree(directory: string): Promise<DoctorReport> {
+  const checks = [checkNode(), ...(await treeChecks(directory)), checkRunDirectory()];
   return { canMount: checks.every((check) => check.outcome !== 'fail'), checks };
 }
 
@@ -66,5 +74,8 @@ function ownerOf(superOptions: string): number | undefined {
 }
 
 if (import.meta.main) {
-  process.stdout.write(`${JSON.stringify(examine(process.argv[2] ?? '/var/cache/ebb'))}\n`);
+  const [first = '/var/cache/ebb', second] = process.argv.slice(2);
+  const isTree = first === '--tree' && second !== undefined;
+  const report = isTree ? await examineTree(second) : examine(first);
+  process.stdout.write(`${JSON.stringify(report)}\n`);
 }

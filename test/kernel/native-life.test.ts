@@ -4,7 +4,16 @@
  */
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
-import { existsSync, mkdirSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
 import { after, before, describe, test } from 'node:test';
@@ -237,6 +246,46 @@ for (const type of treeFilesystems) {
     });
   });
 }
+
+test('a tree whose remote is gone is served all the same, and the remote is used when it is back', async () => {
+  const away = path.join(directory.path, 'away');
+  const remote = path.join(directory.path, 'remote');
+  cpSync(source, remote, { recursive: true, preserveTimestamps: true });
+  await using tree = await AttachedTree.attach({ type: 'xfs', remote });
+  await shellOk(tree, 'cmp "$0/sub/small.bin" "$SOURCE/sub/small.bin"');
+  await tree.stop();
+  renameSync(remote, away);
+  await tree.ebbOk(['attach', '--state', tree.stateDirectory, tree.path]);
+  await shellOk(tree, 'cmp "$0/sub/small.bin" "$SOURCE/sub/small.bin"');
+  assert.notEqual((await shell(tree, 'cat "$0/large.bin" >/dev/null')).code, 0);
+  // That it cannot be opened does not mean that its files are gone.
+  assert.notEqual((await tree.ebb(['refresh', tree.path])).code, 0);
+  assert.equal((await states(tree))['large.bin'], 'OFL');
+  renameSync(away, remote);
+  await shellOk(tree, 'cmp "$0/large.bin" "$SOURCE/large.bin"');
+});
+
+test('a signal to the supervisor stops the tree in order', async () => {
+  await using tree = await AttachedTree.attach({ type: 'xfs', remote: source });
+  const { pid, supervisorPid } = await tree.status();
+  process.kill(supervisorPid, 'SIGTERM');
+  await waitFor(() => !processLives(supervisorPid) && !processLives(pid), {
+    what: 'both to end',
+    timeoutMs: endMaxMs,
+  });
+  assert.deepEqual(readdirSync(tree.path), ['.ebb']);
+});
+
+test('what two killed processes left behind is taken away by ebb umount', async () => {
+  await using tree = await AttachedTree.attach({ type: 'xfs', remote: source });
+  const { pid, supervisorPid } = await tree.status();
+  for (const one of [supervisorPid, pid]) process.kill(one, 'SIGKILL');
+  await waitFor(() => !processLives(pid), { what: 'the end' });
+  assert.equal((await mountsBelow(tree.path)).length, 1);
+  await tree.ebbOk(['umount', tree.path]);
+  assert.deepEqual(await mountsBelow(tree.path), []);
+  assert.deepEqual(readdirSync(tree.path), ['.ebb']);
+});
 
 test('attached already: refused with a sentence, and nothing happens to it', async () => {
   await using tree = await AttachedTree.attach({ type: 'xfs', remote: source });

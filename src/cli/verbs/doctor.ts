@@ -14,19 +14,26 @@ const nameColumns = 20;
 export const doctor: Verb = {
   name: 'doctor',
   summary: 'check whether this machine can mount, and what is missing',
-  synopsis: ['[--cache-dir DIR] [--json]'],
+  synopsis: ['[--cache-dir DIR] [--json]', '[--json] TREE'],
   description: [
     'Checks the kernel, /dev/fuse, passthrough, fusermount3, limits, settings, the clock, and the file system of ' +
       'the cache (by a small file that is removed again). Each check is ok, warn (works, at a cost that is told) ' +
       'or fail (cannot be mounted until it is repaired). Run it as the user who is going to mount.',
+    'With TREE, a directory that is or may become a tree (ebb attach): what the kernel can do with its files, tried ' +
+      'out with a file without a name, and what its file system cannot.',
   ],
-  exitCodes: { 0: 'Mounting works, perhaps with warnings.', 1: 'Mounting cannot work here yet.' },
+  exitCodes: {
+    0: 'Mounting (attaching) works, perhaps with warnings.',
+    1: 'Mounting (attaching) cannot work here yet.',
+  },
   examples: [
     { command: 'ebb doctor', explanation: 'With the usual place of the cache.' },
     { command: 'ebb doctor --cache-dir /srv/cache --json', explanation: 'For a script.' },
+    { command: 'ebb doctor /srv/sets', explanation: 'What a tree there can and cannot do.' },
   ],
   define: (command) => {
     command
+      .argument('[TREE]')
       .option('--cache-dir <DIR>', 'Where the cache would be. Default: as for ebb mount.')
       .option('--json', 'Prints one JSON object: DoctorReport.');
   },
@@ -34,7 +41,9 @@ export const doctor: Verb = {
     const options = command.opts<{ cacheDir?: string; json?: boolean }>();
     const cacheDirectory =
       options.cacheDir === undefined ? defaultCacheParent() : absolutePath(options.cacheDir);
-    const report = (await runHelper('doctor', [cacheDirectory])) as DoctorReport;
+    const [tree] = command.args;
+    const words = tree === undefined ? [cacheDirectory] : ['--tree', absolutePath(tree)];
+    const report = (await runHelper('doctor', words)) as DoctorReport;
     const code = report.canMount ? ExitCode.done : ExitCode.failed;
     if (options.json === true) {
       terminal.print(JSON.stringify(report));
@@ -48,10 +57,12 @@ export const doctor: Verb = {
       }
     }
     const warnings = report.checks.filter((check) => check.outcome === 'warn').length;
+    const [who, what] =
+      tree === undefined ? ['This machine', 'mount'] : [visible(tree), 'be attached'];
     terminal.print(
       report.canMount
-        ? `\nThis machine can mount${warnings > 0 ? `, with ${plural(warnings, 'warning')}` : ''}.`
-        : '\nThis machine cannot mount yet: see what fails above.',
+        ? `\n${who} can ${what}${warnings > 0 ? `, with ${plural(warnings, 'warning')}` : ''}.`
+        : `\n${who} cannot ${what} yet: see what fails above.`,
     );
     return code;
   },

@@ -4,7 +4,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { ebbError, toEbbError } from '../../base/errors.ts';
 import type { EbbError } from '../../base/errors.ts';
 import { findMountHolders } from '../../base/mount-holders.ts';
-import { isEbbMount, mountAt, readMountInfo } from '../../base/mount-info.ts';
+import { isEbbMount, isTreeMount, mountAt, readMountInfo } from '../../base/mount-info.ts';
+import type { MountInfo } from '../../base/mount-info.ts';
 import { isRunning, removeRunRecord } from '../../base/run-directory.ts';
 import type { RunRecord, StopResult } from '../../daemon/api.ts';
 import { ControlClient } from '../client.ts';
@@ -105,9 +106,20 @@ async function unmountOne(
     return { mountPoint, result: { stopped: false, holders: await findMountHolders(mountPoint) } };
   }
   if (target === undefined) return { mountPoint, result: await cleanUp(mountPoint, record, lazy) };
-  const result = await new ControlClient(target.client.record).stop(lazy);
+  const result = await stop(target.client.record, lazy);
   if (result.stopped) await waitForExit(target.client.record);
   return { mountPoint, result };
+}
+
+/** A tree whose daemon is down has a supervisor all the same, which knows no other way than the lazy one. */
+async function stop(record: RunRecord, lazy: boolean): Promise<StopResult> {
+  try {
+    return await new ControlClient(record).stop(lazy);
+  } catch (error) {
+    if (record.kind !== 'tree' || !lazy || !isRunning(record)) throw error;
+    process.kill(record.pid, 'SIGTERM');
+    return { stopped: true, holders: [] };
+  }
 }
 
 async function waitForExit(record: RunRecord): Promise<void> {
@@ -124,7 +136,7 @@ async function cleanUp(
   lazy: boolean,
 ): Promise<StopResult> {
   const found = mountAt(readMountInfo(), mountPoint);
-  if (found !== undefined && isEbbMount(found)) {
+  if (found !== undefined && isOurs(found)) {
     const problem = unmountStale(mountPoint, lazy);
     if (problem !== undefined) {
       const holders = await findMountHolders(mountPoint);
@@ -141,7 +153,11 @@ async function cleanUp(
 /** A mount of ours without a record (another run directory) counts. */
 function requireOurs(mountPoint: string): void {
   const found = mountAt(readMountInfo(), mountPoint);
-  if (found === undefined || !isEbbMount(found)) throw notOurs(mountPoint);
+  if (found === undefined || !isOurs(found)) throw notOurs(mountPoint);
+}
+
+function isOurs(mount: MountInfo): boolean {
+  return isEbbMount(mount) || isTreeMount(mount);
 }
 
 function notOurs(mountPoint: string): EbbError {

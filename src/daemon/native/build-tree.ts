@@ -18,7 +18,9 @@ import { NativeServer } from '../../native/server.ts';
 import { NativeThread } from '../../native/thread.ts';
 import { RecallEngine } from '../../recall/engine.ts';
 import { Reachability } from '../../recall/namespace/reachability.ts';
+import { LateRemote } from '../../remote/late.ts';
 import { openRemote } from '../../remote/open-remote.ts';
+import type { Remote } from '../../remote/remote.ts';
 import type { HideResult } from '../../supervisor/messages.ts';
 import { OpenFlag, openFd } from '../../sys/fd.ts';
 import { NativeStubStore } from '../../tree/stubs/store.ts';
@@ -86,9 +88,12 @@ export async function buildTree(
   const { tree } = configuration;
   const { stateDirectory } = prepared;
   const logbook = new Logbook(clock, configuration.logLevel, logFileWriter(runFiles(tree).log));
-  const remote = await openRemote(
-    remoteOptions({ ...configuration, remote: configuration.remote ?? prepared.remote }, logbook),
-  );
+  const url = configuration.remote ?? prepared.remote;
+  const remote = await openOrWait(remoteOptions({ ...configuration, remote: url }, logbook), {
+    mustOpen: undo.dissolve,
+    displayName: prepared.remote,
+    logbook,
+  });
   teardown.add('closing the remote', () => remote.close());
   const catalog = openSqliteStubCatalog(stubCatalogPath(stateDirectory));
   teardown.add('closing the catalog', () => catalog[Symbol.dispose]());
@@ -253,6 +258,21 @@ export async function buildTree(
   undo.dissolve = false;
   void settleChanges(parts);
   return { parts, facts };
+}
+
+/** A tree that was served before is served again, whatever became of its remote: what is here can be read. */
+async function openOrWait(
+  options: Parameters<typeof openRemote>[0],
+  known: { mustOpen: boolean; displayName: string; logbook: Logbook },
+): Promise<Remote> {
+  try {
+    return await openRemote(options);
+  } catch (error) {
+    const { code, message } = toEbbError(error);
+    if (known.mustOpen || code === 'EINVAL') throw error;
+    known.logbook.log('warn', `the remote cannot be opened, serving what is here: ${message}`);
+    return new LateRemote(known.displayName, () => openRemote(options));
+  }
 }
 
 async function* detach(
