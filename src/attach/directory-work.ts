@@ -261,8 +261,7 @@ export class DirectoryWork {
     if (replaces === undefined) this.#kept(step.object.name);
     else
       this.#shop.report('conflict', this.#keyOf(step.object.name), 'it was changed here meanwhile');
-    removeFile(at.fd, at.name);
-    if (isNew) await this.#forget(record);
+    if (removeIfThere(at) && isNew) await this.#forget(record);
   }
 
   /** Nothing can come between these calls but what users do, and that is looked at after the exchange. */
@@ -311,7 +310,7 @@ export class DirectoryWork {
     if (made === false) this.#kept(name);
     if (made !== true) return;
     if (!isDirect && !this.#placeSymlink(at, name, replaces)) {
-      removeFile(at.fd, at.name);
+      removeIfThere(at);
       return this.#kept(name);
     }
     this.#shop.queue.addKnown({ key: this.#keyOf(name), version: symlinkVersion(target), id: 0 });
@@ -365,6 +364,17 @@ export function removeIfEmpty(fd: number, name: string): boolean {
 /** Nothing is known of the key: as if it had never been. */
 function unknownKey(key: string): KnownKey {
   return { key, version: '', id: 0 };
+}
+
+/** False when users have it: in a race it may have stayed where they could take it. */
+function removeIfThere(at: Place): boolean {
+  try {
+    removeFile(at.fd, at.name);
+    return true;
+  } catch (error) {
+    if (toEbbError(error).code === 'ENOENT') return false;
+    throw error;
+  }
 }
 
 function isFile(at: Place, record: StubRecord): boolean {

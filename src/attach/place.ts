@@ -3,6 +3,7 @@
  * directory by rename(2); what goes is moved there first, looked at, and put back when it is not what was meant:
  * between looking and acting somebody may have put another file under the name.
  */
+import { randomBytes } from 'node:crypto';
 import { toEbbError } from '../base/errors.ts';
 import { renameEntry } from '../sys/entries.ts';
 
@@ -25,13 +26,14 @@ export function placeNew(staged: Place, target: Place): boolean {
 
 /**
  * Exchanges `staged` with what has the name, if that is what is meant (`isExpected` looks at it when it is in the
- * staging directory already). False, and nothing changed, when it is something else or gone. The old one is at
- * `staged` afterwards.
+ * staging directory already). False when it is something else or gone: it is where it was. The old one is at `staged`
+ * afterwards.
  */
 export function placeOver(staged: Place, target: Place, isExpected: () => boolean): boolean {
   if (!exchange(staged, target)) return false;
   if (isExpected()) return true;
-  exchange(staged, target);
+  // Users may be quick: what they put there comes back, whatever became of the name in between.
+  if (!exchange(staged, target)) giveBack(staged, target);
   return false;
 }
 
@@ -46,9 +48,8 @@ function exchange(staged: Place, target: Place): boolean {
 }
 
 /**
- * Moves what has the name to `aside` (a free name in the staging directory), if it is what is meant. False, and the
- * name as before, when it is something else or gone. Where users took the name meanwhile, what was moved stays at
- * `aside` only if they did so within these two calls; then this throws EEXIST rather than lose it.
+ * Moves what has the name to `aside` (a free name in the staging directory), if it is what is meant. False when it is
+ * something else or gone: it is where it was.
  */
 export function takeAway(target: Place, aside: Place, isExpected: () => boolean): boolean {
   try {
@@ -58,6 +59,13 @@ export function takeAway(target: Place, aside: Place, isExpected: () => boolean)
     throw error;
   }
   if (isExpected()) return true;
-  renameEntry(aside.fd, aside.name, target.fd, target.name, 'keep');
+  giveBack(aside, target);
   return false;
+}
+
+/** A user's file gets its name back, or another one beside it when somebody took that meanwhile: never none. */
+function giveBack(from: Place, target: Place): void {
+  if (placeNew(from, target)) return;
+  const name = `ebb-saved-${randomBytes(8).toString('hex')}`;
+  renameEntry(from.fd, from.name, target.fd, name, 'keep');
 }

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, readdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { test } from 'node:test';
 import { parseRule } from '../../src/cli/attach/options.ts';
@@ -14,7 +14,8 @@ import type {
   DetachResult,
   TreeStatus,
 } from '../../src/daemon/api.ts';
-import { loopFilesystem } from '../support/temporary.ts';
+import { runOk } from '../support/run.ts';
+import { loopFilesystem, temporaryDirectory } from '../support/temporary.ts';
 import { ebb, gib, scratch, scriptedDaemon } from './support.ts';
 import type { CliResult } from './support.ts';
 
@@ -251,6 +252,18 @@ test('detach is for trees, and status shows them', async () => {
   assert.match(details.stdout, /restarted 1 time/);
   const json = await ebb(['status', '--json'], { runDirectory: tree.runDirectory });
   assert.equal((JSON.parse(json.stdout) as TreeStatus).kind, 'tree');
+});
+
+test('what a killed supervisor left mounted is taken away', async () => {
+  await using directory = await temporaryDirectory('dead-tree');
+  const tree = `${directory.path}/tree`;
+  mkdirSync(`${tree}/.ebb/data`, { recursive: true });
+  writeFileSync(`${tree}/.ebb/data/stub`, '');
+  await runOk('mount', ['--bind', `${tree}/.ebb/data`, tree], { timeoutMs: 10_000 });
+  assert.deepEqual(readdirSync(tree), ['stub']);
+  const { code, stderr } = await ebb(['umount', tree], { runDirectory: `${directory.path}/run` });
+  assert.equal(code, 0, stderr);
+  assert.deepEqual(readdirSync(tree), ['.ebb']);
 });
 
 const treeStatus: TreeStatus = {
