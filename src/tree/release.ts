@@ -5,7 +5,8 @@
  *   1. refuse what is pinned, busy or not provable; commit what is queued, so that nothing is claimed later;
  *   2. shut the gate in this process and close our own descriptors;
  *   3. take a write lease (F_SETLEASE F_WRLCK): the kernel grants it only when nobody has the file open or mapped,
- *      not even through FUSE passthrough with a closed descriptor; from now on an opener waits for us;
+ *      not even through FUSE passthrough with a closed descriptor; from now on an opener waits for us. Whoever the front
+ *      end was not told of (`beforeFreeing`) is told of from here on;
  *   4. record durably that nothing is here (catalog, then mark);
  *   5. if an opener is waiting, put the record back and let it in: the bytes are still there;
  *   6. free the blocks, drop the lease. Who opens now finds a stub.
@@ -66,8 +67,9 @@ export interface ReleaseRequest<File extends Releasable> {
   /** True while it is open through a front end, or a recall is under way. Asked several times. */
   readonly isBusy: (id: number) => boolean;
   /**
-   * Under the lease, when the record is durable, before the first block goes. When it throws (EBUSY: somebody has
-   * opened the file after all), nothing is freed and the record is put back.
+   * Under the lease, before the record is changed: from now on whoever comes must be noticed, also by a successor if
+   * this process dies before it has freed anything. When it throws (EBUSY: somebody has opened the file after all),
+   * the file stays as it is.
    */
   readonly beforeFreeing?: (fd: number) => void;
 }
@@ -215,7 +217,7 @@ async function releaseLeased<File extends Releasable>(
     if (isWanted(one)) results[index] = openedMeanwhile(file);
     else if (port.isChanged(file, fd)) {
       results[index] = refused('changed', `${file.key} is not as it was recalled.`);
-    }
+    } else results[index] = objection(one, request);
     return results[index] === undefined;
   });
   const before = going.map(({ file }) => file.residency.snapshot());
@@ -225,8 +227,7 @@ async function releaseLeased<File extends Releasable>(
   try {
     const refusals = await recordNothingHere(port, going);
     for (const [at, one] of going.entries()) {
-      const wanted = isWanted(one) ? openedMeanwhile(one.file) : undefined;
-      const refusal = refusals[at] ?? wanted ?? objection(one, request);
+      const refusal = refusals[at] ?? (isWanted(one) ? openedMeanwhile(one.file) : undefined);
       if (refusal !== undefined) kept.add(one);
       results[one.index] = refusal ?? free(port, one, before[at] as Residency);
     }

@@ -116,10 +116,10 @@ export interface StubStore extends AsyncDisposable {
   flush(): Promise<void>;
 
   /**
-   * Frees the blocks (I6) of some files, with one catalog transaction: proof, lease, durable "nothing here", ignore
-   * marks off, punch or poison, lease dropped. Results in the order of `files`. Never throws for what the outside world
-   * does. `beforeFreeing` runs under the lease, after the record is durable and before the first block goes: takes the
-   * ignore marks off. At most `releaseBatchMax` files share leases and a transaction; more are done in turns.
+   * Frees the blocks (I6) of some files, with one catalog transaction: proof, lease, ignore marks off, durable "nothing
+   * here", punch or poison, lease dropped. Results in the order of `files`. Never throws for what the outside world
+   * does. `beforeFreeing` runs under the lease, before the record is changed: takes the ignore marks off. At most
+   * `releaseBatchMax` files share leases and a transaction; more are done in turns.
    */
   release(
     files: readonly StubFile[],
