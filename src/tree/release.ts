@@ -5,8 +5,8 @@
  *   1. refuse what is pinned, busy or not provable; commit what is queued, so that nothing is claimed later;
  *   2. shut the gate in this process and close our own descriptors;
  *   3. take a write lease (F_SETLEASE F_WRLCK): the kernel grants it only when nobody has the file open or mapped,
- *      not even through FUSE passthrough with a closed descriptor; from now on an opener waits for us. Whoever the front
- *      end was not told of (`beforeFreeing`) is told of from here on;
+ *      not even through FUSE passthrough with a closed descriptor; from now on an opener waits for us, and the front
+ *      end is told of it (`beforeFreeing`);
  *   4. record durably that nothing is here (catalog, then mark);
  *   5. if an opener is waiting, put the record back and let it in: the bytes are still there;
  *   6. free the blocks, drop the lease. Who opens now finds a stub.
