@@ -26,7 +26,7 @@ const lineBytes = 64;
 /** Each 16 MiB of a stub are one extent. */
 export const poisonBodyBytes = 16 * 1024 * 1024;
 /** Open poison files; there is one for each size modulo the block. */
-const openSourcesMax = 256;
+const openSourcesMax = 512;
 
 const pattern = Buffer.alloc(1024 * 1024, line);
 
@@ -83,7 +83,7 @@ export class PoisonFiles implements Disposable {
     for (;;) {
       try {
         const fd = openFd(name, OpenFlag.rdonly | OpenFlag.nofollow, 0, this.#directoryFd);
-        if (isWhole(fd.fd, poisonBodyBytes + rest)) return fd;
+        if (isWhole(fd.fd, rest)) return fd;
         fd.close();
         throw ebbError('EUCLEAN', `The poison file ${name} is damaged: remove it.`);
       } catch (error) {
@@ -111,11 +111,12 @@ export class PoisonFiles implements Disposable {
   }
 }
 
-/** Looks at both ends. */
-function isWhole(fd: number, sizeBytes: number): boolean {
-  if (fileStatus(fd).sizeBytes !== sizeBytes) return false;
+/** Reading each of thousands of files, which share no page cache, would cost more than all the rest: only the body. */
+function isWhole(fd: number, rest: number): boolean {
+  if (fileStatus(fd).sizeBytes !== poisonBodyBytes + rest) return false;
+  if (rest > 0) return true;
   const bytes = new Uint8Array(lineBytes);
-  return [0, sizeBytes - lineBytes].every(
+  return [0, poisonBodyBytes - lineBytes].every(
     (offset) => pread(fd, bytes, offset) === lineBytes && isPoison(bytes, offset),
   );
 }
