@@ -11,6 +11,9 @@ export const refresh: Verb = {
       'directories are listed again (a directory means its own listing, not what is below it), files are checked ' +
       'for a new version. Content that is here and unchanged stays; programs that have a file open keep the ' +
       'version they opened.',
+    'In an attached tree nothing asks the remote but this: a directory means all that is below it. Names that the ' +
+      'remote has come, names that it has no longer go unless content of them is here, and changed files get ' +
+      'their new version unless they were changed here. What is not as at the remote is said.',
     'A PATH with *, ? or [ is a pattern: everything that it matches is asked about, directories, too; ** stands ' +
       'for any number of directories.',
     'With -n nothing is asked: patterns match what is known.',
