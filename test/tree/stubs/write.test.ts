@@ -85,7 +85,7 @@ for (const type of imageTypes) {
       });
     }
 
-    test('a writer that truncates: nothing is recalled from the call on; what lies in it tells whether he did', async () => {
+    test('a writer that truncates: nothing is recalled meanwhile, what lies in it tells whether he did', async () => {
       using tree = newTree(type);
       using stubs = openStubs(tree);
       const { store } = stubs;
