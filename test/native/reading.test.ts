@@ -191,6 +191,18 @@ test('deleted stubs are forgotten, with their last name and no earlier', async (
   }
 });
 
+test('a stub in a snapshot is EIO, ordinary files in it are not', async () => {
+  await using scene = await nativeScene('btrfs');
+  scene.add('f', 3 * MiB);
+  await scene.shellOk('echo own > own');
+  const { path: root } = scene.filesystem;
+  await scene.shellOk(`btrfs -q subvolume snapshot -r ${root} ${root}/snapshot`);
+  const data = `${root}/snapshot/tree/.ebb/data`;
+  assert.equal((await scene.shellOk(`${readSome} ${data}/f`)).trim(), 'EIO');
+  assert.equal(await scene.shellOk(`cat ${data}/own`), 'own\n');
+  assert.equal(scene.fetchedBytes(), 0);
+});
+
 test('a stub without a record is not read as data', async () => {
   await using scene = await nativeScene('ext4');
   const file = scene.add('f', 3 * MiB);

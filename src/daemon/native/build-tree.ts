@@ -136,6 +136,8 @@ export async function buildTree(
     },
     reserve: (bytes) => space.reserve(bytes),
     onStale: (file) => {
+      // What users are changing refuses recalls, too, and that says nothing of the remote.
+      if (store.get(file.id)?.change !== StubChange.clean) return;
       catalog.setLost(file.id, true);
       logbook.log(
         'warn',
@@ -301,6 +303,7 @@ function policyOf(configuration: AttachConfiguration): NativePolicy {
   const { wholeFileMaxBytes, executableWholeMaxBytes, rules } = configuration;
   return {
     ...defaultNativePolicy,
+    deadlineMs: configuration.deadlineMs,
     ...(wholeFileMaxBytes === undefined ? {} : { wholeFileMaxBytes }),
     ...(executableWholeMaxBytes === undefined ? {} : { executableWholeMaxBytes }),
     verdicts: [...rules, ...defaultNativePolicy.verdicts],
