@@ -8,6 +8,8 @@ import type { NativePolicy } from './options.ts';
 
 export interface NativeThreadOptions {
   readonly groups: NativeGroups;
+  /** Of whose stubs main is asked. */
+  readonly treeId: string;
   /** Questions that main has not answered yet: `NativeServer.pending`. */
   readonly pending: SharedArrayBuffer;
   /** What goes to `NativeServer.take`. */

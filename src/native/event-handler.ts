@@ -8,6 +8,7 @@
  */
 import type { MessagePort } from 'node:worker_threads';
 import { receiveMessageOnPort } from 'node:worker_threads';
+import { isMarkOfAnother, treeMarkName } from '../base/tree-mark.ts';
 import { FanEvent } from '../fanotify/constants.ts';
 import { EventReader } from '../fanotify/event-reader.ts';
 import type { EventTrouble, IncomingEvent } from '../fanotify/event-reader.ts';
@@ -18,9 +19,6 @@ import { Residency } from '../tree/residency.ts';
 import { KnownState } from './messages.ts';
 import type { Question, ToMain, ToThread } from './messages.ts';
 import { systemCallOf } from './requester.ts';
-
-/** Of every stub; only privileged programs see and change it. */
-const markName = 'trusted.ebb';
 
 /** Questions that may wait for main at one time; above it the requester gets EAGAIN. */
 export const questionsPendingMax = 16_384;
@@ -59,6 +57,7 @@ export interface EventHandlerOptions {
   readonly open: Group;
   readonly changes: Group;
   readonly port: MessagePort;
+  readonly treeId: string;
   /** See `ThreadSettings.pending`. */
   readonly pending: SharedArrayBuffer;
 }
@@ -202,7 +201,10 @@ export class EventHandler {
   }
 
   #unknown(event: IncomingEvent, group: Question['group'], handle: Uint8Array): void {
-    if (getXattr(event.fd, markName) !== undefined) {
+    // Another tree's stub never goes to main: its main thread may wait for us to let it open that stub while ours
+    // waits for it to let us open one of ours.
+    const mark = getXattr(event.fd, treeMarkName);
+    if (mark !== undefined && !isMarkOfAnother(mark, this.#options.treeId)) {
       this.#ask(event, group, handle);
       return;
     }

@@ -13,6 +13,7 @@ import type { NativeGroups } from './messages.ts';
 /** What thread.ts passes as worker data. */
 export interface ThreadStart {
   readonly groups: NativeGroups;
+  readonly treeId: string;
   readonly pending: SharedArrayBuffer;
   readonly control: SharedLoopControl;
   readonly port: MessagePort;
@@ -25,8 +26,8 @@ function main(start: ThreadStart): void {
   const access = Group.borrow(start.groups.access, 'preContent');
   const open = Group.borrow(start.groups.open, 'preContent');
   const changes = Group.borrow(start.groups.changes, 'notification');
-  const { port, pending } = start;
-  const handler = new EventHandler({ access, open, changes, port, pending });
+  const { port, pending, treeId } = start;
+  const handler = new EventHandler({ access, open, changes, port, treeId, pending });
   const sources: LoopSource[] = [
     {
       group: changes,

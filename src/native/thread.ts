@@ -38,6 +38,7 @@ export class NativeThread {
     const channel = new MessageChannel();
     const start: ThreadStart = {
       groups: options.groups,
+      treeId: options.treeId,
       pending: options.pending,
       control: control.shared,
       port: channel.port2,

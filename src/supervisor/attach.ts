@@ -52,7 +52,7 @@ export async function attach(line: string, callbacks: Callbacks): Promise<Attach
   const files = runFiles(tree, ensureRunDirectory());
   using _lock = lockTree(tree);
   const prepared = await prepare(line);
-  const { ebbDirectory } = prepared;
+  const { ebbDirectory, treeId } = prepared;
   const guard = Guard.set(ebbDirectory);
   try {
     const { supervisor, ready } = await TreeSupervisor.start({
@@ -61,6 +61,7 @@ export async function attach(line: string, callbacks: Callbacks): Promise<Attach
       ebbDirectory,
       socketPath: files.socket,
       guard,
+      treeId,
       options,
       prepared,
       startedAtMs,
@@ -138,7 +139,7 @@ function wakeSupervisor(tree: string): void {
   }
 }
 
-type Prepared = Opaque & { readonly ebbDirectory: string };
+type Prepared = Opaque & { readonly ebbDirectory: string; readonly treeId: string };
 
 /**
  * What needs to know more than a supervisor does is done by a process of its own: the directories of the tree and of
@@ -153,8 +154,10 @@ async function prepare(line: string): Promise<Prepared> {
   child.stdin.on('error', () => undefined); // it died first: that it did not answer says so
   child.stdin.end(line);
   const answer = (await json(child.stdout).catch(() => ({}))) as Opaque;
-  const { ok, ebbDirectory, code, error } = answer;
-  if (ok === true && typeof ebbDirectory === 'string') return { ...answer, ebbDirectory };
+  const { ok, ebbDirectory, treeId, code, error } = answer;
+  if (ok === true && typeof ebbDirectory === 'string' && typeof treeId === 'string') {
+    return { ...answer, ebbDirectory, treeId };
+  }
   const known = typeof code === 'string' ? errnoCode(code) : undefined;
   const message = typeof error === 'string' ? error : 'the tree could not be prepared';
   throw ebbError(known ?? 'EIO', message);

@@ -4,6 +4,7 @@
  * descriptor number alone, and two processes use the same numbers).
  */
 import { toEbbError } from '../base/errors.ts';
+import { isMarkOfAnother, treeMarkName } from '../base/tree-mark.ts';
 import { EventReader } from '../fanotify/event-reader.ts';
 import type { IncomingEvent } from '../fanotify/event-reader.ts';
 import type { Group } from '../fanotify/group.ts';
@@ -13,17 +14,17 @@ import { getXattr } from '../sys/xattr.ts';
 const intervalMs = 20;
 /** Reads of one group in one go: others of this process get their turn. */
 const readsPerTurnMax = 64;
-/** As src/tree/mark-attribute.ts: users can neither see nor change it. */
-const markName = 'trusted.ebb';
 
 export class Denier {
   readonly #readers: readonly EventReader[];
+  readonly #treeId: string;
   readonly #onProblem: (message: string) => void;
   #timer: NodeJS.Timeout | undefined;
   #denied = 0;
 
-  /** `groups`: those whose requesters wait. */
-  constructor(groups: readonly Group[], onProblem: (message: string) => void) {
+  /** `groups`: those whose requesters wait. `treeId`: whose stubs are denied. */
+  constructor(groups: readonly Group[], treeId: string, onProblem: (message: string) => void) {
+    this.#treeId = treeId;
     this.#onProblem = onProblem;
     this.#readers = groups.map(
       (group) => new EventReader(group, (trouble) => onProblem(trouble.message)),
@@ -65,7 +66,7 @@ export class Denier {
 
   #answer(event: IncomingEvent): void {
     if (!event.needsAnswer) return;
-    if (isStub(event.fd)) {
+    if (isStub(event.fd, this.#treeId)) {
       this.#denied += 1;
       event.deny('EIO');
     } else {
@@ -74,10 +75,11 @@ export class Denier {
   }
 }
 
-/** Whatever cannot be told apart from a stub is one. */
-function isStub(fd: number): boolean {
+/** Whatever cannot be told apart from a stub of the tree is one. */
+function isStub(fd: number, treeId: string): boolean {
   try {
-    return getXattr(fd, markName) !== undefined;
+    const mark = getXattr(fd, treeMarkName);
+    return mark !== undefined && !isMarkOfAnother(mark, treeId);
   } catch {
     return true;
   }

@@ -32,6 +32,7 @@ export interface SupervisorOptions {
   readonly ebbDirectory: string;
   readonly socketPath: string;
   readonly guard: Guard;
+  readonly treeId: string;
   /** What `ebb attach` sent, and what the preparing process said: for the daemon. */
   readonly options: Opaque;
   readonly prepared: Opaque;
@@ -62,8 +63,10 @@ export class TreeSupervisor {
 
   private constructor(options: SupervisorOptions) {
     this.#options = options;
-    this.#denier = new Denier([options.guard.access, options.guard.open], (message) =>
-      options.log('error', message),
+    this.#denier = new Denier(
+      [options.guard.access, options.guard.open],
+      options.treeId,
+      (message) => options.log('error', message),
     );
     this.ended = this.#over.promise;
   }

@@ -122,7 +122,12 @@ export async function nativeScene(
   });
   const { pending } = server;
   const onMessage = server.take.bind(server);
-  const thread = await NativeThread.start({ groups, pending, onMessage });
+  const thread = await NativeThread.start({
+    groups,
+    treeId: seal.treeId,
+    pending,
+    onMessage,
+  });
   owned.defer(async () => {
     server.close();
     await runOk('umount', ['-l', tree]);

@@ -182,6 +182,7 @@ export async function buildTree(
   });
   const thread = await NativeThread.start({
     groups,
+    treeId: prepared.treeId,
     pending: server.pending,
     onMessage: (message) => server.take(message),
   });

@@ -31,6 +31,7 @@ export class NativeProcess {
   /** Resolves when the tree was taken away and everything is closed. Never rejects. */
   readonly ended: Promise<void>;
   readonly #link: SupervisorLink;
+  readonly #treeId: string;
   readonly #stopped = Promise.withResolvers<void>();
 
   private constructor(
@@ -39,10 +40,16 @@ export class NativeProcess {
     {
       link,
       inherited,
-    }: { readonly link: SupervisorLink; readonly inherited: InheritedDescriptors },
+      treeId,
+    }: {
+      readonly link: SupervisorLink;
+      readonly inherited: InheritedDescriptors;
+      readonly treeId: string;
+    },
   ) {
     const { parts, facts } = stack;
     this.#link = link;
+    this.#treeId = treeId;
     this.ready = {
       remote: parts.remote.displayName,
       stateDirectory: parts.stateDirectory,
@@ -81,7 +88,11 @@ export class NativeProcess {
           takenAway: () => own().#stopped.resolve(),
         },
       );
-      self.process = new NativeProcess(stack, teardown, { link, inherited });
+      self.process = new NativeProcess(stack, teardown, {
+        link,
+        inherited,
+        treeId: prepared.treeId,
+      });
       return self.process;
     } catch (error) {
       await teardown.run(() => undefined);
@@ -136,7 +147,7 @@ export class NativeProcess {
     const groups = [inherited.access, inherited.open].map((fd) =>
       Group.borrow(fd.fd, 'preContent'),
     );
-    const denier = new Denier(groups, (message) => logbook.log('error', message));
+    const denier = new Denier(groups, this.#treeId, (message) => logbook.log('error', message));
     const log = (level: 'info' | 'warn', message: string): void => logbook.log(level, message);
     await denyWhileReachable(exposure.shown, { tree, denier, log }).catch((error: unknown) =>
       logbook.log('error', toEbbError(error).message),
