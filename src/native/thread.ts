@@ -61,10 +61,11 @@ export class NativeThread {
       if (exitCode === 0) ended.resolve();
       else ended.reject(died);
     });
-    channel.port1.on('message', options.onMessage);
-    channel.port1.unref();
     const thread = new NativeThread(control, channel.port1, ended.promise);
     await ready.promise;
+    // Not earlier: what is asked is answered with the help of what this returns. Until then it waits in the port.
+    channel.port1.on('message', options.onMessage);
+    channel.port1.unref();
     return thread;
   }
 

@@ -25,6 +25,7 @@ const readers = 8;
 const killAfterMaxMs = 400;
 /** Every reader has ended so long after the daemon is back. */
 const readersEndMaxMs = 10_000;
+const latecomerRounds = 5;
 /** On a busy machine; how long it took is reported. */
 const restartMaxMs = 30_000;
 /** What a reader may be told: EIO; EINTR of a call that was cut short. */
@@ -136,6 +137,27 @@ for (const type of treeFilesystems) {
         `${type}: back after ${ms} ms (median, with ebb status), at most ${Math.round(Math.max(...tookMs))}; ` +
           `${errors.reads} reads, ${errors.denied} denied`,
       );
+    });
+
+    test('who comes while there is no daemon waits for the next one, and gets his bytes', async () => {
+      await using tree = await AttachedTree.attach({ type, remote: source });
+      let status = await tree.status();
+      for (let round = 0; round < latecomerRounds; round += 1) {
+        const { pid } = status;
+        kill(pid);
+        await waitFor(() => !processLives(pid), { what: 'the daemon to be gone', intervalMs: 1 });
+        const script =
+          'for f; do cmp -- "$0/$f" "$SOURCE/$f" & all="$all $!"; done; for p in $all; do wait $p || exit 1; done';
+        const read = await run('/bin/sh', ['-c', script, tree.path, ...names], {
+          timeoutMs: 30_000,
+          env: { SOURCE: source },
+        });
+        assert.equal(read.code, 0, `${type}, round ${round}: ${read.stderr.toString()}`);
+        status = await restarted(tree, status);
+        await tree.ebb(['release', tree.path]);
+        // A daemon that has served for a second is replaced at once.
+        await sleep(1_000);
+      }
     });
 
     test('the supervisor is killed: the daemon takes the tree away, and it can be attached again', async () => {
