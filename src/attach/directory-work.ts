@@ -7,10 +7,11 @@ import { joinKey } from '../remote/key.ts';
 import type { ListedObject } from '../remote/remote.ts';
 import { linkFile, makeDirectory, makeSymlink, readSymlink } from '../sys/entries.ts';
 import { removeDirectory, removeFile, setOwner } from '../sys/entries.ts';
-import { OpenFlag } from '../sys/fd.ts';
+import { OpenFlag, openFd } from '../sys/fd.ts';
 import { decodeHandle, encodeHandle, handleAt, openByHandle } from '../sys/handle.ts';
+import { tryLease } from '../sys/lease.ts';
 import { fileStatusAt, setFileTimesAt } from '../sys/stat.ts';
-import type { NewStub, StubStore } from '../tree/stubs/stub-store.ts';
+import type { NewStub, StubFile, StubStore } from '../tree/stubs/stub-store.ts';
 import type { CommitQueue } from './commit-queue.ts';
 import type { AttributeDefaults } from './directory-facts.ts';
 import { recordOf } from './local-directory.ts';
@@ -33,6 +34,8 @@ export interface Workshop {
   nextName(): string;
   count(what: 'stubs' | 'links' | 'symlinks' | 'replaced' | 'removed', bytes: number): void;
   report(kind: ReportKind, key: string, message: string): void;
+  /** What users did to this stub before the call is in its record. */
+  readonly usersRecorded: (id: number) => Promise<void>;
 }
 
 /** The file system cannot hold this one name or file; others are not concerned. */
@@ -254,7 +257,7 @@ export class DirectoryWork {
     const at = { fd: store.stagingFd, name };
     const target = { fd: this.#fd, name: step.object.name };
     const { replaces } = step;
-    if (replaces === undefined ? placeNew(at, target) : this.#replace(at, target, replaces)) {
+    if (replaces === undefined ? placeNew(at, target) : await this.#replace(at, target, replaces)) {
       if (replaces !== undefined) await this.#forgetReplaced(at, replaces, record);
       return;
     }
@@ -265,9 +268,43 @@ export class DirectoryWork {
   }
 
   /** Nothing can come between these calls but what users do, and that is looked at after the exchange. */
-  #replace(at: Place, target: Place, replaces: StubRecord): boolean {
-    if (this.#shop.catalog.get(replaces.id)?.change !== StubChange.clean) return false;
-    return placeOver(at, target, () => isFile(at, replaces));
+  async #replace(at: Place, target: Place, replaces: StubRecord): Promise<boolean> {
+    const file = await this.#cleanFile(replaces);
+    return file !== undefined && placeOver(at, target, () => this.#isAsItCame(at, file));
+  }
+
+  /** Undefined: a user's by now, or gone. */
+  async #cleanFile({ id }: StubRecord): Promise<StubFile | undefined> {
+    const { store, usersRecorded } = this.#shop;
+    await usersRecorded(id);
+    // Then our own descriptor can be closed.
+    await store.settled(id);
+    const file = store.get(id);
+    return file?.change === StubChange.clean ? file : undefined;
+  }
+
+  /**
+   * At `at` is this file, and nothing in it is a user's. Writers of what is not all here were recorded before they were
+   * let in. Of what is, they are noticed afterwards: one may have it open and write later, and while no daemon
+   * ran nobody noticed.
+   */
+  #isAsItCame(at: Place, file: StubFile): boolean {
+    if (!isFile(at, file) || file.change !== StubChange.clean) return false;
+    if (!file.residency.complete) return true;
+    return this.#shop.store.unchanged(file) && this.#hasNoWriter(at, file);
+  }
+
+  #hasNoWriter(at: Place, file: StubFile): boolean {
+    const flags = OpenFlag.rdonly | OpenFlag.nofollow | OpenFlag.nonblock | OpenFlag.noatime;
+    try {
+      using fd = openFd(at.name, flags, 0, at.fd);
+      // The lease ends with its descriptor.
+      return this.#shop.store.closeOwn(file) && tryLease(fd.fd, 'read');
+    } catch (error) {
+      // Somebody has a lease on it, to write.
+      if (toEbbError(error).code === 'EAGAIN') return false;
+      throw error;
+    }
   }
 
   async #forgetReplaced(at: Place, replaced: StubRecord, successor: StubRecord): Promise<void> {
@@ -289,10 +326,11 @@ export class DirectoryWork {
 
   async #removeStub(name: string, record: StubRecord): Promise<void> {
     const { store, catalog } = this.#shop;
-    const now = catalog.get(record.id);
-    if (now?.change !== StubChange.clean || now.residentBytes > 0) return;
+    const file = await this.#cleanFile(record);
+    // The record may be behind: what was recalled just now may be the last copy.
+    if (file === undefined || file.residency.residentBytes > 0) return;
     const aside = { fd: store.stagingFd, name: this.#shop.nextName() };
-    if (!takeAway({ fd: this.#fd, name }, aside, () => isFile(aside, record))) return;
+    if (!takeAway({ fd: this.#fd, name }, aside, () => this.#isAsItCame(aside, file))) return;
     const isLastName = fileStatusAt(aside.fd, aside.name).nlink === 1;
     removeFile(aside.fd, aside.name);
     if (isLastName) await this.#forget(record);
@@ -377,7 +415,7 @@ function removeIfThere(at: Place): boolean {
   }
 }
 
-function isFile(at: Place, record: StubRecord): boolean {
+function isFile(at: Place, record: Pick<StubRecord, 'handle'>): boolean {
   return Buffer.compare(encodeHandle(handleAt(at.fd, at.name)), record.handle) === 0;
 }
 

@@ -38,6 +38,8 @@ export interface PopulateParts {
   readonly parallel: number;
   /** For `listedAtMs`, ms since 1970. */
   readonly nowMs: () => number;
+  /** What users did to this stub before the call is in its record. Default: nobody serves the tree. */
+  readonly usersRecorded?: (id: number) => Promise<void>;
 }
 
 export interface PopulateRequest {
@@ -162,6 +164,7 @@ class Run {
         this.#reported[kind] += 1;
         if (this.#reports.length < reportsMax) this.#reports.push({ kind, key, message });
       },
+      usersRecorded: parts.usersRecorded ?? (() => Promise.resolve()),
     };
   }
 

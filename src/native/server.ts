@@ -115,6 +115,12 @@ export class NativeServer {
     return promise;
   }
 
+  /** As `changesTakenIn`; what users did to this file is recorded by then. */
+  async recorded(fileId: number): Promise<void> {
+    await this.changesTakenIn();
+    await this.#gates.opened(fileId);
+  }
+
   /**
    * For `StubStore.release`, under its lease: from now on events of the file come again. Throws EBUSY when somebody
    * opened it while no event told of it: then nothing may be freed.

@@ -15,6 +15,7 @@ import {
   rmSync,
   symlinkSync,
   writeFileSync,
+  writeSync,
 } from 'node:fs';
 import path from 'node:path';
 import { test } from 'node:test';
@@ -135,6 +136,48 @@ test('what was changed here stays: conflict, and the remote may lose its own', a
     'kept gone',
   ]);
   assert.equal(scene.record('gone')?.lost, true);
+});
+
+test('what somebody has open for writing stays, and what was changed while nobody served', async () => {
+  const { remote, scene } = await sceneOf({ f: 'first', g: 'first', h: 'first', i: 'first' });
+  using _scene = scene;
+  for (const name of ['f', 'g', 'h', 'i']) await bringHere(scene, name);
+  const writer = openSync(scene.path('f'), 'r+');
+  writeFileSync(scene.path('g'), 'mine!');
+  linkSync(scene.path('i'), scene.path('also i'));
+  for (const name of ['f', 'g', 'h', 'i']) remote.putFile(name, bytes('second version'));
+  const { replaced, reported } = await scene.refresh();
+  writeSync(writer, 'mine!');
+  closeSync(writer);
+  assert.deepEqual([content(scene.path('f')), content(scene.path('g'))], ['mine!', 'mine!']);
+  assert.equal(lstatSync(scene.path('h')).size, 'second version'.length);
+  assert.equal(lstatSync(scene.path('also i')).size, 'first'.length);
+  assert.deepEqual([replaced, reported.conflict], [2, 2]);
+  assert.deepEqual(readdirSync(path.join(scene.tree.path, '.ebb/new')), []);
+});
+
+test('an empty file that somebody has begun to fill stays when the remote has it no longer', async () => {
+  const { remote, scene } = await sceneOf({ open: '', filled: '', empty: '' });
+  using _scene = scene;
+  const writer = openSync(scene.path('open'), 'a');
+  writeFileSync(scene.path('filled'), 'mine');
+  for (const name of ['open', 'filled', 'empty']) remote.remove(name);
+  await scene.refresh();
+  writeSync(writer, 'mine');
+  closeSync(writer);
+  assert.deepEqual(scene.names(), ['filled', 'open']);
+  assert.deepEqual([content(scene.path('open')), content(scene.path('filled'))], ['mine', 'mine']);
+});
+
+test('what was recalled a moment ago stays when the remote has it no longer', async () => {
+  const { remote, scene } = await sceneOf({ f: 'first' });
+  using _scene = scene;
+  const file = scene.store.get(scene.record('f')?.id ?? 0);
+  assert.ok(file !== undefined);
+  await recall(file);
+  remote.remove('f');
+  await scene.refresh();
+  assert.ok(existsSync(scene.path('f')));
 });
 
 test('the last copy stays, and is no longer the last one when the remote has it again', async () => {

@@ -211,6 +211,7 @@ export async function buildTree(
     },
     parallel: Math.min(parallelListings, configuration.connections),
     nowMs: () => clock.nowMs(),
+    usersRecorded: (id) => server.recorded(id),
   });
   const parts: TreeParts = {
     version: packageVersion(),
