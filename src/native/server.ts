@@ -7,7 +7,6 @@ import { Errno } from '../base/errno.ts';
 import { ebbError, toEbbError } from '../base/errors.ts';
 import type { EbbError } from '../base/errors.ts';
 import { Group } from '../fanotify/group.ts';
-import { encodeHandle, handleOf } from '../sys/handle.ts';
 import { tryLease } from '../sys/lease.ts';
 import { fileStatus } from '../sys/stat.ts';
 import type { StubFile } from '../tree/stubs/stub-store.ts';
@@ -125,12 +124,9 @@ export class NativeServer {
    * For `StubStore.release`, under its lease: from now on events of the file come again. Throws EBUSY when somebody
    * opened it while no event told of it: then nothing may be freed.
    */
-  beforeFreeing(fd: number): void {
-    const file = this.#options.store.byHandle(encodeHandle(handleOf(fd).handle));
-    if (file !== undefined) {
-      this.#known.unsettle(file.id);
-      this.#streams.forget(file.id);
-    }
+  beforeFreeing(fd: number, { id }: StubFile): void {
+    this.#known.unsettle(id);
+    this.#streams.forget(id);
     for (const [group, mark] of [
       [this.#access, ignoreAccess],
       [this.#open, ignoreOpen],

@@ -71,7 +71,7 @@ export interface ReleaseRequest<File extends Releasable> {
    * this process dies before it has freed anything. When it throws (EBUSY: somebody has opened the file after all),
    * the file stays as it is.
    */
-  readonly beforeFreeing?: (fd: number) => void;
+  readonly beforeFreeing?: (fd: number, file: File) => void;
 }
 
 /** What the keeper of the files does. */
@@ -275,7 +275,7 @@ function objection<File extends Releasable>(
   request: ReleaseRequest<File>,
 ): Refused | undefined {
   try {
-    request.beforeFreeing?.(fd);
+    request.beforeFreeing?.(fd, file);
     return undefined;
   } catch (error) {
     return toEbbError(error).code === 'EBUSY' ? openedMeanwhile(file) : failed(error);

@@ -3,6 +3,7 @@ import { getEventListeners } from 'node:events';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { backoffMs } from '../../src/base/backoff.ts';
+import { Batches } from '../../src/base/batches.ts';
 import { deadline, sleep } from '../../src/base/deadline.ts';
 import { ebbError } from '../../src/base/errors.ts';
 import { Ring } from '../../src/base/ring.ts';
@@ -176,4 +177,22 @@ test('a ring keeps the last ones in order', () => {
       assert.deepEqual(ring.last(), []);
     }),
   );
+});
+
+test('what is asked for in one turn is one piece of work, and each gets his own result', async () => {
+  const batches: number[][] = [];
+  const squares = new Batches<number, number>(async (items) => {
+    batches.push([...items]);
+    await sleep(1);
+    if (items.includes(13)) throw ebbError('EIO', 'no thirteen');
+    return items.map((item) => item * item);
+  });
+  assert.deepEqual(await Promise.all([1, 2, 3].map((item) => squares.add(item))), [1, 4, 9]);
+  const failed = await Promise.allSettled([squares.add(13), squares.add(4)]);
+  assert.deepEqual(
+    failed.map(({ status }) => status),
+    ['rejected', 'rejected'],
+  );
+  assert.equal(await squares.add(5), 25);
+  assert.deepEqual(batches, [[1, 2, 3], [13, 4], [5]]);
 });

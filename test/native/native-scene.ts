@@ -179,7 +179,7 @@ export async function nativeScene(
       const [result] = await store.release([file], {
         prove: ({ version, sizeBytes }) => Promise.resolve({ version, sizeBytes }),
         isBusy: (id) => server.isBusy(id) || engine.isBusy(id),
-        beforeFreeing: (fd) => server.beforeFreeing(fd),
+        beforeFreeing: (fd, file) => server.beforeFreeing(fd, file),
       });
       if (result === undefined) throw new Error('one file, one result');
       return result;

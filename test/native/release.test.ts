@@ -52,13 +52,13 @@ for (const type of ['ext4', 'xfs', 'btrfs'] as const) {
     const [result] = await scene.store.release([file], {
       prove: ({ version, sizeBytes }) => Promise.resolve({ version, sizeBytes }),
       isBusy: (id) => scene.server.isBusy(id),
-      beforeFreeing: (fd) => {
+      beforeFreeing: (fd, file) => {
         // Comes after the last look at the lease and before the ignore marks are taken off: the lease holds him up.
         const program = 'printf NEW | dd of=f bs=1 seek=9 conv=notrunc status=none; cksum < f';
         const child = spawn('/bin/sh', ['-c', program], { cwd: scene.path });
         opener.child = child;
         waitUntilHeldUp(child.pid ?? 0, path.join(scene.path, 'f'));
-        scene.server.beforeFreeing(fd);
+        scene.server.beforeFreeing(fd, file);
       },
     });
     assert.ok(result && !result.released);

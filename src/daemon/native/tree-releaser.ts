@@ -1,4 +1,8 @@
-/** Gives a tree's space back, one stub at a time: what must be true first is in tree/stubs/ (invariant I6). */
+/**
+ * Gives a tree's space back: what must be true first is in tree/stubs/ (invariant I6). Stubs that are released at the same
+ * time share one look at what users changed and one transaction.
+ */
+import { Batches } from '../../base/batches.ts';
 import { sleep } from '../../base/deadline.ts';
 import { toEbbError } from '../../base/errors.ts';
 import { StubChange } from '../../catalog/stub-catalog.ts';
@@ -31,8 +35,19 @@ export interface TreeReleaseOptions {
   readonly signal: AbortSignal;
 }
 
+interface Asked {
+  readonly id: number;
+  readonly signal: AbortSignal;
+}
+
+/** `again`: somebody has it open, who may be gone in a moment. */
+type Answer = ReleaseOutcome & { readonly again?: boolean };
+
+const nothingToRelease: Answer = Object.freeze({ releasedBytes: 0 });
+
 export class TreeReleaser implements SpaceReleaser {
   readonly #options: TreeReleaserOptions;
+  readonly #batches = new Batches<Asked, Answer>((asked) => this.#releaseAll(asked));
 
   constructor(options: TreeReleaserOptions) {
     this.#options = options;
@@ -47,42 +62,72 @@ export class TreeReleaser implements SpaceReleaser {
     id: number,
     { dryRun, patient = false, signal }: TreeReleaseOptions,
   ): Promise<ReleaseOutcome> {
-    const { store } = this.#options;
+    if (dryRun) return await this.#wouldRelease(id, signal);
     const pausesMs: readonly number[] = patient ? patiencePausesMs : [];
     for (let attempt = 0; ; attempt += 1) {
-      const file = store.get(id);
-      if (file === undefined) return { releasedBytes: 0 };
-      const refusal = await this.#refuse(file);
-      if (refusal !== undefined) return refusal;
-      if (dryRun) return await this.#wouldRelease(file, signal);
-      const [result] = await store.release([file], {
-        prove: (proven) => proveContent(this.#options.remote, proven, signal),
-        isBusy: (busyId) => this.#isBusy(busyId),
-        beforeFreeing: (fd) => this.#options.server.beforeFreeing(fd),
-      });
-      if (result === undefined) return { releasedBytes: 0 };
+      const { again = false, ...outcome } = await this.#batches.add({ id, signal });
       const pauseMs = pausesMs[attempt];
-      if (!isOpenRefusal(result) || pauseMs === undefined) return outcomeOf(result);
+      if (!again || pauseMs === undefined) return outcome;
       await sleep(pauseMs, signal);
     }
+  }
+
+  /** Answers in the order of `asked`. */
+  async #releaseAll(asked: readonly Asked[]): Promise<Answer[]> {
+    const { store, server, remote } = this.#options;
+    const answers: (Answer | undefined)[] = await this.#refuseAll(asked.map(({ id }) => id));
+    const going: StubFile[] = [];
+    const signals = new Map<number, AbortSignal>();
+    for (const [at, { id, signal }] of asked.entries()) {
+      const file = store.get(id);
+      if (answers[at] !== undefined || file === undefined) continue;
+      if (signals.has(id)) {
+        // Two names of one file: what the first asker gets is all there is.
+        answers[at] = nothingToRelease;
+        continue;
+      }
+      going.push(file);
+      signals.set(id, signal);
+    }
+    const results = await store.release(going, {
+      prove: (file) => proveContent(remote, file, signals.get(file.id) ?? AbortSignal.abort()),
+      isBusy: (id) => this.#isBusy(id),
+      beforeFreeing: (fd, file) => server.beforeFreeing(fd, file),
+    });
+    const resultOf = new Map(going.map(({ id }, at) => [id, results[at]]));
+    return asked.map(({ id }, at) => {
+      const answer = answers[at];
+      const result = resultOf.get(id);
+      if (answer !== undefined || result === undefined) return answer ?? nothingToRelease;
+      return { ...outcomeOf(result), again: isOpenRefusal(result) };
+    });
   }
 
   #isBusy(id: number): boolean {
     return this.#options.isBusy(id) || this.#options.server.isBusy(id);
   }
 
-  /** What users changed, or may have changed, stays. */
-  async #refuse(file: StubFile): Promise<ReleaseOutcome | undefined> {
-    const { server } = this.#options;
+  /** What users changed, or may have changed, stays. In the order of `ids`; undefined: nothing is against it. */
+  async #refuseAll(ids: readonly number[]): Promise<(Answer | undefined)[]> {
     try {
       // What they did up to now must be known before anything is believed to be as it was.
-      await server.changesTakenIn();
+      await this.#options.server.changesTakenIn();
+    } catch (error) {
+      return ids.map(() => unknown(error));
+    }
+    return await Promise.all(ids.map((id) => this.#refuse(id)));
+  }
+
+  async #refuse(id: number): Promise<Answer | undefined> {
+    const { server, store } = this.#options;
+    const file = store.get(id);
+    if (file === undefined) return nothingToRelease;
+    try {
       if (file.change === StubChange.intent || file.change === StubChange.discarding) {
         await server.resolve(file);
       }
     } catch (error) {
-      const { message, code } = toEbbError(error);
-      return { refused: `whether it was changed cannot be found out: ${message}`, code };
+      return unknown(error);
     }
     switch (file.change) {
       case StubChange.clean:
@@ -94,7 +139,10 @@ export class TreeReleaser implements SpaceReleaser {
     }
   }
 
-  async #wouldRelease(file: StubFile, signal: AbortSignal): Promise<ReleaseOutcome> {
+  async #wouldRelease(id: number, signal: AbortSignal): Promise<ReleaseOutcome> {
+    const [refusal] = await this.#refuseAll([id]);
+    const file = this.#options.store.get(id);
+    if (refusal !== undefined || file === undefined) return refusal ?? nothingToRelease;
     if (file.pinned) return { refused: `${file.key} is pinned: unpin it first.`, code: 'EPERM' };
     if (this.#isBusy(file.id)) return { refused: `${file.key} is in use.`, code: 'EBUSY' };
     try {
@@ -109,4 +157,9 @@ export class TreeReleaser implements SpaceReleaser {
       return { refused: `the remote copy could not be verified: ${message}`, code };
     }
   }
+}
+
+function unknown(error: unknown): Answer {
+  const { message, code } = toEbbError(error);
+  return { refused: `whether it was changed cannot be found out: ${message}`, code };
 }

@@ -38,7 +38,7 @@ import { DirectoryListing, linkTarget } from './listing.ts';
 import { SubmountGuard } from './submounts.ts';
 import { find, identifyRoot, openContent, originError } from './walk.ts';
 import type { Descriptor, RootIdentity } from './walk.ts';
-import { hasCheapXattrs, userXattrs } from './xattrs.ts';
+import { isLocalFilesystem, userXattrs } from './xattrs.ts';
 
 /** One pread: large enough to be cheap, small enough that an abort does not wait long for it. */
 const readMaxBytes = 4 * 1024 * 1024;
@@ -50,8 +50,8 @@ const readMaxBytes = 4 * 1024 * 1024;
 export async function openDirectoryRemote(path: string): Promise<Remote> {
   if (!path.startsWith('/')) throw ebbError('EINVAL', `${path} is not an absolute path.`);
   try {
-    const root = await identifyRoot(path);
     const { type } = await statfs(Buffer.from(encodeName(path)));
+    const root = await identifyRoot(path, isLocalFilesystem(type));
     return new DirectoryRemote(root, type);
   } catch (error) {
     const { code, message } = toEbbError(error);
@@ -65,6 +65,8 @@ interface OpenFile {
   readonly content: Descriptor;
   readonly attributes: ObjectAttributes;
   readonly sizeBytes: number;
+  /** Asking for its attributes does not wait. */
+  readonly isLocal: boolean;
 }
 
 class DirectoryRemote implements Remote {
@@ -73,7 +75,6 @@ class DirectoryRemote implements Remote {
   readonly displayName: string;
   readonly #root: RootIdentity;
   readonly #inodesAreStable: boolean;
-  readonly #hasCheapXattrs: boolean;
   readonly #submounts: SubmountGuard;
   readonly #closed = new AbortController();
 
@@ -81,7 +82,6 @@ class DirectoryRemote implements Remote {
     this.displayName = root.path;
     this.#root = root;
     this.#inodesAreStable = hasStableInodes(filesystemMagic);
-    this.#hasCheapXattrs = hasCheapXattrs(filesystemMagic);
     this.#submounts = new SubmountGuard(root);
   }
 
@@ -127,10 +127,10 @@ class DirectoryRemote implements Remote {
       void opening.then((late) => late.content[Symbol.dispose]()).catch(() => {});
       throw error;
     });
-    using content = file.content;
+    using _content = file.content;
     const endBytes = rangeEnd(key, file.sizeBytes, options);
     sink.head(file.attributes);
-    const source = this.#source(key, content, file.attributes.version);
+    const source = this.#source(key, file);
     await deliver(source, sink, { key, offsetBytes: options.offsetBytes, endBytes }, signal);
   }
 
@@ -159,7 +159,7 @@ class DirectoryRemote implements Remote {
     const attributes = attributesOf(stats, this.#inodesAreStable);
     if (attributes.kind === 'symlink') return { ...attributes, target: await linkTarget(path) };
     const mayHaveXattrs = attributes.kind === 'file' || attributes.kind === 'directory';
-    if (!mayHaveXattrs || !this.#hasCheapXattrs || stats.dev !== this.#root.device) {
+    if (!mayHaveXattrs || !this.#root.isLocal || stats.dev !== this.#root.device) {
       return attributes;
     }
     const xattrs = userXattrs(path);
@@ -185,17 +185,18 @@ class DirectoryRemote implements Remote {
       throw changed(key);
     }
     const content = await openContent(found);
-    return { content, attributes, sizeBytes: attributes.sizeBytes ?? 0 };
+    const isLocal = this.#root.isLocal && found.stats.dev === this.#root.device;
+    return { content, attributes, sizeBytes: attributes.sizeBytes ?? 0, isLocal };
   }
 
-  #source(key: string, content: Descriptor, version: string | undefined): ByteSource {
+  #source(key: string, { content, attributes, isLocal }: OpenFile): ByteSource {
     return {
       readAt: (into, offsetBytes) =>
         this.#asked(key, () => pread(content, into.subarray(0, readMaxBytes), offsetBytes)),
       verify: () =>
         this.#asked(key, async () => {
-          const stats = await content.stat();
-          if (versionOf(stats, this.#inodesAreStable) !== version) throw changed(key);
+          const stats = isLocal ? content.statNow() : await content.stat();
+          if (versionOf(stats, this.#inodesAreStable) !== attributes.version) throw changed(key);
         }),
     };
   }

@@ -16,7 +16,7 @@ const localMagics: ReadonlySet<number> = new Set([
   0xef53, 0x58465342, 0x9123683e, 0x01021994, 0xf2f52010, 0xca451a4e, 0x2fc12fc1,
 ]);
 
-export function hasCheapXattrs(filesystemMagic: number): boolean {
+export function isLocalFilesystem(filesystemMagic: number): boolean {
   return localMagics.has(filesystemMagic >>> 0);
 }
 

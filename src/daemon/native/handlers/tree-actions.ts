@@ -6,11 +6,15 @@ import { Refusal, runAction } from '../../control/action-runner.ts';
 import type { FileWork } from '../../control/action-runner.ts';
 import type { Action } from '../../control/handlers.ts';
 import { verifyContent } from '../../control/verify.ts';
+import { releaseBatchMax } from '../../../tree/release.ts';
 import { isManaged } from '../tree-facts.ts';
 import type { TreeParts } from '../tree-parts.ts';
 
 const getConcurrencyMax = 8;
-const releaseConcurrencyMax = 4;
+/** Files that are released together (tree-releaser.ts). */
+const releaseConcurrencyMax = releaseBatchMax;
+const verifyConcurrencyMax = 4;
+const pinConcurrencyMax = 4;
 /** `get` asks for this much of a file at a time, so that progress is seen and other readers get their turn. */
 const getStepBytes = 32 * 1024 * 1024;
 
@@ -64,7 +68,7 @@ export class TreeActions {
   async *verify(request: PathsRequest, signal: AbortSignal): Action {
     const { store, remote } = this.#parts;
     return yield* runAction(await this.#stubs(request, signal, true), {
-      concurrencyMax: releaseConcurrencyMax,
+      concurrencyMax: verifyConcurrencyMax,
       signal,
       work: async (file) => {
         const stub = store.get(file.id);
@@ -79,7 +83,7 @@ export class TreeActions {
   async *#setPinned(request: PathsRequest, pinned: boolean, signal: AbortSignal): Action {
     const { store } = this.#parts;
     return yield* runAction(await this.#stubs(request, signal), {
-      concurrencyMax: releaseConcurrencyMax,
+      concurrencyMax: pinConcurrencyMax,
       signal,
       work: (file) => {
         const stub = store.get(file.id);
