@@ -23,8 +23,8 @@ const native = lazily(() => ({
 /**
  * Opens `path` with O_PATH, which does nothing to the file itself. Returns the descriptor, which the caller owns, or
  * -errno: -EAGAIN when it cannot be known without waiting. Below `directoryFd`: neither out of that directory nor over
- * to another mount, and through no symlink; a last name that is one is opened as itself. Without it the path is absolute
- * and followed as usual.
+ * to another mount, and through no symlink; a last name that is one is opened as itself (with O_NOFOLLOW). Without it
+ * the path is absolute and followed as usual.
  */
 export function openCachedPath(
   path: string | Uint8Array,

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import {
   closeSync,
   linkSync,
+  mkdirSync,
   openSync,
   readFileSync,
   renameSync,
@@ -19,9 +20,10 @@ import {
   punchHole,
   punchHoleAsync,
 } from '../../src/sys/fallocate.ts';
-import { OpenFlag, openFd } from '../../src/sys/fd.ts';
+import { OpenFlag, OwnedFd, openFd } from '../../src/sys/fd.ts';
 import { decodeHandle, encodeHandle, handleOf, openByHandle } from '../../src/sys/handle.ts';
 import { cloneRange } from '../../src/sys/ioctl.ts';
+import { openCachedPath } from '../../src/sys/open-cached.ts';
 import { Seek, pwrite, seek } from '../../src/sys/io.ts';
 import { fileStatus, setFileTimes } from '../../src/sys/stat.ts';
 import { FilesystemMagic, filesystemStatus } from '../../src/sys/statfs.ts';
@@ -33,6 +35,7 @@ import {
   setXattr,
   xattrSizeMaxBytes,
 } from '../../src/sys/xattr.ts';
+import { Errno } from '../../src/base/errno.ts';
 import { LoopFilesystem, TemporaryDirectory } from './support.ts';
 
 const MiB = 1024 * 1024;
@@ -236,3 +239,29 @@ test('the largest attribute value comes back whole', () => {
 function nanoseconds(time: { seconds: number; nanoseconds: number }): bigint {
   return BigInt(time.seconds) * 1_000_000_000n + BigInt(time.nanoseconds);
 }
+
+test('a path that is known to the kernel is opened at once, and leads out of nothing', () => {
+  using directory = new TemporaryDirectory();
+  const inside = `${directory.path}/inside`;
+  mkdirSync(inside);
+  writeFileSync(`${inside}/file`, 'x');
+  writeFileSync(`${directory.path}/outside`, 'x');
+  symlinkSync('file', `${inside}/link`);
+  symlinkSync('inside', `${directory.path}/around`);
+  using top = openFd(inside, OpenFlag.rdonly | OpenFlag.directory);
+  const open = (path: string, from?: number): number => {
+    const result = openCachedPath(path, OpenFlag.nofollow, from);
+    if (result >= 0) new OwnedFd(result).close();
+    return Math.min(result, 0);
+  };
+  assert.equal(open('file', top.fd), 0);
+  assert.equal(open('link', top.fd), 0, 'a symlink is opened as itself');
+  assert.equal(open(`${directory.path}/around/file`), 0, 'an absolute path is followed');
+  assert.equal(open('../outside', top.fd), -Errno.EXDEV);
+  using around = openFd(directory.path, OpenFlag.rdonly | OpenFlag.directory);
+  assert.equal(open('around/file', around.fd), -Errno.ELOOP);
+  using root = openFd('/', OpenFlag.rdonly | OpenFlag.directory);
+  assert.equal(open('proc/self', root.fd), -Errno.EXDEV, 'nor to another mount');
+  // Nobody has ever asked for it: that it is not there would have to be read.
+  assert.ok([-Errno.EAGAIN, -Errno.ENOENT].includes(open('never asked for', top.fd)));
+});

@@ -1,6 +1,6 @@
 /**
- * Gives a tree's space back: what must be true first is in tree/stubs/ (invariant I6). Stubs that are released at the same
- * time share one look at what users changed and one transaction.
+ * Gives a tree's space back: what must be true first is in tree/stubs/ (invariant I6). Stubs that are released at the
+ * same time share one look at what users changed and one transaction.
  */
 import { Batches } from '../../base/batches.ts';
 import { sleep } from '../../base/deadline.ts';
