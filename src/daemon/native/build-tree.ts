@@ -232,7 +232,7 @@ export async function buildTree(
     files: new TreeFiles(store.rootFd, catalog),
     facts: {
       residentBytes: (record) =>
-        store.get(record.id)?.residency.residentBytes ?? record.residentBytes,
+        store.loaded(record.id)?.residency.residentBytes ?? record.residentBytes,
       isRecalling: (id) => recall.isBusy(id),
     },
     readFailures,

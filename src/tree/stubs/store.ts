@@ -144,6 +144,11 @@ export class NativeStubStore implements StubStore {
     return facts && this.#load(facts);
   }
 
+  /** The stub if it is loaded already: then its residency may be ahead of its record. Loads nothing. */
+  loaded(id: number): LoadedStub | undefined {
+    return this.#loaded.get(id);
+  }
+
   byHandle(handle: Uint8Array): LoadedStub | undefined {
     const facts = this.records.byHandle(handle);
     return facts && (this.#loaded.get(facts.id) ?? this.#load(facts));
