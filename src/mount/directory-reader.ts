@@ -1,6 +1,7 @@
 /**
  * READDIR and READDIRPLUS from the catalog. The cookie of an entry is its node id plus two (1 and 2 are `.` and
- * `..`): ids only grow and are never reused, so a scan goes on rightly while the directory changes.
+ * `..`): ids only grow and are never reused, so a scan goes on rightly while the directory changes. What was replaced
+ * meanwhile has another id: the scan's own memory tells it (directory-scans.ts).
  */
 import { NodeKind } from '../catalog/catalog.ts';
 import type { Node } from '../catalog/catalog.ts';
@@ -8,6 +9,7 @@ import { FOPEN_CACHE_DIR, FOPEN_KEEP_CACHE } from '../fuse/constants.ts';
 import type { Call } from '../fuse/filesystem.ts';
 import { entryOf, typeOf } from './attributes.ts';
 import type { AttributeDefaults } from './attributes.ts';
+import { DirectoryScans } from './directory-scans.ts';
 import type { NodeView } from './node-view.ts';
 
 /** Rows read from the catalog at a time; one READDIR answer holds about as many. */
@@ -27,6 +29,7 @@ export class DirectoryReader {
   readonly #defaults: AttributeDefaults;
   /** Directories unchanged since the kernel began to cache them. */
   readonly #kernelCached = new Set<number>();
+  readonly #scans = new DirectoryScans();
 
   constructor(view: NodeView, defaults: AttributeDefaults) {
     this.#view = view;
@@ -40,11 +43,21 @@ export class DirectoryReader {
     return FOPEN_CACHE_DIR;
   }
 
+  /** A handle for a directory that was opened; `close` it. */
+  open(): number {
+    return this.#scans.open();
+  }
+
+  close(handle: number): void {
+    this.#scans.close(handle);
+  }
+
   changed(directoryId: number): void {
     this.#kernelCached.delete(directoryId);
   }
 
-  fill(call: Call, directoryId: number, offset: number, plus: boolean): void {
+  fill(call: Call, directoryId: number, handle: number, offset: number, plus: boolean): void {
+    if (offset === 0) this.#scans.begin(handle);
     const out = call.directory();
     const parent = this.#view.node(directoryId);
     const put = (name: Uint8Array, ino: number, cookie: number): boolean =>
@@ -58,12 +71,14 @@ export class DirectoryReader {
     for (;;) {
       const children = this.#view.reader.children(directoryId, afterId, pageRows);
       for (const child of children) {
+        afterId = child.id;
+        if (this.#scans.isRepeated(handle, child)) continue;
         const cookie = child.id + idToCookie;
         const fits = plus
           ? out.addPlus(child.name, child.id, typeOf(child), cookie, this.#entry(child, parent))
           : out.add(child.name, child.id, typeOf(child), cookie);
         if (!fits) return;
-        afterId = child.id;
+        this.#scans.given(handle, child);
       }
       if (children.length < pageRows) return;
     }

@@ -203,7 +203,7 @@ export class MountFileSystem implements FileSystem {
     const who = requesterOf(call);
     if (view.isListingFresh(directory)) {
       walk.listed(directory, who, false);
-      return void call.opened(nodeId, this.#directories.openFlags(nodeId));
+      return void call.opened(this.#directories.open(), this.#directories.openFlags(nodeId));
     }
     this.#ask(
       immediately(call),
@@ -213,17 +213,18 @@ export class MountFileSystem implements FileSystem {
       (later, reply) => {
         if (reply.errno !== 0) return void later.error(reply.errno);
         walk.listed(directory, who, true);
-        later.opened(nodeId, this.#directories.openFlags(nodeId));
+        later.opened(this.#directories.open(), this.#directories.openFlags(nodeId));
       },
     );
   }
 
-  readdir(call: Call, nodeId: number, _fileHandle: number, offset: number, plus: boolean): void {
-    this.#directories.fill(call, nodeId, offset, plus);
+  readdir(call: Call, nodeId: number, handle: number, offset: number, plus: boolean): void {
+    this.#directories.fill(call, nodeId, handle, offset, plus);
     call.directoryDone();
   }
 
-  releasedir(call: Call): void {
+  releasedir(call: Call, _nodeId: number, handle: number): void {
+    this.#directories.close(handle);
     call.ok();
   }
 

@@ -3,9 +3,11 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { NodeKind, ROOT_NODE_ID } from '../../src/catalog/catalog.ts';
+import type { Node } from '../../src/catalog/catalog.ts';
 import { MemoryCatalog } from '../../src/catalog/memory/catalog.ts';
 import { FOPEN_CACHE_DIR, FOPEN_KEEP_CACHE } from '../../src/fuse/constants.ts';
 import { DirectoryReader } from '../../src/mount/directory-reader.ts';
+import { DirectoryScans } from '../../src/mount/directory-scans.ts';
 import { NodeView } from '../../src/mount/node-view.ts';
 import { FakeKernel } from './fake-call.ts';
 import type { ListedEntry } from './fake-call.ts';
@@ -31,7 +33,7 @@ function readAt(
   plus = false,
 ): readonly ListedEntry[] {
   const call = new FakeKernel().call({ directoryEntries });
-  reader.fill(call, ROOT_NODE_ID, offset, plus);
+  reader.fill(call, ROOT_NODE_ID, 1, offset, plus);
   call.directoryDone();
   return call.expect('directory').entries;
 }
@@ -111,4 +113,42 @@ test('the kernel keeps the names of a directory from its second open on, until t
   assert.equal(reader.openFlags(7), FOPEN_CACHE_DIR | FOPEN_KEEP_CACHE);
   reader.changed(7);
   assert.equal(reader.openFlags(7), FOPEN_CACHE_DIR);
+});
+
+test('a file that is replaced while its directory is read comes once', () => {
+  const { catalog, reader } = setUp(['a', 'b', 'c']);
+  const names = (entries: readonly ListedEntry[]): string[] => entries.map(({ name }) => name);
+  const first = readAt(reader, 0, 3);
+  assert.deepEqual(names(first), ['.', '..', 'a']);
+  const [a, , c] = catalog.children(ROOT_NODE_ID, 0, 10);
+  assert.ok(a && c);
+  catalog.replaceNode(a.id, fileRow('a', { version: 'new' }));
+  catalog.replaceNode(c.id, fileRow('c', { version: 'new' }));
+  assert.deepEqual(names(readAt(reader, first.at(-1)?.nextOffset ?? 0, 100)), ['b', 'c']);
+  // Rewound, it is another scan.
+  assert.deepEqual(names(readAt(reader, 0, 100)).sort(), ['.', '..', 'a', 'b', 'c']);
+});
+
+test('property: scans remember no more names than allowed, and forget them when they are closed', () => {
+  const child = (id: number, name: string): Node => ({ ...fileRow(name), id, listedAtMs: 0 });
+  const step = fc.tuple(fc.integer({ min: 1, max: 4 }), fc.constantFrom('begin', 'give', 'close'));
+  fc.assert(
+    fc.property(fc.array(step, { maxLength: 200 }), (steps) => {
+      const scans = new DirectoryScans(10);
+      let id = 0;
+      for (const [handle, what] of steps) {
+        id += 1;
+        if (what === 'begin') scans.begin(handle);
+        else if (what === 'close') scans.close(handle);
+        else scans.given(handle, child(id, `name ${id}`));
+        assert.ok(scans.nameCount >= 0 && scans.nameCount <= 10);
+      }
+      for (let handle = 1; handle <= 4; handle += 1) scans.close(handle);
+      assert.equal(scans.nameCount, 0);
+      scans.begin(1);
+      scans.given(1, child(1, 'x'));
+      assert.equal(scans.isRepeated(1, child(2, 'x')), true);
+      assert.equal(scans.isRepeated(1, child(1, 'x')), false);
+    }),
+  );
 });
