@@ -78,8 +78,12 @@ export class Reader {
 }
 
 /** Runs a command with its output thrown away; seconds of wall time. */
-export async function timeCommand(script: string, directory: string): Promise<number> {
+export async function timeCommand(
+  script: string,
+  directory: string,
+  timeoutMs = 180_000,
+): Promise<number> {
   const startedMs = performance.now();
-  await runOk('/bin/sh', ['-c', `cd "$0" && ${script}`, directory], { timeoutMs: 180_000 });
+  await runOk('/bin/sh', ['-c', `cd "$0" && ${script}`, directory], { timeoutMs });
   return (performance.now() - startedMs) / 1000;
 }

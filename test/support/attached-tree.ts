@@ -29,6 +29,8 @@ export interface AttachOptions {
   readonly options?: readonly string[];
   /** Of the loop image, sparse. Default 4 GiB. */
   readonly sizeBytes?: number;
+  /** What attaching may take. Default 120,000. */
+  readonly timeoutMs?: number;
   /** Before attaching: puts files into the directory that becomes the tree. */
   readonly prepare?: (directory: string) => Promise<void>;
 }
@@ -76,12 +78,12 @@ export class AttachedTree implements AsyncDisposable {
 
   /** Attaches again, after a stop or a crash. */
   async attach(): Promise<void> {
-    const { options = [], remote } = this.#options;
+    const { options = [], remote, timeoutMs = attachTimeoutMs } = this.#options;
     const state = ['--state', this.stateDirectory];
     const parameters = ['attach', ...options, ...state, this.path, remote];
-    const result = await this.ebb(parameters, { timeoutMs: attachTimeoutMs });
+    const result = await this.ebb(parameters, { timeoutMs });
     if (result.code !== 0) {
-      const how = result.timedOut ? `did not return in ${attachTimeoutMs} ms` : `${result.code}`;
+      const how = result.timedOut ? `did not return in ${timeoutMs} ms` : `${result.code}`;
       throw new Error(`ebb ${parameters.join(' ')}: ${how}\n${outputOf(result)}`);
     }
     await this.status();
