@@ -45,7 +45,8 @@ export function createStub(
   // As long as the mark is short enough it has the room in the inode for itself.
   writeStubMark(fd.fd, { ...facts, mtime: stub.mtime }, seal);
   for (const [attribute, value] of stub.xattrs ?? []) setXattr(fd.fd, attribute, value);
-  setFileTimes(fd.fd, undefined, stub.mtime);
+  // Both times: setting mtime alone raises FAN_MODIFY (fsnotify_change(), Linux 6.18), one for each stub of a tree.
+  setFileTimes(fd.fd, 'now', stub.mtime);
   linkFile(fd.fd, directoryFd, name);
   return facts;
 }

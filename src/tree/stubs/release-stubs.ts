@@ -30,10 +30,11 @@ function portOf(store: NativeStubStore): ReleasePort<LoadedStub> {
     commit: (rows) => store.records.commitResidency(rows),
     mark: (stub, row, fd) => Promise.resolve(lowerMark(store, stub, row, fd)),
     free: (stub, fd, before) => {
-      const { mtime } = fileStatus(fd);
+      const { atime, mtime } = fileStatus(fd);
       if (store.poison !== undefined) store.poison.cover(fd, stub.sizeBytes);
       else punchContent(fd, stub.sizeBytes);
-      if (!store.isInvisible) setFileTimes(fd, undefined, mtime);
+      // Both, so that it is no FAN_MODIFY.
+      if (!store.isInvisible) setFileTimes(fd, atime, mtime);
       return before.residentBytes;
     },
   };
