@@ -12,6 +12,7 @@ import type { StubCatalog } from '../../src/catalog/stub-catalog.ts';
 import type { NativeProblem } from '../../src/native/contracts.ts';
 import type { NativePolicy } from '../../src/native/options.ts';
 import { defaultNativePolicy } from '../../src/native/policy.ts';
+import type { ToMain } from '../../src/native/messages.ts';
 import { NativeServer } from '../../src/native/server.ts';
 import { NativeThread } from '../../src/native/thread.ts';
 import { RecallEngine } from '../../src/recall/engine.ts';
@@ -62,6 +63,8 @@ export interface NativeScene extends AsyncDisposable {
   readonly thread: NativeThread;
   readonly requests: readonly RequestTrace[];
   readonly problems: NativeProblem[];
+  /** Changes of files that the event thread told of. */
+  changes: number;
   /** What happens to the next requests; undefined: nothing. */
   fault: DecideFault | undefined;
   /** A stub with its object at the remote. */
@@ -121,7 +124,10 @@ export async function nativeScene(
     onProblem: (problem) => problems.push(problem),
   });
   const { pending } = server;
-  const onMessage = server.take.bind(server);
+  const onMessage = (message: ToMain): void => {
+    if (message.kind === 'changed') scene.changes += 1;
+    server.take(message);
+  };
   const thread = await NativeThread.start({
     groups,
     treeId: seal.treeId,
@@ -149,6 +155,7 @@ export async function nativeScene(
     thread,
     requests,
     problems,
+    changes: 0,
     fault: undefined,
     add(name, sizeBytes, { mode = 0o644, seed = 1, bytes = patternBytes(seed, sizeBytes) } = {}) {
       memory.putFile(name, bytes, { mode, mtime, version: `v-${name}` });
