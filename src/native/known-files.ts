@@ -4,6 +4,7 @@
  *
  * The shared word of a file is the truth for both: main changes it before it does what makes an old answer wrong.
  */
+import type { FileTime } from '../sys/stat.ts';
 import type { StubFile, StubStore } from '../tree/stubs/stub-store.ts';
 import { KnownState } from './messages.ts';
 import type { ToThread } from './messages.ts';
@@ -17,6 +18,8 @@ interface Known {
   readonly state: Int32Array;
   /** Counts releases: a claim that is older than one is void. */
   generation: number;
+  /** The inode's ctime when nobody needed to tell any more that he writes; see `isAsSettled`. */
+  settledCtime: FileTime | undefined;
 }
 
 export class KnownFiles {
@@ -52,7 +55,7 @@ export class KnownFiles {
     const state = new SharedArrayBuffer(4);
     const word = new Int32Array(state);
     Atomics.store(word, 0, KnownState.ranges);
-    this.#known.set(file.id, { file, state: word, generation: 0 });
+    this.#known.set(file.id, { file, state: word, generation: 0, settledCtime: undefined });
     const { id: fileId, handle, residency } = file;
     this.#post({ kind: 'know', fileId, handle, residency: residency.buffer, state });
     const [oldest] = this.#known.keys();
@@ -82,8 +85,29 @@ export class KnownFiles {
     await this.#store.settled(fileId);
     if (this.#known.get(fileId) !== known || known.generation !== generation) return;
     if (known.file.change === changeClean && known.file.residency.complete) {
+      known.settledCtime ??= this.#store.changedAt(known.file);
       this.#set(fileId, KnownState.settled);
     }
+  }
+
+  /**
+   * Nobody has written to a clean file that is all here, for certain: writers of such files are not asked, mappings
+   * raise no events, and size and mtime can be as they were. False also when chmod(2) and the like moved ctime, and
+   * when this daemon was never asked about the file.
+   */
+  isAsSettled(file: StubFile): boolean {
+    const ctime = this.#known.get(file.id)?.settledCtime;
+    return (
+      ctime !== undefined &&
+      this.#store.unchanged(file) &&
+      sameTime(ctime, this.#store.changedAt(file))
+    );
+  }
+
+  /** What the inode is now, it is by Ebb: `isAsSettled` compares with this. */
+  noteAsSettled(file: StubFile): void {
+    const known = this.#known.get(file.id);
+    if (known !== undefined) known.settledCtime = this.#store.changedAt(file);
   }
 
   /** The file is about to lose its blocks: from the call on the thread goes by the chunks. */
@@ -91,6 +115,7 @@ export class KnownFiles {
     const known = this.#known.get(fileId);
     if (known === undefined) return;
     known.generation += 1;
+    known.settledCtime = undefined;
     this.#set(fileId, KnownState.ranges);
   }
 
@@ -109,3 +134,7 @@ export class KnownFiles {
 }
 
 const changeClean = 0;
+
+function sameTime(a: FileTime, b: FileTime | undefined): boolean {
+  return a.seconds === b?.seconds && a.nanoseconds === b.nanoseconds;
+}

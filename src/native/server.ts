@@ -139,6 +139,13 @@ export class NativeServer {
     if (!tryLease(fd, 'write')) throw ebbError('EBUSY', 'The file was opened just now.');
   }
 
+  /** As `StubStore.setPinned`, which moves ctime. */
+  setPinned(file: StubFile, pinned: boolean): void {
+    const wasAsSettled = this.#known.isAsSettled(file);
+    this.#options.store.setPinned(file, pinned);
+    if (wasAsSettled) this.#known.noteAsSettled(file);
+  }
+
   /** Finds out what became of a file in `intent` or `discarding`. See `Writers.resolve`. */
   resolve(file: StubFile): Promise<void> {
     return this.#writers.resolve(file);

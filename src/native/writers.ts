@@ -117,7 +117,7 @@ export class Writers {
       this.#report(file, this.resolve(file));
     } else if (event.closedForWriting && file.change === clean && file.residency.complete) {
       // Written through a mapping: nothing else tells.
-      if (!this.#options.store.unchanged(file)) this.#report(file, this.disown(file));
+      if (!this.#options.known.isAsSettled(file)) this.#report(file, this.disown(file));
     }
   }
 
@@ -191,6 +191,7 @@ export class Writers {
     // A discarded file has to be recalled again.
     if (!file.residency.complete) known.unsettle(file.id);
     await store.setChange(file, clean);
+    if (file.residency.complete) known.noteAsSettled(file);
     this.#open.delete(file.id);
   }
 

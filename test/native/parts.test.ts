@@ -87,7 +87,10 @@ function fakeFile(id: number): StubFile & { change: Change } {
 function table(filesMax?: number) {
   const posted: ToThread[] = [];
   let settled: Promise<void> = Promise.resolve();
-  const store = { settled: () => settled } as unknown as StubStore;
+  const store = {
+    settled: () => settled,
+    changedAt: () => ({ seconds: 1, nanoseconds: 0 }),
+  } as unknown as StubStore;
   const known = new KnownFiles(store, (message) => posted.push(message), filesMax);
   const stateOf = (id: number): number => {
     const told = posted.findLast((each) => each.kind === 'know' && each.fileId === id);

@@ -10,6 +10,7 @@ import { EbbError, ebbError, toEbbError } from '../../base/errors.ts';
 import { OpenFlag, openFd } from '../../sys/fd.ts';
 import type { OwnedFd } from '../../sys/fd.ts';
 import { syncData, syncFile } from '../../sys/file-io.ts';
+import type { FileTime } from '../../sys/stat.ts';
 import { startWriteback, syncFilesystemAsync } from '../../sys/writeback.ts';
 import { DescriptorCache } from '../descriptor-cache.ts';
 import type { DescriptorUse } from '../descriptor-cache.ts';
@@ -168,6 +169,15 @@ export class NativeStubStore implements StubStore {
       return this.#changes.unchanged(this.mine(file));
     } catch (error) {
       if (error instanceof EbbError && error.code === 'ESTALE') return false;
+      throw error;
+    }
+  }
+
+  changedAt(file: StubFile): FileTime | undefined {
+    try {
+      return this.access.status(file.handle).ctime;
+    } catch (error) {
+      if (error instanceof EbbError && error.code === 'ESTALE') return undefined;
       throw error;
     }
   }

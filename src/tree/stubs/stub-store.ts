@@ -103,6 +103,8 @@ export interface StubStore extends AsyncDisposable {
    * file that was not whole: it was not cut off, as what lies in it shows, whatever else was done to it. Synchronous.
    */
   unchanged(file: StubFile): boolean;
+  /** The inode's ctime now; undefined when it was deleted. Opens nothing. */
+  changedAt(file: StubFile): FileTime | undefined;
   setPinned(file: StubFile, pinned: boolean): void;
   /**
    * Closes this process's own descriptor of the file, which is open for writing: while it is open, the kernel refuses

@@ -81,13 +81,13 @@ export class TreeActions {
   }
 
   async *#setPinned(request: PathsRequest, pinned: boolean, signal: AbortSignal): Action {
-    const { store } = this.#parts;
+    const { store, server } = this.#parts;
     return yield* runAction(await this.#stubs(request, signal), {
       concurrencyMax: pinConcurrencyMax,
       signal,
       work: (file) => {
         const stub = store.get(file.id);
-        if (request.dryRun !== true && stub !== undefined) store.setPinned(stub, pinned);
+        if (request.dryRun !== true && stub !== undefined) server.setPinned(stub, pinned);
         return Promise.resolve(undefined);
       },
     });
