@@ -21,6 +21,7 @@ import { decideAccess, decideOpen, Verdicts } from './policy.ts';
 import type { AskerFacts, Decision, FileFacts } from './policy.ts';
 import { requesterOf, systemCallOf } from './requester.ts';
 import type { RequesterFacts } from './requester.ts';
+import { effectAtOpen } from './syscall.ts';
 import { StreamFinder } from './stream-finder.ts';
 import { Writers } from './writers.ts';
 
@@ -366,10 +367,12 @@ export class NativeServer {
     return file.change !== clean || this.#known.isSettled(file.id) ? 'settled' : 'clean';
   }
 
-  #askerOf({ tid }: Question): Asker {
+  #askerOf({ tid, group }: Question): Asker {
     const requester = requesterOf(tid);
     const { executable, name } = requester;
-    const { effect, streams, maps } = systemCallOf(tid);
+    const call = systemCallOf(tid);
+    const { streams, maps } = call;
+    const effect = group === 'open' ? effectAtOpen(call) : call.effect;
     const verdict = this.#verdicts.of(executable, name);
     const looksForHoles = this.#verdicts.looksForHoles(executable);
     return { requester, facts: { effect, streams, maps, verdict, looksForHoles } };

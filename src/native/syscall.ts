@@ -28,6 +28,8 @@ export interface SystemCall {
   readonly streams: boolean;
   /** mmap(2): what is mapped is used later without any event, also when the mapping grows (mremap(2)). */
   readonly maps: boolean;
+  /** Opens a file that it names. */
+  readonly opens: boolean;
   /** openat2(2) keeps its flags in user memory: the address of `struct open_how`. Then `effect` is `unknown`. */
   readonly openHowAddress: bigint | undefined;
 }
@@ -41,6 +43,7 @@ interface Meaning {
   /** Index of the argument that decides. */
   readonly argument?: number;
   readonly streams?: boolean;
+  readonly opens?: boolean;
 }
 
 const meanings: readonly (readonly [x64: number, arm64: number, Meaning])[] = [
@@ -53,17 +56,17 @@ const meanings: readonly (readonly [x64: number, arm64: number, Meaning])[] = [
   [275, 76, { name: 'splice', effect: 'reads', streams: true }],
   [326, 285, { name: 'copy_file_range', effect: 'reads', streams: true }],
   [9, 222, { name: 'mmap', effect: 'reads' }],
-  [59, 221, { name: 'execve', effect: 'reads' }],
-  [322, 281, { name: 'execveat', effect: 'reads' }],
+  [59, 221, { name: 'execve', opens: true, effect: 'reads' }],
+  [322, 281, { name: 'execveat', opens: true, effect: 'reads' }],
   // FICLONE, FICLONERANGE, FIDEDUPERANGE: a file that is cloned into was opened for writing before.
   [16, 29, { name: 'ioctl', effect: 'reads' }],
   [209, 2, { name: 'io_submit', effect: 'reads', streams: true }],
   [426, 426, { name: 'io_uring_enter', effect: 'deferred', streams: true }],
-  [2, -1, { name: 'open', effect: 'openFlags', argument: 1 }],
-  [257, 56, { name: 'openat', effect: 'openFlags', argument: 2 }],
-  [304, 265, { name: 'open_by_handle_at', effect: 'openFlags', argument: 2 }],
-  [437, 437, { name: 'openat2', effect: 'openHow', argument: 2 }],
-  [85, -1, { name: 'creat', effect: 'discards' }],
+  [2, -1, { name: 'open', opens: true, effect: 'openFlags', argument: 1 }],
+  [257, 56, { name: 'openat', opens: true, effect: 'openFlags', argument: 2 }],
+  [304, 265, { name: 'open_by_handle_at', opens: true, effect: 'openFlags', argument: 2 }],
+  [437, 437, { name: 'openat2', opens: true, effect: 'openHow', argument: 2 }],
+  [85, -1, { name: 'creat', opens: true, effect: 'discards' }],
   [76, 45, { name: 'truncate', effect: 'newSize', argument: 1 }],
   [77, 46, { name: 'ftruncate', effect: 'newSize', argument: 1 }],
   [285, 47, { name: 'fallocate', effect: 'writes' }],
@@ -88,6 +91,7 @@ const unknown: SystemCall = Object.freeze({
   effect: 'unknown',
   streams: false,
   maps: false,
+  opens: false,
   openHowAddress: undefined,
 });
 
@@ -96,6 +100,7 @@ const kernelThread: SystemCall = Object.freeze({
   effect: 'deferred',
   streams: true,
   maps: false,
+  opens: false,
   openHowAddress: undefined,
 });
 
@@ -123,6 +128,7 @@ export function parseSystemCall(text: string | undefined, architecture: Architec
     effect: effectOf(meaning.effect, argument),
     streams: meaning.streams === true,
     maps: meaning.name === 'mmap',
+    opens: meaning.opens === true,
     openHowAddress: meaning.effect === 'openHow' ? argument : undefined,
   };
 }
@@ -138,6 +144,15 @@ function effectOf(effect: Meaning['effect'], argument: bigint): Effect {
     default:
       return effect;
   }
+}
+
+/**
+ * What the call will do to a file that it is opening. A call that is known for something else opens it in a way that
+ * does not show: ioctl(2) with a handle (xfs_fsr), or a 64-bit program that uses the 32-bit entry, whose numbers mean
+ * other calls (int 0x80: 295 is openat(2) there, and preadv(2) here).
+ */
+export function effectAtOpen({ effect, opens }: SystemCall): Effect {
+  return opens || effect === 'deferred' ? effect : 'unknown';
 }
 
 const O_ACCMODE = 0o3n;

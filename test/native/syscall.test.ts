@@ -7,7 +7,7 @@ import fc from 'fast-check';
 import { FanEvent } from '../../src/fanotify/constants.ts';
 import { Group } from '../../src/fanotify/group.ts';
 import { requesterOf, systemCallOf, systemCallText } from '../../src/native/requester.ts';
-import { effectOfOpen, parseSystemCall } from '../../src/native/syscall.ts';
+import { effectAtOpen, effectOfOpen, parseSystemCall } from '../../src/native/syscall.ts';
 import { Listener, compileTouch, makeSparse, skip, touch } from '../fanotify/support.ts';
 import { loopFilesystem, temporaryDirectory } from '../support/temporary.ts';
 import { waitFor } from '../support/wait-for.ts';
@@ -51,6 +51,17 @@ test('what the calls of both architectures do to a file', () => {
     if (arm64 !== undefined) assert.equal(parseSystemCall(arm64, 'arm64').effect, effect, arm64);
   }
   assert.equal(parseSystemCall(line(437, 1, 2, 0x7000, 24), 'x64').openHowAddress, 0x7000n);
+});
+
+test('a call that opens a file although it is known for something else opens it for who knows what', () => {
+  const atOpen = (text: string): string => effectAtOpen(parseSystemCall(text, 'x64'));
+  assert.equal(atOpen(line(257, 1, 2, 0)), 'reads');
+  assert.equal(atOpen(line(59, 1, 2, 3)), 'reads');
+  assert.equal(atOpen(line(257, 1, 2, O_TRUNC)), 'discards');
+  assert.equal(atOpen(line(426, 4, 1, 1)), 'deferred');
+  // openat(2) of i386 through int 0x80, and a file opened by its XFS handle.
+  assert.equal(atOpen(line(295, 1, 2, O_RDWR)), 'unknown');
+  assert.equal(atOpen(line(16, 1, 2, 3)), 'unknown');
 });
 
 test('what cannot be known is unknown: no text, 32-bit programs, not in a call; workers are deferred', () => {

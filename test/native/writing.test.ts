@@ -200,6 +200,26 @@ test('a writer who cannot have all of the file is not let in, and the file stays
   assert.ok((await scene.shell('cat f')).stdout.equals(patternBytes(1, 3 * MiB)));
 });
 
+test('a 64-bit program that opens for writing by a 32-bit call is a writer', async (context) => {
+  if (process.arch !== 'x64') return context.skip('only x86-64 has two ways into the kernel');
+  await using scene = await nativeScene('xfs');
+  const file = scene.add('f', 3 * MiB);
+  const program = `
+static const char name[] = "f";
+int main(void) {
+  long result;
+  __asm__ volatile("int $0x80" : "=a"(result) : "a"(295), "b"(-100), "c"((long)name), "d"(2), "S"(0)
+    : "memory", "r8", "r9", "r10", "r11");
+  return result < 0;
+}`;
+  // Its addresses must fit into 32 bits.
+  const script = 'gcc -x c -no-pie -o "$SCRATCH/opens" - && exec "$SCRATCH/opens"';
+  const { code } = await scene.shell(script, { input: Buffer.from(program) });
+  if (code !== 0) return context.skip('this kernel takes no 32-bit calls');
+  assert.ok(file.residency.complete);
+  assert.equal(scene.server.counters().intents, 1);
+});
+
 test('an unlinked or renamed file is still the same one to its readers and writers', async () => {
   await using scene = await nativeScene('btrfs');
   const file = scene.add('f', 3 * MiB);
