@@ -7,14 +7,17 @@ const pausesMs = [0, 250, 1_000, 4_000, 15_000, 60_000] as const;
  * one start in a second is what that costs.
  */
 const servedMs = 1_000;
+/** Longest pause after one that served at all: readers wait, and each gets his bytes or an errno within 10 s. */
+const pauseAfterServingMaxMs = 1_000;
 
 export class RestartPauses {
   #failures = 0;
 
-  /** How long to wait before the next start; `livedMs`: how long the one that died now had served. */
+  /** How long to wait before the next start; `livedMs`: how long the one that died now had served, 0: it never did. */
   next(livedMs: number): number {
     if (livedMs >= servedMs) this.#failures = 0;
     const pauseMs = pausesMs[Math.min(this.#failures, pausesMs.length - 1)] ?? 0;
+    if (livedMs > 0 && pauseMs >= pauseAfterServingMaxMs) return pauseAfterServingMaxMs;
     this.#failures += 1;
     return pauseMs;
   }

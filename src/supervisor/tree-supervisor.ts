@@ -197,7 +197,8 @@ export class TreeSupervisor {
     // Before anybody reads: what the dead one had taken is answered by its numbers.
     const denied = guard.sweep(openFilesLimit().soft);
     if (this.#isHidden && inOrder && denied === 0) return;
-    const livedMs = performance.now() - (this.#servingSinceMs ?? performance.now());
+    const sinceMs = this.#servingSinceMs;
+    const livedMs = sinceMs === undefined ? 0 : performance.now() - sinceMs;
     this.#servingSinceMs = undefined;
     log('error', `the daemon ended (${how}); ${denied} waiting calls got EIO`);
     this.#starting?.reject(ebbError('EIO', `the daemon ended (${how}) before it served`));
