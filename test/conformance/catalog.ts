@@ -357,6 +357,7 @@ function orphanTests(check: Check): void {
     const dir = first(insert(catalog, 1, newDirectory(1, 'd')));
     const file = first(insert(catalog, dir.id, newNode(dir.id, 'f')));
     catalog.putContent(newContent(file.id, 'd/f'));
+    catalog.updateNode({ ...file, listedAtMs: 5 });
     remove(catalog, 1, dir.id);
     assert.equal(catalog.orphanByKey('d/f', 'v1')?.id, file.id);
     assert.equal(catalog.orphanByKey('d/f', 'v2'), undefined);
@@ -368,6 +369,7 @@ function orphanTests(check: Check): void {
     assert.equal(back.id, file.id);
     assert.equal(catalog.content(file.id)?.lost, false);
     assert.equal(catalog.node(file.id)?.mode, 0o400);
+    assert.deepEqual(catalog.node(file.id), back, 'what is kept is what was answered');
     assert.deepEqual(catalog.path(file.id), ['d', 'f'].map(nameBytes));
     assert.deepEqual(orphanIds(catalog), []);
     assert.equal(catalog.totals(1).files, 1);

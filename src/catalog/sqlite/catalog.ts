@@ -39,7 +39,7 @@ const sql = {
     LEFT JOIN contents c ON c.id = b.id`,
   orphanNode: 'UPDATE nodes SET parent = 0 WHERE id = ?',
   orphanContent: 'UPDATE contents SET orphan = 1, lost = lost | ? WHERE id = ?',
-  adoptNode: `UPDATE nodes SET parent = ?, name = ? WHERE id = ?`,
+  adoptNode: `UPDATE nodes SET parent = ?, name = ?, listed_ms = 0 WHERE id = ?`,
   adoptContent: 'UPDATE contents SET orphan = 0, lost = 0 WHERE id = ?',
   anyOrphan: 'SELECT 1 FROM contents WHERE orphan = 1 LIMIT 1',
   orphanByKey: `SELECT ${contentColumns} FROM contents
