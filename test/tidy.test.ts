@@ -12,6 +12,7 @@ const allowedImports: Readonly<Record<string, readonly string[]>> = {
   sys: ['base'],
   fuse: ['base', 'sys'],
   tree: ['base', 'sys'],
+  ext4: ['base', 'sys'],
   remote: ['base', 'sys'],
   catalog: ['base'],
   policy: ['base', 'catalog'],
