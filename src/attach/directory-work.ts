@@ -1,7 +1,7 @@
 /** Carries out a plan in one directory: makes, replaces and removes names. */
+import { StubChange } from '../base/stub-facts.ts';
 import { ebbError, toEbbError } from '../base/errors.ts';
 import { encodeName } from '../base/name.ts';
-import { StubChange } from '../catalog/stub-catalog.ts';
 import type { KnownKey, StubCatalog, StubRecord } from '../catalog/stub-catalog.ts';
 import { joinKey } from '../remote/key.ts';
 import type { ListedObject } from '../remote/remote.ts';

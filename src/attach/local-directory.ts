@@ -2,6 +2,7 @@
  * A directory of the tree, reached name by name on the private mount: no symlink that a user makes leads out of it,
  * and no access raises an event.
  */
+import type { StubFacts } from '../base/stub-facts.ts';
 import type { Dirent } from 'node:fs';
 import { opendir } from 'node:fs/promises';
 import { EbbError, toEbbError } from '../base/errors.ts';
@@ -12,7 +13,7 @@ import { readSymlink } from '../sys/entries.ts';
 import { OpenFlag, duplicateFd, openFd } from '../sys/fd.ts';
 import type { OwnedFd } from '../sys/fd.ts';
 import { encodeHandle, handleAt } from '../sys/handle.ts';
-import type { StubFacts, StubStore } from '../tree/stubs/stub-store.ts';
+import type { StubStore } from '../tree/stubs/stub-store.ts';
 import type { LocalEntry } from './reconcile.ts';
 import type { Turns } from './turns.ts';
 

@@ -10,7 +10,7 @@
  * key; symlinks, further names of hard links and deleted files are `KnownKey`s; directories were listed. In a directory
  * that was never completed what is missing was not deleted: an attempt was interrupted.
  */
-import { StubChange } from '../catalog/stub-catalog.ts';
+import { StubChange } from '../base/stub-facts.ts';
 import type { KnownKey, StubRecord } from '../catalog/stub-catalog.ts';
 import { joinKey } from '../remote/key.ts';
 import type { ListedObject, SkippedName } from '../remote/remote.ts';

@@ -1,5 +1,5 @@
 /** What a crash left in the staging directory. */
-import { StubChange } from '../catalog/stub-catalog.ts';
+import { StubChange } from '../base/stub-facts.ts';
 import type { StubCatalog } from '../catalog/stub-catalog.ts';
 import { removeFile } from '../sys/entries.ts';
 import { OpenFlag, openFd } from '../sys/fd.ts';

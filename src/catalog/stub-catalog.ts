@@ -5,34 +5,9 @@
  * A record belongs to one inode (its handle) and one remote version; a changed remote file gets another inode and
  * another record. Names are not kept here: the tree itself has them.
  */
+import type { StubFacts } from '../base/stub-facts.ts';
 
-/** docs/native.md: what users may have done to the content. */
-export const StubChange = { clean: 0, intent: 1, discarding: 2, dirty: 3 } as const;
-export type StubChange = (typeof StubChange)[keyof typeof StubChange];
-
-export interface StubRecord {
-  /** 1 .. 2^53-1, never reused. */
-  readonly id: number;
-  /** sys/handle.ts `encodeHandle`. Unique. */
-  readonly handle: Uint8Array;
-  /** Remote key (remote/remote.ts). Not unique: hard links have one record, replaced versions several. */
-  readonly key: string;
-  readonly version: string;
-  /** Of that version, exact. */
-  readonly sizeBytes: number;
-  /** What the stub's mtime is while it is clean. */
-  readonly mtimeSeconds: number;
-  readonly mtimeNanoseconds: number;
-  readonly chunkBytes: number;
-  /** Encoded residency (tree/residency.ts): chunks whose bytes are on stable storage. */
-  readonly bitmap: Uint8Array;
-  readonly residentBytes: number;
-  readonly complete: boolean;
-  readonly change: StubChange;
-  /** The inode's ctime when `change` was recorded; 0, 0 while it is `clean` or not known. */
-  readonly ctimeSeconds: number;
-  readonly ctimeNanoseconds: number;
-  readonly pinned: boolean;
+export interface StubRecord extends StubFacts {
   /** The remote definitely no longer has this version: what is here may be the last copy. */
   readonly lost: boolean;
   readonly accessedAtMs: number;

@@ -4,6 +4,7 @@
  *
  * The shared word of a file is the truth for both: main changes it before it does what makes an old answer wrong.
  */
+import { StubChange } from '../base/stub-facts.ts';
 import type { FileTime } from '../sys/stat.ts';
 import type { StubFile, StubStore } from '../tree/stubs/stub-store.ts';
 import { KnownState } from './messages.ts';
@@ -84,7 +85,7 @@ export class KnownFiles {
     const { generation } = known;
     await this.#store.settled(fileId);
     if (this.#known.get(fileId) !== known || known.generation !== generation) return;
-    if (known.file.change === changeClean && known.file.residency.complete) {
+    if (known.file.change === StubChange.clean && known.file.residency.complete) {
       known.settledCtime ??= this.#store.changedAt(known.file);
       this.#set(fileId, KnownState.settled);
     }
@@ -132,8 +133,6 @@ export class KnownFiles {
     if (known !== undefined) Atomics.store(known.state, 0, state);
   }
 }
-
-const changeClean = 0;
 
 function sameTime(a: FileTime, b: FileTime | undefined): boolean {
   return a.seconds === b?.seconds && a.nanoseconds === b.nanoseconds;

@@ -2,6 +2,7 @@
  * The main thread's side of a native tree: answers what the event thread asks, straight to the kernel. Decisions are
  * policy.ts's; this file finds the facts, has done what was decided, and sees to it that every question is answered.
  */
+import { StubChange } from '../base/stub-facts.ts';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Errno } from '../base/errno.ts';
 import { ebbError, toEbbError } from '../base/errors.ts';
@@ -25,9 +26,7 @@ import { effectAtOpen } from './syscall.ts';
 import { StreamFinder } from './stream-finder.ts';
 import { Writers } from './writers.ts';
 
-/** As catalog/stub-catalog.ts has them. */
-const clean = 0;
-const discarding = 2;
+const { clean, discarding } = StubChange;
 
 /** How often a file that may have been emptied is looked at while somebody waits for it. */
 const waitStepMs = 20;

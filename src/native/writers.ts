@@ -6,6 +6,7 @@
  * writing. Size, mtime and ctime say the rest, for what nobody watched: writes through mappings, and the time in which
  * no daemon ran.
  */
+import { StubChange } from '../base/stub-facts.ts';
 import { EbbError, toEbbError } from '../base/errors.ts';
 import type { RecallEngine } from '../recall/engine.ts';
 import { OpenFlag } from '../sys/fd.ts';
@@ -19,11 +20,7 @@ import type { KnownFiles } from './known-files.ts';
 import type { Changed } from './messages.ts';
 import { blockedCallText, isRunning, systemCallText } from './requester.ts';
 
-/** As catalog/stub-catalog.ts has them. */
-const clean = 0;
-const intent = 1;
-const discarding = 2;
-const dirty = 3;
+const { clean, intent, discarding, dirty } = StubChange;
 
 /** Files whose writers may still be there, or whose inode is, are looked at again this often. */
 const lookAgainMs = 2_000;

@@ -45,7 +45,7 @@ export interface Mark {
 }
 
 export interface StubMark {
-  /** What users may have done to the content: `Change` of stubs/stub-store.ts. 0 .. 3. */
+  /** What users may have done to the content: `StubChange` of base/stub-facts.ts. 0 .. 3. */
   readonly change: number;
   /** What the stub's mtime is while it is clean. */
   readonly mtime: FileTime;

@@ -1,10 +1,10 @@
 /** A model of a directory on both sides, in which nothing may ever get lost. */
+import { StubChange } from '../../src/base/stub-facts.ts';
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { reconcile } from '../../src/attach/reconcile.ts';
 import type { DirectoryPlan, LocalEntry } from '../../src/attach/reconcile.ts';
-import { StubChange } from '../../src/catalog/stub-catalog.ts';
 import type { KnownKey, StubRecord } from '../../src/catalog/stub-catalog.ts';
 import { stubRecord as record } from './stub-record.ts';
 

@@ -1,9 +1,9 @@
 /** What a listing means for a directory, case by case. */
+import { StubChange } from '../../src/base/stub-facts.ts';
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { reconcile, symlinkVersion } from '../../src/attach/reconcile.ts';
 import type { DirectoryPlan, LocalEntry, ReconcileInput } from '../../src/attach/reconcile.ts';
-import { StubChange } from '../../src/catalog/stub-catalog.ts';
 import type { KnownKey, StubRecord } from '../../src/catalog/stub-catalog.ts';
 import type { ListedObject } from '../../src/remote/remote.ts';
 import { stubRecord as record } from './stub-record.ts';

@@ -1,4 +1,5 @@
 /** The model of reconcile-model.test.ts against the real thing: random steps on both sides of a real tree. */
+import { StubChange } from '../../src/base/stub-facts.ts';
 import assert from 'node:assert/strict';
 import {
   existsSync,
@@ -12,7 +13,6 @@ import {
 import { writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { test } from 'node:test';
-import { StubChange } from '../../src/catalog/stub-catalog.ts';
 import { MemoryRemote } from '../../src/remote/memory/memory-remote.ts';
 import { Random } from '../support/changing-remote.ts';
 import { recall } from '../tree/support/stubs.ts';

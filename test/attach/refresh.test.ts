@@ -1,4 +1,5 @@
 /** Bringing a tree up to date while users work in it, on a real file system. */
+import { StubChange } from '../../src/base/stub-facts.ts';
 import assert from 'node:assert/strict';
 import {
   closeSync,
@@ -19,7 +20,6 @@ import {
 } from 'node:fs';
 import path from 'node:path';
 import { test } from 'node:test';
-import { StubChange } from '../../src/catalog/stub-catalog.ts';
 import { openDirectoryRemote } from '../../src/remote/dir/dir-remote.ts';
 import { MemoryRemote } from '../../src/remote/memory/memory-remote.ts';
 import { temporaryDirectory } from '../support/temporary.ts';

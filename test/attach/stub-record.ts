@@ -1,5 +1,5 @@
 /** A stub's record for tests of what is decided from it. */
-import { StubChange } from '../../src/catalog/stub-catalog.ts';
+import { StubChange } from '../../src/base/stub-facts.ts';
 import type { StubRecord } from '../../src/catalog/stub-catalog.ts';
 
 export function stubRecord(overrides: Partial<StubRecord> = {}): StubRecord {

@@ -1,4 +1,5 @@
 /** The catalog of stubs: conformance, random operations against the model, and what a disk can do to it. */
+import type { StubChange } from '../../src/base/stub-facts.ts';
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -11,7 +12,7 @@ import fc from 'fast-check';
 import { EbbError } from '../../src/base/errors.ts';
 import { openSqliteCatalog } from '../../src/catalog/sqlite/catalog.ts';
 import { openSqliteStubCatalog } from '../../src/catalog/stubs-sqlite/catalog.ts';
-import type { StubCatalog, StubChange } from '../../src/catalog/stub-catalog.ts';
+import type { StubCatalog } from '../../src/catalog/stub-catalog.ts';
 import { handleOfStub, stubCatalogConformance, stubRecord } from '../conformance/stub-catalog.ts';
 import { waitFor } from '../support/wait-for.ts';
 import { temporaryDirectory } from '../tree/support/cache.ts';

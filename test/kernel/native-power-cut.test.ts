@@ -4,6 +4,7 @@
  * been written is lost; the catalog is taken as the processes saw it, which claims at least as much as its disk would.
  * No record and no mark claims a chunk whose bytes are not there (I2).
  */
+import type { StubFacts } from '../../src/base/stub-facts.ts';
 import assert from 'node:assert/strict';
 import {
   cpSync,
@@ -22,7 +23,6 @@ import { openSqliteStubCatalog } from '../../src/catalog/stubs-sqlite/catalog.ts
 import { decodeHandle, openByHandle } from '../../src/sys/handle.ts';
 import { Residency } from '../../src/tree/residency.ts';
 import { inspectMarked } from '../../src/tree/stubs/marked-facts.ts';
-import type { StubFacts } from '../../src/tree/stubs/stub-store.ts';
 import { compileHelper } from '../probes/probe.ts';
 import { AttachedTree, treeFilesystems } from '../support/attached-tree.ts';
 import { CorpusWriter, mebibyte, noise } from '../support/corpus.ts';

@@ -1,4 +1,5 @@
 /** The small parts of the native front end that hold state: streams, gates, the table of known files. */
+import type { StubChange } from '../../src/base/stub-facts.ts';
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
@@ -8,7 +9,7 @@ import { KnownState } from '../../src/native/messages.ts';
 import type { ToThread } from '../../src/native/messages.ts';
 import { StreamFinder } from '../../src/native/stream-finder.ts';
 import { Residency } from '../../src/tree/residency.ts';
-import type { Change, StubFile, StubStore } from '../../src/tree/stubs/stub-store.ts';
+import type { StubFile, StubStore } from '../../src/tree/stubs/stub-store.ts';
 
 const KiB = 1024;
 const MiB = 1024 * KiB;
@@ -76,11 +77,11 @@ test('a gate lets one work at a time, in order, and those who wait see it open',
 });
 
 /** A file of ten chunks as the store would give it; what a table of known files looks at. */
-function fakeFile(id: number): StubFile & { change: Change } {
+function fakeFile(id: number): StubFile & { change: StubChange } {
   const residency = Residency.create(10 * 256 * KiB);
   const handle = new Uint8Array(new Int32Array([1, id]).buffer);
   return { id, key: `f${id}`, handle, residency, change: 0 } as unknown as StubFile & {
-    change: Change;
+    change: StubChange;
   };
 }
 

@@ -1,4 +1,5 @@
 /** The catalog of stubs in SQLite. */
+import { StubChange } from '../../base/stub-facts.ts';
 import type { DatabaseSync, StatementSync } from 'node:sqlite';
 
 import { assert } from '../../base/assert.ts';
@@ -7,7 +8,6 @@ import { encodeName } from '../../base/name.ts';
 import { decodeVersion, encodeVersion } from '../sqlite/rows.ts';
 import { sqliteError } from '../sqlite/sqlite-error.ts';
 import { Transactions } from '../sqlite/transaction.ts';
-import { StubChange } from '../stub-catalog.ts';
 import type {
   KnownKey,
   ListedDirectory,

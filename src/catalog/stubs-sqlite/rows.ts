@@ -1,7 +1,8 @@
 /** Rows of the table stubs as the contract's records, and back. Hot: kept flat. */
+import type { StubChange } from '../../base/stub-facts.ts';
 import { decodeName, encodeName } from '../../base/name.ts';
 import { decodeVersion, encodeVersion } from '../sqlite/rows.ts';
-import type { StubChange, StubRecord } from '../stub-catalog.ts';
+import type { StubRecord } from '../stub-catalog.ts';
 
 export type StubRow = [
   id: number,

@@ -4,13 +4,13 @@
  *
  * It answers events as early as possible: after a restart readers wait for it. Nothing before that asks the remote.
  */
+import { StubChange } from '../../base/stub-facts.ts';
 import { Populator } from '../../attach/populate.ts';
 import { readSecret, stubCatalogPath } from '../../attach/tree-layout.ts';
 import { BoundedMap } from '../../base/bounded-map.ts';
 import { systemClock } from '../../base/clock.ts';
 import { toEbbError } from '../../base/errors.ts';
 import { runFiles } from '../../base/run-directory.ts';
-import { StubChange } from '../../catalog/stub-catalog.ts';
 import { openSqliteStubCatalog } from '../../catalog/stubs-sqlite/catalog.ts';
 import type { NativePolicy } from '../../native/options.ts';
 import { defaultNativePolicy } from '../../native/policy.ts';

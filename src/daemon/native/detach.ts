@@ -1,7 +1,7 @@
 /** `ebb detach`: the tree is taken away and kept, or everything is recalled and it becomes an ordinary directory. */
+import { StubChange } from '../../base/stub-facts.ts';
 import { dissolveTree } from '../../attach/tree-layout.ts';
 import { toEbbError } from '../../base/errors.ts';
-import { StubChange } from '../../catalog/stub-catalog.ts';
 import type { StubRecord } from '../../catalog/stub-catalog.ts';
 import type { HideResult } from '../../supervisor/messages.ts';
 import type { StubFile } from '../../tree/stubs/stub-store.ts';

@@ -1,5 +1,5 @@
 /** What the daemon knows of one file of a tree, for `ls`, `explain` and the actions. */
-import { StubChange } from '../../catalog/stub-catalog.ts';
+import { StubChange } from '../../base/stub-facts.ts';
 import type { StubRecord } from '../../catalog/stub-catalog.ts';
 import type { FileInfo, FileState } from '../api.ts';
 import type { TreeEntry } from './tree-files.ts';

@@ -2,10 +2,10 @@
  * Gives a tree's space back: what must be true first is in tree/stubs/ (invariant I6). Stubs that are released at the
  * same time share one look at what users changed and one transaction.
  */
+import { StubChange } from '../../base/stub-facts.ts';
 import { Batches } from '../../base/batches.ts';
 import { sleep } from '../../base/deadline.ts';
 import { toEbbError } from '../../base/errors.ts';
-import { StubChange } from '../../catalog/stub-catalog.ts';
 import type { NativeServer } from '../../native/server.ts';
 import type { Remote } from '../../remote/remote.ts';
 import type { StubFile, StubStore } from '../../tree/stubs/stub-store.ts';

@@ -5,6 +5,8 @@
  * disk; then the catalog, with the ctime that the inode has now: whatever moves ctime from here on was not Ebb. A crash
  * in between leaves the catalog, which counts, as it was. Back to `clean`, the catalog comes first.
  */
+import { StubChange } from '../../base/stub-facts.ts';
+import type { StubFacts } from '../../base/stub-facts.ts';
 import { ebbError } from '../../base/errors.ts';
 import { syncFile } from '../../sys/file-io.ts';
 import { fileStatus } from '../../sys/stat.ts';
@@ -14,9 +16,8 @@ import type { StubAccess } from './stub-access.ts';
 import type { LoadedStub } from './stub-file.ts';
 import { sameTime, wasCutOff } from './evidence.ts';
 import { writeStubMark } from './stub-mark.ts';
-import type { Change, StubFacts } from './stub-store.ts';
 
-const [clean, intent, discarding, dirty] = [0, 1, 2, 3] as const;
+const { clean, intent, discarding, dirty } = StubChange;
 
 export interface ChangePort {
   readonly access: StubAccess;
@@ -40,7 +41,7 @@ export class Changes {
   }
 
   /** As `StubStore.setChange`. Changes of one stub are recorded one after the other. */
-  record(stub: LoadedStub, change: Change): Promise<void> {
+  record(stub: LoadedStub, change: StubChange): Promise<void> {
     stub.holds += 1;
     const before = this.#last.get(stub.id) ?? Promise.resolve();
     const recorded = before
@@ -70,7 +71,7 @@ export class Changes {
     return record.change === clean || sameTime(ctime, recorded);
   }
 
-  async #record(stub: LoadedStub, change: Change): Promise<void> {
+  async #record(stub: LoadedStub, change: StubChange): Promise<void> {
     await stub.idle();
     const before = stub.change;
     // Dirty is not undone by another writer, and says all that the others say.
@@ -87,13 +88,13 @@ export class Changes {
     stub.change = change;
   }
 
-  async #write(stub: LoadedStub, before: Change, change: Change): Promise<void> {
+  async #write(stub: LoadedStub, before: StubChange, change: StubChange): Promise<void> {
     const record = this.#port.lookup(stub.id);
     if (record === undefined) throw ebbError('ESTALE', `${stub.key} was deleted.`);
     const { access, seal } = this.#port;
     const facts = { ...record, mtime: stub.mtime };
     using fd = access.openForReading(stub.handle);
-    const mark = async (said: Change): Promise<void> => {
+    const mark = async (said: StubChange): Promise<void> => {
       writeStubMark(fd.fd, { ...facts, change: said }, seal);
       await syncFile(fd.fd);
     };
@@ -114,7 +115,7 @@ export class Changes {
     }
   }
 
-  #commit(id: number, change: Change, { seconds, nanoseconds }: FileTime): void {
+  #commit(id: number, change: StubChange, { seconds, nanoseconds }: FileTime): void {
     this.#port.commit({ id, change, ctimeSeconds: seconds, ctimeNanoseconds: nanoseconds });
   }
 }

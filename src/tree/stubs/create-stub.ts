@@ -1,4 +1,6 @@
 /** Making stubs. */
+import { StubChange } from '../../base/stub-facts.ts';
+import type { StubFacts } from '../../base/stub-facts.ts';
 import { fchmodSync, fchownSync } from 'node:fs';
 
 import { ebbError, toEbbError } from '../../base/errors.ts';
@@ -12,7 +14,7 @@ import { Residency, chunkBytesDefault, chunkBytesFor } from '../residency.ts';
 import { truncateFile } from '../truncate.ts';
 import type { PoisonFiles } from './poison.ts';
 import { writeStubMark } from './stub-mark.ts';
-import type { NewStub, StubFacts } from './stub-store.ts';
+import type { NewStub } from './stub-store.ts';
 
 export interface StubMaking {
   readonly seal: MarkSeal;
@@ -66,7 +68,7 @@ function newFacts(stub: NewStub, handle: Uint8Array, startBytes: number): StubFa
     bitmap: residency.encode(),
     residentBytes: 0,
     complete: residency.complete,
-    change: 0,
+    change: StubChange.clean,
     ctimeSeconds: 0,
     ctimeNanoseconds: 0,
     pinned: false,

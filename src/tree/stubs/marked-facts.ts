@@ -10,6 +10,8 @@
  * could be told not to have written was the catalog's. One that was to be cut off (`discarding`) is not whole: whether
  * it was is seen from what lies in it (evidence.ts).
  */
+import { StubChange } from '../../base/stub-facts.ts';
+import type { StubFacts } from '../../base/stub-facts.ts';
 import { EbbError } from '../../base/errors.ts';
 import { fileStatus } from '../../sys/stat.ts';
 import type { FileStatus } from '../../sys/stat.ts';
@@ -18,7 +20,6 @@ import type { Mark, MarkSeal, StubMark } from '../mark.ts';
 import { Residency } from '../residency.ts';
 import { lacksBytes, wasCutOff } from './evidence.ts';
 import { readStubMark } from './stub-mark.ts';
-import type { Change, StubFacts } from './stub-store.ts';
 
 export type MarkedFile =
   | { readonly facts: StubFacts }
@@ -80,10 +81,12 @@ function changeOf(
   claims: Residency,
   status: FileStatus,
   hasPoison: boolean,
-): Change {
-  if (change === 0) return 0;
-  const cutOff = change !== 2 || wasCutOff(fd, status, { mtime, residency: claims }, hasPoison);
-  return cutOff === false ? 0 : 3;
+): StubChange {
+  if (change === StubChange.clean) return StubChange.clean;
+  const cutOff =
+    change !== StubChange.discarding ||
+    wasCutOff(fd, status, { mtime, residency: claims }, hasPoison);
+  return cutOff === false ? StubChange.clean : StubChange.dirty;
 }
 
 function dropWhatIsNotThere(fd: number, residency: Residency, hasPoison: boolean): void {

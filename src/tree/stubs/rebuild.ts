@@ -2,6 +2,8 @@
  * `ebb rebuild` of a native tree: finds the stubs again without the catalog, by walking the data through the private
  * mount and believing their marks as far as they are certain (marked-facts.ts). Nobody may be at work in the tree.
  */
+import { StubChange } from '../../base/stub-facts.ts';
+import type { StubFacts } from '../../base/stub-facts.ts';
 import { readdirSync } from 'node:fs';
 import type { Dirent } from 'node:fs';
 
@@ -11,7 +13,6 @@ import { OpenFlag, openFd } from '../../sys/fd.ts';
 import { fileStatus } from '../../sys/stat.ts';
 import type { MarkSeal } from '../mark.ts';
 import { inspectMarked } from './marked-facts.ts';
-import type { StubFacts } from './stub-store.ts';
 
 export interface FoundStub extends StubFacts {
   readonly lost: boolean;
@@ -73,7 +74,7 @@ export async function rebuildStubs(options: StubRebuildOptions): Promise<StubReb
     }
     stubs += 1;
     residentBytes += found.stub.residentBytes;
-    dirty += found.stub.change === 0 ? 0 : 1;
+    dirty += found.stub.change === StubChange.clean ? 0 : 1;
     highestId = Math.max(highestId, found.stub.id);
     if (batch.push(found.stub) >= batchSize) store();
   }

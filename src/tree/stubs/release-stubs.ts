@@ -1,4 +1,5 @@
 /** Release (release.ts) of stubs. */
+import { StubChange } from '../../base/stub-facts.ts';
 import { fileStatus, setFileTimes } from '../../sys/stat.ts';
 import { readStubMark, writeStubMark } from './stub-mark.ts';
 import { punchContent } from '../local-io.ts';
@@ -42,7 +43,7 @@ function portOf(store: NativeStubStore): ReleasePort<LoadedStub> {
 
 /** Somebody may have written who got past us, or is about to be let in. */
 function isChanged(stub: LoadedStub, fd: number): boolean {
-  if (stub.change !== 0 || stub.holds > 0) return true;
+  if (stub.change !== StubChange.clean || stub.holds > 0) return true;
   const { sizeBytes, mtime } = fileStatus(fd);
   return sizeBytes !== stub.sizeBytes || !sameTime(mtime, stub.mtime);
 }
@@ -63,6 +64,6 @@ function lowerMark(
   const { id, handle, key, version, sizeBytes, mtime, pinned } = stub;
   const { chunkBytes } = stub.residency;
   const facts = { id, handle, key, version, sizeBytes, mtime, pinned, chunkBytes };
-  writeStubMark(fd, { ...facts, ...row, change: 0 }, seal);
+  writeStubMark(fd, { ...facts, ...row, change: StubChange.clean }, seal);
   return true;
 }

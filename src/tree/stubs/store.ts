@@ -6,6 +6,8 @@
  * anyway. On xfs it would be the only thing that moves ctime, and programs that archive or index files would take
  * them for changed; there, a `rebuild` without a catalog recalls again what was here.
  */
+import { StubChange } from '../../base/stub-facts.ts';
+import type { StubFacts } from '../../base/stub-facts.ts';
 import { EbbError, ebbError, toEbbError } from '../../base/errors.ts';
 import { OpenFlag, openFd } from '../../sys/fd.ts';
 import type { OwnedFd } from '../../sys/fd.ts';
@@ -31,7 +33,7 @@ import { StubAccess } from './stub-access.ts';
 import { LoadedStub } from './stub-file.ts';
 import type { StubPort } from './stub-file.ts';
 import { removeStubMark, writeStubMark } from './stub-mark.ts';
-import type { Change, NewStub, StubFacts, StubFile, StubProblem, StubStore } from './stub-store.ts';
+import type { NewStub, StubFile, StubProblem, StubStore } from './stub-store.ts';
 
 /** The part of the catalog (catalog/stub-catalog.ts) that the store uses. */
 export interface StubRecords {
@@ -160,7 +162,7 @@ export class NativeStubStore implements StubStore {
     return marked && 'facts' in marked ? marked.facts : undefined;
   }
 
-  async setChange(file: StubFile, change: Change): Promise<void> {
+  async setChange(file: StubFile, change: StubChange): Promise<void> {
     await this.#changes.record(this.mine(file), change);
   }
 
@@ -188,7 +190,7 @@ export class NativeStubStore implements StubStore {
     stub.pinned = pinned;
     const record = this.records.get(stub.id);
     // While users may write, ctime is what shows it.
-    if (record === undefined || stub.change !== 0 || stub.holds > 0) return;
+    if (record === undefined || stub.change !== StubChange.clean || stub.holds > 0) return;
     try {
       using fd = this.access.openForReading(stub.handle);
       writeStubMark(fd.fd, { ...record, mtime: stub.mtime, pinned }, this.seal);
@@ -223,8 +225,7 @@ export class NativeStubStore implements StubStore {
 
   async unmark(file: StubFile): Promise<void> {
     const stub = this.mine(file);
-    const isHere = stub.residency.complete && stub.change < 2;
-    if (!isHere && stub.change !== 3) {
+    if (!stub.settled || stub.change === StubChange.discarding) {
       throw ebbError('EBUSY', `${stub.key} is not wholly here: recall it first.`);
     }
     await this.log.settled(stub.id);
@@ -362,13 +363,17 @@ export class NativeStubStore implements StubStore {
 
   /** Never removes a mark: see stub-mark.ts. One that says too little costs a rebuild some recalls. */
   #markClaims(stub: LoadedStub, row: ResidencyRow, fd: number): void {
-    if (this.isInvisible || stub.change !== 0 || stub.holds > 0) return;
+    if (this.isInvisible || stub.change !== StubChange.clean || stub.holds > 0) return;
     try {
       const { id, handle, key, version, sizeBytes, mtime, pinned } = stub;
       const { chunkBytes } = stub.residency;
       const { bitmap, residentBytes, complete } = row;
-      const facts = { id, handle, key, version, sizeBytes, mtime, pinned, chunkBytes, change: 0 };
-      writeStubMark(fd, { ...facts, change: 0, bitmap, residentBytes, complete }, this.seal);
+      const facts = { id, handle, key, version, sizeBytes, mtime, pinned, chunkBytes };
+      writeStubMark(
+        fd,
+        { ...facts, change: StubChange.clean, bitmap, residentBytes, complete },
+        this.seal,
+      );
     } catch (error) {
       this.report(stub.id, `The mark of ${stub.key} could not be brought up to date.`, error);
     }

@@ -1,4 +1,6 @@
 /** One stub, loaded: what the recall engine writes into. */
+import { StubChange } from '../../base/stub-facts.ts';
+import type { StubFacts } from '../../base/stub-facts.ts';
 import { assert } from '../../base/assert.ts';
 import { ebbError } from '../../base/errors.ts';
 import type { EbbError } from '../../base/errors.ts';
@@ -9,7 +11,7 @@ import type { DescriptorUse } from '../descriptor-cache.ts';
 import { contentWriteError, readContentSync, writeContent } from '../local-io.ts';
 import type { Residency } from '../residency.ts';
 import { truncateFile } from '../truncate.ts';
-import type { Change, StubFacts, StubFile } from './stub-store.ts';
+import type { StubFile } from './stub-store.ts';
 
 /** What a stub needs of its store. */
 export interface StubPort {
@@ -39,7 +41,7 @@ export class LoadedStub implements StubFile {
   readonly handle: Uint8Array;
   readonly residency: Residency;
   /** As recorded, durably. */
-  change: Change;
+  change: StubChange;
   pinned: boolean;
   /** Changes that are being recorded: nothing is recalled meanwhile. */
   holds = 0;
@@ -62,7 +64,11 @@ export class LoadedStub implements StubFile {
   }
 
   get settled(): boolean {
-    return this.residency.complete || this.change >= 2;
+    return (
+      this.residency.complete ||
+      this.change === StubChange.discarding ||
+      this.change === StubChange.dirty
+    );
   }
 
   get isWriting(): boolean {
@@ -139,7 +145,7 @@ export class LoadedStub implements StubFile {
   }
 
   #requireClean(): void {
-    if (this.change === 0 && this.holds === 0) return;
+    if (this.change === StubChange.clean && this.holds === 0) return;
     throw ebbError('ESTALE', `${this.key} is being changed here: nothing is recalled into it.`, {
       retryable: false,
     });

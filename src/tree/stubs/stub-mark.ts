@@ -4,12 +4,12 @@
  *
  * The name of the remote is left out (the tree's id stands for it), because on xfs a short mark stays in the inode.
  */
+import type { StubChange } from '../../base/stub-facts.ts';
 import type { FileTime } from '../../sys/stat.ts';
 import { getXattr, removeXattr, setXattr } from '../../sys/xattr.ts';
 import { identityOf } from '../identity.ts';
 import { MarkState, decodeMark, encodeMark } from '../mark.ts';
 import type { MarkReading, MarkSeal } from '../mark.ts';
-import type { Change } from './stub-store.ts';
 
 const attribute = 'trusted.ebb';
 
@@ -25,7 +25,7 @@ export interface StubMarkFacts {
   readonly bitmap: Uint8Array;
   readonly residentBytes: number;
   readonly complete: boolean;
-  readonly change: Change;
+  readonly change: StubChange;
   readonly pinned: boolean;
 }
 

@@ -3,42 +3,20 @@
  * One per daemon, main thread only. All access goes through the private mount: it raises no events.
  */
 import type { EbbError } from '../../base/errors.ts';
+import type { StubChange, StubFacts } from '../../base/stub-facts.ts';
 import type { FileTime } from '../../sys/stat.ts';
 import type { ContentFile } from '../content.ts';
 import type { ReleaseRequest, ReleaseResult } from '../release.ts';
-
-/** As catalog/stub-catalog.ts has it; the tree does not know the catalog. */
-export type Change = 0 | 1 | 2 | 3;
 
 /** One stub, loaded: the recall engine's `ContentFile`. One object for as long as anybody holds it. */
 export interface StubFile extends ContentFile {
   /** Encoded kernel handle. */
   readonly handle: Uint8Array;
   readonly mtime: FileTime;
-  readonly change: Change;
+  readonly change: StubChange;
   readonly pinned: boolean;
   /** Wholly resident, or not to be recalled any more (`discarding`, `dirty`): no event of it needs the remote. */
   readonly settled: boolean;
-}
-
-/** What the catalog keeps of a stub; `StubRecord` of catalog/stub-catalog.ts without what only the catalog decides. */
-export interface StubFacts {
-  readonly id: number;
-  readonly handle: Uint8Array;
-  readonly key: string;
-  readonly version: string;
-  readonly sizeBytes: number;
-  readonly mtimeSeconds: number;
-  readonly mtimeNanoseconds: number;
-  readonly chunkBytes: number;
-  readonly bitmap: Uint8Array;
-  readonly residentBytes: number;
-  readonly complete: boolean;
-  readonly change: Change;
-  /** The inode's ctime when `change` was recorded; 0, 0 while it is `clean` or not known. */
-  readonly ctimeSeconds: number;
-  readonly ctimeNanoseconds: number;
-  readonly pinned: boolean;
 }
 
 export interface NewStub {
@@ -96,7 +74,7 @@ export interface StubStore extends AsyncDisposable {
    * the file to be here, and makes that durable first. Leaving `intent` or `discarding` for `clean` needs `unchanged`
    * to have said so. Rejects when it could not be recorded: the writer must not be let in, the file is as before.
    */
-  setChange(file: StubFile, change: Change): Promise<void>;
+  setChange(file: StubFile, change: StubChange): Promise<void>;
   /**
    * Size and mtime are those of the version and, since `intent` was recorded, ctime has not moved (chmod, rename and
    * link move it, too: then this says false, and the file, which is whole, becomes `dirty`). After `discarding` of a

@@ -1,8 +1,8 @@
 /** What a stub catalog is, in the plainest way: what the real one is compared with. */
+import { StubChange } from '../../../src/base/stub-facts.ts';
 import assert from 'node:assert/strict';
 
 import { ebbError } from '../../../src/base/errors.ts';
-import { StubChange } from '../../../src/catalog/stub-catalog.ts';
 import type {
   KnownKey,
   ListedDirectory,

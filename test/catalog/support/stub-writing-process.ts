@@ -1,8 +1,8 @@
 /** A process that writes to a catalog of stubs until it is killed, and says what was durable (`id change` a line). */
+import type { StubChange } from '../../../src/base/stub-facts.ts';
 import { writeSync } from 'node:fs';
 
 import { openSqliteStubCatalog } from '../../../src/catalog/stubs-sqlite/catalog.ts';
-import type { StubChange } from '../../../src/catalog/stub-catalog.ts';
 import { stubRecord } from '../../conformance/stub-catalog.ts';
 
 const catalog = openSqliteStubCatalog(process.argv[2] ?? '');

@@ -1,8 +1,8 @@
 /** The questions of the control API about a tree that change nothing: status, ls, du, explain, metrics. */
+import { StubChange } from '../../../base/stub-facts.ts';
 import { deadline } from '../../../base/deadline.ts';
 import { formatSize } from '../../../base/format.ts';
 import { findMountHolders } from '../../../base/mount-holders.ts';
-import { StubChange } from '../../../catalog/stub-catalog.ts';
 import type { StubRecord } from '../../../catalog/stub-catalog.ts';
 import { FilesystemMagic, filesystemStatus } from '../../../sys/statfs.ts';
 import type { DiskUsage, Explanation, FileInfo, FileState, TreeStatus } from '../../api.ts';
