@@ -22,6 +22,7 @@ const allowedImports: Readonly<Record<string, readonly string[]>> = {
   mount: ['base', 'sys', 'fuse', 'recall', 'tree', 'catalog'],
   native: ['base', 'sys', 'fanotify', 'recall', 'tree', 'catalog'],
   supervisor: ['base', 'sys', 'fanotify'],
+  image: ['base', 'sys', 'fuse', 'ext4'],
   daemon:
     `base sys fuse fanotify tree remote catalog policy recall attach mount native supervisor`.split(
       ' ',
