@@ -209,7 +209,8 @@ export class Planner {
     const key = joinKey(this.#input.key, name);
     if (local === undefined) {
       const elsewhere = this.#input.isFirst ? undefined : this.#input.recordOf(key);
-      if ((elsewhere ?? known)?.version === version) return; // deleted or renamed here
+      // Both are asked: what was renamed here may be an older version than what was deleted after it.
+      if (elsewhere?.version === version || known?.version === version) return;
       if (elsewhere !== undefined) this.#lose(elsewhere);
       this.plan.files.push({ object, replaces: undefined });
       return;

@@ -141,6 +141,11 @@ const cases: [string, Case, string][] = [
   ],
   ['renamed here', { remote: file('v1'), elsewhere: record() }, ''],
   [
+    'an older version was renamed here, then this one deleted',
+    { remote: file('v2'), elsewhere: record(), known: { version: 'v2', id: 0 } },
+    '',
+  ],
+  [
     'renamed here, and the remote has a new version',
     { remote: file('v2'), elsewhere: record() },
     'stub, lost 1',

@@ -11,7 +11,20 @@ export type HeaderFields = Readonly<Record<string, string | readonly string[] | 
 /** The value of a field that must come at most once; undefined when it is missing or came more than once. */
 export function field(headers: HeaderFields, name: string): string | undefined {
   const value = headers[name];
-  return typeof value === 'string' ? value.trim() : undefined;
+  return typeof value === 'string' ? withoutOptionalWhitespace(value) : undefined;
+}
+
+/** RFC 9110 section 5.6.3: spaces and tabs. `trim` would take U+00A0, a byte that belongs to the value, too. */
+export function withoutOptionalWhitespace(value: string): string {
+  let start = 0;
+  let end = value.length;
+  while (start < end && isSpaceOrTab(value.charCodeAt(start))) start += 1;
+  while (end > start && isSpaceOrTab(value.charCodeAt(end - 1))) end -= 1;
+  return value.slice(start, end);
+}
+
+function isSpaceOrTab(code: number): boolean {
+  return code === 0x20 || code === 0x09;
 }
 
 /** A decimal length. Undefined when it is none; EOVERFLOW when a Number cannot hold it exactly. */

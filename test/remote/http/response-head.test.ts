@@ -88,6 +88,7 @@ void test('what is not plain is unusual', () => {
     change('Content-Length: 300', 'Content-Length: +300'),
     change('Content-Length: 300', 'Content-Length: 0x12c'),
     change('Content-Length: 300', 'Content-Length: -1'),
+    change('Content-Length: 300', 'Content-Length: 300\u00a0'),
     change('Content-Length: 300', 'Content-Length:'),
     change('Content-Length: 300', 'Content-Length: 1000000000000000000'),
     change('Content-Length: 300', 'Content-Length : 300'),

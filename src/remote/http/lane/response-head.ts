@@ -3,6 +3,7 @@
  * Content-Length and nothing else that frames the body) is `unusual`, and the general client gets the request: the
  * lane must never guess where a body begins or ends.
  */
+import { withoutOptionalWhitespace } from '../attributes.ts';
 import type { HeaderFields } from '../attributes.ts';
 
 export const headBytesMax = 16 * 1024;
@@ -59,7 +60,7 @@ function parseFields(lines: readonly string[]): Record<string, string | string[]
     const match = fieldLine.exec(line);
     if (match === null) return undefined;
     const name = (match[1] ?? '').toLowerCase();
-    const value = (match[2] ?? '').trimEnd();
+    const value = withoutOptionalWhitespace(match[2] ?? '');
     const before = headers[name];
     if (before === undefined) headers[name] = value;
     else headers[name] = Array.isArray(before) ? [...before, value] : [before, value];
