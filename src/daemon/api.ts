@@ -57,6 +57,8 @@ export interface MountStatus {
   readonly cacheLimitBytes: number | null;
   readonly minFreeBytes: number | null;
   readonly openFiles: number;
+  /** File handles that the kernel brought and that meant nothing (any more). */
+  readonly handlesRefused: number;
   readonly recallsInFlight: number;
   readonly recalledBytes: number;
   readonly remoteReachable: boolean;
@@ -257,6 +259,8 @@ export interface MountOptions extends RemoteAccess {
   readonly allowOther?: boolean;
   /** Nothing on the mount can be executed. Default false. */
   readonly noExec?: boolean;
+  /** Exchanges the handle secret first: every file handle and token given out so far is stale. Default false. */
+  readonly newHandles?: boolean;
   /** Use fusermount3 even as root (tests; containers without CAP_SYS_ADMIN). */
   readonly unprivileged?: boolean;
   readonly logLevel?: 'debug' | 'info' | 'warn' | 'error';

@@ -59,6 +59,7 @@ const schema = v.strictObject({
   passthrough: v.optional(v.boolean(), true),
   allowOther: v.optional(v.boolean()),
   noExec: v.optional(v.boolean(), false),
+  newHandles: v.optional(v.boolean(), false),
   unprivileged: v.optional(v.boolean(), false),
   logLevel: v.optional(v.picklist(['debug', 'info', 'warn', 'error']), 'info'),
   foreground: v.optional(v.boolean(), false),

@@ -66,10 +66,15 @@ export function remainingMs(confirmedAtMs: number, ttlMs: number, nowMs: number)
 }
 
 /** An entry that the kernel may keep for `timeoutMs`; a node id names one version, so attributes keep as long. */
-export function entryOf(node: Node, defaults: AttributeDefaults, timeoutMs: number): Entry {
+export function entryOf(
+  node: Node,
+  generation: number,
+  defaults: AttributeDefaults,
+  timeoutMs: number,
+): Entry {
   return {
     nodeId: node.id,
-    generation: 0,
+    generation,
     entryTimeoutMs: timeoutMs,
     attributeTimeoutMs: timeoutMs,
     attributes: attributesOf(node, defaults),

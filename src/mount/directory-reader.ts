@@ -10,6 +10,7 @@ import type { Call } from '../fuse/filesystem.ts';
 import { entryOf, typeOf } from './attributes.ts';
 import type { AttributeDefaults } from './attributes.ts';
 import { DirectoryScans } from './directory-scans.ts';
+import type { Generations } from './generations.ts';
 import type { NodeView } from './node-view.ts';
 
 /** Rows read from the catalog at a time; one READDIR answer holds about as many. */
@@ -27,13 +28,15 @@ const directoryType = 0o040000;
 export class DirectoryReader {
   readonly #view: NodeView;
   readonly #defaults: AttributeDefaults;
+  readonly #generations: Generations;
   /** Directories unchanged since the kernel began to cache them. */
   readonly #kernelCached = new Set<number>();
   readonly #scans = new DirectoryScans();
 
-  constructor(view: NodeView, defaults: AttributeDefaults) {
+  constructor(view: NodeView, defaults: AttributeDefaults, generations: Generations) {
     this.#view = view;
     this.#defaults = defaults;
+    this.#generations = generations;
   }
 
   /** The kernel keeps the names of a directory until `changed`. */
@@ -87,6 +90,7 @@ export class DirectoryReader {
   /** Attributes to give along with the name; none for a file whose facts are not exact yet. */
   #entry(child: Node, parent: Node | undefined): ReturnType<typeof entryOf> | undefined {
     if (child.kind === NodeKind.file && !child.exact) return undefined;
-    return entryOf(child, this.#defaults, this.#view.entryTimeoutMs(child, parent));
+    const timeoutMs = this.#view.entryTimeoutMs(child, parent);
+    return entryOf(child, this.#generations.of(child.id), this.#defaults, timeoutMs);
   }
 }

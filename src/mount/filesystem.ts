@@ -14,40 +14,22 @@ import type { Call, FileSystem } from '../fuse/filesystem.ts';
 import { isTransferVersion } from '../recall/namespace/reconcile.ts';
 import type { Requester } from '../recall/recall.ts';
 import { attributesOf, entryOf } from './attributes.ts';
-import type { AttributeDefaults } from './attributes.ts';
 import { immediately, later } from './answerer.ts';
-import type { Answerer, DeferredAnswers } from './answerer.ts';
-import type { Answer, Bridge, Notice } from './bridge.ts';
+import type { Answerer } from './answerer.ts';
+import type { Answer, Notice } from './bridge.ts';
 import { DirectoryReader } from './directory-reader.ts';
+import { handleName } from './handle-names.ts';
 import type { Question } from './messages.ts';
-import type { NodeView } from './node-view.ts';
 import { OpenFiles } from './open-files.ts';
 import type { OpenContent } from './open-files.ts';
+import type { MountServices } from './services.ts';
 import { serveLseek, serveListxattr, serveXattr } from './small-answers.ts';
-import type { WalkWatcher } from './walk-watcher.ts';
 
 /** open(2) access mode bits and O_TRUNC, O_CREAT of asm-generic/fcntl.h. */
 const accessModeMask = 3;
 const truncateFlag = 0o1000;
 /** Reads this near to where a stream was are still sequential: the kernel's read-ahead runs in parallel. */
 const sequentialSlackBytes = 8 * 1024 * 1024;
-
-export interface MountServices {
-  readonly view: NodeView;
-  readonly bridge: Bridge;
-  readonly answers: DeferredAnswers;
-  readonly walk: WalkWatcher;
-  readonly defaults: AttributeDefaults;
-  readonly passthrough: boolean;
-  /** How many files programs have open, for other threads to see. */
-  readonly openCount?: Int32Array;
-  readonly nowMs: () => number;
-  readonly openBacking: (descriptor: number) => number;
-  readonly closeBacking: (backingId: number) => void;
-  readonly statistics: () => Parameters<Call['statfs']>[0];
-  /** The connection is over. */
-  readonly onDestroy?: () => void;
-}
 
 /** What was already asked for one LOOKUP, so that no answer can make it ask for ever. */
 interface AskedForName {
@@ -74,7 +56,7 @@ export class MountFileSystem implements FileSystem {
       (nodeId) => services.bridge.tell({ kind: 'dropped', nodeId }),
       services.openCount,
     );
-    this.#directories = new DirectoryReader(services.view, services.defaults);
+    this.#directories = new DirectoryReader(services.view, services.defaults, services.generations);
     this.#passthroughWorks = services.passthrough;
   }
 
@@ -85,6 +67,8 @@ export class MountFileSystem implements FileSystem {
   // --- names ---------------------------------------------------------------------------------------------------
 
   lookup(call: Call, parentId: number, name: Uint8Array): void {
+    const asked = handleName(name);
+    if (asked !== undefined) return this.#lookupHandle(call, parentId, asked);
     this.#lookup(immediately(call), call, requesterOf(call), parentId, name, nothingAsked);
   }
 
@@ -134,7 +118,27 @@ export class MountFileSystem implements FileSystem {
       return void answer.negative(timeoutMs);
     }
     if (child.kind === NodeKind.file && !child.exact) return void answer.error(Errno.EIO);
-    answer.entry(entryOf(child, this.#services.defaults, view.entryTimeoutMs(child, parent)));
+    this.#answerEntry(answer, child);
+  }
+
+  /** The kernel has a file handle of a node that it has forgotten, and wants the node or its directory. */
+  #lookupHandle(call: Call, nodeId: number, asked: 'self' | 'parent'): void {
+    const { view, staleHandles } = this.#services;
+    let node = view.node(nodeId);
+    if (node !== undefined && !view.isNamed(node)) node = undefined;
+    if (node !== undefined && asked === 'parent' && node.parentId !== 0) {
+      node = view.node(node.parentId);
+    }
+    if (node === undefined) {
+      if (staleHandles !== undefined) Atomics.add(staleHandles, 0, 1);
+      return void call.error(Errno.ESTALE);
+    }
+    this.#exactly(call, node, (answer, exact) => this.#answerEntry(answer, exact));
+  }
+
+  #answerEntry(answer: Answerer, node: Node): void {
+    const { view, defaults, generations } = this.#services;
+    answer.entry(entryOf(node, generations.of(node.id), defaults, view.nodeTimeoutMs(node)));
   }
 
   #isSettled(parent: Node, child: Node | undefined): boolean {
@@ -165,22 +169,21 @@ export class MountFileSystem implements FileSystem {
     const { view, defaults } = this.#services;
     const node = view.node(nodeId);
     if (node === undefined) return void call.error(Errno.ESTALE);
-    if (node.kind !== NodeKind.file || node.exact) {
-      const parent = node.parentId === 0 ? undefined : view.node(node.parentId);
-      return void call.attributes(attributesOf(node, defaults), view.entryTimeoutMs(node, parent));
-    }
-    this.#ask(
-      immediately(call),
-      call,
-      requesterOf(call),
-      { kind: 'resolve', nodeId },
-      (later, reply) => {
-        const resolved = view.node(nodeId);
-        if (reply.errno !== 0) return void later.error(reply.errno);
-        if (resolved === undefined || !resolved.exact) return void later.error(Errno.ESTALE);
-        later.attributes(attributesOf(resolved, defaults), view.remainingMs(resolved.checkedAtMs));
-      },
+    this.#exactly(call, node, (answer, exact) =>
+      answer.attributes(attributesOf(exact, defaults), view.nodeTimeoutMs(exact)),
     );
+  }
+
+  /** `answered` gets the node with facts that may be shown: at once, or when the remote was asked. */
+  #exactly(call: Call, node: Node, answered: (answer: Answerer, exact: Node) => void): void {
+    if (node.kind !== NodeKind.file || node.exact) return answered(immediately(call), node);
+    const question = { kind: 'resolve', nodeId: node.id } as const;
+    this.#ask(immediately(call), call, requesterOf(call), question, (later, reply) => {
+      const resolved = this.#services.view.node(node.id);
+      if (reply.errno !== 0) return void later.error(reply.errno);
+      if (resolved === undefined || !resolved.exact) return void later.error(Errno.ESTALE);
+      answered(later, resolved);
+    });
   }
 
   readlink(call: Call, nodeId: number): void {

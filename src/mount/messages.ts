@@ -103,4 +103,8 @@ export interface ThreadSettings {
   readonly startedAtSeconds: number;
   /** One 32-bit word, written by the thread: how many files programs have open. */
   readonly openCount: SharedArrayBuffer;
+  /** One 32-bit word, written by the thread: file handles of the kernel that were refused. */
+  readonly staleHandles: SharedArrayBuffer;
+  /** See `Generations`. */
+  readonly generationKey: Uint8Array;
 }

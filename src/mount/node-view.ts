@@ -78,6 +78,11 @@ export class NodeView {
     return Math.max(byListing, byCheck);
   }
 
+  /** `entryTimeoutMs` of a node whose directory is not at hand. */
+  nodeTimeoutMs(node: Node): number {
+    return this.entryTimeoutMs(node, node.parentId === 0 ? undefined : this.node(node.parentId));
+  }
+
   /** True for a name that is still part of the tree (not an orphan kept for its content). */
   isNamed(node: Node): boolean {
     return node.parentId !== 0 || node.id === ROOT_NODE_ID;

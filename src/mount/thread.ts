@@ -6,6 +6,7 @@ import { fuseBackingClose, fuseBackingOpen } from '../sys/ioctl.ts';
 import { filesystemStatus } from '../sys/statfs.ts';
 import { Bridge } from './bridge.ts';
 import { MountFileSystem } from './filesystem.ts';
+import { Generations } from './generations.ts';
 import type { ThreadSettings } from './messages.ts';
 import { NodeView } from './node-view.ts';
 import { WalkWatcher } from './walk-watcher.ts';
@@ -27,8 +28,10 @@ export function createFileSystem(workerData: unknown, context: FileSystemContext
     answers: context.replier,
     walk: new WalkWatcher(view, bridge, nowMs),
     defaults: settings,
+    generations: new Generations(settings.generationKey),
     passthrough: settings.passthrough,
     openCount: new Int32Array(settings.openCount),
+    staleHandles: new Int32Array(settings.staleHandles),
     nowMs,
     openBacking: (descriptor) => fuseBackingOpen(device, descriptor),
     closeBacking: (backingId) => void fuseBackingClose(device, backingId),

@@ -3,6 +3,7 @@
  *
  *   <cache>/lock           flock(2) of the one daemon; holds its pid for the message to the second one
  *   <cache>/secret         0600, 32 random bytes: seals the marks
+ *   <cache>/handle-secret  0600: makes file handles and tokens (handle-secret.ts)
  *   <cache>/ebb-tree.json  format, tree id, remote
  *   <cache>/catalog.sqlite the catalog (opened by the daemon)
  *   <cache>/tree/<n>/<id>  the contents; n: the id divided by 4,096, hexadecimal

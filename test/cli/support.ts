@@ -173,6 +173,7 @@ function scriptedHandlers(record: RunRecord, asked: ScriptedDaemon['asked']): Co
       residentBytes: gib,
       cacheLimitBytes: null,
       minFreeBytes: gib,
+      handlesRefused: 0,
       openFiles: 2,
       recallsInFlight: 0,
       recalledBytes: 7,

@@ -36,6 +36,8 @@ async function serves(preparedThread: PreparedThread, directory: string): Promis
     catalogPath,
     cacheDirectory: directory,
     openCount: new SharedArrayBuffer(4),
+    staleHandles: new SharedArrayBuffer(4),
+    generationKey: new Uint8Array(16),
     ttlMs: 1_000,
     fileMode: 0o444,
     directoryMode: 0o555,

@@ -8,11 +8,13 @@ import { MemoryCatalog } from '../../src/catalog/memory/catalog.ts';
 import { FOPEN_CACHE_DIR, FOPEN_KEEP_CACHE } from '../../src/fuse/constants.ts';
 import { DirectoryReader } from '../../src/mount/directory-reader.ts';
 import { DirectoryScans } from '../../src/mount/directory-scans.ts';
+import { Generations } from '../../src/mount/generations.ts';
 import { NodeView } from '../../src/mount/node-view.ts';
 import { FakeKernel } from './fake-call.ts';
 import type { ListedEntry } from './fake-call.ts';
 import { fileRow, listRoot } from './rows.ts';
 
+const generations = new Generations(new Uint8Array(16));
 const defaults = { fileMode: 0o444, directoryMode: 0o555, uid: 0, gid: 0, startedAtSeconds: 1 };
 
 function setUp(names: readonly string[]): { catalog: MemoryCatalog; reader: DirectoryReader } {
@@ -23,7 +25,7 @@ function setUp(names: readonly string[]): { catalog: MemoryCatalog; reader: Dire
     names.map((name) => fileRow(name)),
   );
   const view = new NodeView(catalog, 60_000, () => 1_000);
-  return { catalog, reader: new DirectoryReader(view, defaults) };
+  return { catalog, reader: new DirectoryReader(view, defaults, generations) };
 }
 
 function readAt(
@@ -93,7 +95,7 @@ test('a scan goes on rightly while names come and go', () => {
 test('attributes come along only where they are exact', () => {
   const catalog = new MemoryCatalog();
   const view = new NodeView(catalog, 60_000, () => 1_000);
-  const reader = new DirectoryReader(view, defaults);
+  const reader = new DirectoryReader(view, defaults, generations);
   listRoot(catalog, 1_000, [
     fileRow('exact', { sizeBytes: 7 }),
     fileRow('vague', { exact: false, sizeBytes: -1, version: null }),

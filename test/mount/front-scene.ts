@@ -8,6 +8,7 @@ import type { NewNode, Node } from '../../src/catalog/catalog.ts';
 import { MemoryCatalog } from '../../src/catalog/memory/catalog.ts';
 import { Bridge } from '../../src/mount/bridge.ts';
 import { MountFileSystem } from '../../src/mount/filesystem.ts';
+import { Generations } from '../../src/mount/generations.ts';
 import type { Opened, Question, ToMain, ToThread } from '../../src/mount/messages.ts';
 import { NodeView } from '../../src/mount/node-view.ts';
 import { WalkWatcher } from '../../src/mount/walk-watcher.ts';
@@ -17,6 +18,7 @@ import { listRoot } from './rows.ts';
 
 const defaults = { fileMode: 0o444, directoryMode: 0o555, uid: 0, gid: 0, startedAtSeconds: 1 };
 export const readOnly = 0;
+export const generationKey = new Uint8Array(16).fill(7);
 
 /** One file system object, the kernel that calls it and the main thread that it asks. */
 export class Scene implements Disposable {
@@ -24,6 +26,7 @@ export class Scene implements Disposable {
   readonly kernel = new FakeKernel();
   readonly directory = mkdtempSync(path.join(tmpdir(), 'ebb-front-'));
   readonly openCount = new Int32Array(1);
+  readonly staleHandles = new Int32Array(1);
   readonly closedBackings: number[] = [];
   readonly fileSystem: MountFileSystem;
   /** What registering a backing file answers. */
@@ -40,8 +43,10 @@ export class Scene implements Disposable {
       answers: this.kernel,
       walk: new WalkWatcher(view, bridge, () => this.nowMs),
       defaults,
+      generations: new Generations(generationKey),
       passthrough: true,
       openCount: this.openCount,
+      staleHandles: this.staleHandles,
       nowMs: () => this.nowMs,
       openBacking: () => this.backing,
       closeBacking: (id) => void this.closedBackings.push(id),

@@ -21,6 +21,7 @@ export interface MountCliOptions extends RemoteCliOptions {
   readonly passthrough?: boolean;
   readonly allowOther?: boolean;
   readonly noexec?: boolean;
+  readonly newHandles?: boolean;
   readonly unprivileged?: boolean;
   readonly logLevel?: string;
   readonly dryRun?: boolean;
@@ -73,6 +74,10 @@ export function defineMountOptions(command: Command): void {
     )
     .option('--no-allow-other', 'Keeps other users out. Default for all but root.')
     .option('--noexec', 'Programs on the mount cannot be executed. (nosuid and nodev always hold.)')
+    .option(
+      '--new-handles',
+      'Makes a new handle secret: file handles (NFS) and tokens (ebb handle) given out so far become stale.',
+    )
     .option('--unprivileged', 'Mounts through fusermount3 even as root.')
     .option('--log-level <LEVEL>', 'debug, info, warn or error. Default info.')
     .option(
@@ -113,6 +118,7 @@ export function buildMountOptions(
     passthrough: options.passthrough === false ? false : undefined,
     allowOther: options.allowOther,
     noExec: options.noexec,
+    newHandles: options.newHandles,
     unprivileged: options.unprivileged,
     logLevel: logLevelOf(options.logLevel),
     foreground: options.foreground,

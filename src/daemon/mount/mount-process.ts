@@ -195,6 +195,7 @@ async function build(
   );
   teardown.add('closing the cache', () => contents.close());
   const { catalog } = contents;
+  const handleSecret = contents.handleSecret(configuration.newHandles);
 
   const readFailures = new BoundedMap<number, string>(readFailuresMax);
   const notices = new KernelNotices();
@@ -258,8 +259,11 @@ async function build(
   });
   const passthrough = configuration.passthrough && privileged;
   const openCount = new SharedArrayBuffer(4);
+  const staleHandles = new SharedArrayBuffer(4);
   const settings: ThreadSettings = {
     openCount,
+    staleHandles,
+    generationKey: handleSecret.generationKey,
     catalogPath: contents.catalogPath,
     cacheDirectory: configuration.cacheDirectory,
     ttlMs: configuration.ttlMs,
@@ -279,6 +283,7 @@ async function build(
       passthrough,
       dataInvalidation: 'explicit',
       cacheSymlinks: true,
+      exportSupport: true,
       maxWriteBytes: requestBytesMax,
       maxReadaheadBytes: kernelReadAheadBytes,
     },
@@ -344,7 +349,12 @@ async function build(
     server,
     paths: new Paths(catalog, namespace),
     facts,
-    mount: { passthrough, privileged, openFiles: () => Atomics.load(new Int32Array(openCount), 0) },
+    mount: {
+      passthrough,
+      privileged,
+      openFiles: () => Atomics.load(new Int32Array(openCount), 0),
+      handlesRefused: () => Atomics.load(new Int32Array(staleHandles), 0),
+    },
     settle: () => contents.flush(),
     storedContent: (nodeId) => contents.get(nodeId),
     readFailures,

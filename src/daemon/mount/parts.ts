@@ -20,6 +20,8 @@ export interface MountFacts {
   readonly privileged: boolean;
   /** Files that programs have open through the mount, as last reported by the FUSE thread. */
   readonly openFiles: () => number;
+  /** File handles that the FUSE thread has refused. */
+  readonly handlesRefused: () => number;
 }
 
 export interface DaemonParts {

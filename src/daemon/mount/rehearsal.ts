@@ -9,6 +9,7 @@ import path from 'node:path';
 import { systemClock } from '../../base/clock.ts';
 import { ebbError, toEbbError } from '../../base/errors.ts';
 import { encodeName } from '../../base/name.ts';
+import { sipKeyBytes } from '../../base/siphash.ts';
 import { ROOT_NODE_ID } from '../../catalog/catalog.ts';
 import { Opcode } from '../../fuse/constants.ts';
 import { SocketKernel } from '../../fuse/socket-kernel.ts';
@@ -116,6 +117,8 @@ async function play(
   });
   const settings: ThreadSettings = {
     openCount: new SharedArrayBuffer(4),
+    staleHandles: new SharedArrayBuffer(4),
+    generationKey: new Uint8Array(sipKeyBytes),
     catalogPath: contents.catalogPath,
     cacheDirectory: directory,
     ttlMs: limits.ttlMs,

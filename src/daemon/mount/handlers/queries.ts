@@ -7,7 +7,7 @@ import { NodeKind, ROOT_NODE_ID } from '../../../catalog/catalog.ts';
 import type { Node } from '../../../catalog/catalog.ts';
 import type { DiskUsage, Explanation, FileInfo, MountStatus, Top } from '../../api.ts';
 import type { DuRequest, LsRequest } from '../../control/handlers.ts';
-import { gauge } from '../../control/open-metrics.ts';
+import { counter, gauge } from '../../control/open-metrics.ts';
 import type { MetricFamily } from '../../control/open-metrics.ts';
 import { rangesText } from '../../control/recall-views.ts';
 import type { DaemonParts } from '../parts.ts';
@@ -45,6 +45,7 @@ export class Queries {
       cacheLimitBytes: configuration.cacheSizeBytes ?? null,
       minFreeBytes: configuration.minFreeBytes ?? null,
       openFiles: mount.openFiles(),
+      handlesRefused: mount.handlesRefused(),
       recallsInFlight: recall.totals().inFlight,
       recalledBytes: this.#parts.recallViews.recalledBytes(),
       remoteReachable: namespace.remoteReachable,
@@ -210,6 +211,7 @@ export class Queries {
       gauge('ebb_directories', 'Directories known.', status.directories),
       gauge('ebb_remote_bytes', 'Bytes of all known files.', status.remoteBytes),
       gauge('ebb_resident_bytes', 'Bytes that are local.', status.residentBytes),
+      counter('ebb_handles_refused', 'File handles that meant nothing.', status.handlesRefused),
       gauge('ebb_remote_reachable', '1 while the remote answers.', status.remoteReachable ? 1 : 0),
       ...this.#parts.recallViews.metrics(),
     ];

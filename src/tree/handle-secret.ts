@@ -1,0 +1,159 @@
+/**
+ * The handle secret of a tree: what makes the file handles and tokens that Ebb gives out unforgeable.
+ *
+ * A file of its own beside the tree's `secret`, because it can be exchanged at any time: that makes every handle and
+ * token given out so far stale and touches nothing else, while the marks stay sealed by theirs. The catalog remembers
+ * which secret its ids were given out under. A catalog that remembers none is new, rebuilt or of an older Ebb, and may
+ * give an id a second time that was known outside: it gets a fresh secret.
+ */
+import { createHash, hkdfSync, randomBytes } from 'node:crypto';
+import {
+  closeSync,
+  constants,
+  fstatSync,
+  openSync,
+  readFileSync,
+  renameSync,
+  writeFileSync,
+} from 'node:fs';
+import path from 'node:path';
+import { ebbError, toEbbError } from '../base/errors.ts';
+import { sipKeyBytes } from '../base/siphash.ts';
+
+export const handleSecretName = 'handle-secret';
+const fileFormat = 1;
+const secretBytes = 32;
+const tokenKeyBytes = 32;
+/** What the daemon wrote is a few lines. */
+const fileBytesMax = 4_096;
+
+/** Where the catalog keeps which secret it goes with. Both calls are durable. */
+export interface HandleRecord {
+  get(): string | undefined;
+  set(fingerprint: string): void;
+}
+
+export interface HandleSecretOptions {
+  readonly directory: string;
+  readonly treeId: string;
+  readonly record: HandleRecord;
+  /** Exchange it: every handle and token given out so far is refused from now on. */
+  readonly renew: boolean;
+}
+
+export interface HandleSecret {
+  /** For the generations of nodes (mount/generations.ts). */
+  readonly generationKey: Uint8Array;
+  /** For tokens. */
+  readonly tokenKey: Uint8Array;
+}
+
+/**
+ * Reads the secret, or makes it where nothing was given out under one. Holds the tree's lock already. Throws EACCES
+ * (others can read it, or it is not ours), ENOENT (it is missing though handles were given out), EUCLEAN (it is
+ * damaged, of another tree, or older than the catalog), each with the way out.
+ */
+export function openHandleSecret(options: HandleSecretOptions): HandleSecret {
+  const { directory, treeId, record, renew } = options;
+  const file = path.join(directory, handleSecretName);
+  const expected = record.get();
+  if (expected === undefined || expected === '' || renew) return keysOf(make(file, treeId, record));
+  const secret = read(file, treeId);
+  if (fingerprintOf(secret) !== expected) {
+    throw refusal('EUCLEAN', `${file} is not the one that this cache's handles were made with`);
+  }
+  return keysOf(secret);
+}
+
+/** A crash on the way leaves a record of no secret: the next start makes another, and nothing was given out yet. */
+function make(file: string, treeId: string, record: HandleRecord): Buffer {
+  const secret = randomBytes(secretBytes);
+  const facts = { format: fileFormat, treeId, secret: secret.toString('hex') };
+  record.set('');
+  try {
+    const fresh = `${file}.new`;
+    writeFileSync(fresh, `${JSON.stringify(facts)}\n`, { mode: 0o600, flush: true });
+    renameSync(fresh, file);
+  } catch (error) {
+    throw toEbbError(error);
+  }
+  record.set(fingerprintOf(secret));
+  return secret;
+}
+
+function read(file: string, treeId: string): Buffer {
+  const text = readPrivate(file);
+  const facts = parse(text);
+  if (facts === undefined) throw refusal('EUCLEAN', `${file} is damaged`);
+  if (facts.treeId !== treeId) throw refusal('EUCLEAN', `${file} is that of another cache`);
+  return facts.secret;
+}
+
+/** The text of a file that nobody but this user can read. */
+function readPrivate(file: string): string {
+  let fd: number;
+  try {
+    fd = openSync(file, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+  } catch (error) {
+    const { code, message } = toEbbError(error);
+    if (code === 'ENOENT') throw refusal('ENOENT', `${file} is missing`);
+    throw refusal('EACCES', `${file} cannot be opened (${message})`);
+  }
+  try {
+    const { mode, size, uid } = fstatSync(fd);
+    if ((mode & constants.S_IFMT) !== constants.S_IFREG || size > fileBytesMax) {
+      throw refusal('EUCLEAN', `${file} is damaged`);
+    }
+    const own = process.geteuid?.() ?? uid;
+    if (uid !== own) {
+      const what = `${file} belongs to user ${uid}, not to user ${own}`;
+      throw refusal('EACCES', what, `If it is right: chown ${own} ${file}.`);
+    }
+    if ((mode & 0o077) !== 0) {
+      const shown = (mode & 0o777).toString(8).padStart(4, '0');
+      const what = `${file} is open to others (mode ${shown})`;
+      throw refusal('EACCES', what, `If nobody has read it: chmod 600 ${file}.`);
+    }
+    return readFileSync(fd, 'utf8');
+  } finally {
+    closeSync(fd);
+  }
+}
+
+function parse(text: string): { readonly treeId: unknown; readonly secret: Buffer } | undefined {
+  try {
+    const facts = JSON.parse(text) as Readonly<Record<string, unknown>>;
+    const hex = facts['secret'];
+    if (facts['format'] !== fileFormat || typeof hex !== 'string') return undefined;
+    const secret = Buffer.from(hex, 'hex');
+    return secret.length === secretBytes ? { treeId: facts['treeId'], secret } : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+function keysOf(secret: Buffer): HandleSecret {
+  return {
+    generationKey: deriveKey(secret, 'ebb generation', sipKeyBytes),
+    tokenKey: deriveKey(secret, 'ebb token', tokenKeyBytes),
+  };
+}
+
+function deriveKey(secret: Buffer, purpose: string, lengthBytes: number): Uint8Array {
+  return new Uint8Array(hkdfSync('sha256', secret, '', purpose, lengthBytes));
+}
+
+/** Tells secrets apart and says nothing about them. */
+function fingerprintOf(secret: Buffer): string {
+  return createHash('sha256').update('ebb handle secret').update(secret).digest('hex').slice(0, 32);
+}
+
+function refusal(
+  code: 'EACCES' | 'ENOENT' | 'EUCLEAN',
+  what: string,
+  remedy = 'Put the right one back from a copy.',
+): Error {
+  const way =
+    'Or mount once with --new-handles: all handles and tokens given out so far become stale.';
+  return ebbError(code, `${what}. ${remedy} ${way}`, { retryable: false });
+}
