@@ -21,7 +21,7 @@ const calls = new Semaphore({ permits: 2, waitersMax: 65_536 });
 /**
  * Begins the writeback of a whole file. It promises nothing about durability (no metadata, no disk cache flush):
  * its use is before the fdatasync of many files, which then find their blocks allocated and written, so that one
- * journal commit serves them all. Rejects with EBADF, EIO, ENOSPC.
+ * journal commit serves them all (measured: docs/decisions/0003-flat-tree.md). Rejects with EBADF, EIO, ENOSPC.
  */
 export async function startWriteback(fd: number): Promise<void> {
   using _permit = await calls.acquire();

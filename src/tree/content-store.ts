@@ -12,15 +12,10 @@ import { ebbError, toEbbError } from '../base/errors.ts';
 import type { EbbError } from '../base/errors.ts';
 import { OpenFlag, openFd } from '../sys/fd.ts';
 import type { OwnedFd } from '../sys/fd.ts';
-import { syncData } from '../sys/file-io.ts';
-import { startWriteback } from '../sys/writeback.ts';
 import { fileStatus } from '../sys/stat.ts';
 import { filesystemStatus } from '../sys/statfs.ts';
 import { truncateFile } from './truncate.ts';
-import { DescriptorCache } from './descriptor-cache.ts';
-import type { DescriptorUse } from './descriptor-cache.ts';
-import { ResidencyLog } from './durability.ts';
-import type { DurabilityLimits, ResidencyRow } from './durability.ts';
+import type { ResidencyLog, ResidencyRow } from './durability.ts';
 import { identityOf, sameIdentity } from './identity.ts';
 import {
   contentDirectory,
@@ -31,9 +26,15 @@ import {
   treePath,
 } from './layout.ts';
 import type { TreeIdentity } from './layout.ts';
-import { LoadedContents } from './loaded-contents.ts';
+import {
+  KeptContents,
+  commitFailedMessage,
+  recordedResidency,
+  syncFailedMessage,
+} from './kept-contents.ts';
+import type { KeptContentsOptions, StoreLimits } from './kept-contents.ts';
+import type { ContentIdentity } from './local-content.ts';
 import { MarkKeeper } from './mark-keeper.ts';
-import { ReleaseGate } from './release-gate.ts';
 import { Residency, chunkBytesDefault, chunkBytesFor } from './residency.ts';
 import { Room } from './room.ts';
 import { StoredContent } from './stored-content.ts';
@@ -56,11 +57,7 @@ export interface TreeOptions {
   /** Puts residency into the catalog; durable when it returns. */
   readonly commit: (rows: readonly ResidencyRow[]) => void;
   readonly onProblem: (problem: TreeProblem) => void;
-  readonly limits?: DurabilityLimits & {
-    readonly openDescriptorsMax?: number;
-    readonly reservedBytes?: number;
-    readonly chunkBytes?: number;
-  };
+  readonly limits?: StoreLimits;
   /** For tests of fault handling. */
   readonly syncData?: (fd: number) => Promise<void>;
 }
@@ -76,30 +73,31 @@ const openFlags = OpenFlag.nofollow | OpenFlag.nonblock;
 export class ContentStore implements AsyncDisposable {
   readonly directory: string;
   readonly identity: TreeIdentity;
-  readonly log: ResidencyLog<StoredContent>;
   readonly marks: MarkKeeper;
   readonly #lock: OwnedFd;
   readonly #options: TreeOptions;
-  readonly #descriptors: DescriptorCache;
-  readonly #loaded = new LoadedContents<StoredContent>();
-  readonly #gate = new ReleaseGate();
-  readonly #room: Room;
+  readonly #kept: KeptContents<StoredContent>;
 
   constructor(directory: string, options: TreeOptions, identity: TreeIdentity, lock: OwnedFd) {
     this.directory = directory;
     this.identity = identity;
     this.#lock = lock;
     this.#options = options;
-    const { reservedBytes = reservedBytesDefault } = options.limits ?? {};
-    this.#room = new Room(directory, reservedBytes, 'cache');
     this.marks = new MarkKeeper(treePath(directory), identity, (contentId, message, cause) =>
       options.onProblem({ kind: 'mark failed', contentId, message, cause }),
     );
-    this.#descriptors = new DescriptorCache(
-      (id) => this.#openVerified(id, OpenFlag.rdwr),
-      options.limits?.openDescriptorsMax,
-    );
-    this.log = new ResidencyLog(this.#logPort(), options.limits);
+    const { limits } = options;
+    this.#kept = new KeptContents({
+      open: (id) => this.#openVerified(id, OpenFlag.rdwr),
+      room: new Room(directory, limits?.reservedBytes ?? reservedBytesDefault, 'cache'),
+      record: this.#record(),
+      limits,
+      syncData: options.syncData,
+    });
+  }
+
+  get log(): ResidencyLog<StoredContent> {
+    return this.#kept.log;
   }
 
   /**
@@ -109,7 +107,7 @@ export class ContentStore implements AsyncDisposable {
    * Throws ENOSPC, EDQUOT, EFBIG, EROFS, EIO.
    */
   create(id: number, key: string, version: string, sizeBytes: number): StoredContent {
-    assert(this.#loaded.get(id) === undefined, `content ${id} exists`);
+    assert(this.#kept.get(id) === undefined, `content ${id} exists`);
     const chunkBytes = chunkBytesFor(
       sizeBytes,
       this.#options.limits?.chunkBytes ?? chunkBytesDefault,
@@ -121,7 +119,7 @@ export class ContentStore implements AsyncDisposable {
       const facts = { id, key, version, sizeBytes, handle: identityOf(fd.fd), pinned: false };
       const content = this.#load(facts, residency);
       // It is about to be written.
-      this.#descriptors.adopt(id, fd);
+      this.#kept.descriptors.adopt(id, fd);
       return content;
     } catch (error) {
       fd.close();
@@ -132,11 +130,14 @@ export class ContentStore implements AsyncDisposable {
 
   /** The content, as the catalog has it; undefined when it has none. Its file is opened on first use. */
   get(id: number): StoredContent | undefined {
-    const loaded = this.#loaded.get(id);
+    const loaded = this.#kept.get(id);
     if (loaded !== undefined) return loaded;
     const facts = this.#options.lookup(id);
     if (facts === undefined) return undefined;
-    return this.#load(facts, this.#decodeResidency(facts));
+    const residency = recordedResidency(facts, (message, cause) =>
+      this.#options.onProblem({ kind: 'bad record', contentId: id, message, cause }),
+    );
+    return this.#load(facts, residency);
   }
 
   /** A row for the catalog: what is durable of a content that was just created. */
@@ -148,11 +149,7 @@ export class ContentStore implements AsyncDisposable {
 
   /** Removes the local file. The catalog has forgotten the content before. */
   async delete(id: number): Promise<void> {
-    await this.releaseSettled(id);
-    await this.log.forget(id);
-    this.#loaded.get(id)?.residency.clear();
-    this.#loaded.delete(id);
-    this.#descriptors.detach(id);
+    await this.#kept.drop(id);
     try {
       unlinkSync(contentPath(this.directory, id));
     } catch (error) {
@@ -183,23 +180,18 @@ export class ContentStore implements AsyncDisposable {
   setPinned(content: StoredContent, pinned: boolean): void {
     content.pinned = pinned;
     const facts = this.#options.lookup(content.id);
-    using use = this.#use(content);
+    using use = this.#kept.use(content);
     if (facts !== undefined) this.marks.write(content, facts, use.fd);
   }
 
-  /**
-   * For release.ts: closes our own descriptors and keeps everybody in this process away from the file until
-   * disposed. Undefined when somebody here is using it.
-   */
+  /** See `KeptContents.beginRelease`. */
   beginRelease(content: StoredContent): Disposable | undefined {
-    const { id } = content;
-    if (content.isWriting || this.#gate.isShut(id) || !this.#descriptors.drop(id)) return undefined;
-    return this.#gate.shut(id);
+    return this.#kept.beginRelease(content);
   }
 
   /** Resolves when no release of this content is under way: opening it before would be EBUSY. */
   releaseSettled(id: number): Promise<void> {
-    return this.#gate.opened(id);
+    return this.#kept.gate.opened(id);
   }
 
   /** For release.ts: the verified file, past the gate of `beginRelease`. */
@@ -223,8 +215,7 @@ export class ContentStore implements AsyncDisposable {
 
   /** Closes everything without committing. */
   abandon(): void {
-    this.log.abandon();
-    this.#descriptors[Symbol.dispose]();
+    this.#kept.abandon();
     this.#lock.close();
   }
 
@@ -243,62 +234,16 @@ export class ContentStore implements AsyncDisposable {
     }
   }
 
-  #load(
-    facts: Pick<StoredFacts, 'id' | 'key' | 'version' | 'sizeBytes' | 'handle' | 'pinned'>,
-    residency: Residency,
-  ): StoredContent {
-    const content = new StoredContent(facts, residency, {
-      use: (used) => this.#use(used),
-      admitWrite: async (written, lengthBytes) => {
-        this.#room.require(lengthBytes);
-        await this.releaseSettled(written.id);
-        if (this.log.isFull) await this.log.drained();
-        this.#requireCurrent(written);
-        this.log.opened(written);
-      },
-      dirtied: (written) => {
-        this.#requireCurrent(written);
-        this.log.opened(written);
-      },
-      marked: (written, addedBytes) => {
-        this.#requireCurrent(written);
-        this.log.marked(written, addedBytes);
-      },
-    });
-    this.#loaded.set(facts.id, content, residency.buffer.byteLength);
+  #load(facts: ContentIdentity, residency: Residency): StoredContent {
+    const content = new StoredContent(facts, residency, this.#kept);
+    this.#kept.add(content);
     return content;
-  }
-
-  #decodeResidency(facts: StoredFacts): Residency {
-    try {
-      return Residency.decode(facts.bitmap, facts.sizeBytes, facts.chunkBytes);
-    } catch (cause) {
-      const message = `The record of what is here of ${facts.key} cannot be read; it is recalled again.`;
-      this.#options.onProblem({ kind: 'bad record', contentId: facts.id, message, cause });
-      return Residency.create(facts.sizeBytes, chunkBytesFor(facts.sizeBytes));
-    }
-  }
-
-  /** A content that was deleted must not claim anything for another one that has its id by now. */
-  #requireCurrent(content: StoredContent): void {
-    if (this.#loaded.get(content.id) === content) return;
-    throw ebbError('ESTALE', `The local content of ${content.key} was deleted.`);
-  }
-
-  #use(content: StoredContent): DescriptorUse {
-    this.#requireCurrent(content);
-    if (this.#gate.isShut(content.id)) {
-      throw ebbError('EBUSY', `${content.key} is just being released.`, { retryable: true });
-    }
-    return this.#descriptors.use(content.id);
   }
 
   #openVerified(id: number, access: number): OwnedFd {
     const content = this.get(id);
     if (content === undefined) throw ebbError('ENOENT', `There is no content ${id}.`);
-    if (this.#gate.isShut(id)) {
-      throw ebbError('EBUSY', `${content.key} is just being released.`, { retryable: true });
-    }
+    this.#kept.requireNotReleasing(content);
     return this.#openChecked(content, access);
   }
 
@@ -346,22 +291,17 @@ export class ContentStore implements AsyncDisposable {
     return ebbError('EIO', message, { cause, retryable: false });
   }
 
-  #logPort(): ConstructorParameters<typeof ResidencyLog<StoredContent>>[0] {
+  #record(): KeptContentsOptions<StoredContent>['record'] {
     const { commit, onProblem } = this.#options;
     return {
-      use: (content) => this.#use(content),
-      syncData: this.#options.syncData ?? syncData,
-      startWriteback,
       commit,
       mark: (content, row, fd) => this.marks.write(content, row, fd),
-      syncFailed: (content, cause) => {
-        const message =
-          `The disk did not take the bytes of ${content.key}; they are recalled again. ` +
-          'Check the disk of the cache.';
-        onProblem({ kind: 'sync failed', contentId: content.id, message, cause });
+      syncFailed: ({ id, key }, cause) => {
+        const message = syncFailedMessage(key, 'cache');
+        onProblem({ kind: 'sync failed', contentId: id, message, cause });
       },
       commitFailed: (cause) => {
-        const message = 'What was recalled could not be recorded; trying again.';
+        const message = commitFailedMessage;
         onProblem({ kind: 'commit failed', contentId: undefined, message, cause });
       },
     };

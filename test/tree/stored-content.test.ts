@@ -6,7 +6,7 @@ import { test } from 'node:test';
 import { ebbError } from '../../src/base/errors.ts';
 import { Residency } from '../../src/tree/residency.ts';
 import { StoredContent } from '../../src/tree/stored-content.ts';
-import type { ContentPort } from '../../src/tree/stored-content.ts';
+import type { ContentPort } from '../../src/tree/local-content.ts';
 import { temporaryDirectory } from '../support/temporary.ts';
 
 const pieceBytes = 64 * 1024;
@@ -20,7 +20,7 @@ test('writes to a content take turns; one that fails holds nobody up', async () 
   let admitted = 0;
   let under = 0;
   let underMost = 0;
-  const port: ContentPort = {
+  const port: ContentPort<StoredContent> = {
     use: () => ({ fd, [Symbol.dispose]: () => {} }),
     async admitWrite() {
       admitted += 1;

@@ -11,17 +11,18 @@ import type { StubFacts } from '../../base/stub-facts.ts';
 import { EbbError, ebbError, toEbbError } from '../../base/errors.ts';
 import { OpenFlag, openFd } from '../../sys/fd.ts';
 import type { OwnedFd } from '../../sys/fd.ts';
-import { syncData, syncFile } from '../../sys/file-io.ts';
+import { syncFile } from '../../sys/file-io.ts';
 import type { FileTime } from '../../sys/stat.ts';
-import { startWriteback, syncFilesystemAsync } from '../../sys/writeback.ts';
-import { DescriptorCache } from '../descriptor-cache.ts';
-import type { DescriptorUse } from '../descriptor-cache.ts';
-import { ResidencyLog } from '../durability.ts';
-import type { DurabilityLimits, DurabilityPort, ResidencyRow } from '../durability.ts';
-import { LoadedContents } from '../loaded-contents.ts';
+import { syncFilesystemAsync } from '../../sys/writeback.ts';
+import type { ResidencyLog, ResidencyRow } from '../durability.ts';
+import {
+  KeptContents,
+  commitFailedMessage,
+  recordedResidency,
+  syncFailedMessage,
+} from '../kept-contents.ts';
+import type { KeptContentsOptions, StoreLimits } from '../kept-contents.ts';
 import type { MarkSeal } from '../mark.ts';
-import { ReleaseGate } from '../release-gate.ts';
-import { Residency, chunkBytesFor } from '../residency.ts';
 import { Room } from '../room.ts';
 import { Changes } from './changes.ts';
 import { createStub } from './create-stub.ts';
@@ -31,7 +32,7 @@ import { releaseStubs } from './release-stubs.ts';
 import { PoisonFiles } from './poison.ts';
 import { StubAccess } from './stub-access.ts';
 import { LoadedStub } from './stub-file.ts';
-import type { StubPort } from './stub-file.ts';
+import type { StubOwner } from './stub-file.ts';
 import { removeStubMark, writeStubMark } from './stub-mark.ts';
 import type { NewStub, StubFile, StubProblem, StubStore } from './stub-store.ts';
 
@@ -54,11 +55,7 @@ export interface StubStoreOptions {
   readonly seal: MarkSeal;
   readonly records: StubRecords;
   readonly onProblem: (problem: StubProblem) => void;
-  readonly limits?: DurabilityLimits & {
-    readonly openDescriptorsMax?: number;
-    readonly reservedBytes?: number;
-    readonly chunkBytes?: number;
-  };
+  readonly limits?: StoreLimits;
   /** For tests of fault handling. */
   readonly syncData?: (fd: number) => Promise<void>;
 }
@@ -66,23 +63,18 @@ export interface StubStoreOptions {
 /** Left free: reflinks and marks need some room for themselves, and nothing could be released without. */
 export const reservedBytesDefault = 16 * 1024 * 1024;
 
-export class NativeStubStore implements StubStore {
+export class NativeStubStore implements StubStore, StubOwner {
   readonly access: StubAccess;
   readonly seal: MarkSeal;
-  readonly log: ResidencyLog<LoadedStub>;
   /** Undefined: stubs are holes. */
   readonly poison: PoisonFiles | undefined;
-  readonly gate = new ReleaseGate();
   readonly records: StubRecords;
   readonly #options: StubStoreOptions;
   readonly #root: OwnedFd;
   readonly #staging: OwnedFd;
   readonly #poisonDirectory: OwnedFd;
-  readonly #descriptors: DescriptorCache;
-  readonly #loaded = new LoadedContents<LoadedStub>();
-  readonly #room: Room;
+  readonly #kept: KeptContents<LoadedStub>;
   readonly #changes: Changes;
-  readonly #port: StubPort;
 
   constructor(options: StubStoreOptions) {
     this.#options = options;
@@ -92,17 +84,18 @@ export class NativeStubStore implements StubStore {
     this.#root = openFd('data', flags, 0, options.privateFd);
     this.#staging = openFd('new', flags, 0, options.privateFd);
     this.#poisonDirectory = openFd('poison', flags, 0, options.privateFd);
-    const { reservedBytes = reservedBytesDefault } = options.limits ?? {};
-    this.#room = new Room(this.#root.fd, reservedBytes, 'tree');
     this.access = new StubAccess(this.#root.fd);
     this.poison = this.access.hasReflinks
       ? new PoisonFiles(this.#poisonDirectory.fd, this.access.blockBytes)
       : undefined;
-    this.#descriptors = new DescriptorCache(
-      (id) => this.access.openForWriting(this.#require(id).handle),
-      options.limits?.openDescriptorsMax,
-    );
-    this.log = new ResidencyLog(this.#logPort(), options.limits);
+    const { limits } = options;
+    this.#kept = new KeptContents({
+      open: (id) => this.access.openForWriting(this.#require(id).handle),
+      room: new Room(this.#root.fd, limits?.reservedBytes ?? reservedBytesDefault, 'tree'),
+      record: this.#record(),
+      limits,
+      syncData: options.syncData,
+    });
     this.#changes = new Changes({
       access: this.access,
       seal: this.seal,
@@ -111,7 +104,10 @@ export class NativeStubStore implements StubStore {
       commit: (row) => this.records.setChange([row]),
       settled: (id) => this.log.settled(id),
     });
-    this.#port = this.#stubPort();
+  }
+
+  get log(): ResidencyLog<LoadedStub> {
+    return this.#kept.log;
   }
 
   get rootFd(): number {
@@ -141,7 +137,7 @@ export class NativeStubStore implements StubStore {
   }
 
   get(id: number): LoadedStub | undefined {
-    const loaded = this.#loaded.get(id);
+    const loaded = this.#kept.get(id);
     if (loaded !== undefined) return loaded;
     const facts = this.records.get(id);
     return facts && this.#load(facts);
@@ -149,12 +145,12 @@ export class NativeStubStore implements StubStore {
 
   /** The stub if it is loaded already: then its residency may be ahead of its record. Loads nothing. */
   loaded(id: number): LoadedStub | undefined {
-    return this.#loaded.get(id);
+    return this.#kept.get(id);
   }
 
   byHandle(handle: Uint8Array): LoadedStub | undefined {
     const facts = this.records.byHandle(handle);
-    return facts && (this.#loaded.get(facts.id) ?? this.#load(facts));
+    return facts && (this.#kept.get(facts.id) ?? this.#load(facts));
   }
 
   factsOfMark(fd: number): StubFacts | undefined {
@@ -200,7 +196,7 @@ export class NativeStubStore implements StubStore {
   }
 
   closeOwn(file: StubFile): boolean {
-    return !this.mine(file).isWriting && this.#descriptors.drop(file.id);
+    return !this.mine(file).isWriting && this.#kept.descriptors.drop(file.id);
   }
 
   settled(id: number): Promise<void> {
@@ -219,7 +215,7 @@ export class NativeStubStore implements StubStore {
   }
 
   async forget(ids: readonly number[]): Promise<void> {
-    for (const id of ids) await this.#drop(id);
+    for (const id of ids) await this.#kept.drop(id);
     this.records.bury(ids);
   }
 
@@ -232,23 +228,24 @@ export class NativeStubStore implements StubStore {
     using fd = this.access.openForReading(stub.handle);
     removeStubMark(fd.fd);
     await syncFile(fd.fd);
-    await this.#drop(stub.id);
+    await this.#kept.drop(stub.id);
     this.records.delete([stub.id]);
   }
 
   /** The loaded stub that a caller's object is. Throws ESTALE when it was forgotten. */
   mine(file: StubFile): LoadedStub {
-    const stub = this.#loaded.get(file.id);
-    if (stub === file) return stub;
-    throw ebbError('ESTALE', `${file.key} is not known any more.`, { retryable: false });
+    const stub = file as LoadedStub;
+    this.#kept.requireCurrent(stub);
+    return stub;
   }
 
   /** For release: closes our own descriptor and keeps everybody in this process away until disposed. */
   beginRelease(stub: LoadedStub): Disposable | undefined {
-    const { id } = stub;
-    if (stub.isWriting || stub.holds > 0) return undefined;
-    if (this.gate.isShut(id) || !this.#descriptors.drop(id)) return undefined;
-    return this.gate.shut(id);
+    return stub.holds > 0 ? undefined : this.#kept.beginRelease(stub);
+  }
+
+  changedPastUs(stub: LoadedStub, message: string): void {
+    this.report(stub.id, message, undefined);
   }
 
   report(id: number | undefined, message: string, cause: unknown): void {
@@ -267,8 +264,7 @@ export class NativeStubStore implements StubStore {
 
   /** Closes everything without committing. */
   abandon(): void {
-    this.log.abandon();
-    this.#descriptors[Symbol.dispose]();
+    this.#kept.abandon();
     this.poison?.[Symbol.dispose]();
     this.#poisonDirectory.close();
     this.#staging.close();
@@ -281,83 +277,25 @@ export class NativeStubStore implements StubStore {
     return stub;
   }
 
-  async #drop(id: number): Promise<void> {
-    await this.gate.opened(id);
-    await this.log.forget(id);
-    this.#loaded.get(id)?.residency.clear();
-    this.#loaded.delete(id);
-    this.#descriptors.detach(id);
-  }
-
   #load(facts: StubFacts): LoadedStub {
-    const residency = this.#decodeResidency(facts);
-    const stub = new LoadedStub(facts, residency, this.#port);
-    this.#loaded.set(facts.id, stub, residency.buffer.byteLength);
+    const residency = recordedResidency(facts, (message, cause) =>
+      this.report(facts.id, message, cause),
+    );
+    const stub = new LoadedStub(facts, residency, this.#kept, this);
+    this.#kept.add(stub);
     return stub;
   }
 
-  #decodeResidency(facts: StubFacts): Residency {
-    try {
-      return Residency.decode(facts.bitmap, facts.sizeBytes, facts.chunkBytes);
-    } catch (cause) {
-      const message = `The record of what is here of ${facts.key} cannot be read; it is recalled again.`;
-      this.report(facts.id, message, cause);
-      return Residency.create(facts.sizeBytes, chunkBytesFor(facts.sizeBytes));
-    }
-  }
-
-  #use(stub: LoadedStub): DescriptorUse {
-    this.mine(stub);
-    if (this.gate.isShut(stub.id)) {
-      throw ebbError('EBUSY', `${stub.key} is just being released.`, { retryable: true });
-    }
-    return this.#descriptors.use(stub.id);
-  }
-
-  #stubPort(): StubPort {
+  #record(): KeptContentsOptions<LoadedStub>['record'] {
     return {
-      isInvisible: this.isInvisible,
-      use: (stub) => this.#use(stub),
-      admitWrite: async (stub, lengthBytes) => {
-        this.#room.require(lengthBytes);
-        await this.gate.opened(stub.id);
-        if (this.log.isFull) await this.log.drained();
-        this.mine(stub);
-        this.log.opened(stub);
-      },
-      dirtied: (stub) => {
-        this.mine(stub);
-        this.log.opened(stub);
-      },
-      marked: (stub, addedBytes) => {
-        this.mine(stub);
-        this.log.marked(stub, addedBytes);
-      },
-      changedPastUs: (stub, message) => this.report(stub.id, message, undefined),
-    };
-  }
-
-  #logPort(): DurabilityPort<LoadedStub> {
-    return {
-      use: (stub) => this.#use(stub),
-      syncData: this.#options.syncData ?? syncData,
-      startWriteback,
       commit: (rows) => this.records.commitResidency(rows),
       mark: (stub, row, fd) => {
         this.#markClaims(stub, row, fd);
         // What users delete gives its blocks back, and its deletion is told, only when we do not have it open either.
-        setImmediate(() => this.#descriptors.drop(stub.id));
+        setImmediate(() => this.#kept.descriptors.drop(stub.id));
       },
-      syncFailed: (stub, cause) => {
-        const message =
-          `The disk did not take the bytes of ${stub.key}; they are recalled again. ` +
-          'Check the disk of the tree.';
-        this.report(stub.id, message, cause);
-      },
-      commitFailed: (cause) => {
-        const message = 'What was recalled could not be recorded; trying again.';
-        this.report(undefined, message, cause);
-      },
+      syncFailed: ({ id, key }, cause) => this.report(id, syncFailedMessage(key, 'tree'), cause),
+      commitFailed: (cause) => this.report(undefined, commitFailedMessage, cause),
     };
   }
 
