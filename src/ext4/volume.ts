@@ -1,7 +1,32 @@
-/** Opening an image. The contract of what comes out is in contract.ts. */
+/** An open image: the parts of the reader put together. The contract is in contract.ts. */
+import { BoundedMap } from '../base/bounded-map.ts';
+import { ebbError, toEbbError } from '../base/errors.ts';
 import type { BlockDevice } from './block-device.ts';
-import type { Volume, VolumeOptions } from './contract.ts';
-import { unsupported } from './errors.ts';
+import { BlockCache, blockCacheDefaultMaxBytes } from './block-cache.ts';
+import { BlockMap } from './block-map.ts';
+import type {
+  DirectoryEntry,
+  ExtendedAttribute,
+  Extent,
+  FilesystemStatistics,
+  Inode,
+  SuperblockFacts,
+  Volume,
+  VolumeOptions,
+} from './contract.ts';
+import { Directories } from './directory.ts';
+import { corrupt, noKey } from './errors.ts';
+import { hasBlocks, readContent, readTarget } from './file-content.ts';
+import { findSuperblock } from './find-superblock.ts';
+import { GroupTable } from './groups.ts';
+import type { Image } from './image.ts';
+import { InodeTable } from './inode-table.ts';
+import { InodeFlag } from './loaded-inode.ts';
+import type { LoadedInode } from './loaded-inode.ts';
+import { statistics } from './statistics.ts';
+import { superblockFacts } from './superblock-facts.ts';
+import { SystemZone } from './system-zone.ts';
+import { extendedAttributes } from './xattr.ts';
 
 export type {
   DirectoryEntry,
@@ -16,10 +41,170 @@ export type {
   VolumeOptions,
 } from './contract.ts';
 
+const rootInode = 2;
+const inodeCacheDefaultMax = 65_536;
+/** Directories of which it is remembered where they were met; the oldest are forgotten. */
+const directoriesRememberedMax = 1024 * 1024;
+
+/** Where a directory was met: the directory above it, and the entry there. */
+interface Place {
+  readonly parent: number;
+  readonly cookie: number;
+}
+
 /**
  * Opens an ext2, ext3 or ext4 image for reading. Throws EUCLEAN when neither the superblock nor one
  * of its backups can be used, EOPNOTSUPP (naming them) when it has features that Ebb does not know.
  */
-export function openVolume(device: BlockDevice, _options: VolumeOptions = {}): Volume {
-  throw unsupported(`An image of ${device.sizeBytes} bytes cannot be opened yet`);
+export function openVolume(device: BlockDevice, options: VolumeOptions = {}): Volume {
+  return new OpenVolume(device, options);
+}
+
+class OpenVolume implements Volume {
+  readonly superblock: SuperblockFacts;
+  readonly #image: Image;
+  readonly #inodes: InodeTable;
+  readonly #groups: GroupTable;
+  readonly #directories: Directories;
+  readonly #places = new BoundedMap<number, Place>(directoriesRememberedMax);
+
+  constructor(device: BlockDevice, options: VolumeOptions) {
+    const verifyChecksums = options.verifyChecksums ?? true;
+    const found = findSuperblock(device, verifyChecksums);
+    const { superblock } = found;
+    this.superblock = superblockFacts(found);
+    const cache = new BlockCache(
+      device,
+      superblock,
+      options.blockCacheMaxBytes ?? blockCacheDefaultMaxBytes,
+    );
+    const groups = new GroupTable(superblock, cache, verifyChecksums);
+    let zone: SystemZone | undefined;
+    const inodes = new InodeTable(
+      superblock,
+      cache,
+      groups,
+      verifyChecksums,
+      options.inodeCacheMax ?? inodeCacheDefaultMax,
+    );
+    this.#image = {
+      device,
+      superblock,
+      cache,
+      map: new BlockMap(
+        superblock,
+        cache,
+        () => (zone ??= new SystemZone(superblock, groups)),
+        verifyChecksums,
+      ),
+      verifyChecksums: verifyChecksums && superblock.features.names.has('metadata_csum'),
+      inode: (number) => inodes.inode(number),
+      rawInode: (number) => inodes.raw(number),
+    };
+    this.#groups = groups;
+    this.#inodes = inodes;
+    this.#directories = new Directories(this.#image);
+  }
+
+  statfs(): FilesystemStatistics {
+    return statistics(this.#image.superblock, this.#groups);
+  }
+
+  root(): Inode {
+    const root = this.inode(rootInode);
+    if (root.type !== 'directory') throw corrupt('the root is no directory');
+    return root;
+  }
+
+  inode(number: number): Inode {
+    return this.#inodes.inode(number);
+  }
+
+  child(directory: Inode, entry: DirectoryEntry): Inode {
+    const { inodeNumber } = entry;
+    const { firstInode, inodeCount } = this.superblock;
+    const wrong = (what: string): Error =>
+      corrupt(`an entry of directory ${directory.number} names inode ${inodeNumber}, ${what}`);
+    if (!(inodeNumber >= firstInode && inodeNumber <= inodeCount)) throw wrong('which is reserved');
+    let inode: LoadedInode;
+    try {
+      inode = this.#inodes.inode(inodeNumber);
+    } catch (error) {
+      if (toEbbError(error).code === 'ENOENT') throw wrong('which is free');
+      throw error;
+    }
+    if (entry.type !== 'unknown' && entry.type !== inode.type) {
+      throw wrong(`as ${entry.type}; it is of type ${inode.type}`);
+    }
+    if ((inode.flags & InodeFlag.extendedAttribute) !== 0) throw wrong('which is an attribute');
+    if (inode.type === 'directory') this.#settle(directory.number, entry, wrong);
+    return inode;
+  }
+
+  /** Linux expects a tree: a directory has one place, the first one in which it was met. */
+  #settle(parent: number, entry: DirectoryEntry, wrong: (what: string) => Error): void {
+    const place = this.#places.get(entry.inodeNumber);
+    if (place === undefined) {
+      this.#places.set(entry.inodeNumber, { parent, cookie: entry.cookie });
+    } else if (place.parent !== parent || place.cookie !== entry.cookie) {
+      throw wrong('a directory that has another name already');
+    }
+  }
+
+  lookup(directory: Inode, name: Uint8Array): DirectoryEntry | undefined {
+    return this.#directories.lookup(this.#loaded(directory), name);
+  }
+
+  entries(directory: Inode, afterCookie: number): Iterable<DirectoryEntry> {
+    return this.#directories.entries(this.#loaded(directory), afterCookie);
+  }
+
+  parent(directory: Inode): number {
+    return this.#directories.parent(this.#loaded(directory));
+  }
+
+  read(inode: Inode, offsetBytes: number, into: Uint8Array): number {
+    const file = this.#loaded(inode);
+    if (file.type === 'directory') throw ebbError('EISDIR', 'Is a directory');
+    if (file.type !== 'file' || !Number.isSafeInteger(offsetBytes) || offsetBytes < 0) {
+      throw ebbError('EINVAL', `Inode ${inode.number} cannot be read at ${offsetBytes}`);
+    }
+    mustBePlain(file);
+    const sizeBytes = Math.min(into.length, file.sizeBytes - offsetBytes);
+    if (sizeBytes <= 0) return 0;
+    readContent(this.#image, file, offsetBytes, into.subarray(0, sizeBytes));
+    return sizeBytes;
+  }
+
+  extents(inode: Inode, options: { readonly pastEnd?: boolean } = {}): Iterable<Extent> {
+    const file = this.#loaded(inode);
+    if (file.type === 'file') mustBePlain(file);
+    if (!hasBlocks(this.#image, file)) return [];
+    const end = Math.ceil(file.sizeBytes / this.superblock.blockSizeBytes);
+    return this.#image.map.extents(file, options.pastEnd === true ? Infinity : end);
+  }
+
+  symlinkTarget(inode: Inode): Uint8Array {
+    const symlink = this.#loaded(inode);
+    if (symlink.type !== 'symlink') throw ebbError('EINVAL', 'Not a symlink');
+    mustBePlain(symlink);
+    return readTarget(this.#image, symlink);
+  }
+
+  xattrs(inode: Inode): readonly ExtendedAttribute[] {
+    return extendedAttributes(this.#image, this.#loaded(inode));
+  }
+
+  prefetchInodes(numbers: Iterable<number>): void {
+    this.#inodes.prefetch(numbers);
+  }
+
+  /** What we know ourselves, whatever object the caller brings. */
+  #loaded(inode: Inode): LoadedInode {
+    return this.#inodes.inode(inode.number);
+  }
+}
+
+function mustBePlain(inode: LoadedInode): void {
+  if (inode.encrypted) throw noKey(`Inode ${inode.number} is encrypted; Ebb holds no keys`);
 }

@@ -1,0 +1,201 @@
+/** An inode as the reader keeps it: the public facts, and where its content is. */
+import type { Inode, Timestamp } from './contract.ts';
+import { crc32c, crc32cWord, crc32cZeros } from './checksum.ts';
+import { corrupt } from './errors.ts';
+import { Region } from './region.ts';
+import { ebbError } from '../base/errors.ts';
+import type { Superblock } from './superblock.ts';
+
+/** Flags of inodes (EXT4_*_FL) that the reader goes by. */
+export const InodeFlag = {
+  encrypt: 0x800,
+  index: 0x1000,
+  hugeFile: 0x40000,
+  verity: 0x100000,
+  extents: 0x80000,
+  extendedAttribute: 0x200000,
+  inlineData: 0x10000000,
+  casefold: 0x40000000,
+} as const;
+
+export interface LoadedInode extends Inode {
+  /** i_block: extent root, block pointers, a short symlink or the first inline data. */
+  readonly pointers: Region;
+  /** Block with extended attributes, 0 without. */
+  readonly attributeBlock: number;
+  /** Bytes of the fixed fields: inline attributes begin here. */
+  readonly fixedSizeBytes: number;
+  /** Checksums of what belongs to this inode continue from here. */
+  readonly checksumSeed: number;
+}
+
+const smallInodeSize = 128;
+const pointersOffset = 0x28;
+export const pointersSizeBytes = 60;
+const checksumLowOffset = 0x7c;
+const checksumHighOffset = 0x82;
+const twoTo32 = 2 ** 32;
+
+const types: Readonly<Record<number, Inode['type']>> = {
+  0x1: 'fifo',
+  0x2: 'character',
+  0x4: 'directory',
+  0x6: 'block',
+  0x8: 'file',
+  0xa: 'symlink',
+  0xc: 'socket',
+};
+
+/**
+ * Decodes the inode at `offset` of a block of an inode table. Throws ENOENT when it is not in use,
+ * EUCLEAN when it cannot be right.
+ */
+export function decodeInode(
+  superblock: Superblock,
+  number: number,
+  block: Region,
+  offset: number,
+  verifyChecksum: boolean,
+): LoadedInode {
+  const { names } = superblock.features;
+  const mode = block.u16(offset);
+  const links = block.u16(offset + 0x1a);
+  if (mode === 0 || links === 0) throw ebbError('ENOENT', `Inode ${number} is not in use`);
+  const fixedSizeBytes = fixedSizeOf(superblock, number, block, offset);
+  const has = (end: number): boolean => fixedSizeBytes >= end;
+  const generation = block.u32(offset + 0x64);
+  const checksumSeed = crc32cWord(crc32cWord(superblock.checksumSeed, number), generation);
+  if (verifyChecksum && names.has('metadata_csum')) {
+    verifyInode(superblock, number, block, offset, checksumSeed, has(0x84));
+  }
+  const type = types[mode >>> 12];
+  if (type === undefined) throw corrupt(`inode ${number} has mode 0${mode.toString(8)}`);
+  const flags = block.u32(offset + 0x20);
+  const pointers = new Region(
+    block.slice(offset + pointersOffset, pointersSizeBytes).slice(),
+    `inode ${number}`,
+  );
+  const time = (low: number, extra: number): Timestamp =>
+    decodeTime(block.i32(offset + low), has(extra + 4) ? block.u32(offset + extra) : 0);
+  return {
+    number,
+    generation,
+    type,
+    mode,
+    uid: block.u16(offset + 0x2) + block.u16(offset + 0x78) * 65_536,
+    gid: block.u16(offset + 0x18) + block.u16(offset + 0x7a) * 65_536,
+    linkCount: links,
+    sizeBytes: sizeOf(superblock, number, type, flags, block, offset),
+    allocatedSectors: sectorsOf(superblock, flags, block, offset),
+    accessTime: time(0x8, 0x8c),
+    modificationTime: time(0x10, 0x88),
+    changeTime: time(0xc, 0x84),
+    birthTime: has(0x94) ? time(0x90, 0x94) : undefined,
+    device: type === 'character' || type === 'block' ? decodeDevice(pointers) : undefined,
+    flags,
+    projectId: names.has('project') && has(0xa0) ? block.u32(offset + 0x9c) : 0,
+    version: block.split(offset + 0x24, has(0x9c) ? block.u32(offset + 0x98) & 0x1fffff : 0),
+    encrypted: (flags & InodeFlag.encrypt) !== 0,
+    verity: (flags & InodeFlag.verity) !== 0,
+    casefold: (flags & InodeFlag.casefold) !== 0 && names.has('casefold'),
+    inlineData: (flags & InodeFlag.inlineData) !== 0,
+    pointers,
+    attributeBlock: block.split(offset + 0x68, names.has('64bit') ? block.u16(offset + 0x76) : 0),
+    fixedSizeBytes,
+    checksumSeed,
+  };
+}
+
+/** 128 and i_extra_isize, which must leave room and be a multiple of 4. */
+function fixedSizeOf(
+  superblock: Superblock,
+  number: number,
+  block: Region,
+  offset: number,
+): number {
+  if (superblock.inodeSizeBytes === smallInodeSize) return smallInodeSize;
+  const extra = block.u16(offset + smallInodeSize);
+  if (extra > superblock.inodeSizeBytes - smallInodeSize || extra % 4 !== 0) {
+    throw corrupt(`inode ${number} has ${extra} bytes of further fields`);
+  }
+  return smallInodeSize + extra;
+}
+
+function verifyInode(
+  superblock: Superblock,
+  number: number,
+  block: Region,
+  offset: number,
+  seed: number,
+  hasHigh: boolean,
+): void {
+  const end = offset + superblock.inodeSizeBytes;
+  const bytes = block.slice(0, end);
+  let crc = crc32c(seed, bytes, offset, offset + checksumLowOffset);
+  crc = crc32cZeros(crc, 2);
+  let next = offset + checksumLowOffset + 2;
+  let stored = block.u16(offset + checksumLowOffset);
+  let mask = 0xffff;
+  if (hasHigh) {
+    crc = crc32c(crc, bytes, next, offset + checksumHighOffset);
+    crc = crc32cZeros(crc, 2);
+    next = offset + checksumHighOffset + 2;
+    stored += block.u16(offset + checksumHighOffset) * 65_536;
+    mask = 0xffffffff;
+  }
+  crc = crc32c(crc, bytes, next, end);
+  if ((crc & mask) >>> 0 !== stored) throw corrupt(`the checksum of inode ${number} is wrong`);
+}
+
+/** 34 bits of seconds and 30 of nanoseconds (ext4_decode_extra_time); 1901 to 2446. */
+function decodeTime(low: number, extra: number): Timestamp {
+  return {
+    seconds: low + (extra & 3) * twoTo32,
+    nanoseconds: Math.min(extra >>> 2, 999_999_999),
+  };
+}
+
+/** new_decode_dev and old_decode_dev of the kernel. */
+function decodeDevice(pointers: Region): { major: number; minor: number } {
+  const old = pointers.u32(0);
+  if (old !== 0) return { major: (old >>> 8) & 0xff, minor: old & 0xff };
+  const device = pointers.u32(4);
+  return { major: (device & 0xfff00) >>> 8, minor: (device & 0xff) | ((device >>> 12) & 0xfff00) };
+}
+
+function sizeOf(
+  superblock: Superblock,
+  number: number,
+  type: Inode['type'],
+  flags: number,
+  block: Region,
+  offset: number,
+): number {
+  const wide =
+    type === 'file' || (type === 'directory' && superblock.features.names.has('large_dir'));
+  const sizeBytes = block.split(offset + 0x4, wide ? block.u32(offset + 0x6c) : 0);
+  if (sizeBytes > sizeMaxBytes(superblock, flags)) {
+    throw corrupt(`inode ${number} has ${sizeBytes} bytes, more than its blocks can hold`);
+  }
+  return sizeBytes;
+}
+
+/** The largest content that extents or block pointers can name (ext4_max_size, ext4_max_bitmap_size). */
+function sizeMaxBytes(superblock: Superblock, flags: number): number {
+  const { blockSizeBytes } = superblock;
+  if ((flags & InodeFlag.extents) !== 0) return (twoTo32 - 1) * blockSizeBytes;
+  return Math.min(indirectBlocksMax(blockSizeBytes), twoTo32 - 1) * blockSizeBytes;
+}
+
+/** Blocks that 12 direct and three indirect pointers reach. */
+export function indirectBlocksMax(blockSizeBytes: number): number {
+  const perBlock = blockSizeBytes / 4;
+  return 12 + perBlock + perBlock ** 2 + perBlock ** 3;
+}
+
+function sectorsOf(superblock: Superblock, flags: number, block: Region, offset: number): number {
+  const low = block.u32(offset + 0x1c);
+  if (!superblock.features.names.has('huge_file')) return low;
+  const blocks = low + block.u16(offset + 0x74) * twoTo32;
+  return (flags & InodeFlag.hugeFile) === 0 ? blocks : blocks * (superblock.blockSizeBytes / 512);
+}

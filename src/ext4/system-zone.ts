@@ -1,0 +1,67 @@
+/**
+ * Blocks that belong to the file system itself: superblocks, group descriptors, bitmaps, inode
+ * tables. No file may claim them (the kernel's fs/ext4/block_validity.c).
+ */
+import type { GroupTable } from './groups.ts';
+import { groupStart, hasBackup } from './superblock.ts';
+import type { Superblock } from './superblock.ts';
+
+export class SystemZone {
+  /** Disjoint and rising: [starts[i], ends[i]). */
+  readonly #starts: Float64Array;
+  readonly #ends: Float64Array;
+
+  /** Reads all group descriptors; EUCLEAN when one of them cannot be right. */
+  constructor(superblock: Superblock, groups: GroupTable) {
+    const ranges = [...systemRanges(superblock, groups)].sort((a, b) => a[0] - b[0]);
+    const merged: [number, number][] = [];
+    for (const [start, end] of ranges) {
+      const last = merged.at(-1);
+      if (last !== undefined && start <= last[1]) last[1] = Math.max(last[1], end);
+      else merged.push([start, end]);
+    }
+    this.#starts = Float64Array.from(merged, ([start]) => start);
+    this.#ends = Float64Array.from(merged, ([, end]) => end);
+  }
+
+  /** Whether any of these blocks is the file system's own. */
+  overlaps(start: number, count: number): boolean {
+    // The first range that ends behind `start`: only that one can be the nearest.
+    let low = 0;
+    let high = this.#ends.length;
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if (this.#ends[middle]! > start) high = middle;
+      else low = middle + 1;
+    }
+    return low < this.#starts.length && this.#starts[low]! < start + count;
+  }
+}
+
+function* systemRanges(superblock: Superblock, groups: GroupTable): Generator<[number, number]> {
+  const { groupCount, blockSizeBytes, features, firstMetaGroup } = superblock;
+  const { tableBlocks, inodeTableBlocks, groupsPerTableBlock } = groups;
+  // The boot sector and the primary superblock.
+  yield [0, blockSizeBytes === 1024 ? 2 : 1];
+  const metaGroups = features.names.has('meta_bg');
+  for (let group = 0; group < groupCount; group += 1) {
+    const start = groupStart(superblock, group);
+    const copy = hasBackup(superblock, group);
+    if (copy) {
+      const boot = group === 0 && blockSizeBytes === 1024 && start === 0 ? 1 : 0;
+      yield [start, start + boot + 1 + tableBlocks];
+    }
+    const inMeta = group % groupsPerTableBlock;
+    if (
+      metaGroups &&
+      group >= firstMetaGroup * groupsPerTableBlock &&
+      (inMeta <= 1 || inMeta === groupsPerTableBlock - 1)
+    ) {
+      yield [start, start + (copy ? 2 : 1)];
+    }
+    const { blockBitmap, inodeBitmap, inodeTable } = groups.descriptor(group);
+    yield [blockBitmap, blockBitmap + 1];
+    yield [inodeBitmap, inodeBitmap + 1];
+    yield [inodeTable, inodeTable + inodeTableBlocks];
+  }
+}
