@@ -109,6 +109,7 @@ test('every source file is used by another file, a test or an entry point', () =
     'src/daemon/pool.ts',
     'src/supervisor/main.ts',
     'src/mount/thread.ts',
+    'src/image/sandbox/enter.ts',
     'src/fanotify/probe-child.ts',
     'src/fanotify/public.ts',
     'src/fuse/public.ts',

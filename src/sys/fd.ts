@@ -130,3 +130,8 @@ export function setNonblocking(fd: number, nonblocking: boolean): void {
 export function setCloseOnExec(fd: number): void {
   orThrow(native().fcntl(fd, F_SETFD, FD_CLOEXEC), 'fcntl', `descriptor ${fd}`);
 }
+
+/** The descriptor survives an exec. Throws EBADF. */
+export function clearCloseOnExec(fd: number): void {
+  orThrow(native().fcntl(fd, F_SETFD, 0), 'fcntl', `descriptor ${fd}`);
+}

@@ -1,0 +1,67 @@
+/**
+ * Entry point of the process that becomes the server: it gives up everything, then replaces itself by a Node that never
+ * had a foreign function library. Started by start.ts, in namespaces of its own where the system permits that.
+ *
+ * Inherited descriptors: see `InheritedFd`. Arguments: the script to run, then its own arguments.
+ */
+import path from 'node:path';
+import { clearCloseOnExec } from '../../sys/fd.ts';
+import { dieWithParent, execute, limitResource, ResourceLimit } from '../../sys/execute.ts';
+import { confineToPaths, LandlockRight } from '../../sys/landlock.ts';
+import { forbidNewPrivileges, installFilter } from '../../sys/seccomp.ts';
+import { sendFd } from '../../sys/socket.ts';
+import { serverFilter } from './filter.ts';
+import { InheritedFd } from './inherited.ts';
+
+/** V8's heap, MiB; a parser's caches are bounded far below. */
+const heapMib = 512;
+/**
+ * Everything, reserved addresses included: Node 26 reserves 1.3 GiB when it starts, and makes do without the 8 GiB of
+ * guard pages that it would like for WebAssembly.
+ */
+const addressSpaceMaxBytes = 4 * 1024 ** 3;
+const openFilesMax = 64;
+
+const root = path.join(import.meta.dirname, '../../..');
+const { execute: mayExecute, readFile, readDirectory } = LandlockRight;
+/** What a Node needs to start and to load our sources: programs and libraries, nothing of anybody's data. */
+const readable = [
+  { path: process.execPath, rights: mayExecute | readFile },
+  ...['/lib', '/lib64', '/usr/lib', '/usr/lib64', '/etc/ld.so.cache'].map((each) => ({
+    path: each,
+    rights: each === '/etc/ld.so.cache' ? readFile : mayExecute | readFile | readDirectory,
+  })),
+  { path: path.join(root, 'src'), rights: readFile | readDirectory },
+  { path: path.join(root, 'package.json'), rights: readFile },
+];
+
+const [script = '', ...rest] = process.argv.slice(2);
+const extraReadable = process.env['EBB_SANDBOX_SCRIPTS'];
+if (extraReadable !== undefined)
+  readable.push({ path: extraReadable, rights: readFile | readDirectory });
+
+dieWithParent();
+// Node has set it on all that it found open.
+for (const fd of [0, 1, 2, ...Object.values(InheritedFd)]) clearCloseOnExec(fd);
+limitResource(ResourceLimit.core, 0);
+limitResource(ResourceLimit.fileSize, 0);
+limitResource(ResourceLimit.openFiles, openFilesMax);
+limitResource(ResourceLimit.addressSpace, addressSpaceMaxBytes);
+forbidNewPrivileges();
+confineToPaths(readable);
+const program = serverFilter(InheritedFd.broker);
+const listener = installFilter(program);
+sendFd(InheritedFd.broker, listener.fd);
+execute(
+  process.execPath,
+  [
+    process.execPath,
+    '--no-addons',
+    '--disallow-code-generation-from-strings',
+    '--disable-warning=ExperimentalWarning',
+    `--max-old-space-size=${heapMib}`,
+    script,
+    ...rest,
+  ],
+  ['UV_USE_IO_URING=0', 'MALLOC_ARENA_MAX=2', 'OPENSSL_CONF=/nonexistent'],
+);

@@ -1,0 +1,181 @@
+/**
+ * Starts a server in its sandbox: namespaces by unshare(1) and setpriv(1) of util-linux, the rest by enter.ts, and the
+ * gate of filter.ts, which is held open here until the server has loaded its code.
+ */
+import { spawn } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
+import { readSync, statSync, writeSync } from 'node:fs';
+import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { Errno } from '../../base/errno.ts';
+import { ebbError } from '../../base/errors.ts';
+import { PollEvent, PollSet } from '../../sys/poll.ts';
+import { continueOne } from '../../sys/seccomp.ts';
+import { receiveFd, socketPair } from '../../sys/socket.ts';
+import type { OwnedFd } from '../../sys/fd.ts';
+import { closedByte, loadedByte } from './inherited.ts';
+
+/** Nobody; what it may read is what everybody may read. */
+const nobody = 65_534;
+/** Two Nodes start, on a machine that may be busy. */
+const startTimeoutMs = 60_000;
+const pollMs = 2;
+/** The gate looks at the clock this often. */
+const gatePollMs = 1000;
+
+export interface ServerOptions {
+  readonly script: string;
+  readonly args: readonly string[];
+  readonly deviceFd: number;
+  readonly imageFd: number;
+  /** Default true: false where namespaces turned out to be impossible. */
+  readonly namespaces?: boolean;
+  /** For tests: a directory that Landlock lets the server load code from, too. */
+  readonly scripts?: string;
+  /** Where its standard output and error go. Default: the broker's. */
+  readonly output?: 'inherit' | 'ignore' | number;
+}
+
+/** A running server. Disposing kills it. */
+export class SandboxedServer implements Disposable {
+  readonly child: ChildProcess;
+  /** Our end of the socket pair. */
+  readonly socket: OwnedFd;
+  /** How it ended, for people. */
+  readonly ended: Promise<string>;
+
+  constructor(child: ChildProcess, socket: OwnedFd, ended: Promise<string>) {
+    this.child = child;
+    this.socket = socket;
+    this.ended = ended;
+  }
+
+  /** The kernel kills the rest of the chain with the first process of it. */
+  kill(): void {
+    this.child.kill('SIGKILL');
+  }
+
+  [Symbol.dispose](): void {
+    this.kill();
+    this.socket.close();
+  }
+}
+
+/** Whether every user can read `file`: every directory above it lets them through. */
+function isPublic(file: string): boolean {
+  for (let directory = path.dirname(file); ; directory = path.dirname(directory)) {
+    if ((statSync(directory).mode & 0o001) === 0) return false;
+    if (directory === path.dirname(directory)) break;
+  }
+  return (statSync(file).mode & 0o004) !== 0;
+}
+
+/** What stands before Node on the command line. */
+function confinement(namespaces: boolean, files: readonly string[]): string[] {
+  const identity =
+    process.geteuid?.() === 0 && files.every((file) => isPublic(file))
+      ? [`--reuid=${nobody}`, `--regid=${nobody}`, '--clear-groups']
+      : [];
+  const words = ['setpriv', '--pdeathsig=KILL', ...identity, '--'];
+  if (!namespaces) return words;
+  return [
+    ...words,
+    'unshare',
+    '--user',
+    `--map-user=${nobody}`,
+    `--map-group=${nobody}`,
+    '--mount',
+    '--net',
+    '--ipc',
+    '--uts',
+    '--cgroup',
+    '--pid',
+    '--fork',
+    '--kill-child=KILL',
+    '--',
+  ];
+}
+
+/**
+ * Resolves when the server has loaded its code and the gate behind it is closed. Without namespaces when they are not
+ * to be had (the filter alone holds everything that the tests try). Throws EIO with how it ended when it dies before.
+ */
+export async function startServer(options: ServerOptions): Promise<SandboxedServer> {
+  const [ours, theirs] = socketPair();
+  const enter = fileURLToPath(new URL('enter.ts', import.meta.url));
+  const before = confinement(options.namespaces ?? true, [process.execPath, enter]);
+  const [command = 'setpriv', ...words] = before;
+  const output = options.output ?? 'inherit';
+  const child = spawn(
+    command,
+    [
+      ...words,
+      process.execPath,
+      '--disable-warning=ExperimentalWarning',
+      enter,
+      options.script,
+      ...options.args,
+    ],
+    {
+      cwd: '/',
+      env: {
+        PATH: process.env['PATH'] ?? '/usr/sbin:/usr/bin:/sbin:/bin',
+        ...(options.scripts === undefined ? {} : { EBB_SANDBOX_SCRIPTS: options.scripts }),
+      },
+      stdio: ['ignore', output, output, options.deviceFd, options.imageFd, theirs.fd],
+    },
+  );
+  theirs.close();
+  const ended = new Promise<string>((resolve) => {
+    child.once('error', (error) => resolve(error.message));
+    child.once('exit', (code, signal) => resolve(signal ?? `exit code ${code}`));
+  });
+  const server = new SandboxedServer(child, ours, ended);
+  try {
+    using listener = await receiveListener(ours.fd);
+    passGate(listener.fd, ours.fd);
+  } catch (error) {
+    server[Symbol.dispose]();
+    const how = await ended;
+    // unshare(1) ends at once where there are no user namespaces to be had: a container, a careful system.
+    if (options.namespaces !== false) return startServer({ ...options, namespaces: false });
+    throw ebbError('EIO', `The server of the image did not start: ${how}.`, { cause: error });
+  }
+  writeSync(ours.fd, Uint8Array.of(closedByte));
+  return server;
+}
+
+/** Throws ECONNRESET when it ended before. */
+async function receiveListener(socketFd: number): Promise<OwnedFd> {
+  const giveUpAt = performance.now() + startTimeoutMs;
+  while (performance.now() < giveUpAt) {
+    const listener = receiveFd(socketFd);
+    if (listener !== undefined) return listener;
+    await sleep(pollMs);
+  }
+  throw ebbError('ETIMEDOUT', 'The server of the image did not start in time.');
+}
+
+/**
+ * Lets the server do what it needs to load its code, until it says that it has: the caller closes the listener then.
+ * Blocks this thread for as long (two tenths of a second).
+ */
+function passGate(listenerFd: number, socketFd: number): void {
+  const waiting = new PollSet([
+    { fd: listenerFd, events: PollEvent.in },
+    { fd: socketFd, events: PollEvent.in },
+  ]);
+  const giveUpAt = performance.now() + startTimeoutMs;
+  while (performance.now() < giveUpAt) {
+    const ready = waiting.wait(gatePollMs);
+    if (ready < 0 && ready !== -Errno.EINTR) break;
+    if ((waiting.ready(0) & PollEvent.in) !== 0) continueOne(listenerFd);
+    else if (waiting.ready(1) !== 0) {
+      const byte = new Uint8Array(1);
+      if (readSync(socketFd, byte) === 1 && byte[0] === loadedByte) return;
+      break;
+    } else if (waiting.ready(0) !== 0) break;
+  }
+  throw ebbError('EIO', 'The server of the image died while it was loading.');
+}
