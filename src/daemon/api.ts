@@ -26,6 +26,7 @@
  */
 
 import type { RunRecord } from '../base/run-directory.ts';
+import type { HttpRemoteOptions } from '../remote/http/options.ts';
 
 export type { RunRecord };
 
@@ -213,23 +214,23 @@ export interface StopResult {
 }
 
 /** How a remote is reached: the same for mounts and trees. */
-export interface RemoteAccess {
-  readonly user?: string;
-  readonly password?: string;
-  readonly bearerToken?: string;
-  readonly headers?: Readonly<Record<string, string>>;
-  /** '' = none. Default: the environment's. */
-  readonly proxy?: string;
-  /** PEM authorities, trusted in addition to the system's. */
-  readonly caFile?: string;
-  readonly clientCertificateFile?: string;
-  readonly clientKeyFile?: string;
-  readonly insecure?: boolean;
-  readonly connectTimeoutMs?: number;
+export interface RemoteAccess extends Pick<
+  HttpRemoteOptions,
+  | 'user'
+  | 'password'
+  | 'bearerToken'
+  | 'headers'
+  | 'proxy'
+  | 'caFile'
+  | 'clientCertificateFile'
+  | 'clientKeyFile'
+  | 'insecure'
+  | 'connectTimeoutMs'
+  | 'connections'
+> {
   /** A recall that has not brought a reader's bytes by then ends in EIO. Default 60,000. */
   readonly deadlineMs?: number;
   readonly retries?: number;
-  readonly connections?: number;
   readonly readAheadMaxBytes?: number;
   readonly limitBytesPerSecond?: number;
 }

@@ -8,7 +8,7 @@ import type { StubFile } from '../../tree/stubs/stub-store.ts';
 import type { AttachProblem, DetachRequest, DetachResult } from '../api.ts';
 import { runAction } from '../control/action-runner.ts';
 import type { Action } from '../control/handlers.ts';
-import { daemonRequester } from './handlers/tree-actions.ts';
+import { daemonRequester } from '../control/get.ts';
 import { allStubs } from './stubs.ts';
 import type { TreeParts } from './tree-parts.ts';
 

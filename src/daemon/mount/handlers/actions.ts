@@ -3,8 +3,8 @@ import { toEbbError } from '../../../base/errors.ts';
 import { NodeKind, ROOT_NODE_ID } from '../../../catalog/catalog.ts';
 import type { Node } from '../../../catalog/catalog.ts';
 import type { Prepared } from '../../../recall/namespace/prepare.ts';
-import type { Requester } from '../../../recall/recall.ts';
 import type { PathsRequest } from '../../api.ts';
+import { daemonRequester, getConcurrencyMax, getContent } from '../../control/get.ts';
 import type { Action } from '../../control/handlers.ts';
 import type { DaemonParts } from '../parts.ts';
 import type { Listing, Located } from '../paths.ts';
@@ -13,12 +13,8 @@ import type { FileWork, Missing } from '../../control/action-runner.ts';
 import { factsOf } from './facts.ts';
 import { verifyContent } from '../../control/verify.ts';
 
-const getConcurrencyMax = 8;
 const releaseConcurrencyMax = 4;
 const refreshConcurrencyMax = 8;
-/** `get` asks for this much of a file at a time, so that progress is seen and other readers get their turn. */
-const getStepBytes = 32 * 1024 * 1024;
-
 interface NamedNode extends Located {
   readonly sizeBytes: number;
 }
@@ -150,15 +146,7 @@ export class Actions {
       return undefined;
     }
     const { file: content } = await this.#prepare(file, signal);
-    for (let offset = 0; offset < content.sizeBytes; offset += getStepBytes) {
-      const length = Math.min(getStepBytes, content.sizeBytes - offset);
-      await recall.ensure(content, offset, length, {
-        intent: 'get',
-        requester: thisProcess(),
-        signal,
-      });
-      file.doneBytes = offset + length;
-    }
+    await getContent(recall, content, file, signal);
     return undefined;
   }
 
@@ -166,11 +154,11 @@ export class Actions {
   async #prepare(file: Work, signal: AbortSignal): Promise<Prepared> {
     const { preparer, paths } = this.#parts;
     try {
-      return await preparer.open(file.node.id, signal, thisProcess());
+      return await preparer.open(file.node.id, signal, daemonRequester());
     } catch (error) {
       if (toEbbError(error).code !== 'ESTALE') throw error;
       const { id } = await paths.find(file.path, signal);
-      return await preparer.open(id, signal, thisProcess());
+      return await preparer.open(id, signal, daemonRequester());
     }
   }
 
@@ -206,8 +194,4 @@ export class Actions {
       },
     });
   }
-}
-
-function thisProcess(): Requester {
-  return { pid: process.pid, uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0 };
 }

@@ -1,11 +1,10 @@
-/** The questions of the control API that change nothing: status, ls, du, explain, top, metrics. */
-import { deadline } from '../../../base/deadline.ts';
+/** The questions of the control API that change nothing: status, ls, du, explain, metrics. */
 import { decodeName } from '../../../base/name.ts';
-import { formatSize } from '../../../base/format.ts';
 import { findMountHolders } from '../../../base/mount-holders.ts';
 import { NodeKind, ROOT_NODE_ID } from '../../../catalog/catalog.ts';
 import type { Node } from '../../../catalog/catalog.ts';
-import type { DiskUsage, Explanation, FileInfo, MountStatus, Top } from '../../api.ts';
+import type { DiskUsage, Explanation, FileInfo, MountStatus } from '../../api.ts';
+import { releaseText, stateSummary } from '../../control/explain.ts';
 import type { DuRequest, LsRequest } from '../../control/handlers.ts';
 import { counter, gauge } from '../../control/open-metrics.ts';
 import type { MetricFamily } from '../../control/open-metrics.ts';
@@ -15,9 +14,6 @@ import type { ContentFile } from '../../../tree/content.ts';
 import { factsOf, fileInfo } from './facts.ts';
 
 const orphansPerPage = 1_000;
-/** `explain` does not wait longer for the remote to say whether a file could be released. */
-const proofMaxMs = 3_000;
-
 export class Queries {
   readonly #parts: DaemonParts;
 
@@ -145,7 +141,7 @@ export class Queries {
       rows.push(['pinned', content?.pinned === true ? 'yes: never released' : 'no']);
       rows.push(['recall', recall.isBusy(node.id) ? 'under way' : 'none']);
       rows.push(['open', await this.#openText(path, node)]);
-      if (residentBytes > 0) rows.push(['release', await this.#releaseText(node, signal)]);
+      if (residentBytes > 0) rows.push(['release', await this.#releaseText(node.id, signal)]);
     }
     if (failure !== undefined) rows.push(['last failure', failure]);
     if (!namespace.remoteReachable)
@@ -169,11 +165,9 @@ export class Queries {
     return pids.length === 0 ? times : `${times}, by ${pids.join(', ')}`;
   }
 
-  async #releaseText(node: Node, signal: AbortSignal): Promise<string> {
-    using limit = deadline(proofMaxMs, signal, 'the remote did not answer in time');
+  async #releaseText(id: number, signal: AbortSignal): Promise<string> {
     const { releaser } = this.#parts;
-    const outcome = await releaser.release(node.id, { dryRun: true, signal: limit.signal });
-    return 'refused' in outcome ? `refused now: ${outcome.refused}` : 'possible now';
+    return await releaseText((options) => releaser.release(id, options), signal);
   }
 
   #loaded(node: Node): ContentFile | undefined {
@@ -183,25 +177,7 @@ export class Queries {
   #summary(node: Node, state: Explanation['state'], failure: string | undefined): string {
     if (node.kind === NodeKind.directory) return 'A directory; its names come from the remote.';
     if (node.kind === NodeKind.symlink) return 'A symbolic link; it has no content of its own.';
-    if (failure !== undefined)
-      return `The last read failed: ${failure}. It is tried again at the next read.`;
-    switch (state) {
-      case 'DUL':
-        return 'All of it is here; the kernel serves it without Ebb.';
-      case 'PAR':
-        return 'Some of it is here; the rest is recalled when it is read, or at once with ebb get.';
-      case 'UNM':
-        return 'It is being recalled now.';
-      default:
-        return (
-          'Nothing of it is here; a read recalls what it needs ' +
-          `(${formatSize(Math.max(0, node.sizeBytes))} in all).`
-        );
-    }
-  }
-
-  top(): Top {
-    return this.#parts.recallViews.top();
+    return stateSummary(state, failure, node.sizeBytes);
   }
 
   metrics(): MetricFamily[] {

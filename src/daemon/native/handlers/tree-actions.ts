@@ -1,23 +1,19 @@
 /** The verbs of the control API that act on files of a tree: get, release, pin, unpin, verify, refresh. */
 import { ebbError } from '../../../base/errors.ts';
-import type { Requester } from '../../../recall/recall.ts';
 import type { PathsRequest } from '../../api.ts';
 import { Refusal, runAction } from '../../control/action-runner.ts';
 import type { FileWork } from '../../control/action-runner.ts';
+import { getConcurrencyMax, getContent } from '../../control/get.ts';
 import type { Action } from '../../control/handlers.ts';
 import { verifyContent } from '../../control/verify.ts';
 import { releaseBatchMax } from '../../../tree/release.ts';
 import { isManaged } from '../tree-facts.ts';
 import type { TreeParts } from '../tree-parts.ts';
 
-const getConcurrencyMax = 8;
 /** Files that are released together (tree-releaser.ts). */
 const releaseConcurrencyMax = releaseBatchMax;
 const verifyConcurrencyMax = 4;
 const pinConcurrencyMax = 4;
-/** `get` asks for this much of a file at a time, so that progress is seen and other readers get their turn. */
-const getStepBytes = 32 * 1024 * 1024;
-
 /** A file that came from the remote. No more than this is kept of each of a million files. */
 interface NamedStub {
   readonly path: string;
@@ -117,20 +113,7 @@ export class TreeActions {
       file.doneBytes = file.sizeBytes - stub.residency.residentBytes;
       return undefined;
     }
-    for (let offset = 0; offset < stub.sizeBytes && !stub.settled; offset += getStepBytes) {
-      const length = Math.min(getStepBytes, stub.sizeBytes - offset);
-      await recall.ensure(stub, offset, length, {
-        intent: 'get',
-        requester: daemonRequester(),
-        signal,
-      });
-      file.doneBytes = offset + length;
-    }
+    await getContent(recall, stub, file, signal);
     return undefined;
   }
-}
-
-/** Ebb itself, in the accounts. */
-export function daemonRequester(): Requester {
-  return { pid: process.pid, uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0 };
 }

@@ -1,6 +1,7 @@
 /** The control API's handlers of a tree, put together. */
 import type { StopResult } from '../../api.ts';
 import type { ControlHandlers } from '../../control/handlers.ts';
+import { sharedHandlers } from '../../control/shared-handlers.ts';
 import type { TreeParts } from '../tree-parts.ts';
 import { TreeActions } from './tree-actions.ts';
 import { TreeQueries } from './tree-queries.ts';
@@ -12,23 +13,12 @@ export interface TreeEnds {
 }
 
 export function treeHandlers(parts: TreeParts, ends: TreeEnds): ControlHandlers {
-  const queries = new TreeQueries(parts);
   const actions = new TreeActions(parts);
+  const { recallViews, logbook } = parts;
   return {
-    status: async () => queries.status(),
-    ls: (request, signal) => queries.ls(request, signal),
-    du: (request, signal) => queries.du(request, signal),
-    explain: (path, signal) => queries.explain(path, signal),
-    get: (request, signal) => actions.get(request, signal),
-    release: (request, signal) => actions.release(request, signal),
-    pin: (request, signal) => actions.pin(request, signal),
-    unpin: (request, signal) => actions.unpin(request, signal),
-    verify: (request, signal) => actions.verify(request, signal),
-    top: async () => parts.recallViews.top(),
-    log: ({ lines, follow }, signal) => parts.logbook.read(lines, follow, signal),
+    ...sharedHandlers({ queries: new TreeQueries(parts), actions, recallViews, logbook }),
     refresh: (request, signal) => refreshTree(parts, request, signal),
     stop: ({ lazy }) => ends.stop(lazy),
     detach: ends.detach,
-    metrics: async () => queries.metrics(),
   };
 }

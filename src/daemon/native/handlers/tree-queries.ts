@@ -1,11 +1,10 @@
 /** The questions of the control API about a tree that change nothing: status, ls, du, explain, metrics. */
 import { StubChange } from '../../../base/stub-facts.ts';
-import { deadline } from '../../../base/deadline.ts';
-import { formatSize } from '../../../base/format.ts';
 import { findMountHolders } from '../../../base/mount-holders.ts';
 import type { StubRecord } from '../../../catalog/stub-catalog.ts';
 import { FilesystemMagic, filesystemStatus } from '../../../sys/statfs.ts';
 import type { DiskUsage, Explanation, FileInfo, FileState, TreeStatus } from '../../api.ts';
+import { releaseText, stateSummary } from '../../control/explain.ts';
 import type { DuRequest, LsRequest } from '../../control/handlers.ts';
 import { gauge } from '../../control/open-metrics.ts';
 import type { MetricFamily } from '../../control/open-metrics.ts';
@@ -13,9 +12,6 @@ import { rangesText } from '../../control/recall-views.ts';
 import { residentBytesOf, stateOf, treeFileInfo } from '../tree-facts.ts';
 import type { TreeEntry } from '../tree-files.ts';
 import type { TreeParts } from '../tree-parts.ts';
-
-/** `explain` does not wait longer for the remote to say whether a file could be released. */
-const proofMaxMs = 3_000;
 
 const changeTexts: Readonly<Record<StubRecord['change'], string>> = {
   [StubChange.clean]: 'no',
@@ -141,10 +137,8 @@ export class TreeQueries {
   }
 
   async #releaseText(id: number, signal: AbortSignal): Promise<string> {
-    using limit = deadline(proofMaxMs, signal, 'the remote did not answer in time');
     const { releaser } = this.#parts;
-    const outcome = await releaser.release(id, { dryRun: true, signal: limit.signal });
-    return 'refused' in outcome ? `refused now: ${outcome.refused}` : 'possible now';
+    return await releaseText((options) => releaser.release(id, options), signal);
   }
 
   metrics(): MetricFamily[] {
@@ -171,23 +165,10 @@ function summaryOf(entry: TreeEntry, state: FileState, failure: string | undefin
   if (entry.kind === 'directory') return 'A directory.';
   if (entry.kind === 'symlink') return 'A symbolic link; it has no content of its own.';
   if (entry.kind === 'other') return 'A special file; Ebb has nothing to do with it.';
-  if (failure !== undefined)
-    return `The last read failed: ${failure}. It is tried again at the next read.`;
-  switch (state) {
-    case 'REG':
-      return entry.record === undefined
-        ? 'An ordinary file; it did not come from the remote.'
-        : 'It was changed here and is your own now; the remote has what it was before.';
-    case 'DUL':
-      return 'All of it is here; the kernel serves it without Ebb.';
-    case 'PAR':
-      return 'Some of it is here; the rest is recalled when it is read, or at once with ebb get.';
-    case 'UNM':
-      return 'It is being recalled now.';
-    default:
-      return (
-        'Nothing of it is here; a read recalls what it needs ' +
-        `(${formatSize(entry.status.sizeBytes)} in all).`
-      );
+  if (failure === undefined && state === 'REG') {
+    return entry.record === undefined
+      ? 'An ordinary file; it did not come from the remote.'
+      : 'It was changed here and is your own now; the remote has what it was before.';
   }
+  return stateSummary(state, failure, entry.status.sizeBytes);
 }
