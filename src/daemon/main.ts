@@ -5,13 +5,12 @@
 import { closeSync, writeSync } from 'node:fs';
 import { text } from 'node:stream/consumers';
 import { ebbError, toEbbError } from '../base/errors.ts';
-import type { EbbError } from '../base/errors.ts';
+import { dieOfBugs, endSoon, outliveTheLog, startExitCode } from '../base/service-process.ts';
 import type { StartResult } from './api.ts';
 import { MountProcess } from './mount/mount-process.ts';
 import { parseOptions } from './options.ts';
 
 const resultDescriptor = 3;
-const lingerMaxMs = 2_000;
 
 /** Tells `ebb mount` how the start went. It may be gone by now; the mount goes on without it. */
 function report(result: StartResult): void {
@@ -21,13 +20,6 @@ function report(result: StartResult): void {
   } catch {
     // Nobody listens.
   }
-}
-
-const refusedCodes = new Set(['EBUSY', 'EEXIST']);
-
-function exitCodeOf(error: EbbError): 1 | 2 | 3 {
-  if (error.code === 'EINVAL') return 2;
-  return refusedCodes.has(error.code) ? 3 : 1;
 }
 
 async function main(): Promise<void> {
@@ -47,9 +39,9 @@ async function main(): Promise<void> {
     daemon = await MountProcess.start(configuration, starting.signal);
   } catch (thrown) {
     const error = toEbbError(thrown);
-    report({ ok: false, error: error.message, code: error.code, exitCode: exitCodeOf(error) });
+    report({ ok: false, error: error.message, code: error.code, exitCode: startExitCode(error) });
     process.stderr.write(`${error.stack ?? error.message}\n`);
-    process.exitCode = exitCodeOf(error);
+    process.exitCode = startExitCode(error);
     return;
   }
   if (starting.signal.aborted) stop();
@@ -57,17 +49,9 @@ async function main(): Promise<void> {
   await daemon.ended;
 }
 
-// A log that nobody reads any more (a closed pipe, a full disk) is no reason to end.
-process.stderr.on('error', () => undefined);
-
-// A bug must not leave readers hanging: the process ends, the kernel answers ENOTCONN, `ebb mount` can start anew.
-process.on('uncaughtException', (error) => {
-  process.stderr.write(
-    `${new Date().toISOString()} error uncaught: ${error.stack ?? error.message}\n`,
-  );
-  process.kill(process.pid, 'SIGKILL');
-});
+outliveTheLog();
+// The kernel answers ENOTCONN then, and `ebb mount` can start anew.
+dieOfBugs();
 
 await main();
-// All is closed: what still keeps the event loop alive is forgotten work, and must not keep the process.
-setTimeout(() => process.exit(), lingerMaxMs).unref();
+endSoon();

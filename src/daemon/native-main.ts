@@ -3,17 +3,9 @@
  * everything else over the channel; the log on standard error. Ends with 0 once the tree was taken away.
  */
 import { ebbError, toEbbError } from '../base/errors.ts';
-import type { EbbError } from '../base/errors.ts';
+import { dieOfBugs, endSoon, outliveTheLog, startExitCode } from '../base/service-process.ts';
 import { NativeProcess } from './native/native-process.ts';
 import { SupervisorLink, takeInherited } from './native/supervisor-link.ts';
-
-const lingerMaxMs = 2_000;
-const refusedCodes = new Set(['EBUSY', 'EEXIST']);
-
-function exitCodeOf(error: EbbError): 1 | 2 | 3 {
-  if (error.code === 'EINVAL') return 2;
-  return refusedCodes.has(error.code) ? 3 : 1;
-}
 
 async function main(): Promise<void> {
   const link = new SupervisorLink();
@@ -34,9 +26,9 @@ async function main(): Promise<void> {
     daemon = await NativeProcess.start(start, takeInherited(), { link, signal: starting.signal });
   } catch (thrown) {
     const error = toEbbError(thrown);
-    link.failed({ error: error.message, code: error.code, exitCode: exitCodeOf(error) });
+    link.failed({ error: error.message, code: error.code, exitCode: startExitCode(error) });
     process.stderr.write(`${error.stack ?? error.message}\n`);
-    process.exitCode = exitCodeOf(error);
+    process.exitCode = startExitCode(error);
     link.release();
     return;
   }
@@ -45,17 +37,9 @@ async function main(): Promise<void> {
   link.release();
 }
 
-// A log that nobody reads any more (a closed pipe, a full disk) is no reason to end.
-process.stderr.on('error', () => undefined);
-
-// A bug must not leave readers hanging: the supervisor denies what this process had taken, and starts another one.
-process.on('uncaughtException', (error) => {
-  process.stderr.write(
-    `${new Date().toISOString()} error uncaught: ${error.stack ?? error.message}\n`,
-  );
-  process.kill(process.pid, 'SIGKILL');
-});
+outliveTheLog();
+// The supervisor denies what this process had taken then, and starts another one.
+dieOfBugs();
 
 await main();
-// All is closed: what still keeps the event loop alive is forgotten work, and must not keep the process.
-setTimeout(() => process.exit(), lingerMaxMs).unref();
+endSoon();

@@ -4,8 +4,8 @@
  */
 import { closeSync, writeSync } from 'node:fs';
 import { text } from 'node:stream/consumers';
-import type { EbbError } from '../base/errors.ts';
 import { toEbbError } from '../base/errors.ts';
+import { outliveTheLog, startExitCode } from '../base/service-process.ts';
 import { attach } from './attach.ts';
 import { indispensable } from './daemon-process.ts';
 
@@ -29,13 +29,6 @@ function reportLast(line: Readonly<Record<string, unknown>>): void {
   }
 }
 
-const refusedCodes = new Set(['EBUSY', 'EEXIST']);
-
-function exitCodeOf(error: EbbError): 1 | 2 | 3 {
-  if (error.code === 'EINVAL') return 2;
-  return refusedCodes.has(error.code) ? 3 : 1;
-}
-
 function log(level: 'info' | 'warn' | 'error', message: string): void {
   process.stderr.write(`${new Date().toISOString()} ${level} supervisor: ${message}\n`);
 }
@@ -56,7 +49,7 @@ async function main(): Promise<void> {
     });
   } catch (thrown) {
     const error = toEbbError(thrown);
-    const exitCode = exitCodeOf(error);
+    const exitCode = startExitCode(error);
     reportLast({ ok: false, error: error.message, code: error.code, exitCode });
     log('error', error.stack ?? error.message);
     process.exitCode = exitCode;
@@ -67,7 +60,6 @@ async function main(): Promise<void> {
   await attached.ended;
 }
 
-// A log that nobody reads any more (a closed pipe, a full disk) is no reason to end.
-process.stderr.on('error', () => undefined);
+outliveTheLog();
 indispensable();
 await main();
