@@ -1,9 +1,10 @@
 /** What the daemon costs the machine: memory after much reading, with many names known, and descriptors. */
-import { chmodSync, mkdirSync, writeFileSync } from 'node:fs';
+import { chmodSync } from 'node:fs';
 import path from 'node:path';
 import { mountEbb } from '../test/support/mount.ts';
 import { runOk } from '../test/support/run.ts';
 import { temporaryDirectory } from '../test/support/temporary.ts';
+import { writeManyFiles } from './many-files.ts';
 import { descriptorCount, dropCaches, residentMebibytes, timeCommand } from './measure.ts';
 import { content } from './origin.ts';
 import { mountPeer } from './peer.ts';
@@ -54,9 +55,6 @@ const memory: Scenario = {
   },
 };
 
-const millionDirectories = 1000;
-const filesEach = 1000;
-
 const million: Scenario = {
   name: 'million',
   title: 'A directory remote with 1,000,000 files, all listed (quick: 50,000)',
@@ -73,12 +71,8 @@ const million: Scenario = {
     await using directory = await temporaryDirectory('million');
     chmodSync(directory.path, 0o755);
     const root = path.join(directory.path, 'many');
-    const directories = context.quick ? millionDirectories / 20 : millionDirectories;
-    for (let outer = 0; outer < directories; outer += 1) {
-      const made = path.join(root, `d${outer}`);
-      mkdirSync(made, { recursive: true });
-      for (let inner = 0; inner < filesEach; inner += 1) writeFileSync(`${made}/f${inner}`, '');
-    }
+    const files = context.quick ? 50_000 : 1_000_000;
+    writeManyFiles(root, files, () => '');
     await using mount = await mountEbb({ remote: root });
     const seconds = await timeCommand('find . -type f -size 0 | wc -l', mount.path);
     const again = await timeCommand('find . -type f -size 0 | wc -l', mount.path);
@@ -88,7 +82,7 @@ const million: Scenario = {
       seconds,
       again,
       rss: residentMebibytes(mount.pid),
-      catalog: bytes / (directories * filesEach),
+      catalog: bytes / files,
       descriptors: descriptorCount(mount.pid),
     };
   },

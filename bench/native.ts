@@ -2,13 +2,13 @@
  * The native front end: what a tree costs to make, to read cold, to read once it is here, to release. `native` is an
  * unmanaged directory on the same file system.
  */
-import { mkdirSync, writeFileSync } from 'node:fs';
 import { cp } from 'node:fs/promises';
 import path from 'node:path';
 import { AttachedTree } from '../test/support/attached-tree.ts';
 import { runOk } from '../test/support/run.ts';
 import { loopFilesystem, temporaryDirectory } from '../test/support/temporary.ts';
 import { waitFor } from '../test/support/wait-for.ts';
+import { fewBytes, writeManyFiles } from './many-files.ts';
 import { cpuSeconds, descriptorCount, dropCaches, residentMebibytes } from './measure.ts';
 import { timeCommand } from './measure.ts';
 import { content } from './origin.ts';
@@ -28,19 +28,6 @@ async function secondsOf(work: () => Promise<unknown>): Promise<number> {
   return (performance.now() - startedMs) / 1_000;
 }
 
-const filesEach = 1_000;
-
-/** Directories of `filesEach` files with a few bytes each. */
-function writeManyFiles(root: string, count: number): void {
-  for (let directory = 0; directory < count / filesEach; directory += 1) {
-    const made = path.join(root, `d${directory}`);
-    mkdirSync(made, { recursive: true });
-    for (let file = 0; file < filesEach; file += 1) {
-      writeFileSync(`${made}/f${file}`, `${directory} ${file}\n`.repeat(10));
-    }
-  }
-}
-
 const populate: Scenario = {
   name: 'tree-populate',
   title: 'A native tree: stubs made, small files recalled and released (20,000 files, a directory)',
@@ -54,7 +41,7 @@ const populate: Scenario = {
   async run(context): Promise<Sample> {
     const files = context.quick ? 5_000 : 20_000;
     await using directory = await temporaryDirectory('populate');
-    writeManyFiles(directory.path, files);
+    writeManyFiles(directory.path, files, fewBytes);
     const sample: Record<string, number> = {};
     for (const type of filesystems) {
       const startedMs = performance.now();
@@ -242,7 +229,7 @@ const million: Scenario = {
   runs: 1,
   async run(context): Promise<Sample> {
     await using directory = await temporaryDirectory('tree-million');
-    writeManyFiles(directory.path, context.quick ? 50_000 : 1_000_000);
+    writeManyFiles(directory.path, context.quick ? 50_000 : 1_000_000, fewBytes);
     const startedMs = performance.now();
     await using tree = await AttachedTree.attach({
       type: 'xfs',

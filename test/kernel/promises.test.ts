@@ -13,7 +13,7 @@ import {
 } from 'node:fs/promises';
 import path from 'node:path';
 import { after, before, test } from 'node:test';
-import { CorpusWriter, mebibyte } from '../support/corpus.ts';
+import { freshSources, mebibyte } from '../support/corpus.ts';
 import { startLyingOriginProcess } from '../support/lying-origin.ts';
 import { mountEbb, withEbb } from '../support/mount.ts';
 import { run, runOk, said } from '../support/run.ts';
@@ -23,7 +23,6 @@ import type { TemporaryDirectory } from '../support/temporary.ts';
 const stranger = { uid: 54_321, gid: 54_321 } as const;
 
 let directory: TemporaryDirectory;
-let tries = 0;
 
 before(async () => {
   directory = await temporaryDirectory('promises');
@@ -34,10 +33,7 @@ after(async () => {
   await directory[Symbol.asyncDispose]();
 });
 
-function freshSource(): CorpusWriter {
-  tries += 1;
-  return new CorpusWriter(path.join(directory.path, `source-${tries}`));
-}
+const freshSource = freshSources(() => directory.path);
 
 test('a changed file is a new inode behind the same name; who has it open keeps the old bytes', async () => {
   const source = freshSource();

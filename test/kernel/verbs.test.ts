@@ -4,7 +4,7 @@ import { chmod, readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { after, before, test } from 'node:test';
 import { compileHelper } from '../probes/probe.ts';
-import { CorpusWriter, mebibyte } from '../support/corpus.ts';
+import { freshSources, mebibyte } from '../support/corpus.ts';
 import { ServingHammer } from '../support/hammer.ts';
 import { startLyingOriginProcess } from '../support/lying-origin.ts';
 import { withEbb } from '../support/mount.ts';
@@ -17,7 +17,6 @@ const stranger = { uid: 54_321, gid: 54_321 } as const;
 
 let directory: TemporaryDirectory;
 let helper: string;
-let tries = 0;
 
 before(async () => {
   directory = await temporaryDirectory('verbs');
@@ -29,10 +28,7 @@ after(async () => {
   await directory[Symbol.asyncDispose]();
 });
 
-function freshSource(): CorpusWriter {
-  tries += 1;
-  return new CorpusWriter(path.join(directory.path, `source-${tries}`));
-}
+const freshSource = freshSources(() => directory.path);
 
 /** The options in the mount table. */
 async function flagsOf(point: string): Promise<string> {

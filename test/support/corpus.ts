@@ -231,3 +231,12 @@ async function collect(root: Buffer, relative: Buffer, found: Map<string, string
     }
   }
 }
+
+/** Makes sources, each in a directory of its own below `parent()`. */
+export function freshSources(parent: () => string): () => CorpusWriter {
+  let made = 0;
+  return () => {
+    made += 1;
+    return new CorpusWriter(path.join(parent(), `source-${made}`));
+  };
+}
