@@ -1,4 +1,4 @@
-/** What the processes that serve have in common: how a start that failed ends, and what a bug or forgotten work does. */
+/** What the processes that serve have in common: how a start in vain ends, and what a bug or forgotten work does. */
 import type { EbbError } from './errors.ts';
 
 const refusedCodes: ReadonlySet<string> = new Set(['EBUSY', 'EEXIST']);
