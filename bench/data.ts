@@ -1,7 +1,7 @@
 /** Reading data: the first byte, all of it, here and there; cold and warm. */
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { cpuSeconds, dropCaches } from './measure.ts';
+import { cpuSeconds, dropCaches, touchMemory } from './measure.ts';
 import { content } from './origin.ts';
 import type { DelayMs } from './origin.ts';
 import { mountPeer } from './peer.ts';
@@ -87,6 +87,7 @@ async function coldSequential(
 ): Promise<{ rate: number; cpu: number }> {
   await using mounted = await mountOn(context, peer, delay);
   await warmOrigin(context);
+  touchMemory();
   const before = cpuSeconds(mounted.pid);
   const reading = await context.reader.run('sequential', largeIn(mounted));
   const cpu = cpuSeconds(mounted.pid) - before;

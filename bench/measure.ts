@@ -37,14 +37,18 @@ export function median(values: readonly number[]): number {
 const touchedMemoryBytes = 6 * 1024 ** 3;
 
 /**
- * Forgets page cache, dentries and inodes; needs root. Then touches the memory that was freed: in a virtual machine
- * a page that the host has not backed yet costs several times a copy of it, which would be measured instead of the
- * program, and differently in each run.
+ * Touches free memory: in a virtual machine a page that the host has not backed yet costs several times a copy of it,
+ * which would be measured instead of the program, and differently in each run. The host takes it back within seconds.
  */
+export function touchMemory(): void {
+  execFileSync(process.execPath, ['-e', `Buffer.alloc(${touchedMemoryBytes}, 1)`]);
+}
+
+/** Forgets page cache, dentries and inodes, and touches the memory that was freed; needs root. */
 export function dropCaches(): void {
   execFileSync('sync');
   writeFileSync('/proc/sys/vm/drop_caches', '3');
-  execFileSync(process.execPath, ['-e', `Buffer.alloc(${touchedMemoryBytes}, 1)`]);
+  touchMemory();
 }
 
 export interface Reading {
