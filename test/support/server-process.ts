@@ -38,7 +38,7 @@ export interface ServerPlan {
   readonly command: string;
   /** Debian package to name when the command is missing. */
   readonly debianPackage: string;
-  readonly scheme: 'http' | 'https';
+  readonly scheme: 'http' | 'https' | 'nfs';
   /** Listen here instead of on a free port (to bring a killed origin back). */
   readonly port: number | undefined;
   /** Writes the configuration into `directory` and returns the arguments. */
