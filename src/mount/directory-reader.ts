@@ -31,12 +31,18 @@ export class DirectoryReader {
   readonly #generations: Generations;
   /** Directories unchanged since the kernel began to cache them. */
   readonly #kernelCached = new Set<number>();
-  readonly #scans = new DirectoryScans();
+  readonly #scans: DirectoryScans;
 
-  constructor(view: NodeView, defaults: AttributeDefaults, generations: Generations) {
+  constructor(
+    view: NodeView,
+    defaults: AttributeDefaults,
+    generations: Generations,
+    scans = new DirectoryScans(),
+  ) {
     this.#view = view;
     this.#defaults = defaults;
     this.#generations = generations;
+    this.#scans = scans;
   }
 
   /** The kernel keeps the names of a directory until `changed`. */

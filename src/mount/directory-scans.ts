@@ -7,6 +7,10 @@ import type { Node } from '../catalog/catalog.ts';
 /** Names remembered for all open directories together; scans that need more may show a replaced file twice. */
 export const scannedNamesMax = 131_072;
 
+/** Directories that one daemon opens. Handles stay below 2^53. */
+const handlesPerDaemon = 2 ** 32;
+const predecessorsMax = 2 ** 20;
+
 interface Scan {
   /** Node id by name (latin1); undefined: too many to remember. */
   ids: Map<string, number> | undefined;
@@ -16,10 +20,12 @@ export class DirectoryScans {
   readonly #namesMax: number;
   readonly #scans = new Map<number, Scan>();
   #names = 0;
-  #lastHandle = 0;
+  #lastHandle: number;
 
-  constructor(namesMax: number = scannedNamesMax) {
+  /** `predecessors`: daemons that gave handles for the same connection, which must not be given again. */
+  constructor(namesMax: number = scannedNamesMax, predecessors = 0) {
     this.#namesMax = namesMax;
+    this.#lastHandle = (predecessors % predecessorsMax) * handlesPerDaemon;
   }
 
   /** Names remembered now, all scans together. */

@@ -7,6 +7,7 @@
  * node behind the same name (ESTALE from OPEN makes the kernel look the name up again).
  */
 import { Errno } from '../base/errno.ts';
+import { toEbbError } from '../base/errors.ts';
 import { NodeKind } from '../catalog/catalog.ts';
 import type { Node } from '../catalog/catalog.ts';
 import { FOPEN_KEEP_CACHE, FOPEN_NOFLUSH, FOPEN_PASSTHROUGH } from '../fuse/constants.ts';
@@ -19,9 +20,10 @@ import type { Answerer } from './answerer.ts';
 import type { Answer, Notice } from './bridge.ts';
 import { DirectoryReader } from './directory-reader.ts';
 import { handleName } from './handle-names.ts';
+import { DirectoryScans, scannedNamesMax } from './directory-scans.ts';
 import type { Question } from './messages.ts';
 import { OpenFiles } from './open-files.ts';
-import type { OpenContent } from './open-files.ts';
+import type { OpenContent, OpenFile } from './open-files.ts';
 import type { MountServices } from './services.ts';
 import { serveLseek, serveListxattr, serveXattr } from './small-answers.ts';
 
@@ -47,17 +49,16 @@ export class MountFileSystem implements FileSystem {
   readonly #files: OpenFiles;
   readonly #directories: DirectoryReader;
   #accesses = new Map<number, number>();
-  #passthroughWorks: boolean;
 
   constructor(services: MountServices) {
     this.#services = services;
-    this.#files = new OpenFiles(
-      services.closeBacking,
-      (nodeId) => services.bridge.tell({ kind: 'dropped', nodeId }),
-      services.openCount,
-    );
-    this.#directories = new DirectoryReader(services.view, services.defaults, services.generations);
-    this.#passthroughWorks = services.passthrough;
+    this.#files = new OpenFiles({
+      ...services,
+      onDropped: (nodeId) => services.bridge.tell({ kind: 'dropped', nodeId }),
+    });
+    const { view, defaults, generations, predecessors } = services;
+    const scans = new DirectoryScans(scannedNamesMax, predecessors);
+    this.#directories = new DirectoryReader(view, defaults, generations, scans);
   }
 
   get openCount(): number {
@@ -237,6 +238,7 @@ export class MountFileSystem implements FileSystem {
     if ((flags & accessModeMask) !== 0 || (flags & truncateFlag) !== 0) {
       return void call.error(Errno.EROFS);
     }
+    if (call.resent) this.#files.openedAgain(call.unique);
     this.#open(immediately(call), call, requesterOf(call), nodeId, false);
   }
 
@@ -275,18 +277,12 @@ export class MountFileSystem implements FileSystem {
     });
   }
 
-  #openContent(answer: Answerer, content: OpenContent, allowed = this.#passthroughWorks): void {
-    const file = this.#files.open(content, allowed);
-    if (file.mode === 'passthrough' && content.backingId === 0) {
-      const backingId = this.#services.openBacking(content.descriptor.fd);
-      if (backingId < 0) {
-        // This kernel or cache file system cannot: everything goes on in cached mode.
-        if (!passingErrnos.has(-backingId)) this.#passthroughWorks = false;
-        this.#files.release(file.fileHandle);
-        this.#openContent(answer, content, false);
-        return;
-      }
-      content.backingId = backingId;
+  #openContent(answer: Answerer, content: OpenContent): void {
+    let file: OpenFile;
+    try {
+      file = this.#files.open(content, this.#services.passthrough, answer.unique);
+    } catch (error) {
+      return void answer.error(toEbbError(error).errno);
     }
     const flags =
       file.mode === 'passthrough'
@@ -294,7 +290,7 @@ export class MountFileSystem implements FileSystem {
         : FOPEN_KEEP_CACHE | FOPEN_NOFLUSH;
     let wanted = false;
     try {
-      wanted = answer.opened(file.fileHandle, flags, content.backingId);
+      wanted = answer.opened(file.fileHandle, flags, file.backingId);
     } finally {
       if (!wanted) this.#files.release(file.fileHandle);
     }
@@ -302,30 +298,33 @@ export class MountFileSystem implements FileSystem {
 
   read(call: Call, nodeId: number, fileHandle: number, offset: number, sizeBytes: number): void {
     const file = this.#files.file(fileHandle);
-    if (file === undefined || file.content.nodeId !== nodeId) return void call.error(Errno.EBADF);
-    const { residency, descriptor } = file.content;
-    const length = Math.min(sizeBytes, Math.max(0, residency.sizeBytes - offset));
+    if (file === undefined || file.nodeId !== nodeId) return void call.error(Errno.EBADF);
+    const content = this.#files.content(nodeId);
+    const fileBytes = content?.residency.sizeBytes ?? this.#services.view.node(nodeId)?.sizeBytes;
+    if (fileBytes === undefined) return void call.error(Errno.ESTALE);
+    const length = Math.min(sizeBytes, Math.max(0, fileBytes - offset));
     if (length === 0) return void call.data(noBytes);
     const sequential = Math.abs(offset - file.nextOffset) <= sequentialSlackBytes;
     file.nextOffset = Math.max(sequential ? file.nextOffset : 0, offset + length);
     const { bridge, answers } = this.#services;
     const about = { nodeId, streamId: fileHandle, offsetBytes: offset, sizeBytes: length };
-    if (residency.has(offset, length)) {
-      answers.dataFromFile(call.defer(), descriptor.fd, offset, length, length);
-      if (sequential && !residency.complete) {
+    if (content?.residency.has(offset, length) === true) {
+      answers.dataFromFile(call.defer(), content.descriptor.fd, offset, length, length);
+      if (sequential && !content.residency.complete) {
         bridge.tell({ kind: 'consumed', ...about, requester: requesterOf(call) });
       }
       return;
     }
     if (bridge.isFull) return void call.error(Errno.EAGAIN);
+    // Opened with a predecessor: the next READ finds the content here.
+    if (content === undefined) bridge.tell({ kind: 'missing', nodeId });
     const requester = requesterOf(call);
     bridge.tell({ kind: 'read', ...call.defer(), ...about, requester });
   }
 
   release(call: Call, nodeId: number, fileHandle: number): void {
-    const file = this.#files.file(fileHandle);
-    if (file !== undefined) {
-      if (!file.content.residency.complete) {
+    if (this.#files.file(fileHandle) !== undefined) {
+      if (this.#files.content(nodeId)?.residency.complete !== true) {
         this.#services.bridge.tell({ kind: 'endStream', streamId: fileHandle });
       }
       this.#files.release(fileHandle);
@@ -429,14 +428,6 @@ export class MountFileSystem implements FileSystem {
 }
 
 const noBytes = new Uint8Array(0);
-/** Failures to register a backing file that say nothing about the next one. */
-const passingErrnos: ReadonlySet<number> = new Set([
-  Errno.EINTR,
-  Errno.EAGAIN,
-  Errno.ENOMEM,
-  Errno.ENFILE,
-  Errno.EMFILE,
-]);
 const accessesBatch = 256;
 
 function requesterOf(call: Call): Requester {

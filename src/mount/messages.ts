@@ -44,6 +44,8 @@ export type ToMain =
       readonly requester: Requester;
     }
   | { readonly kind: 'interruptRead'; readonly unique: number }
+  /** A file that a former daemon opened is read: its content is wanted, as an `offer`. */
+  | { readonly kind: 'missing'; readonly nodeId: number }
   /** A sequential reader was served from what is here: read-ahead may go on. */
   | {
       readonly kind: 'consumed';
@@ -100,6 +102,10 @@ export interface ThreadSettings {
   readonly uid: number;
   readonly gid: number;
   readonly passthrough: boolean;
+  /** Descriptor of the file of handle-table.ts; undefined: open files end with this daemon. */
+  readonly handleTable: number | undefined;
+  /** Daemons that served this connection before. Above 0 there is one to be taken over. */
+  readonly predecessors: number;
   readonly startedAtSeconds: number;
   /** One 32-bit word, written by the thread: how many files programs have open. */
   readonly openCount: SharedArrayBuffer;

@@ -32,6 +32,8 @@ export interface MountServerOptions {
   readonly recall: RecallEngine;
   /** The local file of a node if it has one. */
   readonly contentOf: (nodeId: number) => ContentFile | undefined;
+  /** The same with its node, whether or not the node has a name still. */
+  readonly preparedOf: (nodeId: number) => Prepared | undefined;
   /**
    * A new descriptor for reading the local file, which the receiver owns; with the content it belongs to, which is
    * a new one when the local file had been tampered with.
@@ -95,6 +97,12 @@ export class MountServer {
     if (this.#releasing.has(nodeId) || this.#lent.has(nodeId)) return;
     const { opened } = await this.#handOver(prepared);
     this.tellQuietly({ kind: 'offer', nodeId, opened });
+  }
+
+  /** A file that is open already: nothing is asked of the remote, and its version stays what it is. */
+  async #offerMissing(nodeId: number): Promise<void> {
+    const prepared = this.#options.preparedOf(nodeId);
+    if (prepared !== undefined) await this.offer(prepared);
   }
 
   /**
@@ -166,6 +174,9 @@ export class MountServer {
         return;
       case 'interruptRead':
         this.#reads.get(message.unique)?.abort();
+        return;
+      case 'missing':
+        this.#offerMissing(message.nodeId).catch(this.#options.onProblem);
         return;
       case 'cancel':
         this.#questions.get(message.id)?.abort();

@@ -4,6 +4,7 @@ import type { DeferredAnswers } from './answerer.ts';
 import type { AttributeDefaults } from './attributes.ts';
 import type { Bridge } from './bridge.ts';
 import type { Generations } from './generations.ts';
+import type { HandleTable } from './handle-table.ts';
 import type { NodeView } from './node-view.ts';
 import type { WalkWatcher } from './walk-watcher.ts';
 
@@ -22,6 +23,10 @@ export interface MountServices {
   readonly nowMs: () => number;
   readonly openBacking: (descriptor: number) => number;
   readonly closeBacking: (backingId: number) => void;
+  /** What predecessors have open, and for successors. Default: neither. */
+  readonly table?: HandleTable;
+  /** Daemons that served the connection before this one. */
+  readonly predecessors?: number;
   readonly statistics: () => Parameters<Call['statfs']>[0];
   /** The connection is over. */
   readonly onDestroy?: () => void;

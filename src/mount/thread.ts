@@ -7,6 +7,7 @@ import { filesystemStatus } from '../sys/statfs.ts';
 import { Bridge } from './bridge.ts';
 import { MountFileSystem } from './filesystem.ts';
 import { Generations } from './generations.ts';
+import { HandleTable } from './handle-table.ts';
 import type { ThreadSettings } from './messages.ts';
 import { NodeView } from './node-view.ts';
 import { WalkWatcher } from './walk-watcher.ts';
@@ -35,9 +36,13 @@ export function createFileSystem(workerData: unknown, context: FileSystemContext
     nowMs,
     openBacking: (descriptor) => fuseBackingOpen(device, descriptor),
     closeBacking: (backingId) => void fuseBackingClose(device, backingId),
+    table: new HandleTable(settings.handleTable),
+    predecessors: settings.predecessors,
     statistics: cachedStatistics(settings.cacheDirectory, view, nowMs),
     onDestroy: () => reader[Symbol.dispose](),
   });
+  // What a predecessor had read and not answered comes first, before anything that is new.
+  if (settings.predecessors > 0) context.notifier.resend();
   return fileSystem;
 }
 

@@ -44,6 +44,8 @@ async function serves(preparedThread: PreparedThread, directory: string): Promis
     uid: 0,
     gid: 0,
     passthrough: false,
+    handleTable: undefined,
+    predecessors: 0,
     startedAtSeconds: 0,
   };
   const [kernelEnd, deviceEnd] = socketPair();

@@ -3,27 +3,42 @@ import assert from 'node:assert/strict';
 import { fstatSync, openSync } from 'node:fs';
 import { test } from 'node:test';
 import fc from 'fast-check';
+import { HandleTable } from '../../src/mount/handle-table.ts';
 import { OpenFiles, idleContentsMax } from '../../src/mount/open-files.ts';
 import type { OpenFile } from '../../src/mount/open-files.ts';
+import { createMemoryFile } from '../../src/sys/memory-file.ts';
 import { Residency } from '../../src/tree/residency.ts';
+
+/** The kernel's side: which backing ids are registered. Ids grow, as those of the kernel do. */
+class Backings {
+  readonly open = new Set<number>();
+  last = 0;
+
+  register(): number {
+    this.last += 1;
+    this.open.add(this.last);
+    return this.last;
+  }
+}
 
 interface Table {
   readonly files: OpenFiles;
   readonly dropped: number[];
-  readonly closedBackings: number[];
+  readonly backings: Backings;
   readonly openCount: Int32Array;
 }
 
-function table(): Table {
+function table(handles?: number, backings = new Backings()): Table {
   const dropped: number[] = [];
-  const closedBackings: number[] = [];
   const openCount = new Int32Array(new SharedArrayBuffer(4));
-  const files = new OpenFiles(
-    (backingId) => closedBackings.push(backingId),
-    (nodeId) => dropped.push(nodeId),
+  const files = new OpenFiles({
+    openBacking: () => backings.register(),
+    closeBacking: (backingId) => void backings.open.delete(backingId),
+    onDropped: (nodeId) => dropped.push(nodeId),
     openCount,
-  );
-  return { files, dropped, closedBackings, openCount };
+    table: new HandleTable(handles),
+  });
+  return { files, dropped, backings, openCount };
 }
 
 function opened(isComplete = true): { residency: SharedArrayBuffer; descriptor: number } {
@@ -46,7 +61,7 @@ test('a content that somebody has open keeps its descriptor; the second one is c
   const first = opened();
   const second = opened();
   const content = files.adopt(5, first);
-  files.open(content, false);
+  files.open(content, false, 1);
   assert.equal(files.adopt(5, second), content);
   assert.ok(isOpen(first.descriptor) && !isOpen(second.descriptor));
   assert.deepEqual(dropped, [5]);
@@ -67,34 +82,32 @@ test('an idle content is replaced: its local file may have been made anew', () =
 });
 
 test('the backing id lives as long as a passthrough open does', () => {
-  const { files, closedBackings, openCount } = table();
+  const { files, backings, openCount } = table();
   const content = files.adopt(5, opened());
-  const [one, two] = [files.open(content, true), files.open(content, true)];
-  content.backingId = 3;
+  const [one, two] = [files.open(content, true, 1), files.open(content, true, 2)];
   assert.deepEqual([one.mode, two.mode], ['passthrough', 'passthrough']);
+  assert.equal(one.backingId, two.backingId);
   assert.equal(openCount[0], 2);
   files.release(one.fileHandle);
-  assert.deepEqual(closedBackings, []);
+  assert.deepEqual([...backings.open], [one.backingId]);
   assert.equal(files.release(two.fileHandle), true);
-  assert.deepEqual(closedBackings, [3]);
-  assert.equal(content.backingId, 0);
+  assert.equal(backings.open.size, 0);
   assert.equal(openCount[0], 0);
   assert.throws(() => files.release(two.fileHandle));
   files.closeAll();
-  assert.deepEqual(closedBackings, [3]);
 });
 
 test('a file becomes passthrough only when its last cached open is gone', () => {
   const { files } = table();
   const cold = opened(false);
   const content = files.adopt(5, cold);
-  const held = files.open(content, true);
+  const held = files.open(content, true, 1);
   assert.equal(held.mode, 'cached');
   Residency.attach(cold.residency).markResident(0, 1);
-  const second = files.open(content, true);
+  const second = files.open(content, true, 2);
   assert.equal(second.mode, 'cached');
   files.release(held.fileHandle);
-  assert.equal(files.open(content, true).mode, 'cached');
+  assert.equal(files.open(content, true, 3).mode, 'cached');
   files.closeAll();
 });
 
@@ -102,7 +115,7 @@ test('quiesce gives up what nobody has open, and only that', () => {
   const { files, dropped } = table();
   const one = opened();
   const content = files.adopt(5, one);
-  const file = files.open(content, false);
+  const file = files.open(content, false, 1);
   assert.equal(files.quiesce(5), 1);
   assert.equal(files.isQuiesced(5), false);
   files.release(file.fileHandle);
@@ -150,7 +163,7 @@ test('whatever happens, every adopted descriptor is either in the table or close
       const { files, dropped, openCount } = table();
       const adopted: { id: number; descriptor: number }[] = [];
       const open: OpenFile[] = [];
-      let nextBacking = 1;
+      let unique = 0;
       for (const action of steps) {
         if (action.kind === 'adopt') {
           const one = opened();
@@ -159,15 +172,13 @@ test('whatever happens, every adopted descriptor is either in the table or close
         } else if (action.kind === 'open') {
           const content = files.content(action.id);
           if (content === undefined || files.isQuiesced(action.id)) continue;
-          const file = files.open(content, true);
-          if (content.backingId === 0) content.backingId = nextBacking++;
-          open.push(file);
+          open.push(files.open(content, true, ++unique));
         } else if (action.kind === 'release') {
           const [file] = open.splice(action.which % Math.max(1, open.length), 1);
           if (file !== undefined) files.release(file.fileHandle);
         } else if (action.kind === 'quiesce') files.quiesce(action.id);
         else files.resume(action.id);
-        assert.ok(open.every(({ content }) => isOpen(content.descriptor.fd)));
+        assert.ok(open.every(({ nodeId }) => isOpen(files.content(nodeId)?.descriptor.fd ?? -1)));
         assert.equal(openCount[0], open.length);
       }
       const held = new Set([1, 2, 3, 4].flatMap((id) => files.content(id)?.descriptor.fd ?? []));
@@ -176,5 +187,83 @@ test('whatever happens, every adopted descriptor is either in the table or close
       for (const fd of held) assert.ok(!isOpen(fd));
     }),
     { numRuns: 200 },
+  );
+});
+
+// --- successors --------------------------------------------------------------------------------------------------
+
+type Life =
+  | { readonly kind: 'open'; readonly id: number; readonly isComplete: boolean }
+  | { readonly kind: 'close'; readonly which: number }
+  /** The daemon dies, maybe with an OPEN that it had written down and not answered, or with an id of nobody's. */
+  | { readonly kind: 'die'; readonly at: 'rest' | 'answering' | 'registered' | 'closing' };
+
+const life: fc.Arbitrary<Life> = fc.oneof(
+  fc.record({
+    kind: fc.constant('open' as const),
+    id: fc.integer({ min: 1, max: 3 }),
+    isComplete: fc.boolean(),
+  }),
+  fc.record({ kind: fc.constant('close' as const), which: fc.nat() }),
+  fc.record({
+    kind: fc.constant('die' as const),
+    at: fc.constantFrom('rest', 'answering', 'registered', 'closing'),
+  }),
+);
+
+test('a successor knows what is open: modes, backing ids and counts hold, and nothing leaks', () => {
+  fc.assert(
+    fc.property(fc.array(life, { maxLength: 60 }), (steps) => {
+      using handles = createMemoryFile('test');
+      const backings = new Backings();
+      let { files } = table(handles.fd, backings);
+      let unique = 0;
+      /** What the kernel has open: the answers it heard. */
+      let kernel: OpenFile[] = [];
+      const open = (id: number, isComplete: boolean): OpenFile =>
+        files.open(files.adopt(id, opened(isComplete)), true, ++unique);
+      const successor = (): void => {
+        files.closeAll();
+        ({ files } = table(handles.fd, backings));
+      };
+      for (const action of steps) {
+        if (action.kind === 'open') kernel.push(open(action.id, action.isComplete));
+        else if (action.kind === 'close') {
+          const [file] = kernel.splice(action.which % Math.max(1, kernel.length), 1);
+          if (file !== undefined) files.release(file.fileHandle);
+        } else if (action.at === 'answering') {
+          open(1, true);
+          successor();
+          files.openedAgain(unique);
+        } else if (action.at === 'registered') {
+          backings.register();
+          successor();
+        } else if (action.at === 'closing') {
+          const [file] = kernel.splice(0, 1);
+          if (file !== undefined) files.release(file.fileHandle);
+          successor();
+          // The RELEASE comes again, and finds nothing.
+          if (file !== undefined) assert.equal(files.file(file.fileHandle), undefined);
+        } else successor();
+        assert.equal(files.openCount, kernel.length);
+        for (const { fileHandle, nodeId, mode, backingId } of kernel) {
+          const found = files.file(fileHandle);
+          assert.deepEqual(
+            [found?.nodeId, found?.mode, found?.backingId],
+            [nodeId, mode, backingId],
+          );
+        }
+        for (const id of [1, 2, 3]) {
+          const ofNode = kernel.filter(({ nodeId }) => nodeId === id);
+          assert.ok(new Set(ofNode.map(({ mode }) => mode)).size <= 1, 'EIO from the kernel');
+          assert.ok(new Set(ofNode.map(({ backingId }) => backingId)).size <= 1, 'EIO');
+        }
+        const used = new Set(kernel.map(({ backingId }) => backingId).filter((id) => id > 0));
+        assert.deepEqual(new Set(backings.open), used);
+      }
+      kernel = [];
+      files.closeAll();
+    }),
+    { numRuns: 300 },
   );
 });

@@ -139,6 +139,7 @@ export class ServedScene implements AsyncDisposable {
       preparer: this.preparer,
       recall,
       contentOf: (nodeId) => contents.get(nodeId),
+      preparedOf: () => undefined,
       openLocal: ({ node, file }) => contents.openLocal(node, file.key),
       answers: {
         error: (call, errno) => this.#replied(call, { errno }),

@@ -272,6 +272,8 @@ async function build(
     uid: configuration.uid ?? process.getuid?.() ?? 0,
     gid: configuration.gid ?? process.getgid?.() ?? 0,
     passthrough,
+    handleTable: undefined,
+    predecessors: 0,
     startedAtSeconds: Math.floor(startedAtMs / 1_000),
   };
   const threads: FuseThreads = await FuseThreads.start({

@@ -127,6 +127,8 @@ async function play(
     uid: 0,
     gid: 0,
     passthrough: false,
+    handleTable: undefined,
+    predecessors: 0,
     startedAtSeconds: 0,
   };
   const starting = FuseThreads.start({

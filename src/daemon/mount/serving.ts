@@ -104,6 +104,11 @@ export function makeServing(options: ServingOptions): Serving {
     preparer,
     recall,
     contentOf: (nodeId) => contents.get(nodeId),
+    preparedOf: (nodeId) => {
+      const node = contents.catalog.node(nodeId);
+      const file = contents.get(nodeId);
+      return node === undefined || file === undefined ? undefined : { node, file };
+    },
     openLocal: ({ node, file }) => contents.openLocal(node, file.key),
     answers: {
       error: (call, errno) => replier.error(call, errno),
