@@ -75,6 +75,10 @@ export function decodeInode(
     block.slice(offset + pointersOffset, pointersSizeBytes).slice(),
     `inode ${number}`,
   );
+  const sizeBytes = sizeOf(superblock, number, type, flags, block, offset);
+  // So that programs do not take a file without blocks for empty (ext4_file_getattr).
+  const inlineSectors =
+    type === 'file' && (flags & InodeFlag.inlineData) !== 0 ? Math.ceil(sizeBytes / 512) : 0;
   const time = (low: number, extra: number): Timestamp =>
     decodeTime(block.i32(offset + low), has(extra + 4) ? block.u32(offset + extra) : 0);
   return {
@@ -85,8 +89,8 @@ export function decodeInode(
     uid: block.u16(offset + 0x2) + block.u16(offset + 0x78) * 65_536,
     gid: block.u16(offset + 0x18) + block.u16(offset + 0x7a) * 65_536,
     linkCount: links,
-    sizeBytes: sizeOf(superblock, number, type, flags, block, offset),
-    allocatedSectors: sectorsOf(superblock, flags, block, offset),
+    sizeBytes,
+    allocatedSectors: sectorsOf(superblock, flags, block, offset) + inlineSectors,
     accessTime: time(0x8, 0x8c),
     modificationTime: time(0x10, 0x88),
     changeTime: time(0xc, 0x84),

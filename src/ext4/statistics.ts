@@ -25,7 +25,10 @@ export function statistics(superblock: Superblock, groups: GroupTable): Filesyst
     blockSizeBytes,
     blocks,
     freeBlocks,
-    availableBlocks: Math.max(freeBlocks - superblock.reservedBlocks, 0),
+    availableBlocks: Math.max(
+      freeBlocks - superblock.reservedBlocks - kernelReserve(superblock),
+      0,
+    ),
     inodes: inodeCount,
     freeInodes: Math.min(freeInodes, inodeCount),
     nameMaxBytes,
@@ -34,6 +37,18 @@ export function statistics(superblock: Superblock, groups: GroupTable): Filesyst
       words.getUint32(4, true) ^ words.getUint32(12, true),
     ].map((word) => word >>> 0) as [number, number],
   };
+}
+
+/** What a kernel keeps for splitting extents (ext4_calculate_resv_clusters): a fiftieth, at most 4096 clusters. */
+function kernelReserve({
+  features,
+  blockCount,
+  clusterSizeBytes,
+  blockSizeBytes,
+}: Superblock): number {
+  if (!features.names.has('extent')) return 0;
+  const blocksPerCluster = clusterSizeBytes / blockSizeBytes;
+  return Math.min(Math.floor(blockCount / blocksPerCluster / 50), 4096) * blocksPerCluster;
 }
 
 /** Blocks that can never hold content; the superblock usually says (ext4_calculate_overhead). */
