@@ -1,10 +1,18 @@
 /**
  * Names in case-insensitive directories: canonical decomposition and full case folding, without
- * ignorable code points (the kernel's utf8 tables, Unicode 12.1).
+ * ignorable code points, as the kernel's tables of Unicode 12.1 do.
+ *
+ * Limit: the tables here are those of this JavaScript engine. A character that came after 12.1 folds
+ * here, while the kernel takes a name that has one for mere bytes; so a name that is there is always
+ * looked for as it is written first (directory.ts).
  */
 
 const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
 const encoder = new TextEncoder();
+/** Folds to itself, although its capital is I. */
+const dotlessI = '\u0131';
+/** Cherokee folds to capitals, because those came first. */
+const cherokeeCapital = /^[\u13a0-\u13f5]$/u;
 const ignorable = /\p{Default_Ignorable_Code_Point}/gu;
 
 /** The form under which a name is compared and hashed; the name itself when it is not UTF-8. */
@@ -26,9 +34,12 @@ export function isAscii(name: Uint8Array): boolean {
 }
 
 /**
- * Upper case first: it expands what folds to several characters. One character at a time, so that no
- * rule that looks at its neighbours (final sigma) is applied.
+ * Lower, upper, lower: that way a character that folds to several ends as those. One character at a
+ * time, so that no rule that looks at its neighbours (final sigma) is applied.
  */
 function foldCharacter(character: string): string {
-  return Array.from(character.toUpperCase(), (upper) => upper.toLowerCase()).join('');
+  if (character === dotlessI || cherokeeCapital.test(character)) return character;
+  const upper = character.toLowerCase().toUpperCase();
+  if (cherokeeCapital.test(upper)) return upper;
+  return Array.from(upper, (each) => each.toLowerCase()).join('');
 }

@@ -62,17 +62,25 @@ export class Directories {
     mustBeDirectory(directory);
     if (name.length === 0 || isDots(name)) return undefined;
     const match = matcher(directory, name);
+    // Our tables may fold what the file system's did not: as it is written goes first.
+    const isExactFirst = directory.casefold && !directory.encrypted && !isAscii(name);
     const indexed =
       (directory.flags & InodeFlag.index) !== 0 && !directory.inlineData && !directory.encrypted;
     if (indexed) {
       try {
         const found = this.#findByIndex(directory, name, match);
-        // Tables of another version of Unicode fold other names: what is not found may be there.
-        if (found !== undefined || !directory.casefold || isAscii(name)) return found;
+        if (!isExactFirst || (found !== undefined && equals(found.name, name))) return found;
       } catch (error) {
         if (toEbbError(error).code !== 'EUCLEAN') throw error;
       }
     }
+    const exact = isExactFirst
+      ? this.#findAnywhere(directory, (other) => equals(other, name))
+      : undefined;
+    return exact ?? this.#findAnywhere(directory, match);
+  }
+
+  #findAnywhere(directory: LoadedInode, match: Match): DirectoryEntry | undefined {
     for (const stretch of this.#stretches(directory, 0)) {
       const found = this.#find(directory, stretch, match);
       if (found !== undefined) return found;
@@ -181,9 +189,12 @@ function matcher(directory: LoadedInode, name: Uint8Array): Match {
     const folded = Buffer.from(foldName(name));
     return (other) => folded.equals(foldName(other));
   }
-  const wanted = Buffer.from(name.buffer, name.byteOffset, name.length);
   const first = name[0];
-  return (other) => other.length === wanted.length && other[0] === first && wanted.equals(other);
+  return (other) => other[0] === first && equals(other, name);
+}
+
+function equals(one: Uint8Array, other: Uint8Array): boolean {
+  return one.length === other.length && Buffer.compare(one, other) === 0;
 }
 
 function* rangeOf(start: number, count: number): Generator<number> {
