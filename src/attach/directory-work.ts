@@ -8,7 +8,7 @@ import type { ListedObject } from '../remote/remote.ts';
 import { linkFile, makeDirectory, makeSymlink, readSymlink } from '../sys/entries.ts';
 import { removeDirectory, removeFile, setOwner } from '../sys/entries.ts';
 import { OpenFlag, openFd } from '../sys/fd.ts';
-import { decodeHandle, encodeHandle, handleAt, openByHandle } from '../sys/handle.ts';
+import { decodeHandle, encodedHandleAt, openByHandle } from '../sys/handle.ts';
 import { tryLease } from '../sys/lease.ts';
 import { fileStatusAt, setFileTimesAt } from '../sys/stat.ts';
 import type { NewStub, StubFile, StubStore } from '../tree/stubs/stub-store.ts';
@@ -416,7 +416,7 @@ function removeIfThere(at: Place): boolean {
 }
 
 function isFile(at: Place, record: Pick<StubRecord, 'handle'>): boolean {
-  return Buffer.compare(encodeHandle(handleAt(at.fd, at.name)), record.handle) === 0;
+  return Buffer.compare(encodedHandleAt(at.fd, at.name), record.handle) === 0;
 }
 
 function isSymlink(at: Place, target: string): boolean {

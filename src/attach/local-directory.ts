@@ -12,7 +12,7 @@ import { splitKey } from '../remote/key.ts';
 import { readSymlink } from '../sys/entries.ts';
 import { OpenFlag, duplicateFd, openFd } from '../sys/fd.ts';
 import type { OwnedFd } from '../sys/fd.ts';
-import { encodeHandle, handleAt } from '../sys/handle.ts';
+import { encodedHandleAt } from '../sys/handle.ts';
 import type { StubStore } from '../tree/stubs/stub-store.ts';
 import type { LocalEntry } from './reconcile.ts';
 import type { Turns } from './turns.ts';
@@ -77,7 +77,7 @@ function localEntry(
     return { kind: 'symlink', target: decodeName(readSymlink(fd, entry.name)) };
   }
   if (!entry.isFile()) return { kind: 'other' };
-  const record = parts.catalog.byHandle(encodeHandle(handleAt(fd, entry.name)));
+  const record = parts.catalog.byHandle(encodedHandleAt(fd, entry.name));
   return { kind: 'file', record: record ?? adopt(fd, entry.name, parts) };
 }
 

@@ -4,7 +4,7 @@
  * `directoryFd`; node:fs has fchmod and fchown for open files, but knows no directory descriptors.
  */
 import { AT_FDCWD } from './fd.ts';
-import { bind, cString, lazily, orThrow } from './ffi.ts';
+import { bind, cString, lastErrno, lazily, onlyCString, orThrow, systemError } from './ffi.ts';
 
 const AT_SYMLINK_NOFOLLOW = 0x100;
 const AT_REMOVEDIR = 0x200;
@@ -81,8 +81,9 @@ export function readSymlink(directoryFd: number, name: Name): Uint8Array<ArrayBu
  */
 export function linkFile(fd: number, directoryFd: number, name: Name): void {
   const from = cString(`/proc/self/fd/${fd}`);
-  const result = native().linkat(AT_FDCWD, from, directoryFd, cString(name), AT_SYMLINK_FOLLOW);
-  orThrow(result, 'link', shown(name));
+  const path = onlyCString(name);
+  const result = native().linkat(AT_FDCWD, from, directoryFd, path, AT_SYMLINK_FOLLOW);
+  if (result < 0) throw systemError(lastErrno(), 'link', shown(name));
 }
 
 /** linkat(2) of an entry; a symlink is not followed. Throws as `linkFile`. */

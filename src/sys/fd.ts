@@ -8,7 +8,7 @@
 import { constants } from 'node:fs';
 import { Errno } from '../base/errno.ts';
 import { ebbError } from '../base/errors.ts';
-import { bind, cString, lastErrno, lazily, orErrno, orThrow, systemError } from './ffi.ts';
+import { bind, lastErrno, lazily, onlyCString, orErrno, orThrow, systemError } from './ffi.ts';
 
 /** open(2). The platform's own numbers where architectures differ (x86-64, arm64). */
 export const OpenFlag = {
@@ -104,7 +104,7 @@ export function openFd(
   mode = 0o600,
   directoryFd: number = AT_FDCWD,
 ): OwnedFd {
-  const fd = native().openat(directoryFd, cString(path), flags | OpenFlag.cloexec, mode);
+  const fd = native().openat(directoryFd, onlyCString(path), flags | OpenFlag.cloexec, mode);
   return new OwnedFd(orThrow(fd, 'open', typeof path === 'string' ? path : undefined));
 }
 

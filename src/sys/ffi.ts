@@ -94,11 +94,32 @@ export function addressOf(bytes: Uint8Array): bigint {
  * A path or name as C wants it. Strings are in the form of base/name.ts. A NUL inside is EINVAL.
  */
 export function cString(text: string | Uint8Array): Uint8Array {
-  const bytes = typeof text === 'string' ? encodeName(text) : text;
-  if (bytes.includes(0)) throw ebbError('EINVAL', 'A name or path contains a NUL byte.');
+  const bytes = withoutNul(text);
   const terminated = new Uint8Array(bytes.length + 1);
   terminated.set(bytes);
   return terminated;
+}
+
+/** PATH_MAX: the kernel takes no longer path. */
+const pathMaxBytes = 4096;
+const onlyPath = new Uint8Array(pathMaxBytes + 1);
+
+/**
+ * `cString` in memory that the next call of this function in this thread uses again: for a system call that is made at
+ * once and takes no second path from here. Memory outside of the heap for each name would cost more than the call.
+ */
+export function onlyCString(text: string | Uint8Array): Uint8Array {
+  const bytes = withoutNul(text);
+  if (bytes.length > pathMaxBytes) return cString(bytes);
+  onlyPath.set(bytes);
+  onlyPath[bytes.length] = 0;
+  return onlyPath;
+}
+
+function withoutNul(text: string | Uint8Array): Uint8Array {
+  const bytes = typeof text === 'string' ? encodeName(text) : text;
+  if (bytes.includes(0)) throw ebbError('EINVAL', 'A name or path contains a NUL byte.');
+  return bytes;
 }
 
 /** Whether the kernel can be given this offset or length: a whole number 0 .. 2^53-1. */

@@ -4,12 +4,13 @@
  */
 import { ebbError } from '../base/errors.ts';
 import { AT_FDCWD, OpenFlag, OwnedFd } from './fd.ts';
-import { bind, cString, lazily, orThrow } from './ffi.ts';
+import { bind, lastErrno, lazily, onlyCString, orThrow, systemError } from './ffi.ts';
 
 /** MAX_HANDLE_SZ of linux/exportfs.h. */
 const handleMaxBytes = 128;
 const AT_EMPTY_PATH = 0x1000;
 /** struct file_handle { u32 handle_bytes; i32 handle_type; u8 f_handle[]; }. */
+const typeAt = 4;
 const headerBytes = 8;
 
 export interface FileHandle {
@@ -50,26 +51,49 @@ export function handleAt(directoryFd: number, name: string | Uint8Array): FileHa
   return askHandle(directoryFd, name, 0).handle;
 }
 
+/** The same as `encodeHandle` makes it, with fewer steps: for walks over a million files. */
+export function encodedHandleAt(
+  directoryFd: number,
+  name: string | Uint8Array,
+): Uint8Array<ArrayBuffer> {
+  return answer.slice(typeAt, headerBytes + nameToHandle(directoryFd, name, 0));
+}
+
 function askHandle(
   directoryFd: number,
   path: string | Uint8Array,
   flags: number,
 ): { handle: FileHandle; mountId: number } {
-  const memory = new Uint8Array(headerBytes + handleMaxBytes);
-  const view = new DataView(memory.buffer);
-  view.setUint32(0, handleMaxBytes, true);
-  const mountId = new Int32Array(1);
-  const result = native().nameToHandle(directoryFd, cString(path), memory, mountId, flags);
-  const subject = typeof path === 'string' ? path : Buffer.from(path).toString();
-  orThrow(result, 'name_to_handle_at', flags === 0 ? subject : `descriptor ${directoryFd}`);
-  const length = view.getUint32(0, true);
+  const length = nameToHandle(directoryFd, path, flags);
   return {
     handle: {
-      type: view.getInt32(4, true),
-      bytes: memory.slice(headerBytes, headerBytes + length),
+      type: answerView.getInt32(typeAt, true),
+      bytes: answer.slice(headerBytes, headerBytes + length),
     },
-    mountId: mountId[0] as number,
+    mountId: mountIdAnswer[0] as number,
   };
+}
+
+/** struct file_handle. One for all calls of this thread: it is decoded before the next one. */
+const answer = new Uint8Array(headerBytes + handleMaxBytes);
+const answerView = new DataView(answer.buffer);
+const mountIdAnswer = new Int32Array(1);
+
+/** Fills `answer` and `mountIdAnswer`; returns the handle's length. */
+function nameToHandle(directoryFd: number, path: string | Uint8Array, flags: number): number {
+  answerView.setUint32(0, handleMaxBytes, true);
+  const name = onlyCString(path);
+  const result = native().nameToHandle(directoryFd, name, answer, mountIdAnswer, flags);
+  if (result < 0) {
+    const errno = lastErrno();
+    const subject = typeof path === 'string' ? path : Buffer.from(path).toString();
+    throw systemError(
+      errno,
+      'name_to_handle_at',
+      flags === 0 ? subject : `descriptor ${directoryFd}`,
+    );
+  }
+  return answerView.getUint32(0, true);
 }
 
 /**

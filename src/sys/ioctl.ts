@@ -3,7 +3,7 @@
  * (x86-64, arm64).
  */
 import { Errno } from '../base/errno.ts';
-import { bind, checkOffset, lazily, orErrno, orThrow } from './ffi.ts';
+import { bind, checkOffset, lastErrno, lazily, orErrno, orThrow, systemError } from './ffi.ts';
 
 const none = 0;
 const toKernel = 1;
@@ -42,6 +42,10 @@ export function ioctlBytes(fd: number, number: number, argument: Uint8Array): nu
   return native().ioctl(fd, number, argument);
 }
 
+/** struct file_clone_range. */
+const cloneWords = new BigInt64Array(4);
+const cloneArgument = new Uint8Array(cloneWords.buffer);
+
 /**
  * FICLONERANGE: the range of `targetFd` shares the blocks of `sourceFd` (copy on write). Offsets
  * and length are multiples of the block size, except a length that reaches the source's end; length
@@ -57,15 +61,12 @@ export function cloneRange(
   checkOffset(sourceOffset, 'The source offset');
   checkOffset(lengthBytes, 'The length');
   checkOffset(targetOffset, 'The target offset');
-  const words = BigInt64Array.of(
-    BigInt(sourceFd),
-    BigInt(sourceOffset),
-    BigInt(lengthBytes),
-    BigInt(targetOffset),
-  );
-  const argument = new Uint8Array(words.buffer);
-  const result = native().ioctl(targetFd, IoctlRequest.ficloneRange, argument);
-  orThrow(result, 'ioctl(FICLONERANGE)', `descriptor ${targetFd}`);
+  cloneWords[0] = BigInt(sourceFd);
+  cloneWords[1] = BigInt(sourceOffset);
+  cloneWords[2] = BigInt(lengthBytes);
+  cloneWords[3] = BigInt(targetOffset);
+  const result = native().ioctl(targetFd, IoctlRequest.ficloneRange, cloneArgument);
+  if (result < 0) throw systemError(lastErrno(), 'ioctl(FICLONERANGE)', `descriptor ${targetFd}`);
 }
 
 const backingMap = new Int32Array(4);

@@ -1,7 +1,7 @@
 /** statx(2) with nanoseconds, birth time and allocated blocks; utimensat(2) with nanoseconds. */
 
 import { AT_FDCWD } from './fd.ts';
-import { bind, cString, lazily, orThrow } from './ffi.ts';
+import { bind, lastErrno, lazily, onlyCString, systemError } from './ffi.ts';
 
 const AT_EMPTY_PATH = 0x1000;
 const AT_SYMLINK_NOFOLLOW = 0x100;
@@ -55,26 +55,34 @@ export interface FileStatus {
 /** What to look at: an open file (also O_PATH), or a path whose final symlink is not followed. */
 export type StatTarget = number | string;
 
+/** struct statx. One for all calls of this thread: it is decoded before the next one. */
+const answer = new Uint8Array(256);
+const view = new DataView(answer.buffer);
+const noPath = new Uint8Array(1);
+
 /** statx(2). Throws ENOENT, EACCES, EBADF, ... */
 export function fileStatus(target: StatTarget): FileStatus {
   if (typeof target === 'string') return fileStatusAt(AT_FDCWD, target);
-  const memory = new Uint8Array(256);
   const flags = AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW;
-  const result = native().statx(target, cString(''), flags, mask, memory);
-  orThrow(result, 'statx', `descriptor ${target}`);
-  return decodeStatx(new DataView(memory.buffer));
+  const result = native().statx(target, noPath, flags, mask, answer);
+  if (result < 0) throw systemError(lastErrno(), 'statx', `descriptor ${target}`);
+  return decodeStatx();
 }
 
 /** statx(2) of an entry of an open directory; a symlink is not followed. Throws ENOENT, ENOTDIR, ... */
 export function fileStatusAt(directoryFd: number, name: string | Uint8Array): FileStatus {
-  const memory = new Uint8Array(256);
-  const result = native().statx(directoryFd, cString(name), AT_SYMLINK_NOFOLLOW, mask, memory);
-  orThrow(result, 'statx', typeof name === 'string' ? name : Buffer.from(name).toString());
-  return decodeStatx(new DataView(memory.buffer));
+  const path = onlyCString(name);
+  const result = native().statx(directoryFd, path, AT_SYMLINK_NOFOLLOW, mask, answer);
+  if (result < 0) throw systemError(lastErrno(), 'statx', shown(name));
+  return decodeStatx();
+}
+
+function shown(name: string | Uint8Array): string {
+  return typeof name === 'string' ? name : Buffer.from(name).toString();
 }
 
 /** struct statx of linux/stat.h; offsets are the ABI. */
-function decodeStatx(view: DataView): FileStatus {
+function decodeStatx(): FileStatus {
   const known = view.getUint32(0, true);
   return {
     blockSizeBytes: view.getUint32(4, true),
@@ -83,22 +91,27 @@ function decodeStatx(view: DataView): FileStatus {
     gid: view.getUint32(24, true),
     mode: view.getUint16(28, true),
     ino: view.getBigUint64(32, true),
-    sizeBytes: Number(view.getBigUint64(40, true)),
-    allocatedBytes: Number(view.getBigUint64(48, true)) * 512,
-    atime: timestampAt(view, 64),
-    btime: (known & STATX_BTIME) === 0 ? undefined : timestampAt(view, 80),
-    ctime: timestampAt(view, 96),
-    mtime: timestampAt(view, 112),
+    sizeBytes: wordAt(40),
+    allocatedBytes: wordAt(48) * 512,
+    atime: timestampAt(64),
+    btime: (known & STATX_BTIME) === 0 ? undefined : timestampAt(80),
+    ctime: timestampAt(96),
+    mtime: timestampAt(112),
     deviceMajor: view.getUint32(136, true),
     deviceMinor: view.getUint32(140, true),
-    mountId: Number(view.getBigUint64(144, true)),
+    mountId: wordAt(144),
   };
 }
 
+/** 64 bits without sign. */
+function wordAt(offset: number): number {
+  return view.getUint32(offset + 4, true) * 2 ** 32 + view.getUint32(offset, true);
+}
+
 /** struct statx_timestamp { s64 tv_sec; u32 tv_nsec; s32 reserved; }. */
-function timestampAt(view: DataView, offset: number): FileTime {
+function timestampAt(offset: number): FileTime {
   return {
-    seconds: Number(view.getBigInt64(offset, true)),
+    seconds: view.getInt32(offset + 4, true) * 2 ** 32 + view.getUint32(offset, true),
     nanoseconds: view.getUint32(offset + 8, true),
   };
 }
@@ -114,12 +127,18 @@ export type NewTime = FileTime | 'now' | undefined;
  * is not followed. Throws EPERM, EACCES, EROFS, EINVAL for nanoseconds outside 0 .. 999,999,999.
  */
 export function setFileTimes(target: StatTarget, atime: NewTime, mtime: NewTime): void {
-  const times = BigInt64Array.of(...timespec(atime), ...timespec(mtime));
+  const times = timesOf(atime, mtime);
   const result =
     typeof target === 'number'
       ? native().futimens(target, times)
-      : native().utimensat(AT_FDCWD, cString(target), times, AT_SYMLINK_NOFOLLOW);
-  orThrow(result, 'utimensat', typeof target === 'number' ? `descriptor ${target}` : target);
+      : native().utimensat(AT_FDCWD, onlyCString(target), times, AT_SYMLINK_NOFOLLOW);
+  if (result >= 0) return;
+  const errno = lastErrno();
+  throw systemError(
+    errno,
+    'utimensat',
+    typeof target === 'number' ? `descriptor ${target}` : target,
+  );
 }
 
 /** The same for an entry of an open directory. */
@@ -129,9 +148,19 @@ export function setFileTimesAt(
   atime: NewTime,
   mtime: NewTime,
 ): void {
-  const times = BigInt64Array.of(...timespec(atime), ...timespec(mtime));
-  const result = native().utimensat(directoryFd, cString(name), times, AT_SYMLINK_NOFOLLOW);
-  orThrow(result, 'utimensat', typeof name === 'string' ? name : Buffer.from(name).toString());
+  const times = timesOf(atime, mtime);
+  const path = onlyCString(name);
+  const result = native().utimensat(directoryFd, path, times, AT_SYMLINK_NOFOLLOW);
+  if (result < 0) throw systemError(lastErrno(), 'utimensat', shown(name));
+}
+
+/** struct timespec[2]. One for all calls of this thread. */
+const newTimes = new BigInt64Array(4);
+
+function timesOf(atime: NewTime, mtime: NewTime): BigInt64Array {
+  [newTimes[0], newTimes[1]] = timespec(atime);
+  [newTimes[2], newTimes[3]] = timespec(mtime);
+  return newTimes;
 }
 
 function timespec(time: NewTime): [seconds: bigint, nanoseconds: bigint] {

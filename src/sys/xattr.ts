@@ -47,6 +47,18 @@ const byPath = lazily(() => ({
   remove: bind<RemoveCall>('int lremovexattr(const void *path, const void *name)'),
 }));
 
+/** Names of attributes as C wants them; there are a few, and they are asked for all the time. */
+const namesMax = 64;
+const knownNames = new Map<string, Uint8Array>();
+
+function nameOf(name: string): Uint8Array {
+  const known = knownNames.get(name);
+  if (known !== undefined) return known;
+  const made = cString(name);
+  if (knownNames.size < namesMax) knownNames.set(name, made);
+  return made;
+}
+
 const scratch = lazily(() => new Uint8Array(xattrSizeMaxBytes));
 
 function locate(target: XattrTarget): [native: ReturnType<typeof byFd>, where: Where] {
@@ -56,7 +68,7 @@ function locate(target: XattrTarget): [native: ReturnType<typeof byFd>, where: W
 /** The value, or undefined when there is none (ENODATA). Throws EOPNOTSUPP, EPERM, ... */
 export function getXattr(target: XattrTarget, name: string): Uint8Array<ArrayBuffer> | undefined {
   const [native, where] = locate(target);
-  const size = native.get(where, cString(name), scratch(), xattrSizeMaxBytes);
+  const size = native.get(where, nameOf(name), scratch(), xattrSizeMaxBytes);
   if (size >= 0) return new Uint8Array(scratch().subarray(0, size));
   const errno = lastErrno();
   if (errno === Errno.ENODATA) return undefined;
@@ -69,8 +81,8 @@ export function getXattr(target: XattrTarget, name: string): Uint8Array<ArrayBuf
  */
 export function setXattr(target: XattrTarget, name: string, value: Uint8Array, flags = 0): void {
   const [native, where] = locate(target);
-  const result = native.set(where, cString(name), value, value.byteLength, flags);
-  orThrow(result, `setxattr ${name}`, describe(target));
+  const result = native.set(where, nameOf(name), value, value.byteLength, flags);
+  if (result < 0) throw systemError(lastErrno(), `setxattr ${name}`, describe(target));
 }
 
 /** The names, in the kernel's order. Throws EOPNOTSUPP, EACCES, ... */
@@ -85,7 +97,7 @@ export function listXattrs(target: XattrTarget): string[] {
 /** Removes an attribute; false when there was none. */
 export function removeXattr(target: XattrTarget, name: string): boolean {
   const [native, where] = locate(target);
-  if (native.remove(where, cString(name)) >= 0) return true;
+  if (native.remove(where, nameOf(name)) >= 0) return true;
   const errno = lastErrno();
   if (errno === Errno.ENODATA) return false;
   throw systemError(errno, `removexattr ${name}`, describe(target));

@@ -11,7 +11,7 @@
  * length-prefixed (u16): remote id, key, version, checksum, bitmap, and for stubs a sixth: u8 change, i64 seconds and
  * u32 nanoseconds of mtime; 16 bytes HMAC-SHA256 of all before, cut.
  */
-import { createHash, createHmac, timingSafeEqual } from 'node:crypto';
+import { hash, createHmac, timingSafeEqual } from 'node:crypto';
 
 import { assert } from '../base/assert.ts';
 import { decodeName, encodeName } from '../base/name.ts';
@@ -100,32 +100,37 @@ export function encodeMark(mark: Mark, handle: Uint8Array, seal: MarkSeal): Uint
   roomBytes = Math.min(roomBytes - (key?.length ?? 0), markBitmapBytesMax);
   const bitmap = mark.bitmap !== null && mark.bitmap.length <= roomBytes ? mark.bitmap : undefined;
 
-  const header = new Uint8Array(headerBytes);
-  const view = new DataView(header.buffer);
-  header.set(magic);
-  view.setUint8(3, format);
-  view.setUint8(
+  made.set(magic);
+  madeView.setUint8(3, format);
+  madeView.setUint8(
     6,
     (mark.pinned ? Flag.pinned : 0) |
       (key === undefined ? Flag.keyMissing : 0) |
       (bitmap === undefined ? Flag.bitmapMissing : 0) |
       (mark.stub === undefined ? 0 : Flag.stub),
   );
-  view.setUint8(7, mark.state);
-  header.set(uuidBytes(mark.treeId), 8);
-  header.set(handleDigest(handle), 24);
+  madeView.setUint8(7, mark.state);
+  made.set(uuidBytes(mark.treeId), 8);
+  made.set(handleDigest(handle), 24);
   const numbers = [mark.contentId, mark.sizeBytes, mark.chunkBytes, mark.residentBytes];
   for (const [index, number] of numbers.entries()) {
-    view.setBigUint64(40 + index * 8, BigInt(number), true);
+    madeView.setBigUint64(40 + index * 8, BigInt(number), true);
   }
-  const none = new Uint8Array(0);
-  const fields = [remoteId, key ?? none, version, mark.checksum, bitmap ?? none, ...stub];
-  const parts = [header, ...fields.flatMap((field) => [u16(field.length), field])];
-  const sealedBytes = parts.reduce((sum, part) => sum + part.length, 0);
-  view.setUint16(4, sealedBytes + digestBytes, true);
-  const sealed = Buffer.concat(parts);
-  return Uint8Array.from(Buffer.concat([sealed, macOf(sealed, seal)]));
+  let end = headerBytes;
+  for (const field of [remoteId, key, version, mark.checksum, bitmap, ...stub]) {
+    const lengthBytes = field?.length ?? 0;
+    madeView.setUint16(end, lengthBytes, true);
+    if (field !== undefined) made.set(field, end + 2);
+    end += 2 + lengthBytes;
+  }
+  madeView.setUint16(4, end + digestBytes, true);
+  made.set(macOf(made.subarray(0, end), seal), end);
+  return made.slice(0, end + digestBytes);
 }
+
+/** Marks are put together here: one is made for each stub of a tree. */
+const made = new Uint8Array(markBytesMax);
+const madeView = new DataView(made.buffer);
 
 /**
  * Reads a mark found on the inode with this handle. Never throws, whatever the bytes. A mark is believed only
@@ -213,7 +218,7 @@ function isState(value: number): value is MarkState {
 }
 
 function handleDigest(handle: Uint8Array): Uint8Array {
-  return createHash('sha256').update(handle).digest().subarray(0, digestBytes);
+  return hash('sha256', handle, 'buffer').subarray(0, digestBytes);
 }
 
 function macOf(sealed: Uint8Array, seal: MarkSeal): Uint8Array {
@@ -224,9 +229,14 @@ function equal(a: Uint8Array, b: Uint8Array): boolean {
   return a.length === b.length && timingSafeEqual(a, b);
 }
 
+/** A daemon has one tree. */
+let lastUuid = { text: '', bytes: new Uint8Array(0) };
+
 function uuidBytes(uuid: string): Uint8Array {
+  if (lastUuid.text === uuid) return lastUuid.bytes;
   const bytes = Buffer.from(uuid.replaceAll('-', ''), 'hex');
   assert(bytes.length === 16, `${uuid} is not a UUID`);
+  lastUuid = { text: uuid, bytes };
   return bytes;
 }
 
@@ -239,8 +249,4 @@ function encodeText(text: string): Uint8Array {
 function decodeText(bytes: Uint8Array): string {
   const body = Buffer.from(bytes.buffer, bytes.byteOffset + 1, Math.max(bytes.length - 1, 0));
   return body.toString(bytes[0] === 2 ? 'utf16le' : 'utf8');
-}
-
-function u16(value: number): Uint8Array {
-  return Uint8Array.of(value & 0xff, value >>> 8);
 }

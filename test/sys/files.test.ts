@@ -22,11 +22,17 @@ import {
   punchHoleAsync,
 } from '../../src/sys/fallocate.ts';
 import { OpenFlag, OwnedFd, openFd } from '../../src/sys/fd.ts';
-import { decodeHandle, encodeHandle, handleOf, openByHandle } from '../../src/sys/handle.ts';
+import {
+  decodeHandle,
+  encodeHandle,
+  encodedHandleAt,
+  handleOf,
+  openByHandle,
+} from '../../src/sys/handle.ts';
 import { cloneRange } from '../../src/sys/ioctl.ts';
 import { openCachedPath } from '../../src/sys/open-cached.ts';
 import { Seek, pwrite, seek } from '../../src/sys/io.ts';
-import { fileStatus, setFileTimes } from '../../src/sys/stat.ts';
+import { fileStatus, fileStatusAt, setFileTimes } from '../../src/sys/stat.ts';
 import { FilesystemMagic, filesystemStatus } from '../../src/sys/statfs.ts';
 import {
   XattrFlag,
@@ -152,6 +158,36 @@ test('ext4 has no reflinks, and says so', () => {
   using to = openFd(loop.join('to'), readWriteNew);
   assert.equal(pwrite(from.fd, new Uint8Array(4096), 0), 4096);
   assert.throws(() => cloneRange(from.fd, 0, 4096, to.fd, 0), { code: 'EOPNOTSUPP' });
+});
+
+test('what was asked about a file stays as it was when the next one is asked about', () => {
+  using directory = new TemporaryDirectory();
+  const [file, longer] = [directory.join('file'), directory.join('a-longer-name')];
+  writeFileSync(file, 'four');
+  writeFileSync(longer, 'longer');
+  using root = openFd(directory.path, OpenFlag.rdonly | OpenFlag.directory);
+  const status = fileStatusAt(root.fd, 'file');
+  const before = structuredClone(status);
+  const handle = encodedHandleAt(root.fd, 'file');
+  const copy = handle.slice();
+  assert.equal(fileStatusAt(root.fd, 'a-longer-name').sizeBytes, 6);
+  assert.deepEqual(
+    encodedHandleAt(root.fd, 'a-longer-name'),
+    encodeHandle(handleOf(longer).handle),
+  );
+  assert.equal(fileStatusAt(root.fd, 'file').sizeBytes, 4);
+  assert.deepEqual(status, before);
+  assert.deepEqual(handle, copy);
+  assert.deepEqual(handle, encodeHandle(handleOf(file).handle));
+});
+
+test('paths longer than the kernel takes, and names with a NUL, are refused and nothing else', () => {
+  using directory = new TemporaryDirectory();
+  const file = directory.join('file');
+  writeFileSync(file, 'four');
+  assert.throws(() => fileStatus(`/${'x/'.repeat(4096)}`), { code: 'ENAMETOOLONG' });
+  assert.throws(() => fileStatus(`${file}\0x`), { code: 'EINVAL' });
+  assert.equal(fileStatus(file).sizeBytes, 4);
 });
 
 test('statx agrees with stat, to the nanosecond', () => {

@@ -8,7 +8,7 @@ import { decodeName, encodeName } from '../../base/name.ts';
 import type { StubCatalog, StubRecord } from '../../catalog/stub-catalog.ts';
 import { readSymlink } from '../../sys/entries.ts';
 import type { OwnedFd } from '../../sys/fd.ts';
-import { encodeHandle, handleAt } from '../../sys/handle.ts';
+import { encodedHandleAt } from '../../sys/handle.ts';
 import { fileStatus, fileStatusAt } from '../../sys/stat.ts';
 import type { FileStatus } from '../../sys/stat.ts';
 import type { PathsRequest } from '../api.ts';
@@ -147,9 +147,7 @@ export class TreeFiles {
     const status = fileStatusAt(directoryFd, name);
     const kind = kinds.get(status.mode & S_IFMT) ?? 'other';
     const record =
-      kind === 'file'
-        ? this.#catalog.byHandle(encodeHandle(handleAt(directoryFd, name)))
-        : undefined;
+      kind === 'file' ? this.#catalog.byHandle(encodedHandleAt(directoryFd, name)) : undefined;
     const target = kind === 'symlink' ? decodeName(readSymlink(directoryFd, name)) : undefined;
     return { path, kind, status, record, target };
   }
