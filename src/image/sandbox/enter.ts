@@ -5,6 +5,7 @@
  * Inherited descriptors: see `InheritedFd`. Arguments: the script to run, then its own arguments.
  */
 import path from 'node:path';
+import { dropCapabilities } from '../../sys/capabilities.ts';
 import { clearCloseOnExec } from '../../sys/fd.ts';
 import { dieWithParent, execute, limitResource, ResourceLimit } from '../../sys/execute.ts';
 import { confineToPaths, LandlockRight } from '../../sys/landlock.ts';
@@ -12,6 +13,7 @@ import { forbidNewPrivileges, installFilter } from '../../sys/seccomp.ts';
 import { sendFd } from '../../sys/socket.ts';
 import { serverFilter } from './filter.ts';
 import { InheritedFd } from './inherited.ts';
+import { takeOwnRoot } from './own-root.ts';
 
 /** V8's heap, MiB; a parser's caches are bounded far below. */
 const heapMib = 512;
@@ -47,6 +49,8 @@ limitResource(ResourceLimit.core, 0);
 limitResource(ResourceLimit.fileSize, 0);
 limitResource(ResourceLimit.openFiles, openFilesMax);
 limitResource(ResourceLimit.addressSpace, addressSpaceMaxBytes);
+if (process.env['EBB_SANDBOX_NAMESPACES'] === '1') takeOwnRoot(readable.map((each) => each.path));
+dropCapabilities();
 forbidNewPrivileges();
 confineToPaths(readable);
 const program = serverFilter(InheritedFd.broker);

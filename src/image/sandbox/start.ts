@@ -85,6 +85,8 @@ function confinement(namespaces: boolean, files: readonly string[]): string[] {
     '--user',
     `--map-user=${nobody}`,
     `--map-group=${nobody}`,
+    // For enter.ts, which gives them up; no process outside of the namespaces has to fear them.
+    '--keep-caps',
     '--mount',
     '--net',
     '--ipc',
@@ -120,6 +122,7 @@ export async function startServer(options: ServerOptions): Promise<SandboxedServ
     {
       cwd: '/',
       env: {
+        EBB_SANDBOX_NAMESPACES: options.namespaces === false ? '0' : '1',
         PATH: process.env['PATH'] ?? '/usr/sbin:/usr/bin:/sbin:/bin',
         ...(options.scripts === undefined ? {} : { EBB_SANDBOX_SCRIPTS: options.scripts }),
       },

@@ -10,6 +10,7 @@ import { writeFile } from 'node:fs/promises';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { Errno } from '../../../src/base/errno.ts';
+import { parseMountInfo } from '../../../src/base/mount-info.ts';
 import { startServer } from '../../../src/image/sandbox/start.ts';
 import { landlockVersion } from '../../../src/sys/landlock.ts';
 import { OpenFlag, openFd } from '../../../src/sys/fd.ts';
@@ -23,12 +24,31 @@ import { temporaryDirectory } from '../../support/temporary.ts';
 const here = import.meta.dirname;
 const koffi = fileURLToPath(import.meta.resolve('koffi'));
 
-/** What the kernel says about the last process of the chain that `pid` began. */
-function statusOf(pid: number): Map<string, string> {
+/** The last process of the chain that `pid` began. */
+function serverOf(pid: number): number {
   const [child = ''] = readFileSync(`/proc/${pid}/task/${pid}/children`, 'latin1').split(' ');
-  if (child.trim() !== '') return statusOf(Number(child));
+  return child.trim() === '' ? pid : serverOf(Number(child));
+}
+
+/** What the kernel says about it. */
+function statusOf(pid: number): Map<string, string> {
   const lines = readFileSync(`/proc/${pid}/status`, 'latin1').split('\n');
   return new Map(lines.map((line) => line.split(/:\s*/) as [string, string]));
+}
+
+/** Where in its mount namespace `pid` has mounts that it does not start from. */
+function foreignMounts(pid: number): string[] {
+  const own = [
+    /^\/$/,
+    /^\/usr\/lib/,
+    /\/bin\/node$/,
+    /\/src$/,
+    /\/package\.json$/,
+    /^\/etc\/ld\.so\.cache$/,
+  ];
+  return parseMountInfo(readFileSync(`/proc/${pid}/mountinfo`))
+    .map((one) => one.mountPoint)
+    .filter((place) => place !== here && !own.some((pattern) => pattern.test(place)));
 }
 
 /** Everything up to the line's end; the writer is done or dead. */
@@ -63,13 +83,19 @@ for (const namespaces of [true, false]) {
         namespaces,
       });
       const attempts = JSON.parse(readLine(server.socket.fd)) as Record<string, string>;
-      const status = statusOf(server.child.pid ?? 0);
+      const pid = serverOf(server.child.pid ?? 0);
+      const status = statusOf(pid);
       assert.equal(BigInt(`0x${status.get('CapEff')}`), 0n);
       assert.equal(BigInt(`0x${status.get('CapPrm')}`), 0n);
       assert.equal(status.get('NoNewPrivs'), '1');
       assert.equal(status.get('Seccomp'), '2');
-      if (namespaces)
+      if (namespaces) {
+        assert.equal(BigInt(`0x${status.get('CapBnd')}`), 0n);
         assert.match(status.get('NSpid') ?? '', /^\d+\s+1$/, 'a process namespace of its own');
+        for (const one of [pid, server.child.pid ?? 0]) {
+          assert.deepEqual(foreignMounts(one), [], 'no file system of the machine stays in use');
+        }
+      }
       const withoutLandlock = landlockVersion() === 0;
       for (const [name, how] of Object.entries(attempts)) {
         if (withoutLandlock && name.startsWith('while loading')) continue;
