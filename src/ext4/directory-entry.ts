@@ -83,7 +83,7 @@ export function decodeEntry(
   if (stored.length === 0) throw corrupt(`directory ${directory.number} has an empty name`);
   let name: Uint8Array;
   if (directory.encrypted) {
-    name = noKeyName(stored);
+    name = noKeyName(superblock, stored);
   } else {
     name = stored.slice();
     if (name.includes(slash) || name.includes(0) || isDots(name)) {

@@ -4,34 +4,37 @@
  * directories is not here: Ebb holds no keys.
  */
 
-const hashVersionMax = 2;
 const unsignedOffset = 3;
 const endOfDirectory = 0xfffffffe;
 const defaultSeed = [0x67452301, 0xefcdab89, 0x98badcfe, 0x10325476] as const;
 
-/** undefined for a version that cannot be computed. The lowest bit is 0: in an index it means "continued". */
+export interface NameHash {
+  /** What indexes are sorted by. The lowest bit is 0: there it means "continued". */
+  readonly major: number;
+  /** More of the hash, for telling apart names with the same major one. */
+  readonly minor: number;
+}
+
+/** undefined for a version that cannot be computed. */
 export function hashName(
   name: Uint8Array,
   version: number,
   seed: readonly [number, number, number, number],
   unsignedBytes: boolean,
-): number | undefined {
+): NameHash | undefined {
   const isUnsigned = unsignedBytes || version >= unsignedOffset;
   const kind = version >= unsignedOffset ? version - unsignedOffset : version;
-  if (kind > hashVersionMax) return undefined;
+  if (kind >= hashes.length) return undefined;
   const start = seed.some((word) => word !== 0) ? seed : defaultSeed;
   const bytes = isUnsigned ? name : new Int8Array(name.buffer, name.byteOffset, name.length);
-  let hash: number;
-  if (kind === 0) hash = legacyHash(bytes);
-  else if (kind === 1) hash = halfMd4(bytes, start);
-  else hash = tea(bytes, start);
-  hash = (hash & ~1) >>> 0;
-  return hash === endOfDirectory ? endOfDirectory - 2 : hash;
+  const [major, minor] = hashes[kind]!(bytes, start);
+  const hash = (major & ~1) >>> 0;
+  return { major: hash === endOfDirectory ? endOfDirectory - 2 : hash, minor: minor >>> 0 };
 }
 
 type Bytes = Uint8Array | Int8Array;
 
-function legacyHash(name: Bytes): number {
+function legacyHash(name: Bytes): [major: number, minor: number] {
   let before = 0x37abe8f9;
   let last = 0x12a3fe2d;
   for (const byte of name) {
@@ -40,7 +43,7 @@ function legacyHash(name: Bytes): number {
     before = last;
     last = hash;
   }
-  return last << 1;
+  return [last << 1, 0];
 }
 
 /** The next bytes of a name as words, padded with its length (str2hashbuf_*). */
@@ -79,7 +82,7 @@ const rounds: readonly [
   [(x, y, z) => x ^ y ^ z, 0x6ed9eba1, [3, 7, 2, 6, 1, 5, 0, 4], [3, 9, 11, 15]],
 ];
 
-function halfMd4(name: Bytes, seed: readonly number[]): number {
+function halfMd4(name: Bytes, seed: readonly number[]): [major: number, minor: number] {
   const sums = Int32Array.from(seed);
   const words = new Int32Array(8);
   for (let from = 0; from < name.length; from += 32) {
@@ -100,10 +103,10 @@ function halfMd4(name: Bytes, seed: readonly number[]): number {
     sums[2]! += c;
     sums[3]! += d;
   }
-  return sums[1]!;
+  return [sums[1]!, sums[2]!];
 }
 
-function tea(name: Bytes, seed: readonly number[]): number {
+function tea(name: Bytes, seed: readonly number[]): [major: number, minor: number] {
   let high = seed[0]! | 0;
   let low = seed[1]! | 0;
   const words = new Int32Array(4);
@@ -121,5 +124,8 @@ function tea(name: Bytes, seed: readonly number[]): number {
     high = (high + first) | 0;
     low = (low + second) | 0;
   }
-  return high;
+  return [high, low];
 }
+
+/** By version. */
+const hashes = [legacyHash, halfMd4, tea] as const;

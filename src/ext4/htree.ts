@@ -40,9 +40,10 @@ export function* leavesFor(
   if (root.u32(24) !== 0 || root.u8(29) !== 8) throw corrupt('the root of an index is odd');
   if (levels >= (isLarge ? largeLevelsMax : levelsMax)) throw corrupt('an index is too deep');
   const wanted = directory.casefold ? foldName(name) : name;
-  const hash = hashName(wanted, version, superblock.hashSeed, superblock.hashUnsigned);
-  if (hash === undefined) throw corrupt('the hash of an index is unknown');
+  const hashes = hashName(wanted, version, superblock.hashSeed, superblock.hashUnsigned);
+  if (hashes === undefined) throw corrupt('the hash of an index is unknown');
 
+  const hash = hashes.major;
   const steps: Step[] = [];
   descend(image, directory, steps, step(directory, root, 0), hash, levels);
   for (;;) {

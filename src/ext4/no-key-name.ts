@@ -1,18 +1,23 @@
 /**
- * Encrypted names as Linux shows them without the key (fs/crypto/fname.c): the encrypted bytes in
- * base64url, long ones with a SHA-256 of their end. The kernel puts the hash of the name in front,
- * which it only knows from the directory's index; here it is zero.
+ * Encrypted names as Linux shows them without the key (fs/crypto/fname.c): the hash of the encrypted
+ * bytes and these bytes in base64url, of long ones the beginning and a SHA-256 of the rest.
  */
 import { createHash } from 'node:crypto';
+import { hashName } from './hash.ts';
+import type { Superblock } from './superblock.ts';
 
 const hashSize = 8;
 const plainMax = 149;
 const digestSize = 32;
 
 /** 1 to 255 encrypted bytes as a name without '/' and NUL, at most 252 bytes. */
-export function noKeyName(encrypted: Uint8Array): Uint8Array {
-  const head = encrypted.subarray(0, plainMax);
-  const parts = [new Uint8Array(hashSize), head];
+export function noKeyName(superblock: Superblock, encrypted: Uint8Array): Uint8Array {
+  const { hashVersion, hashSeed, hashUnsigned } = superblock;
+  const hash = hashName(encrypted, hashVersion, hashSeed, hashUnsigned);
+  const head = Buffer.alloc(hashSize);
+  head.writeUInt32LE(hash?.major ?? 0, 0);
+  head.writeUInt32LE(hash?.minor ?? 0, 4);
+  const parts = [head, encrypted.subarray(0, plainMax)];
   if (encrypted.length > plainMax) parts.push(digestOfRest(encrypted));
   return Buffer.from(Buffer.concat(parts).toString('base64url'));
 }

@@ -45,6 +45,8 @@ export interface Superblock {
   readonly journalInode: number;
   readonly checksumSeed: number;
   readonly hashSeed: readonly [number, number, number, number];
+  /** Of directories that do not say themselves. */
+  readonly hashVersion: number;
   /** Names in directory hashes are bytes 0 to 255, not -128 to 127. */
   readonly hashUnsigned: boolean;
   readonly casefoldStrict: boolean;
@@ -87,6 +89,7 @@ export function decodeSuperblock(
       has('has_journal') && raw.slice(0xd0, 16).every((byte) => byte === 0) ? raw.u32(0xe0) : 0,
     checksumSeed: has('metadata_csum_seed') ? raw.u32(0x270) : crc32c(0xffffffff, uuid, 0, 16),
     hashSeed: [raw.u32(0xec), raw.u32(0xf0), raw.u32(0xf4), raw.u32(0xf8)],
+    hashVersion: raw.u8(0xfc),
     hashUnsigned: (raw.u32(0x160) & 2) !== 0,
     casefoldStrict: has('casefold') && (raw.u16(0x27e) & 1) !== 0,
     groupsPerFlexLog: has('flex_bg') ? Math.min(raw.u8(0x174), 31) : 0,
@@ -104,6 +107,7 @@ type Geometry = Omit<
   | 'journalInode'
   | 'checksumSeed'
   | 'hashSeed'
+  | 'hashVersion'
   | 'hashUnsigned'
   | 'casefoldStrict'
   | 'groupsPerFlexLog'
