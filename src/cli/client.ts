@@ -14,6 +14,7 @@ import type {
   DiskUsage,
   Explanation,
   FileInfo,
+  HandleAnswer,
   LogRecord,
   MountStatus,
   PathsRequest,
@@ -94,6 +95,33 @@ export class ControlClient {
     return this.#lines('GET', `/v1/log?follow=${follow ? 1 : 0}&lines=${lines}`);
   }
 
+  /** A token for a file. */
+  async handle(path: string): Promise<string> {
+    const answer = await this.#json<HandleAnswer>('POST', '/v1/handles', { path });
+    return answer.token;
+  }
+
+  async revoke(token: string): Promise<void> {
+    await this.#json('DELETE', `/v1/handles/${token}`);
+  }
+
+  tokenInfo(token: string): Promise<FileInfo> {
+    return this.#json('GET', `/v1/handles/${token}?stat=1`);
+  }
+
+  /** The content, or what `range` (`0-99`, `100-`, `-5`) says of it. Pieces; one that ends short rejects with EIO. */
+  async *tokenContent(token: string, range: string | undefined): AsyncGenerator<Uint8Array> {
+    const headers = range === undefined ? undefined : { range: `bytes=${range}` };
+    const response = await this.#send('GET', `/v1/handles/${token}`, undefined, headers);
+    try {
+      yield* response as AsyncIterable<Buffer>;
+    } catch {
+      throw ebbError('EIO', 'The content broke off; ebb log says why.');
+    } finally {
+      response.destroy();
+    }
+  }
+
   stop(lazy: boolean): Promise<StopResult> {
     return this.#json('POST', '/v1/stop', { lazy });
   }
@@ -121,8 +149,13 @@ export class ControlClient {
     }
   }
 
-  /** Resolves with a response of status 200; other statuses reject with the daemon's error. */
-  async #send(method: string, target: string, body: unknown): Promise<IncomingMessage> {
+  /** Resolves with a response of status 200 or 206; other statuses reject with the daemon's error. */
+  async #send(
+    method: string,
+    target: string,
+    body: unknown,
+    extraHeaders: Readonly<Record<string, string>> = {},
+  ): Promise<IncomingMessage> {
     const response = await new Promise<IncomingMessage>((resolve, reject) => {
       const payload = body === undefined ? undefined : JSON.stringify(body);
       const outgoing = request({
@@ -130,13 +163,16 @@ export class ControlClient {
         method,
         path: target,
         agent: false,
-        headers: payload === undefined ? {} : { 'content-type': 'application/json' },
+        headers: {
+          ...extraHeaders,
+          ...(payload === undefined ? {} : { 'content-type': 'application/json' }),
+        },
       });
       outgoing.once('response', resolve);
       outgoing.once('error', (error) => reject(this.#unreachable(error)));
       outgoing.end(payload);
     });
-    if (response.statusCode === 200) return response;
+    if (response.statusCode === 200 || response.statusCode === 206) return response;
     const answer = await readJson(response);
     if (isApiError(answer)) throw fromApi(answer);
     throw ebbError('EPROTO', `The daemon answered with HTTP status ${response.statusCode}.`);

@@ -14,6 +14,8 @@ export interface Terminal {
   print(line: string): void;
   /** Raw text to standard output (`-0`, screen control). */
   write(text: string): void;
+  /** Bytes to standard output, as they are. Resolves when it takes more. */
+  writeBytes(bytes: Uint8Array): Promise<void>;
   /** One line to standard error. */
   warn(line: string): void;
   /** Raw text to standard error (progress). */
@@ -45,6 +47,11 @@ export function processTerminal(): Terminal {
     gathered += text;
     if (gathered.length >= gatherMaxLength) push();
   };
+  const drained = async (): Promise<void> => {
+    push();
+    if (!stdout.writableNeedDrain) return;
+    await new Promise<void>((resolve) => void stdout.once('drain', () => resolve()));
+  };
   return {
     isTerminal: stdout.isTTY,
     drawsProgress: stderr.isTTY,
@@ -53,10 +60,11 @@ export function processTerminal(): Terminal {
     write,
     warn: (line) => void stderr.write(`${line}\n`),
     draw: (text) => void stderr.write(text),
-    drained: async () => {
+    drained,
+    writeBytes: async (bytes) => {
       push();
-      if (!stdout.writableNeedDrain) return;
-      await new Promise<void>((resolve) => void stdout.once('drain', () => resolve()));
+      stdout.write(bytes);
+      await drained();
     },
     flush: async () => {
       push();

@@ -16,6 +16,10 @@
  *   GET  /v1/top                          -> Top
  *   GET  /v1/log?follow=0|1&lines=N       -> NDJSON of LogRecord
  *   POST /v1/refresh  PathsRequest        -> NDJSON of Progress (directories, too), last { done: ActionResult }
+ *   POST /v1/handles  HandleRequest       -> HandleAnswer: a token for the file, whatever its name will be
+ *   GET  /v1/handles/TOKEN                -> the content; one `Range: bytes=` is heeded (206, 416)
+ *   GET  /v1/handles/TOKEN?stat=1         -> FileInfo with the path of now
+ *   DELETE /v1/handles/TOKEN              -> {}: this and all other tokens of the file are revoked
  *   POST /v1/stop     { lazy: boolean }   -> StopResult
  *   POST /v1/detach   DetachRequest       -> NDJSON of Progress, last { done: DetachResult }; trees only
  *   GET  /metrics                         -> OpenMetrics text
@@ -40,7 +44,23 @@ export interface ApiError {
   readonly retryable: boolean;
 }
 
-export interface MountStatus {
+/** Of mounts. */
+export interface TokenStatus {
+  /** The second part of every token that was given out here (base/handle-token.ts). */
+  readonly tokenTag: string;
+  /** Tokens that were made up, revoked, or of what is gone. */
+  readonly tokensRefused: number;
+}
+
+export interface HandleRequest {
+  readonly path: string;
+}
+
+export interface HandleAnswer {
+  readonly token: string;
+}
+
+export interface MountStatus extends TokenStatus {
   readonly kind: 'mount';
   readonly mountPoint: string;
   /** Without credentials. */

@@ -174,6 +174,8 @@ function scriptedHandlers(record: RunRecord, asked: ScriptedDaemon['asked']): Co
       cacheLimitBytes: null,
       minFreeBytes: gib,
       handlesRefused: 0,
+      tokenTag: '0123456789abcdef',
+      tokensRefused: 0,
       openFiles: 2,
       recallsInFlight: 0,
       recalledBytes: 7,

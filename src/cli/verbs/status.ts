@@ -181,7 +181,10 @@ function mountDetails(status: MountStatus): [string, string][] {
     ['cache', status.cacheDirectory],
     ['recalled', formatBytes(status.recalledBytes)],
     ['open files', formatCount(status.openFiles)],
-    ['handles refused', formatCount(status.handlesRefused)],
+    [
+      'refused',
+      `${plural(status.handlesRefused, 'file handle')}, ${plural(status.tokensRefused, 'token')}`,
+    ],
     ['passthrough', status.passthrough ? 'yes: resident files are served by the kernel' : 'no'],
     ['privileged', status.privileged ? 'yes' : 'no: mounted through fusermount3'],
     ['daemon', `pid ${status.pid}, version ${status.version}`],

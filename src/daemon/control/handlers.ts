@@ -48,6 +48,27 @@ export interface LogRequest {
 /** Progress while it works; what it returns becomes the last line, `{ "done": ... }`. */
 export type Action<Result = ActionResult> = AsyncGenerator<Progress, Result, void>;
 
+/** The content behind a token. */
+export interface TokenContent {
+  readonly sizeBytes: number;
+  /** Both within the file. The pieces are valid until the next one is asked for. */
+  read(
+    range: { readonly offsetBytes: number; readonly lengthBytes: number },
+    signal: AbortSignal,
+  ): AsyncIterable<Uint8Array>;
+}
+
+/**
+ * Handle tokens. All but `issue` reject with EACCES for a token that was not given out here or was revoked, ESTALE when
+ * its file is gone.
+ */
+export interface HandleHandlers {
+  issue(path: string, signal: AbortSignal): Promise<string>;
+  revoke(token: string): Promise<void>;
+  info(token: string): Promise<FileInfo>;
+  open(token: string, signal: AbortSignal): Promise<TokenContent>;
+}
+
 export interface ControlHandlers {
   status(signal: AbortSignal): Promise<MountStatus | TreeStatus>;
   /** A file's or symlink's path yields that entry; a directory's its entries in order of their names' bytes. */
@@ -69,5 +90,7 @@ export interface ControlHandlers {
   stop(request: { readonly lazy: boolean }, signal: AbortSignal): Promise<StopResult>;
   /** Of trees only: ends serving. The process ends only after the answer was sent, as with `stop`. */
   detach?(request: DetachRequest, signal: AbortSignal): Action<DetachResult>;
+  /** Of mounts only. */
+  readonly handles?: HandleHandlers;
   metrics(signal: AbortSignal): Promise<readonly MetricFamily[]>;
 }

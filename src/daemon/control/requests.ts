@@ -4,7 +4,7 @@
  */
 import type { IncomingMessage } from 'node:http';
 import * as v from 'valibot';
-import type { DetachRequest, PathsRequest } from '../api.ts';
+import type { DetachRequest, HandleRequest, PathsRequest } from '../api.ts';
 import { ebbError } from '../../base/errors.ts';
 import { decodePathParameter } from '../../base/percent.ts';
 import type { DuRequest, LogRequest, LsRequest } from './handlers.ts';
@@ -27,6 +27,7 @@ const pathsSchema = v.strictObject({
 });
 
 const detachSchema = v.strictObject({ recall: v.boolean() });
+const handleSchema = v.strictObject({ path: text });
 const stopSchema = v.strictObject({ lazy: v.optional(v.boolean(), false) });
 
 /** Normalizes a path relative to the mount point; throws EINVAL when it cannot be one. */
@@ -55,6 +56,11 @@ export async function readStopRequest(
   message: IncomingMessage,
 ): Promise<{ readonly lazy: boolean }> {
   return validate(stopSchema, await readJson(message));
+}
+
+export async function readHandleRequest(message: IncomingMessage): Promise<HandleRequest> {
+  const { path } = validate(handleSchema, await readJson(message));
+  return { path: normalizePath(path) };
 }
 
 export async function readDetachRequest(message: IncomingMessage): Promise<DetachRequest> {

@@ -14,12 +14,18 @@ import { ebbError, toEbbError } from '../../base/errors.ts';
 import type { EbbError } from '../../base/errors.ts';
 import type { ErrnoCode } from '../../base/errno.ts';
 import { socketPathBytesMax, verifyPrivateDirectory } from '../../base/run-directory.ts';
-import type { ApiError } from '../api.ts';
-import type { ControlHandlers } from './handlers.ts';
+import type { ApiError, HandleAnswer } from '../api.ts';
+import { sendTokenContent } from './handle-endpoints.ts';
+import type { ControlHandlers, HandleHandlers } from './handlers.ts';
 import { sendNdjson } from './ndjson.ts';
 import { openMetricsContentType, renderOpenMetrics } from './open-metrics.ts';
 import { duRequestOf, lsRequestOf, logRequestOf, parseQuery, pathOf } from './requests.ts';
-import { readDetachRequest, readPathsRequest, readStopRequest } from './requests.ts';
+import {
+  readDetachRequest,
+  readHandleRequest,
+  readPathsRequest,
+  readStopRequest,
+} from './requests.ts';
 import type { Query } from './requests.ts';
 
 export interface ControlServer {
@@ -57,6 +63,14 @@ const endpoints: ReadonlyMap<string, Endpoint> = new Map<string, Endpoint>([
   ['GET /v1/log', (h, x) => sendNdjson(x.response, h.log(logRequestOf(x.query), x.signal))],
   ['POST /v1/refresh', (h, x) => act(x, (request) => h.refresh(request, x.signal))],
   [
+    'POST /v1/handles',
+    async (h, x) => {
+      const { path: file } = await readHandleRequest(x.request);
+      const answer: HandleAnswer = { token: await handlesOf(h).issue(file, x.signal) };
+      sendJson(x, answer);
+    },
+  ],
+  [
     'POST /v1/stop',
     async (h, x) => {
       sendJson(x, await h.stop(await readStopRequest(x.request), x.signal));
@@ -80,6 +94,33 @@ const endpoints: ReadonlyMap<string, Endpoint> = new Map<string, Endpoint>([
     },
   ],
 ]);
+
+const tokenPrefix = '/v1/handles/';
+
+function endpointOf(method: string, pathname: string): Endpoint | undefined {
+  if (!pathname.startsWith(tokenPrefix)) return endpoints.get(`${method} ${pathname}`);
+  const token = pathname.slice(tokenPrefix.length);
+  if (method === 'DELETE') {
+    return async (h, x) => {
+      await handlesOf(h).revoke(token);
+      sendJson(x, {});
+    };
+  }
+  if (method !== 'GET') return undefined;
+  return async (h, x) => {
+    const handles = handlesOf(h);
+    if (x.query.get('stat') === '1') return sendJson(x, await handles.info(token));
+    await sendTokenContent(handles, token, x.request, x.response, x.signal);
+  };
+}
+
+function handlesOf({ handles }: ControlHandlers): HandleHandlers {
+  if (handles !== undefined) return handles;
+  throw ebbError(
+    'EOPNOTSUPP',
+    'Tokens are given out by mounts; for a file of a tree take the handle of its own file system.',
+  );
+}
 
 async function act(
   exchange: Exchange,
@@ -165,7 +206,7 @@ async function serve(
   const signal = AbortSignal.any([gone.signal, closing]);
   const [pathname, query] = splitOnce(request.url ?? '', '?');
   try {
-    const endpoint = endpoints.get(`${request.method ?? ''} ${pathname}`);
+    const endpoint = endpointOf(request.method ?? '', pathname);
     if (endpoint === undefined) throw noEndpoint(request.method ?? '', pathname);
     await endpoint(handlers, { request, response, query: parseQuery(query), signal });
   } catch (error) {
@@ -208,6 +249,7 @@ const httpStatuses: ReadonlyMap<ErrnoCode, number> = new Map<ErrnoCode, number>(
   ['EBUSY', 409],
   ['ESTALE', 409],
   ['EMSGSIZE', 413],
+  ['ERANGE', 416],
   ['EOPNOTSUPP', 501],
   ['ENOSYS', 501],
   ['EAGAIN', 503],

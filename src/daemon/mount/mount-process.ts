@@ -28,6 +28,8 @@ import { checkMountPoint, mountIt, tuneReadAhead } from './attach.ts';
 import { Contents } from './contents.ts';
 import { RecallViews } from '../control/recall-views.ts';
 import { startControlServer } from '../control/server.ts';
+import { TokenDesk } from '../handles/token-desk.ts';
+import { TokenSeal } from '../handles/token.ts';
 import { controlHandlers } from './handlers/control-handlers.ts';
 import { KernelNotices } from './kernel-notices.ts';
 import { firstListing } from './first-listing.ts';
@@ -357,6 +359,10 @@ async function build(
       openFiles: () => Atomics.load(new Int32Array(openCount), 0),
       handlesRefused: () => Atomics.load(new Int32Array(staleHandles), 0),
     },
+    tokens: new TokenDesk(
+      new TokenSeal(contents.store.identity.treeId, handleSecret.tokenKey),
+      catalog,
+    ),
     settle: () => contents.flush(),
     storedContent: (nodeId) => contents.get(nodeId),
     readFailures,

@@ -10,6 +10,7 @@ import type { Remote } from '../../remote/remote.ts';
 import type { ContentFile } from '../../tree/content.ts';
 import type { FactSources } from './handlers/facts.ts';
 import type { RecallViews } from '../control/recall-views.ts';
+import type { TokenDesk } from '../handles/token-desk.ts';
 import type { Logbook } from '../logbook.ts';
 import type { Configuration } from '../options.ts';
 import type { Paths } from './paths.ts';
@@ -41,6 +42,7 @@ export interface DaemonParts {
   readonly paths: Paths;
   readonly facts: FactSources;
   readonly mount: MountFacts;
+  readonly tokens: TokenDesk;
   /** Brings what was recalled just now into the catalog, so that its sums are right. */
   readonly settle: () => Promise<void>;
   /** Loads the local file of a node that has one. */

@@ -4,6 +4,7 @@ import { sharedHandlers } from '../../control/shared-handlers.ts';
 import type { StopResult } from '../../api.ts';
 import type { DaemonParts } from '../parts.ts';
 import { Actions } from './actions.ts';
+import { Handles } from './handles.ts';
 import { Queries } from './queries.ts';
 
 /** `stop` unmounts; see MountProcess. */
@@ -15,6 +16,7 @@ export function controlHandlers(
   const { recallViews, logbook } = parts;
   return {
     ...sharedHandlers({ queries: new Queries(parts), actions, recallViews, logbook }),
+    handles: new Handles(parts),
     refresh: (request, signal) => actions.refresh(request, signal),
     stop: ({ lazy }) => stop(lazy),
   };

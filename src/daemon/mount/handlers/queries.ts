@@ -11,6 +11,7 @@ import type { MetricFamily } from '../../control/open-metrics.ts';
 import { rangesText } from '../../control/recall-views.ts';
 import type { DaemonParts } from '../parts.ts';
 import type { ContentFile } from '../../../tree/content.ts';
+import { tokenMetric, tokenStatus } from '../../control/token-views.ts';
 import { factsOf, fileInfo } from './facts.ts';
 
 const orphansPerPage = 1_000;
@@ -22,7 +23,7 @@ export class Queries {
   }
 
   status(): MountStatus {
-    const { configuration, run, catalog, recall, mount, namespace, logbook } = this.#parts;
+    const { configuration, run, catalog, recall, mount, tokens, namespace, logbook } = this.#parts;
     const totals = catalog.totals(ROOT_NODE_ID);
     return {
       kind: 'mount',
@@ -42,6 +43,7 @@ export class Queries {
       minFreeBytes: configuration.minFreeBytes ?? null,
       openFiles: mount.openFiles(),
       handlesRefused: mount.handlesRefused(),
+      ...tokenStatus(tokens),
       recallsInFlight: recall.totals().inFlight,
       recalledBytes: this.#parts.recallViews.recalledBytes(),
       remoteReachable: namespace.remoteReachable,
@@ -187,6 +189,7 @@ export class Queries {
       gauge('ebb_directories', 'Directories known.', status.directories),
       gauge('ebb_remote_bytes', 'Bytes of all known files.', status.remoteBytes),
       gauge('ebb_resident_bytes', 'Bytes that are local.', status.residentBytes),
+      tokenMetric(this.#parts.tokens),
       counter('ebb_handles_refused', 'File handles that meant nothing.', status.handlesRefused),
       gauge('ebb_remote_reachable', '1 while the remote answers.', status.remoteReachable ? 1 : 0),
       ...this.#parts.recallViews.metrics(),
