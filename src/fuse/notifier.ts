@@ -77,6 +77,13 @@ export function encodeInvalidateEntry(
   return captured.message;
 }
 
+/** A whole INC_EPOCH message, for somebody else to write. See `Notifier.incrementEpoch`. */
+export function encodeIncrementEpoch(): Uint8Array<ArrayBuffer> {
+  const captured = new Capture();
+  new Notifier(captured).incrementEpoch();
+  return captured.message;
+}
+
 export class Notifier {
   readonly #transport: Transport;
   #buffer = new WireBuffer(smallMessageBytes);

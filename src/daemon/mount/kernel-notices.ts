@@ -4,18 +4,27 @@
  * main thread (libfuse README.notifications: deadlocks).
  */
 import { write } from 'node:fs';
-import { encodeInvalidateEntry, encodeInvalidateInode } from '../../fuse/notifier.ts';
+import {
+  encodeIncrementEpoch,
+  encodeInvalidateEntry,
+  encodeInvalidateInode,
+} from '../../fuse/notifier.ts';
 import type { ToThread } from '../../mount/messages.ts';
 import type { NamespaceChange } from '../../recall/namespace/namespace.ts';
 
-/** Beyond this, names are left to their time to live. */
+/**
+ * Beyond this all names together are looked up again at their next use, which costs one message (Linux 6.16; on older
+ * kernels names that are not told of are left to their time to live).
+ */
 const queuedNoticesMax = 10_000;
+const allNames = encodeIncrementEpoch();
 
 export class KernelNotices {
   #device: number | undefined;
   #tell: ((message: ToThread, wake: boolean) => void) | undefined;
   #queue: Uint8Array[] = [];
   #writing = false;
+  #knowsAllNames = true;
 
   /** From now on changes are passed on. */
   connect(deviceDescriptor: number, tell: (message: ToThread, wake: boolean) => void): void {
@@ -33,9 +42,13 @@ export class KernelNotices {
     // Of a first listing nobody has anything to forget: the thread looks before it asks, or is woken by the answer.
     this.#tell?.({ kind: 'directoryChanged', directoryId, namesChanged }, names.length > 0);
     if (this.#device === undefined) return;
-    for (const name of names) {
-      if (this.#queue.length >= queuedNoticesMax) break;
-      this.#queue.push(encodeInvalidateEntry(directoryId, name));
+    if (this.#queue.length + names.length > queuedNoticesMax && this.#knowsAllNames) {
+      this.#queue = [allNames];
+    } else {
+      const room = queuedNoticesMax - this.#queue.length;
+      for (const name of names.slice(0, room)) {
+        this.#queue.push(encodeInvalidateEntry(directoryId, name));
+      }
     }
     this.#writeNext();
   }
@@ -62,7 +75,8 @@ export class KernelNotices {
     const message = this.#queue.shift();
     if (message === undefined) return;
     this.#writing = true;
-    write(this.#device, message, 0, message.length, null, () => {
+    write(this.#device, message, 0, message.length, null, (error) => {
+      if (message === allNames && error?.code === 'EINVAL') this.#knowsAllNames = false;
       // ENOENT: the kernel did not know the name, which is as good. After unmounting nothing matters.
       this.#writing = false;
       this.#writeNext();

@@ -1,0 +1,36 @@
+/** What the kernel has of names and facts, when a listing changes more of them than are told one by one. */
+import assert from 'node:assert/strict';
+import path from 'node:path';
+import { test } from 'node:test';
+import { CorpusWriter } from '../support/corpus.ts';
+import { withEbb } from '../support/mount.ts';
+import { said } from '../support/run.ts';
+import { temporaryDirectory } from '../support/temporary.ts';
+
+/** More than notices are queued (10,000). */
+const fileCount = 10_400;
+
+test('a refresh of a huge directory is seen at once, name by name, whatever the kernel had cached', async () => {
+  await using directory = await temporaryDirectory('coherence');
+  const source = new CorpusWriter(path.join(directory.path, 'source'));
+  const write = (content: string): void => {
+    for (let index = 0; index < fileCount; index += 1) source.text(`f${index}`, content);
+  };
+  write('old');
+  await withEbb({ remote: source.root, options: ['--ttl', '1h'] }, async (mount) => {
+    // Not by readdir, which would bring new facts along.
+    const sizes = (): Promise<string> =>
+      said(
+        '/bin/sh',
+        '-c',
+        `cd "$0" && seq -f 'f%.0f' 0 ${fileCount - 1} | xargs stat -c %s | sort | uniq -c`,
+        mount.path,
+      );
+    assert.equal(await sizes(), `${fileCount} 3`);
+    write('newer');
+    assert.equal(await sizes(), `${fileCount} 3`, 'trusted for the time to live');
+    const refreshed = await mount.ebb(['refresh', mount.path]);
+    assert.equal(refreshed.code, 0, refreshed.stderr.toString());
+    assert.equal(await sizes(), `${fileCount} 5`);
+  });
+});
