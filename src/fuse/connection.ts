@@ -136,9 +136,19 @@ export class Connection implements Disposable {
  * waits for it. Throws EPERM, EACCES or ENOENT (/dev/fuse), ENOENT, ENOTDIR, EBUSY, EINVAL.
  */
 export function mountPrivileged(options: MountOptions): Connection {
+  return mountOpenDevice(openDevice(), options);
+}
+
+/** An open /dev/fuse, mounted nowhere: for a server that is started before there is a mount. */
+export function openDevice(): OwnedFd {
+  return openFd(deviceFile, OpenFlag.rdwr | OpenFlag.nonblock);
+}
+
+/** As `mountPrivileged`, with a descriptor of `openDevice`, which is taken over (and closed when it throws). */
+export function mountOpenDevice(device: OwnedFd, options: MountOptions): Connection {
+  using opened = device;
   checkSubtype(options.subtype);
   const mountPoint = realPath(options.mountPoint);
-  using opened = openDevice();
   const data = [
     `fd=${opened.fd}`,
     `rootmode=${(options.rootMode ?? directoryMode).toString(8)}`,
@@ -222,10 +232,6 @@ export function setReadAhead(connectionNumber: number, readAheadBytes: number): 
   } catch (error) {
     throw toEbbError(error, 'EIO');
   }
-}
-
-function openDevice(): OwnedFd {
-  return openFd(deviceFile, OpenFlag.rdwr | OpenFlag.nonblock);
 }
 
 /** Before mounting only: afterwards the last component is ours. */

@@ -2,7 +2,7 @@
  * INIT: what the kernel offers and the file system wants becomes what the connection does. Pure.
  *
  * Only what is wanted *and* offered is switched on, and nothing that this library does not carry
- * out: locks over the wire, DAX, id-mapped mounts, security contexts, POSIX ACLs and io_uring are
+ * out: locks over the wire, DAX, id-mapped mounts, security contexts and io_uring are
  * never asked for. WRITEBACK_CACHE neither: the kernel would own sizes and times, and it silently
  * disables PASSTHROUGH.
  */
@@ -47,6 +47,16 @@ export interface NegotiationOptions {
   readonly cacheSymlinks?: boolean;
   /** The file system applies the umask itself. Default false. */
   readonly ownUmask?: boolean;
+  /**
+   * The kernel asks for system.posix_acl_access and _default and enforces what they say (it implies
+   * `default_permissions`). Default false.
+   */
+  readonly posixAcls?: boolean;
+  /**
+   * How many layers may lie under a backing of passthrough. 1 (default): it is on an ordinary file system, and this
+   * mount may still be an overlay's lower layer. 2: it may itself be on a stacked one.
+   */
+  readonly maxStackDepth?: 1 | 2;
 }
 
 export interface InitRequest {
@@ -102,6 +112,7 @@ export function wantedFlags(options: NegotiationOptions): bigint {
   if (options.atomicTruncate === true) flags |= InitFlag.ATOMIC_O_TRUNC;
   if (options.cacheSymlinks === true) flags |= InitFlag.CACHE_SYMLINKS;
   if (options.ownUmask === true) flags |= InitFlag.DONT_MASK;
+  if (options.posixAcls === true) flags |= InitFlag.POSIX_ACL;
   flags |=
     options.dataInvalidation === 'explicit'
       ? InitFlag.EXPLICIT_INVAL_DATA
@@ -147,8 +158,7 @@ export function negotiate(request: InitRequest, options: NegotiationOptions): Ne
     maxBackground: options.maxBackground ?? maxBackgroundDefault,
     congestionThreshold: options.congestionThreshold ?? congestionThresholdDefault,
     maxPages: pages,
-    // 1: backings lie on an ordinary file system; this mount may still be an overlay's lower layer.
-    maxStackDepth: (flags & InitFlag.PASSTHROUGH) === 0n ? 0 : 1,
+    maxStackDepth: (flags & InitFlag.PASSTHROUGH) === 0n ? 0 : (options.maxStackDepth ?? 1),
   };
   const info = { kernelMinor: request.minor, flags, maxWriteBytes, maxReadaheadBytes };
   return { kind: 'agreed', answer, info };

@@ -72,13 +72,13 @@ function isPublic(file: string): boolean {
 }
 
 /** What stands before Node on the command line. */
-function confinement(namespaces: boolean, files: readonly string[]): string[] {
+function confinement(options: ServerOptions, files: readonly string[]): string[] {
   const identity =
     process.geteuid?.() === 0 && files.every((file) => isPublic(file))
       ? [`--reuid=${nobody}`, `--regid=${nobody}`, '--clear-groups']
       : [];
   const words = ['setpriv', '--pdeathsig=KILL', ...identity, '--'];
-  if (!namespaces) return words;
+  if (options.namespaces === false) return words;
   return [
     ...words,
     'unshare',
@@ -106,7 +106,7 @@ function confinement(namespaces: boolean, files: readonly string[]): string[] {
 export async function startServer(options: ServerOptions): Promise<SandboxedServer> {
   const [ours, theirs] = socketPair();
   const enter = fileURLToPath(new URL('enter.ts', import.meta.url));
-  const before = confinement(options.namespaces ?? true, [process.execPath, enter]);
+  const before = confinement(options, [process.execPath, enter]);
   const [command = 'setpriv', ...words] = before;
   const output = options.output ?? 'inherit';
   const child = spawn(

@@ -1,0 +1,92 @@
+/** `ebb image mount`: starts the broker and says what it says. */
+import { startService } from '../start-service.ts';
+import type { Started } from '../start-service.ts';
+import { absolutePath, realDirectory } from '../target.ts';
+import { shellWord, visible, warnLines } from '../terminal.ts';
+import type { Terminal } from '../terminal.ts';
+import { parseSize } from '../units.ts';
+import { ExitCode, UsageError } from '../verb.ts';
+
+interface MountOptions {
+  readonly offsetBytes?: number;
+  readonly partition?: number;
+  readonly native: boolean;
+  readonly allowOther: boolean;
+}
+
+/** What the broker says (src/image/broker/main.ts). */
+interface Mounted {
+  readonly ok: true;
+  readonly mode: 'fuse' | 'native';
+  readonly label: string;
+  readonly notes: readonly string[];
+}
+
+function partitionOf(text: string): number {
+  const number = Number(text);
+  if (!/^[0-9]{1,4}$/.test(text) || number < 1) {
+    throw new UsageError(`partition=${text} is no number of a partition`);
+  }
+  return number;
+}
+
+/** `offset=1M,partition=2,ro,native,allow_other`: as mount(8) separates them. */
+export function parseMountOptions(words: readonly string[]): MountOptions {
+  let options: MountOptions = { native: false, allowOther: process.getuid?.() === 0 };
+  for (const word of words.flatMap((each) => each.split(',')).filter((each) => each !== '')) {
+    const [name = '', value] = word.split('=', 2);
+    if (name === 'ro' && value === undefined) continue;
+    if (name === 'rw') throw new UsageError('images are mounted read-only');
+    if (name === 'native' && value === undefined) options = { ...options, native: true };
+    else if (name === 'allow_other' && value === undefined)
+      options = { ...options, allowOther: true };
+    else if (name === 'offset' && value !== undefined) {
+      options = { ...options, offsetBytes: parseSize(value, 'offset') };
+    } else if (name === 'partition' && value !== undefined) {
+      options = { ...options, partition: partitionOf(value) };
+    } else {
+      throw new UsageError(`there is no mount option "${word}"; see ebb image --help`);
+    }
+  }
+  if (options.offsetBytes !== undefined && options.partition !== undefined) {
+    throw new UsageError('give either offset= or partition=');
+  }
+  return options;
+}
+
+/** Starts the broker in the background. Never throws for what it does: the exit code says it. */
+export async function mountImage(
+  image: string,
+  directory: string,
+  words: readonly string[],
+  json: boolean,
+  terminal: Terminal,
+): Promise<ExitCode> {
+  const options = parseMountOptions(words);
+  const mountPoint = realDirectory(directory, 'mount point');
+  const imagePath = absolutePath(image);
+  const { child, result }: Started<Mounted> = await startService<Mounted>(
+    {
+      script: 'image/broker/main.ts',
+      scriptVariable: 'EBB_IMAGE_MAIN',
+      mountPoint,
+      foreground: false,
+      aim: 'it had mounted anything',
+    },
+    { imagePath, mountPoint, ...options },
+  );
+  child.unref();
+  if (json) terminal.print(JSON.stringify(result));
+  if (!result.ok) {
+    warnLines(terminal, 'ebb image', result.error);
+    return result.exitCode;
+  }
+  if (json) return ExitCode.done;
+  for (const note of result.notes) terminal.warn(`ebb image: ${visible(note)}`);
+  const name = result.label === '' ? '' : ` (${visible(result.label)})`;
+  terminal.print(
+    `Mounted ${visible(imagePath)}${name} at ${visible(mountPoint)}, read-only; ` +
+      `unmount with: ebb umount ${shellWord(mountPoint)}`,
+  );
+  return ExitCode.done;
+}

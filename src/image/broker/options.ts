@@ -1,0 +1,30 @@
+/** What `ebb image mount` asks the broker for, as JSON on its standard input. Checked: it may come from anywhere. */
+import * as v from 'valibot';
+import { ebbError } from '../../base/errors.ts';
+
+const schema = v.object({
+  imagePath: v.string(),
+  mountPoint: v.string(),
+  offsetBytes: v.optional(v.pipe(v.number(), v.safeInteger(), v.minValue(0))),
+  partition: v.optional(v.pipe(v.number(), v.safeInteger(), v.minValue(1))),
+  native: v.boolean(),
+  allowOther: v.boolean(),
+});
+
+export type BrokerOptions = v.InferOutput<typeof schema>;
+
+/** Throws EINVAL. */
+export function parseBrokerOptions(text: string): BrokerOptions {
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch (cause) {
+    throw ebbError('EINVAL', 'The options are not JSON.', { cause });
+  }
+  const parsed = v.safeParse(schema, value);
+  if (!parsed.success) {
+    const [issue] = parsed.issues;
+    throw ebbError('EINVAL', `The options are wrong: ${issue.message}.`);
+  }
+  return parsed.output;
+}

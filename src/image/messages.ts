@@ -1,0 +1,92 @@
+/**
+ * What server and broker say to each other over their socket pair. The broker believes nothing: every frame has a
+ * largest size, every number is checked where it is used.
+ *
+ * After the gate (sandbox/inherited.ts) the server sends frames: u32 type, u32 length, payload. Two are answered by one
+ * i32: `opened` by 0 when the image is mounted, `map` by a backing id or -errno.
+ */
+export const FrameType = {
+  /** JSON `Opened`: the image could be opened. Answered. */
+  opened: 1,
+  /** JSON `Failed`: it could not, or serving ended by an error. */
+  failed: 2,
+  /** A file's place in the image, to become a backing: `encodeMapRequest`. Answered. */
+  map: 3,
+  /** f64: a backing id that no file has open any more. */
+  unmap: 4,
+  /** JSON: a piece of the tree for a native mount (tree-message.ts). */
+  tree: 5,
+  /** The mount is gone: the server has nothing to do any more. */
+  ended: 6,
+} as const;
+
+export const frameHeaderBytes = 8;
+export const framePayloadMaxBytes = 32 * 1024 * 1024;
+
+/** How the server was started: JSON in its first argument. */
+export interface ServerRequest {
+  readonly imageBytes: number;
+  readonly offsetBytes?: number | undefined;
+  readonly partition?: number | undefined;
+  /** `tree`: send the whole tree and serve nothing. */
+  readonly mode: 'serve' | 'tree';
+  /** The broker can make backings out of `map` requests. */
+  readonly passthrough: boolean;
+}
+
+export interface Opened {
+  readonly blockBytes: number;
+  /** Where the file system's block 0 is in the image file; undefined: not in one piece (qcow2). */
+  readonly startBytes: number | undefined;
+  readonly label: string;
+  readonly uuid: string;
+  readonly notes: readonly string[];
+}
+
+export interface Failed {
+  readonly code: string;
+  readonly message: string;
+}
+
+export interface MapRequest {
+  readonly sizeBytes: number;
+  readonly extents: readonly {
+    readonly fileOffsetBytes: number;
+    readonly imageOffsetBytes: number;
+    readonly lengthBytes: number;
+  }[];
+}
+
+const numbersPerExtent = 3;
+
+/** f64 size, then three f64 for each extent. */
+export function encodeMapRequest({ sizeBytes, extents }: MapRequest): Uint8Array {
+  const numbers = new Float64Array(1 + extents.length * numbersPerExtent);
+  numbers[0] = sizeBytes;
+  for (const [index, extent] of extents.entries()) {
+    const at = 1 + index * numbersPerExtent;
+    numbers[at] = extent.fileOffsetBytes;
+    numbers[at + 1] = extent.imageOffsetBytes;
+    numbers[at + 2] = extent.lengthBytes;
+  }
+  return new Uint8Array(numbers.buffer);
+}
+
+/** The numbers may be anything: `checkExtents` decides. Undefined when the length is wrong. */
+export function decodeMapRequest(payload: Uint8Array): MapRequest | undefined {
+  const extentBytes = numbersPerExtent * 8;
+  if (payload.length < 8 || (payload.length - 8) % extentBytes !== 0) return undefined;
+  const view = new DataView(payload.buffer, payload.byteOffset, payload.byteLength);
+  const count = (payload.length - 8) / extentBytes;
+  return {
+    sizeBytes: view.getFloat64(0, true),
+    extents: Array.from({ length: count }, (_, index) => {
+      const at = 8 + index * extentBytes;
+      return {
+        fileOffsetBytes: view.getFloat64(at, true),
+        imageOffsetBytes: view.getFloat64(at + 8, true),
+        lengthBytes: view.getFloat64(at + 16, true),
+      };
+    }),
+  };
+}

@@ -1,0 +1,78 @@
+/** The server's end of the socket pair: blocking, because the server has one thread and waits for the answer anyway. */
+import { readSync, writeSync } from 'node:fs';
+import { Errno } from '../../base/errno.ts';
+import { closedByte, InheritedFd, loadedByte } from '../sandbox/inherited.ts';
+import { encodeMapRequest, frameHeaderBytes, FrameType } from '../messages.ts';
+import type { Failed, MapRequest, Opened } from '../messages.ts';
+
+const fd = InheritedFd.broker;
+
+function writeAll(bytes: Uint8Array): void {
+  for (let done = 0; done < bytes.length;) done += writeSync(fd, bytes, done, bytes.length - done);
+}
+
+function readExactly(bytes: Uint8Array): boolean {
+  for (let done = 0; done < bytes.length;) {
+    const count = readSync(fd, bytes, done, bytes.length - done, null);
+    if (count === 0) return false;
+    done += count;
+  }
+  return true;
+}
+
+function sendFrame(type: number, payload: Uint8Array): void {
+  const header = new Uint32Array([type, payload.length]);
+  writeAll(new Uint8Array(header.buffer, 0, frameHeaderBytes));
+  writeAll(payload);
+}
+
+function sendJson(type: number, value: object): void {
+  sendFrame(type, Buffer.from(JSON.stringify(value)));
+}
+
+/** Our code is loaded. Returns when the gate behind it is closed; before that no byte of the image may be read. */
+export function passGate(): void {
+  writeAll(Uint8Array.of(loadedByte));
+  const byte = new Uint8Array(1);
+  if (!readExactly(byte) || byte[0] !== closedByte) throw new Error('the broker does not know us');
+}
+
+/** Returns when the image is mounted; false when it will not be. */
+export function sayOpened(opened: Opened): boolean {
+  sendJson(FrameType.opened, opened);
+  return readAnswer() === 0;
+}
+
+/** One i32. */
+function readAnswer(): number {
+  const answer = new Int32Array(1);
+  return readExactly(new Uint8Array(answer.buffer)) ? (answer[0] ?? -Errno.EIO) : -Errno.EIO;
+}
+
+export function sayFailed(failed: Failed): void {
+  sendJson(FrameType.failed, failed);
+}
+
+export function sayEnded(): void {
+  sendFrame(FrameType.ended, new Uint8Array(0));
+}
+
+export function sendTree(piece: object): void {
+  sendJson(FrameType.tree, piece);
+}
+
+/** A backing id, or -errno. */
+export function requestBacking(request: MapRequest): number {
+  sendFrame(FrameType.map, encodeMapRequest(request));
+  return readAnswer();
+}
+
+export function releaseBacking(id: number): void {
+  sendFrame(FrameType.unmap, new Uint8Array(Float64Array.of(id).buffer));
+}
+
+/** Blocks until the broker is gone or kills us: Node cannot end in order behind the gate. */
+export function waitForTheEnd(): never {
+  const byte = new Uint8Array(1);
+  for (;;) readExactly(byte);
+}

@@ -1,0 +1,229 @@
+/**
+ * An image as a FUSE file system, read only. Every answer comes from the volume at once; nothing waits, nothing is
+ * deferred. What the volume throws is the errno that the caller gets.
+ */
+import { constants } from 'node:fs';
+import { Errno } from '../../base/errno.ts';
+import { EbbError } from '../../base/errors.ts';
+import {
+  FOPEN_CACHE_DIR,
+  FOPEN_DIRECT_IO,
+  FOPEN_KEEP_CACHE,
+  FOPEN_NOFLUSH,
+} from '../../fuse/constants.ts';
+import type { Call, FileSystem } from '../../fuse/filesystem.ts';
+import type { Inode, Volume } from '../../ext4/volume.ts';
+import { attributesOf, entryOf, inodeNumberOf, timeoutMs } from './attributes.ts';
+import { DirectoryReader } from './directory-reader.ts';
+import { placeOf, runsOf, seekRuns } from './extent-list.ts';
+import type { Run } from './extent-list.ts';
+import type { OpenImage } from './open.ts';
+
+interface OpenFile {
+  readonly inode: Inode;
+  /** Found at the first read; null: through the volume. */
+  runs: readonly Run[] | null | undefined;
+}
+
+const handlesMax = 1_000_000;
+const seekData = 3;
+const seekHole = 4;
+/** What other attributes say is the business of the system that wrote them. */
+const shownXattrs = /^(user\.|system\.posix_acl_(access|default)$)/;
+const noEntry = {
+  nodeId: 0,
+  generation: 0,
+  entryTimeoutMs: timeoutMs,
+  attributeTimeoutMs: 0,
+} as const;
+
+export class ImageFileSystem implements FileSystem {
+  readonly #volume: Volume;
+  readonly #imageFd: number;
+  readonly #startBytes: number | undefined;
+  readonly #blockSizeBytes: number;
+  readonly #files = new Map<number, OpenFile>();
+  readonly #directories = new Map<number, DirectoryReader>();
+  #lastHandle = 0;
+  #buffer = new Uint8Array(1024 * 1024);
+
+  constructor(image: OpenImage, imageFd: number) {
+    this.#volume = image.volume;
+    this.#imageFd = imageFd;
+    this.#startBytes = image.startBytes;
+    this.#blockSizeBytes = image.volume.superblock.blockSizeBytes;
+  }
+
+  lookup(call: Call, parentId: number, name: Uint8Array): void {
+    answering(call, () => {
+      const directory = this.#inode(parentId);
+      const entry = this.#volume.lookup(directory, name);
+      if (entry === undefined) {
+        call.entry({ ...noEntry, attributes: attributesOf(directory, this.#blockSizeBytes) });
+      } else {
+        call.entry(entryOf(this.#volume.child(directory, entry), this.#blockSizeBytes));
+      }
+    });
+  }
+
+  getattr(call: Call, nodeId: number): void {
+    answering(call, () => {
+      call.attributes(attributesOf(this.#inode(nodeId), this.#blockSizeBytes), timeoutMs);
+    });
+  }
+
+  readlink(call: Call, nodeId: number): void {
+    answering(call, () => call.data(this.#volume.symlinkTarget(this.#inode(nodeId))));
+  }
+
+  open(call: Call, nodeId: number, flags: number): void {
+    answering(call, () => {
+      if ((flags & (constants.O_WRONLY | constants.O_RDWR)) !== 0) return call.error(Errno.EROFS);
+      const inode = this.#inode(nodeId);
+      const direct = (flags & constants.O_DIRECT) === 0 ? FOPEN_KEEP_CACHE : FOPEN_DIRECT_IO;
+      const handle = this.#handle();
+      this.#files.set(handle, { inode, runs: undefined });
+      const taken = call.opened(handle, direct | FOPEN_NOFLUSH);
+      if (!taken) this.#files.delete(handle);
+      return taken;
+    });
+  }
+
+  read(call: Call, _nodeId: number, handle: number, offset: number, sizeBytes: number): void {
+    answering(call, () => {
+      const file = this.#files.get(handle);
+      if (file === undefined) return call.error(Errno.EBADF);
+      const wanted = Math.min(sizeBytes, file.inode.sizeBytes - offset);
+      if (wanted <= 0) return call.data(this.#buffer.subarray(0, 0));
+      const runs = this.#runs(file);
+      const place = runs === null ? undefined : placeOf(runs, offset, wanted);
+      if (place !== undefined) return call.dataFromFile(this.#imageFd, place, wanted, wanted);
+      const bytes = this.#bytes(wanted);
+      const count = this.#volume.read(file.inode, offset, bytes);
+      return call.data(bytes.subarray(0, count));
+    });
+  }
+
+  release(call: Call, _nodeId: number, handle: number): void {
+    this.#files.delete(handle);
+    call.ok();
+  }
+
+  lseek(call: Call, _nodeId: number, handle: number, offset: number, whence: number): void {
+    answering(call, () => {
+      const file = this.#files.get(handle);
+      if (file === undefined) return call.error(Errno.EBADF);
+      if (whence !== seekData && whence !== seekHole) return call.error(Errno.EINVAL);
+      const { sizeBytes } = file.inode;
+      const whole = [{ fileOffsetBytes: 0, imageOffsetBytes: 0, lengthBytes: sizeBytes }];
+      const runs = runsOf(this.#volume, file.inode, 0) ?? whole;
+      const found = seekRuns(runs, sizeBytes, offset, whence === seekData ? 'data' : 'hole');
+      return found === undefined ? call.error(Errno.ENXIO) : call.offset(found);
+    });
+  }
+
+  opendir(call: Call, nodeId: number): void {
+    answering(call, () => {
+      const handle = this.#handle();
+      this.#directories.set(handle, new DirectoryReader(this.#volume, this.#inode(nodeId)));
+      if (!call.opened(handle, FOPEN_CACHE_DIR | FOPEN_KEEP_CACHE))
+        this.#directories.delete(handle);
+    });
+  }
+
+  readdir(call: Call, _nodeId: number, handle: number, offset: number, plus: boolean): void {
+    answering(call, () => {
+      const reader = this.#directories.get(handle);
+      if (reader === undefined) return call.error(Errno.EBADF);
+      reader.fill(call.directory(), offset, plus);
+      return call.directoryDone();
+    });
+  }
+
+  releasedir(call: Call, _nodeId: number, handle: number): void {
+    this.#directories.delete(handle);
+    call.ok();
+  }
+
+  statfs(call: Call): void {
+    answering(call, () => {
+      const facts = this.#volume.statfs();
+      return call.statfs({
+        blocks: facts.blocks,
+        blocksFree: facts.freeBlocks,
+        blocksAvailable: facts.availableBlocks,
+        files: facts.inodes,
+        filesFree: facts.freeInodes,
+        blockSizeBytes: facts.blockSizeBytes,
+        nameMaxBytes: facts.nameMaxBytes,
+        fragmentSizeBytes: facts.blockSizeBytes,
+      });
+    });
+  }
+
+  getxattr(call: Call, nodeId: number, name: Uint8Array, sizeBytes: number): void {
+    answering(call, () => {
+      const text = Buffer.from(name).toString('latin1');
+      const found = shownXattrs.test(text)
+        ? this.#volume
+            .xattrs(this.#inode(nodeId))
+            .find((xattr) => Buffer.from(xattr.name).equals(name))
+        : undefined;
+      return found === undefined
+        ? call.error(Errno.ENODATA)
+        : answerSized(call, found.value, sizeBytes);
+    });
+  }
+
+  listxattr(call: Call, nodeId: number, sizeBytes: number): void {
+    answering(call, () => {
+      const names = this.#volume
+        .xattrs(this.#inode(nodeId))
+        .filter(({ name }) => shownXattrs.test(Buffer.from(name).toString('latin1')))
+        .flatMap(({ name }) => [name, Uint8Array.of(0)]);
+      return answerSized(call, Buffer.concat(names), sizeBytes);
+    });
+  }
+
+  #inode(nodeId: number): Inode {
+    return this.#volume.inode(inodeNumberOf(nodeId));
+  }
+
+  #handle(): number {
+    if (this.#files.size + this.#directories.size >= handlesMax) {
+      throw new EbbError('ENFILE', `More than ${handlesMax} files of the image are open.`);
+    }
+    return (this.#lastHandle += 1);
+  }
+
+  #runs(file: OpenFile): readonly Run[] | null {
+    if (file.runs === undefined) {
+      const { inode } = file;
+      file.runs =
+        this.#startBytes === undefined
+          ? null
+          : (runsOf(this.#volume, inode, this.#startBytes) ?? null);
+    }
+    return file.runs;
+  }
+
+  #bytes(sizeBytes: number): Uint8Array {
+    if (this.#buffer.length < sizeBytes) this.#buffer = new Uint8Array(sizeBytes);
+    return this.#buffer.subarray(0, sizeBytes);
+  }
+}
+
+/** What `act` throws before it answers becomes the answer. Bugs go on to the session, which answers EIO and says so. */
+function answering(call: Call, act: () => unknown): void {
+  try {
+    act();
+  } catch (error) {
+    if (!(error instanceof EbbError)) throw error;
+    call.error(error.errno);
+  }
+}
+
+function answerSized(call: Call, value: Uint8Array, sizeBytes: number): boolean {
+  if (sizeBytes === 0) return call.xattrSize(value.length);
+  return value.length > sizeBytes ? call.error(Errno.ERANGE) : call.data(value);
+}

@@ -1,0 +1,108 @@
+/** `ebb image mount`: what is seen through it is what the kernel's own driver shows. Needs root. */
+import assert from 'node:assert/strict';
+import { existsSync } from 'node:fs';
+import { chmod, mkdir, stat, writeFile } from 'node:fs/promises';
+import path from 'node:path';
+import { test } from 'node:test';
+import { run, runOk } from '../support/run.ts';
+import { temporaryDirectory } from '../support/temporary.ts';
+import { waitFor } from '../support/wait-for.ts';
+import { assertSame, filledImage, manifest, mountImage } from './fixture.ts';
+import type { ManifestLine, TestImage } from './fixture.ts';
+
+/** The kernel's own view. */
+async function kernelManifest(
+  image: TestImage,
+  without: readonly string[],
+): Promise<ManifestLine[]> {
+  const mountPoint = path.join(image.directory.path, 'kernel');
+  await mkdir(mountPoint, { recursive: true });
+  await runOk('mount', ['-o', 'loop,ro', image.path, mountPoint]);
+  try {
+    return await manifest(mountPoint, without);
+  } finally {
+    await runOk('umount', [mountPoint]);
+  }
+}
+
+const kinds: readonly (readonly [name: string, mkfsArguments: readonly string[]])[] = [
+  ['ext4', ['-b', '4096']],
+  [
+    'ext4 with 1 KiB blocks, inline data and large attributes',
+    ['-b', '1024', '-O', 'inline_data,ea_inode'],
+  ],
+];
+
+/** Nobody writes; devices and set-user-id bits are shown and do not count. */
+async function nothingCounts(mountPoint: string): Promise<void> {
+  const write = await run('sh', ['-c', `echo x > ${mountPoint}/a/large`]);
+  assert.match(write.stderr.toString(), /[Rr]ead-only/);
+  const device = await run('cat', [`${mountPoint}/a/device`]);
+  assert.match(device.stderr.toString(), /denied/);
+  const { stdout } = await runOk('findmnt', ['-no', 'OPTIONS', mountPoint]);
+  const options = stdout.toString().trim().split(',');
+  for (const option of ['ro', 'nosuid', 'nodev']) {
+    assert.ok(options.includes(option), `${option}: ${options.join()}`);
+  }
+}
+
+for (const [name, mkfsArguments] of kinds) {
+  test(`${name}: an image mount shows what the kernel's driver shows`, async () => {
+    await using image = await filledImage(mkfsArguments);
+    const expected = await kernelManifest(image, []);
+    assert.ok(expected.length > 1500);
+    assert.ok(
+      expected.every(
+        (line) => line['readBytes'] === undefined || line['readBytes'] === line['size'],
+      ),
+    );
+    await using mounted = await mountImage(image);
+    assertSame(await manifest(mounted.path), expected);
+    await nothingCounts(mounted.path);
+    const umount = await mounted.ebb('umount', mounted.path);
+    assert.equal(umount.code, 0, umount.stderr.toString());
+    assert.equal(mounted.isMounted(), false);
+    await waitFor(() => !existsSync(`/proc/${mounted.brokerPid}`), {
+      what: 'the end of the broker',
+    });
+  });
+}
+
+/** `nobody`: fusermount3 insists on an account with a name. */
+const user = { uid: 65_534, gid: 65_534 };
+
+test('who is not root mounts an image by fusermount3; others do not see into it', async () => {
+  // udev makes it 0666; a bare virtual machine may not have udev. As test/kernel/unprivileged.test.ts does.
+  const deviceMode = (await stat('/dev/fuse')).mode & 0o777;
+  await chmod('/dev/fuse', 0o666);
+  await using image = await filledImage();
+  try {
+    await runOk('chown', ['-R', '65534:65534', image.directory.path]);
+    await chmod(image.directory.path, 0o755);
+    const expected = await kernelManifest(image, []);
+    await using mounted = await mountImage(image, '', user);
+    const seen = await manifest(mounted.path, [], user);
+    // What the modes in the image do not let him read, he cannot read.
+    const readable = seen.filter((line) => line['error'] === undefined);
+    assert.ok(readable.length > 1500);
+    const names = new Set(readable.map((line) => line.name));
+    assertSame(
+      readable,
+      expected.filter((line) => names.has(line.name)),
+    );
+    assert.equal(seen.find((line) => line.name === '/a/owned')?.['error'], 'EACCES');
+    const other = await run('ls', [mounted.path], { uid: 4001, gid: 4001 });
+    assert.notEqual(other.code, 0);
+    const umount = await mounted.ebb('umount', mounted.path);
+    assert.equal(umount.code, 0, umount.stderr.toString());
+  } finally {
+    await chmod('/dev/fuse', deviceMode);
+  }
+});
+
+test('what is no image is refused with a sentence, and nothing is mounted', async () => {
+  await using directory = await temporaryDirectory('no-image');
+  const none = path.join(directory.path, 'none');
+  await writeFile(none, new Uint8Array(8 * 1024 * 1024));
+  await assert.rejects(mountImage({ path: none }), /cannot be mounted/);
+});
