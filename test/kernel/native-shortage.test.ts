@@ -1,0 +1,113 @@
+/**
+ * A tree whose daemon is short of something: room, descriptors, time on a processor. Readers get an errno or wait, never
+ * a byte that is not the source's, and all goes on when it is there again.
+ */
+import assert from 'node:assert/strict';
+import { readdirSync } from 'node:fs';
+import { rm, statfs } from 'node:fs/promises';
+import path from 'node:path';
+import { before, after, describe, test } from 'node:test';
+import { AttachedTree, treeFilesystems } from '../support/attached-tree.ts';
+import { compareFiles } from '../support/compare.ts';
+import { CorpusWriter, mebibyte } from '../support/corpus.ts';
+import { runOk } from '../support/run.ts';
+import { temporaryDirectory } from '../support/temporary.ts';
+import type { TemporaryDirectory } from '../support/temporary.ts';
+import { waitFor } from '../support/wait-for.ts';
+
+const EIO = 5;
+const EAGAIN = 11;
+const ENOSPC = 28;
+const EPERM = 1;
+const large = 'large.bin';
+const largeBytes = 48 * mebibyte;
+const names = Array.from({ length: 40 }, (_unused, index) => `d${index % 4}/${index}.bin`);
+
+let directory: TemporaryDirectory;
+let source: string;
+
+before(async () => {
+  directory = await temporaryDirectory('native-shortage');
+  source = path.join(directory.path, 'source');
+  const writer = new CorpusWriter(source);
+  writer.bytes(large, largeBytes);
+  for (const [index, name] of names.entries()) writer.bytes(name, 100_000 + 7_000 * index);
+});
+
+after(async () => {
+  await directory[Symbol.asyncDispose]();
+});
+
+/** What Ebb leaves free, and as much as it may use. */
+const leftBytes = 16 * mebibyte + 8 * mebibyte;
+
+async function freeBytes(filesystem: string): Promise<number> {
+  const { bavail, bsize } = await statfs(filesystem);
+  return bavail * bsize;
+}
+
+async function fill(filesystem: string, file: string): Promise<void> {
+  await runOk('fallocate', ['-l', String((await freeBytes(filesystem)) - leftBytes), file]);
+}
+
+for (const type of treeFilesystems) {
+  describe(`a tree on ${type}`, { timeout: 300_000 }, () => {
+    test('a full file system is ENOSPC, what is here is read on, and there is more when there is room', async () => {
+      await using tree = await AttachedTree.attach({
+        type,
+        remote: source,
+        sizeBytes: 512 * mebibyte,
+      });
+      const filler = path.join(tree.filesystem.path, 'filler');
+      await fill(tree.filesystem.path, filler);
+      const [first] = await compareFiles(tree.path, source, [large]);
+      assert.deepEqual(
+        { errno: first?.errno, wrong: first?.wrong },
+        { errno: ENOSPC, wrong: -1 },
+        JSON.stringify(first),
+      );
+      assert.ok((first?.right ?? 0) > mebibyte, `only ${first?.right} bytes came`);
+      const [again] = await compareFiles(tree.path, source, [large]);
+      assert.equal(again?.wrong, -1);
+      await rm(filler);
+      // btrfs gives blocks back with its next transaction.
+      await runOk('sync', ['--file-system', tree.filesystem.path]);
+      await waitFor(async () => (await freeBytes(tree.filesystem.path)) > 2 * largeBytes, {
+        what: 'the room to be free again',
+      });
+      const all = await compareFiles(tree.path, source, [large, ...names]);
+      assert.deepEqual(
+        all.filter(({ errno, wrong }) => errno !== 0 || wrong !== -1),
+        [],
+        await tree.logTail(),
+      );
+    });
+  });
+}
+
+test('a daemon without free descriptors: readers get an errno or their bytes, and all goes on', async () => {
+  await using tree = await AttachedTree.attach({ type: 'xfs', remote: source });
+  const { pid } = await tree.status();
+  const limit = async (descriptors: number): Promise<void> => {
+    await runOk('prlimit', ['--pid', String(pid), `--nofile=${descriptors}:20000`]);
+  };
+  const open = readdirSync(`/proc/${pid}/fd`).length;
+  const seen = new Set<number>();
+  for (const free of [0, 2, 6]) {
+    await limit(open + free);
+    for (const { name, errno, wrong } of await compareFiles(tree.path, source, names)) {
+      assert.equal(wrong, -1, `${name} with ${free} free descriptors`);
+      seen.add(errno);
+    }
+  }
+  assert.ok(seen.size > 1, 'nobody met the limit: nothing was tested');
+  for (const errno of seen) assert.ok([0, EPERM, EIO, EAGAIN].includes(errno), `${errno}`);
+  await limit(20_000);
+  const all = await compareFiles(tree.path, source, names);
+  assert.deepEqual(
+    all.filter(({ errno, wrong }) => errno !== 0 || wrong !== -1),
+    [],
+    await tree.logTail(),
+  );
+  assert.equal((await tree.status()).pid, pid, 'the daemon lived on');
+});
