@@ -106,6 +106,8 @@ export interface FileFacts {
   /** Of the local file, now. */
   readonly sizeBytes: number;
   readonly executable: boolean;
+  /** It is opened through a mount that nobody sees: no event tells when it is mapped (layers.ts). */
+  readonly throughLayer: boolean;
   /** The tree has poison instead of holes. */
   readonly hasPoison: boolean;
 }
@@ -170,7 +172,7 @@ export function decideOpen(
     stream: false,
     exact: false,
   };
-  if (!file.hasPoison && asker.looksForHoles) return whole;
+  if (file.throughLayer || (!file.hasPoison && asker.looksForHoles)) return whole;
   if (verdict === 'exact') return allow;
   if (verdict === 'whole' || sizeBytes <= policy.wholeFileMaxBytes) return whole;
   if (file.executable && sizeBytes <= policy.executableWholeMaxBytes) return whole;

@@ -17,6 +17,7 @@ import type { NativeCounters, NativeServerOptions } from './contracts.ts';
 import { ignoreAccess, ignoreOpen } from './event-handler.ts';
 import { FileGates } from './file-gates.ts';
 import { KnownFiles } from './known-files.ts';
+import { Layers } from './layers.ts';
 import type { Question, ToMain } from './messages.ts';
 import { decideAccess, decideOpen, Verdicts } from './policy.ts';
 import type { AskerFacts, Decision, FileFacts } from './policy.ts';
@@ -52,6 +53,7 @@ export class NativeServer {
   readonly #known: KnownFiles;
   readonly #streams: StreamFinder;
   readonly #writers: Writers;
+  readonly #layers = new Layers();
   /** Questions being answered, by file: these must not be released. */
   readonly #busy = new Map<number, number>();
   readonly #syncs = new Map<number, () => void>();
@@ -347,16 +349,18 @@ export class NativeServer {
   }
 
   #decide(question: Question, file: StubFile, asker: Asker): Decision {
-    const { sizeBytes, mode } = fileStatus(question.descriptor);
+    const { descriptor, group, tid } = question;
+    const { sizeBytes, mode, mountId } = fileStatus(descriptor);
     const facts: FileFacts = {
       state: this.#stateOf(file),
       versionSizeBytes: file.sizeBytes,
       sizeBytes,
       executable: (mode & executableBits) !== 0,
+      throughLayer: group === 'open' && this.#layers.isOpenedThroughOne(descriptor, mountId, tid),
       hasPoison: this.#options.store.hasPoison,
     };
     const { policy } = this.#options;
-    return question.group === 'open'
+    return group === 'open'
       ? decideOpen(facts, asker.facts, policy)
       : decideAccess(facts, asker.facts, question.range, policy);
   }

@@ -8,6 +8,8 @@ const AT_SYMLINK_NOFOLLOW = 0x100;
 /** STATX_BASIC_STATS | STATX_BTIME | STATX_MNT_ID. */
 const mask = 0x7ff | 0x800 | 0x1000;
 const STATX_BTIME = 0x800;
+const STATX_MNT_ID_UNIQUE = 0x4000;
+const mountIdAt = 144;
 
 const native = lazily(() => ({
   statx: bind<
@@ -99,8 +101,15 @@ function decodeStatx(): FileStatus {
     mtime: timestampAt(112),
     deviceMajor: view.getUint32(136, true),
     deviceMinor: view.getUint32(140, true),
-    mountId: wordAt(144),
+    mountId: wordAt(mountIdAt),
   };
+}
+
+/** Of the mount that a file was opened through: an id that no other mount ever gets (Linux 6.8). Throws EBADF. */
+export function uniqueMountId(fd: number): bigint {
+  const result = native().statx(fd, noPath, AT_EMPTY_PATH, STATX_MNT_ID_UNIQUE, answer);
+  if (result < 0) throw systemError(lastErrno(), 'statx', `descriptor ${fd}`);
+  return view.getBigUint64(mountIdAt, true);
 }
 
 /** 64 bits without sign. */

@@ -17,6 +17,7 @@ const file: FileFacts = {
   versionSizeBytes: 100 * MiB,
   sizeBytes: 100 * MiB,
   executable: false,
+  throughLayer: false,
   hasPoison: true,
 };
 const reader: AskerFacts = {
@@ -58,6 +59,12 @@ test('opening to read brings small files and programs, and of big ones nothing',
   assert.equal(opens(sized(MiB + 1)).kind, 'allow');
   assert.equal(opens({ ...sized(64 * MiB), executable: true }).kind, 'recall');
   assert.equal(opens({ ...sized(64 * MiB + 1), executable: true }).kind, 'allow');
+});
+
+test('who opens a file through a layer, whose mappings nobody hears of, gets all of it', () => {
+  assert.equal(opens({ throughLayer: true }).kind, 'recall');
+  assert.equal(opens({ throughLayer: true }, { verdict: 'exact' }).kind, 'recall');
+  assert.equal(opens({ throughLayer: true }, { verdict: { deny: 'EPERM' } }).kind, 'deny');
 });
 
 test('programs that look for holes get whole files where holes can be seen', () => {
@@ -133,6 +140,7 @@ const anyFile = fc.record({
   versionSizeBytes: fc.nat(2 ** 31 - 1),
   sizeBytes: fc.nat(2 ** 31 - 1),
   executable: fc.boolean(),
+  throughLayer: fc.boolean(),
   hasPoison: fc.boolean(),
 } as const);
 const anyAsker = fc.record({

@@ -7,7 +7,7 @@ import { mkdir } from 'node:fs/promises';
 import path from 'node:path';
 import type { TreeStatus } from '../../src/daemon/api.ts';
 import { processLives } from './mount.ts';
-import { run } from './run.ts';
+import { run, runOk } from './run.ts';
 import type { RunOptions, RunResult } from './run.ts';
 import { loopFilesystem, mountsBelow, temporaryDirectory } from './temporary.ts';
 import type { LoopFilesystem, LoopFilesystemType, TemporaryDirectory } from './temporary.ts';
@@ -29,6 +29,8 @@ export interface AttachOptions {
   readonly options?: readonly string[];
   /** Of the loop image, sparse. Default 4 GiB. */
   readonly sizeBytes?: number;
+  /** On btrfs: the tree is a subvolume. */
+  readonly subvolume?: boolean;
   /** What attaching may take. Default 120,000. */
   readonly timeoutMs?: number;
   /** Before attaching: puts files into the directory that becomes the tree. */
@@ -65,7 +67,8 @@ export class AttachedTree implements AsyncDisposable {
     const directory = await temporaryDirectory('tree');
     const tree = new AttachedTree(options, filesystem, directory);
     try {
-      await mkdir(tree.path);
+      if (options.subvolume === true) await runOk('btrfs', ['subvolume', 'create', tree.path]);
+      else await mkdir(tree.path);
       await mkdir(path.join(directory.path, 'run'), { mode: 0o700 });
       await options.prepare?.(tree.path);
       await tree.attach();
