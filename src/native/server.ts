@@ -252,12 +252,11 @@ export class NativeServer {
     if (store.factsOfMark(descriptor) !== undefined) {
       throw ebbError('EIO', 'A stub has no record in the catalog: the tree has to be rebuilt.');
     }
-    // A mark that was copied with the file (cp -a, rsync -X) means nothing. In another subvolume it may be a
-    // snapshot: then the stub was copied, too, without anybody having read it.
-    const [its, ours] = [fileStatus(descriptor), fileStatus(store.rootFd)];
-    if (its.deviceMajor === ours.deviceMajor && its.deviceMinor === ours.deviceMinor)
-      return undefined;
-    throw ebbError('EIO', 'A stub in a snapshot cannot be recalled.');
+    if (store.isInSnapshot(descriptor)) {
+      throw ebbError('EIO', 'A stub in a snapshot cannot be recalled.');
+    }
+    // A mark that was copied with the file (cp -a, rsync -X) means nothing.
+    return undefined;
   }
 
   async #serve(pending: PendingQuestion, question: Question, file: StubFile): Promise<void> {

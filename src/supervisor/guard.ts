@@ -6,10 +6,11 @@
 import { ebbError, toEbbError } from '../base/errors.ts';
 import { FanEvent } from '../fanotify/constants.ts';
 import { Group } from '../fanotify/group.ts';
-import type { MarkTarget } from '../fanotify/group.ts';
+import { openTopLevel } from '../sys/btrfs-handle.ts';
 import { OpenFlag, openFd } from '../sys/fd.ts';
 import type { OwnedFd } from '../sys/fd.ts';
 import { tryLock } from '../sys/lease.ts';
+import { FilesystemMagic, filesystemStatus } from '../sys/statfs.ts';
 import { changeMount, cloneMount } from '../sys/mount-tree.ts';
 
 /** Inside of TREE/.ebb (docs/native.md). */
@@ -50,7 +51,8 @@ export class Guard implements Disposable {
     const access = owned.use(Group.create({ class: 'preContent', reportTid: true }));
     const open = owned.use(Group.create({ class: 'preContent', reportTid: true }));
     const changes = owned.use(Group.create({ class: 'notification', reportNames: true }));
-    const root = { directoryFd: privateMount.fd, name: '.' };
+    using marked = openMarked(privateMount.fd);
+    const root = marked.fd;
     ignoreMount(access, root, FanEvent.preAccess);
     ignoreMount(open, root, FanEvent.openPermission);
     // What Ebb itself writes would look like a user's change.
@@ -91,11 +93,22 @@ function lockData(privateMountFd: number): OwnedFd {
   }
 }
 
-function ignoreMount(group: Group, root: MarkTarget, events: number): void {
+/**
+ * What the marks are set on, through the private mount: its root. On btrfs the root of the whole file system, because
+ * groups that report names refuse all subvolumes but the top-level one (EXDEV; fanotify_test_fsid(), Linux 6.18).
+ */
+function openMarked(privateMountFd: number): OwnedFd {
+  const root = openFd('.', OpenFlag.rdonly | OpenFlag.directory, 0, privateMountFd);
+  if (filesystemStatus(root.fd).magic !== FilesystemMagic.btrfs) return root;
+  using inside = root;
+  return openTopLevel(inside.fd);
+}
+
+function ignoreMount(group: Group, root: number, events: number): void {
   group.mark(root, { on: 'mount', events, ignore: true, survivesModify: true });
 }
 
-function markFilesystem(group: Group, root: MarkTarget, events: number): void {
+function markFilesystem(group: Group, root: number, events: number): void {
   try {
     group.mark(root, { on: 'filesystem', events });
   } catch (thrown) {

@@ -1,6 +1,6 @@
 /**
- * A tree seen from elsewhere: as a layer of an overlay, through bind mounts, from a namespace of its own, by handle, and a
- * tree inside of a btrfs subvolume. Each way has cold files of its own.
+ * A tree seen from elsewhere: as a layer of an overlay, through bind mounts, from a namespace of its own, by handle; and
+ * a tree inside of a btrfs subvolume. Each way has cold files of its own.
  */
 import assert from 'node:assert/strict';
 import { mkdir } from 'node:fs/promises';
@@ -12,6 +12,7 @@ import { CorpusWriter, mebibyte } from '../support/corpus.ts';
 import { run, runOk } from '../support/run.ts';
 import { temporaryDirectory } from '../support/temporary.ts';
 import type { TemporaryDirectory } from '../support/temporary.ts';
+import { waitFor } from '../support/wait-for.ts';
 
 const ways = ['read', 'mapped', 'copied-up', 'bound', 'apart', 'handle', 'subvolume'] as const;
 /** Below and above what is brought whole at open anyway. */
@@ -122,12 +123,11 @@ for (const type of treeFilesystems) {
         for f; do cmp "$BOUND/there/$f" "$SOURCE/$f"; done' "$0" "$@"`;
       await shellOk(tree.path, `export BOUND='${bound}'; ${apart}`, namesOf('apart'));
       await shellOk(tree.path, compareByHandle, namesOf('handle'));
-      await tree.stop();
     });
   });
 }
 
-test('inside of a btrfs subvolume: served, renamed, linked, released; other subvolumes are other file systems', async () => {
+test('inside of a btrfs subvolume: served, renamed, linked, written, released, copied to other subvolumes', async () => {
   await using tree = await AttachedTree.attach({
     type: 'btrfs',
     remote: source,
@@ -138,18 +138,27 @@ test('inside of a btrfs subvolume: served, renamed, linked, released; other subv
     tree.path,
     `cd "$0"; mv read/large moved; ln moved linked; cmp linked "$SOURCE/read/large"
      printf more >> mapped/large; { cat "$SOURCE/mapped/large"; printf more; } | cmp - mapped/large
-     if ln bound/large ../linked 2>/dev/null; then echo "linked over the border"; exit 1; fi
+     if ln bound/large ../linked 2>/dev/null; then exit 1; fi
      mv bound/large ..; cmp ../large "$SOURCE/bound/large"
      btrfs subvolume create inner >/dev/null; mv bound/small inner; cmp inner/small "$SOURCE/bound/small"`,
   );
   await tree.ebbOk(['release', path.join(tree.path, 'subvolume')]);
   await assertSame(tree.path, namesOf('subvolume'));
-  await tree.stop();
+  // All of it is here: that it is written to is noticed afterwards.
+  await shellOk(tree.path, 'printf more >> "$0/linked"');
+  const listed = await tree.ebbOk(['ls', path.join(tree.path, 'linked')]);
+  assert.match(listed.stdout.toString(), /^REG /);
+  // A copy of all mounts that another program on this machine made for itself counts as a user.
+  await waitFor(async () => (await tree.ebb(['umount', tree.path])).code === 0, {
+    what: 'the tree to be taken away',
+    timeoutMs: 60_000,
+    intervalMs: 500,
+  });
   await tree.attach();
   await assertSame(tree.path, [...namesOf('subvolume'), ...namesOf('apart')]);
   await shellOk(
     tree.path,
-    'cmp "$0/linked" "$SOURCE/read/large"; cmp "$0/inner/small" "$SOURCE/bound/small"',
+    '{ cat "$SOURCE/read/large"; printf more; } | cmp - "$0/linked"; cmp "$0/inner/small" "$SOURCE/bound/small"',
   );
   await tree.ebbOk(['detach', '--recall', tree.path], { timeoutMs: 120_000 });
 });

@@ -33,7 +33,7 @@ import { PoisonFiles } from './poison.ts';
 import { StubAccess } from './stub-access.ts';
 import { LoadedStub } from './stub-file.ts';
 import type { StubOwner } from './stub-file.ts';
-import { removeStubMark, writeStubMark } from './stub-mark.ts';
+import { isInSnapshot, removeStubMark, writeStubMark } from './stub-mark.ts';
 import type { NewStub, StubFile, StubProblem, StubStore } from './stub-store.ts';
 
 /** The part of the catalog (catalog/stub-catalog.ts) that the store uses. */
@@ -156,6 +156,10 @@ export class NativeStubStore implements StubStore, StubOwner {
   factsOfMark(fd: number): StubFacts | undefined {
     const marked = inspectMarked(fd, this.seal, this.hasPoison);
     return marked && 'facts' in marked ? marked.facts : undefined;
+  }
+
+  isInSnapshot(fd: number): boolean {
+    return isInSnapshot(fd, this.rootFd, this.seal);
   }
 
   async setChange(file: StubFile, change: StubChange): Promise<void> {

@@ -6,6 +6,8 @@
  */
 import type { StubChange } from '../../base/stub-facts.ts';
 import type { FileTime } from '../../sys/stat.ts';
+import { handleInSubvolumeOf } from '../../sys/btrfs-handle.ts';
+import { encodeHandle, handleOf } from '../../sys/handle.ts';
 import { getXattr, removeXattr, setXattr } from '../../sys/xattr.ts';
 import { identityOf } from '../identity.ts';
 import { MarkState, decodeMark, encodeMark } from '../mark.ts';
@@ -57,6 +59,17 @@ export function writeStubMark(fd: number, facts: StubMarkFacts, seal: MarkSeal):
 export function readStubMark(fd: number, seal: MarkSeal): MarkReading | undefined {
   const bytes = getXattr(fd, attribute);
   return bytes === undefined ? undefined : decodeMark(bytes, identityOf(fd), seal);
+}
+
+/**
+ * The file is what a snapshot made of a stub of this tree: the same inode, in another subvolume than `treeFd`'s, with
+ * the stub's mark. Poison lies in it, and nobody read it when it was copied.
+ */
+export function isInSnapshot(fd: number, treeFd: number, seal: MarkSeal): boolean {
+  const bytes = getXattr(fd, attribute);
+  if (bytes === undefined) return false;
+  const original = handleInSubvolumeOf(handleOf(fd).handle, handleOf(treeFd).handle);
+  return original !== undefined && decodeMark(bytes, encodeHandle(original), seal).ok;
 }
 
 export function removeStubMark(fd: number): void {

@@ -68,6 +68,9 @@ export interface StubStore extends AsyncDisposable {
    */
   factsOfMark(fd: number): StubFacts | undefined;
 
+  /** An open file that is none of the tree's stubs: it is what a snapshot made of one. */
+  isInSnapshot(fd: number): boolean;
+
   /**
    * Records what a user may do or has done, in catalog and mark, durably, before it resolves. From the call on nothing
    * more is recalled into the file unless it becomes `clean`; writes under way are waited for. `intent` needs all of
