@@ -1,7 +1,7 @@
 /**
- * Files that are opened through a mount that nobody sees. overlayfs clones the mounts of its layers for itself, opens its
- * files there when its own are opened, and maps those: FAN_OPEN_PERM and reads tell of it, mappings and programs that
- * are started do not (Linux 6.18). So such a file has to be here before it is open.
+ * Files that are opened through a mount that nobody sees. overlayfs clones the mounts of its layers for itself, opens
+ * its files there when its own are opened, and maps those: FAN_OPEN_PERM and reads tell of it, mappings and programs
+ * that are started do not (Linux 6.18). So such a file has to be here before it is open.
  */
 import { readFileSync } from 'node:fs';
 import { BoundedMap } from '../base/bounded-map.ts';

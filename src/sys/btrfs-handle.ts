@@ -29,7 +29,7 @@ export function openTopLevel(fd: number): OwnedFd {
   return openByHandle(fd, { type, bytes }, OpenFlag.rdonly | OpenFlag.directory);
 }
 
-/** The handle that the inode has, or had, in the subvolume of another handle; undefined when they are no such handles. */
+/** The handle that the inode has, or had, in the subvolume of another handle; undefined for other file systems. */
 export function handleInSubvolumeOf(handle: FileHandle, other: FileHandle): FileHandle | undefined {
   const isBtrfs = [handle, other].every(
     (one) => one.type === type && one.bytes.length === handleBytes,

@@ -1,6 +1,6 @@
 /**
- * A tree seen from elsewhere: as a layer of an overlay, through bind mounts, from a namespace of its own, by handle; and
- * a tree inside of a btrfs subvolume. Each way has cold files of its own.
+ * A tree seen from elsewhere: as a layer of an overlay, through bind mounts, from a namespace of its own, by handle;
+ * and a tree inside of a btrfs subvolume. Each way has cold files of its own.
  */
 import assert from 'node:assert/strict';
 import { mkdir } from 'node:fs/promises';
@@ -127,7 +127,7 @@ for (const type of treeFilesystems) {
   });
 }
 
-test('inside of a btrfs subvolume: served, renamed, linked, written, released, copied to other subvolumes', async () => {
+test('inside of a btrfs subvolume: served, renamed, written, released, copied to other subvolumes', async () => {
   await using tree = await AttachedTree.attach({
     type: 'btrfs',
     remote: source,

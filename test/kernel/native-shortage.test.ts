@@ -1,6 +1,6 @@
 /**
- * A tree whose daemon is short of something: room, descriptors, time on a processor. Readers get an errno or wait, never
- * a byte that is not the source's, and all goes on when it is there again.
+ * A tree whose daemon is short of something: room, descriptors. Readers get an errno or wait, never a byte that is not
+ * the source's, and all goes on when it is there again.
  */
 import assert from 'node:assert/strict';
 import { readdirSync } from 'node:fs';
