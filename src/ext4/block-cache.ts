@@ -5,8 +5,9 @@
  *
  * What was found right about a block (its checksum, its entries) is remembered with it.
  */
+import { toEbbError } from '../base/errors.ts';
 import type { BlockDevice } from './block-device.ts';
-import { corrupt } from './errors.ts';
+import { corrupt, isDamage } from './errors.ts';
 import { Region } from './region.ts';
 
 const lineSizeBytes = 65_536;
@@ -61,6 +62,7 @@ export class BlockCache {
     }
     const lineNumber = Math.floor(number / this.#blocksPerLine);
     const line = this.#lines.get(lineNumber) ?? this.#load(lineNumber);
+    if (line === undefined) return this.#readAlone(number);
     line.used = true;
     const index = number - lineNumber * this.#blocksPerLine;
     const known = line.blocks[index];
@@ -93,9 +95,22 @@ export class BlockCache {
     return Math.min(lineSizeBytes, endBytes - lineNumber * lineSizeBytes);
   }
 
-  #load(lineNumber: number): Line {
+  /** For when something near cannot be read. Not kept: disks that fail are rare. */
+  #readAlone(number: number): CachedBlock {
+    const bytes = new Uint8Array(this.#blockSizeBytes);
+    this.#device.read(number * this.#blockSizeBytes, bytes);
+    return new CachedBlock(number, bytes);
+  }
+
+  /** undefined when a part of the line is lost (EIO). */
+  #load(lineNumber: number): Line | undefined {
     const bytes = new Uint8Array(this.#lineSize(lineNumber));
-    this.#device.read(lineNumber * lineSizeBytes, bytes);
+    try {
+      this.#device.read(lineNumber * lineSizeBytes, bytes);
+    } catch (error) {
+      if (isDamage(toEbbError(error))) return undefined;
+      throw error;
+    }
     while (this.#lines.size >= this.#linesMax) this.#evictOne();
     const line: Line = { bytes, blocks: [], used: true };
     this.#lines.set(lineNumber, line);

@@ -23,6 +23,8 @@ export interface Run {
 }
 
 const logicalBlocksMax = 2 ** 32;
+/** Extents and holes that one walk over a file meets: 64 GiB of single blocks of 4 KiB. */
+const runsPerWalkMax = 16 * 1024 * 1024;
 
 export class BlockMap {
   readonly #superblock: Superblock;
@@ -53,13 +55,23 @@ export class BlockMap {
     return run;
   }
 
-  /** Whatever is mapped, rising, up to a logical block. */
+  /** Whatever is mapped, rising, up to a logical block. EUCLEAN when it is more than there can be. */
   *extents(inode: LoadedInode, endBlock: number): Generator<Extent> {
     const end = Math.min(endBlock, this.blocksMax(inode));
+    const { blockCount: blocksMax, features } = this.#superblock;
+    const mayShare = features.names.has('shared_blocks');
+    let mapped = 0;
+    let runs = 0;
     for (let at = 0; at < end;) {
+      runs += 1;
+      // Pointers that lead in circles would have no end otherwise.
+      if (runs > runsPerWalkMax || (mapped > blocksMax && !mayShare)) {
+        throw corrupt(`inode ${inode.number} has more blocks than there are`);
+      }
       const { physicalBlock, blockCount, unwritten } = this.run(inode, at);
       if (physicalBlock !== undefined) {
         const count = Math.min(blockCount, end - at);
+        mapped += count;
         yield { logicalBlock: at, physicalBlock, blockCount: count, unwritten };
       }
       at += blockCount;

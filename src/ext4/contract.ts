@@ -44,7 +44,10 @@ export interface SuperblockFacts {
   readonly uuid: string;
   /** Volume name; bytes that are not UTF-8 become U+FFFD. */
   readonly label: string;
-  /** The journal holds changes that are not in place yet: read through a replay overlay. */
+  /**
+   * The journal holds changes that are not in place yet: read through a replay overlay. Of a backup
+   * this may be old: then the journal itself must be looked at.
+   */
   readonly needsRecovery: boolean;
   /** Inode of the journal, 0 when there is none or it is on another device. */
   readonly journalInode: number;

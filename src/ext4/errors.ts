@@ -25,3 +25,8 @@ export function inputOutput(what: string, cause?: unknown): EbbError {
 export function noKey(what: string): EbbError {
   return ebbError('ENOKEY', what);
 }
+
+/** Whether an error says that bytes of the image are wrong or lost, so that a copy of them may help. */
+export function isDamage(error: EbbError): boolean {
+  return error.code === 'EUCLEAN' || (error.code === 'EIO' && !error.retryable);
+}

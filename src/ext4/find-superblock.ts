@@ -2,7 +2,7 @@
 import type { BlockDevice } from './block-device.ts';
 import { toEbbError } from '../base/errors.ts';
 import type { EbbError } from '../base/errors.ts';
-import { corrupt } from './errors.ts';
+import { corrupt, isDamage } from './errors.ts';
 import {
   decodeSuperblock,
   groupStart,
@@ -32,8 +32,8 @@ export function findSuperblock(device: BlockDevice, verifyChecksum: boolean): Fo
     return { superblock, backup: undefined };
   } catch (error) {
     reason = toEbbError(error);
-    // A feature that we cannot read is no damage; and where nothing can be read, nothing is.
-    if (reason.code !== 'EUCLEAN') throw reason;
+    // A feature that we cannot read is no damage, nor is a remote that is slow.
+    if (!isDamage(reason)) throw reason;
   }
   for (let blockSizeBytes = 1024; blockSizeBytes <= 65_536; blockSizeBytes *= 2) {
     const firstBlock = blockSizeBytes === 1024 ? 1 : 0;
@@ -54,7 +54,7 @@ function readBackup(device: BlockDevice, offset: number, group: number): Superbl
     const superblock = readCopy(device, offset, true);
     return superblock.groupOfCopy === group ? superblock : undefined;
   } catch (error) {
-    if (toEbbError(error).code === 'EUCLEAN') return undefined;
+    if (isDamage(toEbbError(error))) return undefined;
     throw error;
   }
 }

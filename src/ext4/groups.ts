@@ -3,9 +3,10 @@
  * in one table behind the superblock, or (meta_bg) spread over the groups they describe. A descriptor
  * that cannot be right is looked for in the backups.
  */
+import { toEbbError } from '../base/errors.ts';
 import type { BlockCache } from './block-cache.ts';
 import { crc16, crc32c, crc32cWord, crc32cZeros } from './checksum.ts';
-import { corrupt } from './errors.ts';
+import { corrupt, isDamage } from './errors.ts';
 import type { Region } from './region.ts';
 import { groupStart, hasBackup } from './superblock.ts';
 import type { Superblock } from './superblock.ts';
@@ -79,6 +80,7 @@ export class GroupTable {
       try {
         return this.#decode(group, this.#cache.block(blockNumber), offset);
       } catch (error) {
+        if (!isDamage(toEbbError(error))) throw error;
         first ??= error;
       }
     }

@@ -4,7 +4,7 @@
  * Offsets are those of struct ext4_super_block (Documentation/filesystems/ext4/super.rst).
  */
 import { crc32c } from './checksum.ts';
-import { corrupt } from './errors.ts';
+import { corrupt, unsupported } from './errors.ts';
 import { decodeFeatures } from './features.ts';
 import type { Features } from './features.ts';
 import { Region } from './region.ts';
@@ -13,9 +13,12 @@ export const superblockOffsetBytes = 1024;
 export const superblockSizeBytes = 1024;
 
 const magic = 0xef53;
+const metadataChecksumBit = 0x400;
 const logBlockSizeMax = 6;
 const logClusterSizeMax = 20;
 const inodesMax = 2 ** 32 - 1;
+/** 128 TiB of 4 KiB blocks. What is the file system's own is kept in memory, group by group. */
+const groupsMax = 1024 * 1024;
 
 export interface Superblock {
   readonly blockSizeBytes: number;
@@ -49,9 +52,6 @@ export interface Superblock {
   readonly hashVersion: number;
   /** Names in directory hashes are bytes 0 to 255, not -128 to 127. */
   readonly hashUnsigned: boolean;
-  readonly casefoldStrict: boolean;
-  /** Logarithm of the groups that share a flexible group; only a hint. */
-  readonly groupsPerFlexLog: number;
 }
 
 /**
@@ -66,16 +66,18 @@ export function decodeSuperblock(
   const raw = new Region(bytes, 'the superblock');
   if (raw.u16(0x38) !== magic) throw corrupt('there is no superblock of ext2, ext3 or ext4');
   const hasFeatures = raw.u32(0x4c) >= 1;
-  const features = hasFeatures
-    ? decodeFeatures(raw.u32(0x5c), raw.u32(0x60), raw.u32(0x64))
-    : decodeFeatures(0, 0, 0);
-  const has = (name: string): boolean => features.names.has(name);
-  if (has('metadata_csum') && verifyChecksum) {
+  // First of all: a feature that is not one must not be believed.
+  const hasChecksum = hasFeatures && (raw.u32(0x64) & metadataChecksumBit) !== 0;
+  if (hasChecksum && verifyChecksum) {
     if (raw.u8(0x175) !== 1) throw corrupt('the checksum type of the superblock is unknown');
     if (crc32c(0xffffffff, bytes, 0, 1020) !== raw.u32(1020)) {
       throw corrupt('the checksum of the superblock is wrong');
     }
   }
+  const features = hasFeatures
+    ? decodeFeatures(raw.u32(0x5c), raw.u32(0x60), raw.u32(0x64))
+    : decodeFeatures(0, 0, 0);
+  const has = (name: string): boolean => features.names.has(name);
   const uuid = raw.slice(0x68, 16).slice();
   return {
     ...decodeGeometry(raw, features, deviceSizeBytes),
@@ -91,8 +93,6 @@ export function decodeSuperblock(
     hashSeed: [raw.u32(0xec), raw.u32(0xf0), raw.u32(0xf4), raw.u32(0xf8)],
     hashVersion: raw.u8(0xfc),
     hashUnsigned: (raw.u32(0x160) & 2) !== 0,
-    casefoldStrict: has('casefold') && (raw.u16(0x27e) & 1) !== 0,
-    groupsPerFlexLog: has('flex_bg') ? Math.min(raw.u8(0x174), 31) : 0,
   };
 }
 
@@ -109,8 +109,6 @@ type Geometry = Omit<
   | 'hashSeed'
   | 'hashVersion'
   | 'hashUnsigned'
-  | 'casefoldStrict'
-  | 'groupsPerFlexLog'
 >;
 
 function decodeGeometry(raw: Region, features: Features, deviceSizeBytes: number): Geometry {
@@ -148,6 +146,7 @@ function decodeGeometry(raw: Region, features: Features, deviceSizeBytes: number
   );
   must(blocksPerGroup % blocksPerCluster === 0, 'that groups end inside of clusters');
   const groupCount = Math.ceil((blockCount - firstDataBlock) / blocksPerGroup);
+  if (groupCount > groupsMax) throw unsupported(`The image has ${groupCount} groups of blocks`);
 
   const inodeSizeBytes = raw.u32(0x4c) >= 1 ? raw.u16(0x58) : 128;
   must(

@@ -13,9 +13,16 @@ export class SystemZone {
 
   /** Reads all group descriptors; EUCLEAN when one of them cannot be right. */
   constructor(superblock: Superblock, groups: GroupTable) {
-    const ranges = [...systemRanges(superblock, groups)].sort((a, b) => a[0] - b[0]);
-    const merged: [number, number][] = [];
-    for (const [start, end] of ranges) {
+    // Ranges that go on where the one before of their kind ended are one: few are left to be sorted.
+    const ranges: [start: number, end: number][] = [];
+    const lastOfKind: ([start: number, end: number] | undefined)[] = [];
+    for (const [kind, start, count] of systemRanges(superblock, groups)) {
+      const last = lastOfKind[kind];
+      if (last?.[1] === start) last[1] = start + count;
+      else ranges.push((lastOfKind[kind] = [start, start + count]));
+    }
+    const merged: [start: number, end: number][] = [];
+    for (const [start, end] of ranges.sort((a, b) => a[0] - b[0])) {
       const last = merged.at(-1);
       if (last !== undefined && start <= last[1]) last[1] = Math.max(last[1], end);
       else merged.push([start, end]);
@@ -38,18 +45,28 @@ export class SystemZone {
   }
 }
 
-function* systemRanges(superblock: Superblock, groups: GroupTable): Generator<[number, number]> {
+const Kind = {
+  superblock: 0,
+  metaGroup: 1,
+  blockBitmap: 2,
+  inodeBitmap: 3,
+  inodeTable: 4,
+} as const;
+
+type SystemRange = [kind: number, start: number, count: number];
+
+function* systemRanges(superblock: Superblock, groups: GroupTable): Generator<SystemRange> {
   const { groupCount, blockSizeBytes, features, firstMetaGroup } = superblock;
   const { tableBlocks, inodeTableBlocks, groupsPerTableBlock } = groups;
   // The boot sector and the primary superblock.
-  yield [0, blockSizeBytes === 1024 ? 2 : 1];
+  yield [Kind.superblock, 0, blockSizeBytes === 1024 ? 2 : 1];
   const metaGroups = features.names.has('meta_bg');
   for (let group = 0; group < groupCount; group += 1) {
     const start = groupStart(superblock, group);
     const copy = hasBackup(superblock, group);
     if (copy) {
       const boot = group === 0 && blockSizeBytes === 1024 && start === 0 ? 1 : 0;
-      yield [start, start + boot + 1 + tableBlocks];
+      yield [Kind.superblock, start, boot + 1 + tableBlocks];
     }
     const inMeta = group % groupsPerTableBlock;
     if (
@@ -57,11 +74,11 @@ function* systemRanges(superblock: Superblock, groups: GroupTable): Generator<[n
       group >= firstMetaGroup * groupsPerTableBlock &&
       (inMeta <= 1 || inMeta === groupsPerTableBlock - 1)
     ) {
-      yield [start, start + (copy ? 2 : 1)];
+      yield [Kind.metaGroup, start, copy ? 2 : 1];
     }
     const { blockBitmap, inodeBitmap, inodeTable } = groups.descriptor(group);
-    yield [blockBitmap, blockBitmap + 1];
-    yield [inodeBitmap, inodeBitmap + 1];
-    yield [inodeTable, inodeTable + inodeTableBlocks];
+    yield [Kind.blockBitmap, blockBitmap, 1];
+    yield [Kind.inodeBitmap, inodeBitmap, 1];
+    yield [Kind.inodeTable, inodeTable, inodeTableBlocks];
   }
 }

@@ -3,7 +3,9 @@ import assert from 'node:assert/strict';
 import { linkSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { test } from 'node:test';
+import { ebbError } from '../../src/base/errors.ts';
 import { memoryDevice } from '../../src/ext4/block-device.ts';
+import type { BlockDevice } from '../../src/ext4/block-device.ts';
 import { openVolume } from '../../src/ext4/volume.ts';
 import type { DirectoryEntry, Inode, Volume } from '../../src/ext4/volume.ts';
 import { setXattr } from '../../src/sys/xattr.ts';
@@ -93,6 +95,30 @@ for (const [kind, parameters] of [
     );
   });
 }
+
+test('a sector that cannot be read costs what was in it, not what is near', async () => {
+  await using scratch = await temporaryDirectory('damage');
+  const { bytes } = await make(scratch.path, modern);
+  const sound = memoryDevice(bytes);
+  const lost = (from: number, to: number): BlockDevice => ({
+    sizeBytes: sound.sizeBytes,
+    read(offset, into) {
+      if (offset < to && offset + into.length > from) throw ebbError('EIO', 'a bad sector');
+      sound.read(offset, into);
+    },
+  });
+  const expected = contents(openVolume(sound));
+  const noSuperblock = openVolume(lost(1024, 1536));
+  assert.equal(noSuperblock.superblock.backup?.blockNumber, 8193);
+  assert.deepEqual(contents(noSuperblock), expected);
+  assert.deepEqual(contents(openVolume(lost(2048, 2560))), expected, 'without descriptors');
+  const [extent] = openVolume(sound).extents(resolvePath(openVolume(sound), '/a'));
+  const at = extent!.physicalBlock * 1024;
+  const partly = openVolume(lost(at, at + 512));
+  const a = resolvePath(partly, '/a');
+  assert.throws(() => [...partly.entries(a, 0)], { code: 'EIO' });
+  assert.equal([...partly.entries(resolvePath(partly, '/flat'), 0)].length, flatCount);
+});
 
 test('a checksum that is wrong is EUCLEAN, of every structure that has one', async () => {
   await using scratch = await temporaryDirectory('damage');
@@ -289,6 +315,27 @@ test("files do not get at the file system's own blocks", async () => {
     assert.throws(() => volume.read(inode, 0, new Uint8Array(1)), damaged, `block ${block}`);
     assert.throws(() => [...volume.extents(inode)], damaged);
   }
+});
+
+test('pointers that lead in circles have an end', async () => {
+  await using scratch = await temporaryDirectory('damage');
+  const { bytes, file } = await make(scratch.path, old);
+  const [first] = openVolume(memoryDevice(bytes)).extents(
+    resolvePath(openVolume(memoryDevice(bytes)), '/a/file'),
+  );
+  const circle = first!.physicalBlock;
+  await debugfs(file, [`sif a/sl-ash block[TIND] ${circle}`, 'sif a/sl-ash size 17000000000']);
+  const circular = readFileSync(file);
+  for (let at = 0; at < 1024; at += 4) circular.writeUInt32LE(circle, circle * 1024 + at);
+  const volume = openVolume(memoryDevice(circular));
+  const inode = resolvePath(volume, '/a/sl-ash');
+  let count = 0;
+  assert.throws(() => {
+    for (const { blockCount } of volume.extents(inode)) count += blockCount;
+  }, damaged);
+  assert.ok(count <= volume.superblock.blockCount + 1, `${count}`);
+  // What is read is what the pointers say.
+  assert.equal(volume.read(inode, 16_000_000_000, new Uint8Array(3000)), 3000);
 });
 
 test('flags of encryption and verity are reported; what is encrypted is listed, not read', async () => {
