@@ -13,6 +13,9 @@ export interface StubRecord extends StubFacts {
   readonly accessedAtMs: number;
 }
 
+/** What tells how much of a stub is here. */
+export type StubState = Pick<StubRecord, 'id' | 'sizeBytes' | 'residentBytes' | 'change'>;
+
 export interface StubTotals {
   readonly stubs: number;
   readonly complete: number;
@@ -42,6 +45,8 @@ export interface ListedDirectory {
 export interface StubCatalog extends Disposable {
   get(id: number): StubRecord | undefined;
   byHandle(handle: Uint8Array): StubRecord | undefined;
+  /** Of `byHandle`, no more than this: for walks over a million files. */
+  stateByHandle(handle: Uint8Array): StubState | undefined;
   /** The youngest (highest id) record of a key. */
   byKey(key: string): StubRecord | undefined;
   /** The first of `count` ids in a row, which nobody gets again, not even after a crash. 1 <= count <= 100,000. */

@@ -9,6 +9,7 @@ import { encodePathParameter } from '../base/percent.ts';
 import type {
   ActionResult,
   ApiError,
+  BriefFileInfo,
   DetachRequest,
   DetachResult,
   DiskUsage,
@@ -58,6 +59,12 @@ export class ControlClient {
   ls(path: string, mode: LsMode = 'entries'): AsyncGenerator<FileInfo> {
     const flag = lsFlags[mode];
     return this.#lines('GET', `/v1/ls?path=${encodePathParameter(path)}${flag}`);
+  }
+
+  /** As `ls`, with no more of each entry than its state. */
+  states(path: string, mode: 'recursive' | 'deep'): AsyncGenerator<BriefFileInfo> {
+    const flags = `${lsFlags[mode]}&brief=1`;
+    return this.#lines('GET', `/v1/ls?path=${encodePathParameter(path)}${flags}`);
   }
 
   du(path: string, deep: boolean): Promise<DiskUsage> {

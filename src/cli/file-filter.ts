@@ -1,5 +1,5 @@
 /** The tests of `ebb find`. Pure: the time is an argument. */
-import type { FileInfo, FileState } from '../daemon/api.ts';
+import type { BriefFileInfo, FileInfo, FileState } from '../daemon/api.ts';
 import { globMatcher } from '../base/glob.ts';
 import { parseDuration, parseSize } from './units.ts';
 import { UsageError } from './verb.ts';
@@ -14,7 +14,7 @@ export interface FilterOptions {
   readonly pinned?: boolean;
 }
 
-type Test = (info: FileInfo) => boolean;
+type Test<Info = FileInfo> = (info: Info) => boolean;
 
 const states: ReadonlySet<string> = new Set<FileState>([
   'REG',
@@ -34,18 +34,29 @@ const kinds: Readonly<Record<string, FileInfo['kind']>> = {
 
 /** Makes one test of all options. Throws UsageError for values that mean nothing. */
 export function fileFilter(options: FilterOptions, nowMs: number): Test {
-  const tests: Test[] = [];
-  if (options.state !== undefined) tests.push(stateTest(options.state));
+  const tests: Test[] = [briefFilter(options)];
   if (options.size !== undefined) tests.push(sizeTest(options.size));
-  if (options.name !== undefined) tests.push(nameTest(globMatcher(options.name)));
-  if (options.iname !== undefined) tests.push(nameTest(globMatcher(options.iname, true)));
-  if (options.type !== undefined) tests.push(kindTest(options.type));
   if (options.mtime !== undefined) tests.push(ageTest(options.mtime, nowMs));
   if (options.pinned === true) tests.push((info) => info.pinned);
   return (info) => tests.every((test) => test(info));
 }
 
-function stateTest(text: string): Test {
+/** The tests that a name, a kind and a state are enough for are all that is asked for. */
+export function isBrief({ size, mtime, pinned }: FilterOptions): boolean {
+  return size === undefined && mtime === undefined && pinned !== true;
+}
+
+/** One test of those options. Throws as `fileFilter`. */
+export function briefFilter(options: FilterOptions): Test<BriefFileInfo> {
+  const tests: Test<BriefFileInfo>[] = [];
+  if (options.state !== undefined) tests.push(stateTest(options.state));
+  if (options.name !== undefined) tests.push(nameTest(globMatcher(options.name)));
+  if (options.iname !== undefined) tests.push(nameTest(globMatcher(options.iname, true)));
+  if (options.type !== undefined) tests.push(kindTest(options.type));
+  return (info) => tests.every((test) => test(info));
+}
+
+function stateTest(text: string): Test<BriefFileInfo> {
   const wanted = text.toUpperCase().split(',');
   const unknown = wanted.find((state) => !states.has(state));
   if (unknown !== undefined) {
@@ -64,11 +75,11 @@ function sizeTest(text: string): Test {
   };
 }
 
-function nameTest(matches: (name: string) => boolean): Test {
+function nameTest(matches: (name: string) => boolean): Test<BriefFileInfo> {
   return (info) => matches(info.path.slice(info.path.lastIndexOf('/') + 1));
 }
 
-function kindTest(text: string): Test {
+function kindTest(text: string): Test<BriefFileInfo> {
   const wanted: (FileInfo['kind'] | undefined)[] = text.split(',').map((letter) => kinds[letter]);
   if (wanted.includes(undefined)) {
     throw new UsageError(`--type knows f, d and l, not "${text}"`);

@@ -48,7 +48,7 @@ export function processTerminal(): Terminal {
     if (gathered.length >= gatherMaxLength) push();
   };
   const drained = async (): Promise<void> => {
-    push();
+    // What is gathered leaves when it is enough, or when there is nothing else to do: not line by line.
     if (!stdout.writableNeedDrain) return;
     await new Promise<void>((resolve) => void stdout.once('drain', () => resolve()));
   };

@@ -1,5 +1,5 @@
 /** What `ls -R`, `find` and `du` say of directories that nobody has listed yet: a sum over them would be silence. */
-import type { FileInfo } from '../daemon/api.ts';
+import type { BriefFileInfo } from '../daemon/api.ts';
 import type { Terminal } from './terminal.ts';
 import { plural } from './units.ts';
 
@@ -17,7 +17,7 @@ export class Unlisted {
     this.#terminal = terminal;
   }
 
-  see(info: FileInfo): void {
+  see(info: BriefFileInfo): void {
     if (info.unlisted === true) this.#count += 1;
   }
 

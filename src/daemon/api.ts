@@ -6,6 +6,7 @@
  *   GET  /v1/ls?path=P                    -> NDJSON of FileInfo, in order of the names' bytes; lists P if that is due
  *   GET  /v1/ls?path=P&recursive=1&deep=D -> NDJSON of FileInfo, depth first, a directory before what is in it: what
  *                                            is known, or (D = 1) all, listing every directory whose turn it is
+ *        ...&brief=1                      -> of FileInfo at least what BriefFileInfo has (trees: no more than that)
  *   GET  /v1/ls?path=P&self=1             -> NDJSON of one FileInfo: the entry itself
  *   GET  /v1/du?path=P&deep=0|1           -> DiskUsage of what is known, or of all (as above)
  *   GET  /v1/explain?path=P               -> Explanation
@@ -141,6 +142,9 @@ export interface FileInfo {
   readonly unlisted?: boolean;
   readonly target?: string;
 }
+
+/** What `brief` promises of a FileInfo. */
+export type BriefFileInfo = Pick<FileInfo, 'path' | 'kind' | 'state' | 'unlisted'>;
 
 export interface DiskUsage {
   readonly path: string;

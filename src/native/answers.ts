@@ -2,6 +2,7 @@
  * The questions that main has not answered yet. Each gets exactly one answer: whoever tries to answer again is told
  * that it is too late. Answering closes the event's descriptor.
  */
+import { ebbError } from '../base/errors.ts';
 import type { Group } from '../fanotify/group.ts';
 import { denialFor } from '../fanotify/response.ts';
 import type { Denial } from '../fanotify/response.ts';
@@ -13,6 +14,9 @@ export interface AnswerCounts {
   /** Whose requester was gone. */
   gone: number;
 }
+
+/** Made once: an AbortSignal without a reason makes an exception with a stack for each. */
+const answered = ebbError('EINTR', 'The question has been answered.');
 
 export class PendingQuestion {
   readonly question: Question;
@@ -44,7 +48,7 @@ export class PendingQuestion {
   #answer(answer: 'allow' | Denial): boolean {
     if (this.isAnswered) return false;
     this.#answers.give(this, answer);
-    this.#controller.abort();
+    this.#controller.abort(answered);
     return true;
   }
 }

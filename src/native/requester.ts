@@ -2,9 +2,10 @@
  * Who is blocked in the event: read from /proc/TID, which is his as long as the event is not answered (the groups
  * report thread ids). Whoever was killed meanwhile is nobody: nothing here throws.
  */
-import { closeSync, openSync, readFileSync, readlinkSync, readSync } from 'node:fs';
+import { closeSync, openSync, readSync } from 'node:fs';
 import type { Requester } from '../recall/recall.ts';
-import { openFd, OpenFlag } from '../sys/fd.ts';
+import { readSymlink } from '../sys/entries.ts';
+import { AT_FDCWD, openFd, OpenFlag } from '../sys/fd.ts';
 import { read } from '../sys/io.ts';
 import { effectOfOpen, parseSystemCall } from './syscall.ts';
 import type { Architecture, SystemCall } from './syscall.ts';
@@ -21,21 +22,30 @@ const architecture: Architecture = process.arch === 'arm64' ? 'arm64' : 'x64';
 
 /** `tid` 0: a thread of a pid namespace that is not below ours. */
 export function requesterOf(tid: number): RequesterFacts {
-  const status = readProc(tid, 'status') ?? '';
-  const field = (name: string, index = 0): number => {
-    const line = new RegExp(`^${name}:\\s*(.*)$`, 'm').exec(status)?.[1] ?? '';
-    const value = Number.parseInt(line.split(/\s+/)[index] ?? '', 10);
-    return Number.isSafeInteger(value) ? value : 0;
-  };
+  const status = `\n${readProc(tid, 'status') ?? ''}`;
   return {
     tid,
-    pid: field('Tgid') || tid,
+    pid: numberOf(status, 'Tgid') || tid,
     // The fourth is the one that file systems look at.
-    uid: field('Uid', 3),
-    gid: field('Gid', 3),
+    uid: numberOf(status, 'Uid', 3),
+    gid: numberOf(status, 'Gid', 3),
     executable: executableOf(tid),
-    name: /^Name:\t(.*)$/m.exec(status)?.[1] ?? '',
+    name: valueOf(status, 'Name'),
   };
+}
+
+/** Of a line `Key:\tvalue`; '' where there is none. */
+function valueOf(status: string, key: string): string {
+  const head = `\n${key}:\t`;
+  const at = status.indexOf(head);
+  if (at < 0) return '';
+  const end = status.indexOf('\n', at + head.length);
+  return status.slice(at + head.length, end < 0 ? undefined : end);
+}
+
+function numberOf(status: string, key: string, index = 0): number {
+  const value = Number.parseInt(valueOf(status, key).split('\t')[index] ?? '', 10);
+  return Number.isSafeInteger(value) ? value : 0;
 }
 
 /** What a thread that is blocked in an event is about to do. May take some milliseconds: `blockedCallText`. */
@@ -71,33 +81,34 @@ export function isRunning(callText: string): boolean {
   return callText.startsWith('running');
 }
 
-const line = new Uint8Array(new ArrayBuffer(512));
-
 /**
- * The line of /proc/TID/syscall; undefined when there is none (any more). Read by our own calls: each small read of a
- * partly resident file costs one of these, and node:fs takes five times as long.
+ * The line of /proc/TID/syscall; undefined when there is none (any more). Each small read of a partly resident file
+ * costs one of these.
  */
 export function systemCallText(tid: number): string | undefined {
-  try {
-    using fd = openFd(procPath(tid, 'syscall'), OpenFlag.rdonly);
-    const count = read(fd.fd, line);
-    return count <= 0 ? undefined : Buffer.from(line.buffer, 0, count).toString('latin1');
-  } catch {
-    return undefined;
-  }
+  return readProc(tid, 'syscall');
 }
 
 function executableOf(tid: number): string | undefined {
   try {
-    return readlinkSync(procPath(tid, 'exe')).replace(/ \(deleted\)$/, '');
+    const target = readSymlink(AT_FDCWD, procPath(tid, 'exe'));
+    return Buffer.from(target.buffer)
+      .toString()
+      .replace(/ \(deleted\)$/, '');
   } catch {
     return undefined;
   }
 }
 
+/** All that is read of a thread is shorter: what is behind is not looked at. */
+const text = Buffer.alloc(4096);
+
+/** By our own calls: each first read of a file costs some of these, and node:fs takes several times as long. */
 function readProc(tid: number, name: string): string | undefined {
   try {
-    return readFileSync(procPath(tid, name), 'latin1');
+    using fd = openFd(procPath(tid, name), OpenFlag.rdonly);
+    const count = read(fd.fd, text);
+    return count <= 0 ? undefined : text.toString('latin1', 0, count);
   } catch {
     return undefined;
   }

@@ -262,8 +262,10 @@ export class NativeServer {
   async #serve(pending: PendingQuestion, question: Question, file: StubFile): Promise<void> {
     let asker: Asker | undefined;
     while (!pending.isAnswered) {
-      await untilDone(this.#gates.opened(file.id), pending.signal);
-      if (pending.isAnswered) return;
+      if (this.#gates.isShut(file.id)) {
+        await untilDone(this.#gates.opened(file.id), pending.signal);
+        if (pending.isAnswered) return;
+      }
       asker ??= this.#askerOf(question);
       const decision = this.#decide(question, file, asker);
       if (await this.#carryOut(decision, pending, file, asker)) return;

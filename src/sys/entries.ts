@@ -64,14 +64,13 @@ export function makeSymlink(directoryFd: number, name: Name, target: Name): void
   orThrow(native().symlinkat(cString(target), directoryFd, cString(name)), 'symlink', shown(name));
 }
 
-/** PATH_MAX: no symlink is longer. */
-const pathMaxBytes = 4096;
+/** PATH_MAX: no symlink is longer. One for all calls of this thread. */
+const target = new Uint8Array(4096);
 
 /** readlinkat(2). Throws EINVAL when it is no symlink, ENOENT, ... */
 export function readSymlink(directoryFd: number, name: Name): Uint8Array<ArrayBuffer> {
-  const bytes = new Uint8Array(pathMaxBytes);
-  const result = native().readlinkat(directoryFd, cString(name), bytes, bytes.length);
-  return bytes.slice(0, orThrow(result, 'readlink', shown(name)));
+  const result = native().readlinkat(directoryFd, onlyCString(name), target, target.length);
+  return target.slice(0, orThrow(result, 'readlink', shown(name)));
 }
 
 /**

@@ -4,7 +4,7 @@
  */
 import { Errno } from '../base/errno.ts';
 import { decodeName } from '../base/name.ts';
-import { bind, cString, lastErrno, lazily, orThrow, systemError } from './ffi.ts';
+import { bind, cString, lastErrno, lazily, onlyCString, orThrow, systemError } from './ffi.ts';
 
 /** XATTR_SIZE_MAX and XATTR_LIST_MAX of the kernel: no value and no list is larger. */
 export const xattrSizeMaxBytes = 65536;
@@ -62,7 +62,7 @@ function nameOf(name: string): Uint8Array {
 const scratch = lazily(() => new Uint8Array(xattrSizeMaxBytes));
 
 function locate(target: XattrTarget): [native: ReturnType<typeof byFd>, where: Where] {
-  return typeof target === 'number' ? [byFd(), target] : [byPath(), cString(target)];
+  return typeof target === 'number' ? [byFd(), target] : [byPath(), onlyCString(target)];
 }
 
 /** The value, or undefined when there is none (ENODATA). Throws EOPNOTSUPP, EPERM, ... */

@@ -105,6 +105,7 @@ function everything(catalog: StubCatalog): unknown {
       catalog.known(name),
     ]),
     handles: Array.from({ length: 16 }, (_, at) => catalog.byHandle(handleOfStub(at))?.id),
+    states: Array.from({ length: 16 }, (_, at) => catalog.stateByHandle(handleOfStub(at))),
   };
 }
 

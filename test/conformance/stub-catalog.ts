@@ -76,9 +76,17 @@ export function stubCatalogConformance(kind: string, open: () => StubCatalogFixt
         assert.deepEqual(plain(catalog.get(stub.id)), stub);
         assert.deepEqual(plain(catalog.byHandle(stub.handle)), stub);
         assert.deepEqual(plain(catalog.byKey(stub.key)), stub);
+        const { id, sizeBytes, residentBytes, change } = stub;
+        assert.deepEqual(catalog.stateByHandle(stub.handle), {
+          id,
+          sizeBytes,
+          residentBytes,
+          change,
+        });
       }
       assert.equal(catalog.get(99), undefined);
       assert.equal(catalog.byHandle(handleOfStub(99)), undefined);
+      assert.equal(catalog.stateByHandle(handleOfStub(99)), undefined);
       assert.equal(catalog.byKey('dir'), undefined);
     });
 

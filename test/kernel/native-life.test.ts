@@ -287,6 +287,54 @@ test('what two killed processes left behind is taken away by ebb umount', async 
   assert.deepEqual(readdirSync(tree.path), ['.ebb']);
 });
 
+test('ebb find tells every name of a tree with the state that ebb ls tells, in the same order', async () => {
+  await using tree = await AttachedTree.attach({ type: 'xfs', remote: source });
+  await tree.ebbOk(['get', path.join(tree.path, 'sub/small.bin')]);
+  await shellOk(
+    tree,
+    'cd "$0"; head -c 9 large.bin > /dev/null; echo mine > own; ln -s own link; mkfifo pipe; ' +
+      'mkdir -p empty "$(printf "odd\\nname")/a/b/c"; echo x > "$(printf "odd\\nname")/a/b/c/\\\\"',
+  );
+  const { stdout } = await tree.ebbOk(['ls', '-R', '--json', tree.path]);
+  const listed = stdout
+    .toString()
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line) as { path: string; state: string; kind: string });
+  assert.deepEqual([...new Set(listed.map(({ state }) => state))].toSorted(), [
+    '-',
+    'DIR',
+    'DUL',
+    'OFL',
+    'PAR',
+    'REG',
+  ]);
+  const found = async (...tests: string[]): Promise<string[]> => {
+    const result = await tree.ebbOk(['find', tree.path, ...tests, '-0']);
+    return result.stdout.toString().split('\0').slice(0, -1);
+  };
+  const paths = (wanted: (info: (typeof listed)[number]) => boolean): string[] =>
+    listed.filter(wanted).map((info) => info.path);
+  assert.deepEqual(
+    await found(),
+    paths(() => true),
+  );
+  for (const state of ['DIR', 'DUL', 'OFL', 'PAR', 'REG']) {
+    assert.deepEqual(
+      await found('--state', state),
+      paths((info) => info.state === state),
+    );
+  }
+  for (const [letter, kind] of ['f file', 'd directory', 'l symlink'].map((one) =>
+    one.split(' '),
+  )) {
+    assert.deepEqual(
+      await found('--type', letter ?? ''),
+      paths((info) => info.kind === kind),
+    );
+  }
+});
+
 test('attached already: refused with a sentence, and nothing happens to it', async () => {
   await using tree = await AttachedTree.attach({ type: 'xfs', remote: source });
   const before_ = await tree.status();

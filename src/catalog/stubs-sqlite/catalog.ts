@@ -13,6 +13,7 @@ import type {
   ListedDirectory,
   StubCatalog,
   StubRecord,
+  StubState,
   StubTotals,
 } from '../stub-catalog.ts';
 import { hashHandle, hashKey, stubOf, stubRow } from './rows.ts';
@@ -23,6 +24,8 @@ import type { StubCounter } from './schema.ts';
 const sql = {
   get: 'SELECT * FROM stubs WHERE id = ?',
   byHandle: 'SELECT * FROM stubs WHERE handle_hash = ? AND handle = ?',
+  stateByHandle: `SELECT id, size, resident, change FROM stubs
+    WHERE handle_hash = ? AND handle = ?`,
   byKey: 'SELECT * FROM stubs WHERE key_hash = ? AND key = ? ORDER BY id DESC LIMIT 1',
   insert: 'INSERT INTO stubs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)',
   /** What the totals know of a stub. */
@@ -75,6 +78,14 @@ class SqliteStubCatalog implements StubCatalog {
 
   byHandle(handle: Uint8Array): StubRecord | undefined {
     return this.#one(this.#statements.byHandle, hashHandle(handle), handle);
+  }
+
+  stateByHandle(handle: Uint8Array): StubState | undefined {
+    type Row = [id: number, size: number, resident: number, change: StubChange];
+    const row = this.#row(this.#statements.stateByHandle, hashHandle(handle), handle);
+    if (row === undefined) return undefined;
+    const [id, sizeBytes, residentBytes, change] = row as Row;
+    return { id, sizeBytes, residentBytes, change };
   }
 
   byKey(key: string): StubRecord | undefined {

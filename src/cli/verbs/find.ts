@@ -1,10 +1,12 @@
 /** `ebb find`: a whole tree filtered by state, size, name, kind, age. Reads the catalog only. */
 import { systemClock } from '../../base/clock.ts';
+import type { FileInfo } from '../../daemon/api.ts';
 import { fileCells, fileColumns } from '../file-line.ts';
-import { fileFilter } from '../file-filter.ts';
+import { briefFilter, fileFilter, isBrief } from '../file-filter.ts';
 import type { FilterOptions } from '../file-filter.ts';
 import { alignRows } from '../table.ts';
 import { absoluteInMount, Mounts, shownPath } from '../target.ts';
+import type { Target } from '../target.ts';
 import { visible } from '../terminal.ts';
 import { deepHelp, Unlisted } from '../unlisted.ts';
 import { ExitCode, UsageError } from '../verb.ts';
@@ -68,21 +70,20 @@ export const find: Verb = {
     const options = command.opts<FindOptions>();
     const formats = [options.null, options.long, options.json].filter((one) => one === true);
     if (formats.length > 1) throw new UsageError('use only one of -0, -l and --json');
-    const passes = fileFilter(options, systemClock.nowMs());
     const unlisted = new Unlisted('find', terminal);
+    const isShort = options.long !== true && options.json !== true && isBrief(options);
+    const search = isShort ? briefMatches(options) : matches(options, systemClock.nowMs());
     for (const target of new Mounts().locateAll(command.args)) {
       const mode = options.deep === true ? 'deep' : 'recursive';
-      for await (const info of target.client.ls(target.inside, mode)) {
-        unlisted.see(info);
-        if (!passes(info)) continue;
-        const shown = shownPath(target, info.path);
-        if (options.json === true) {
-          const path = absoluteInMount(target.client.record.mountPoint, info.path);
-          terminal.print(JSON.stringify({ ...info, path }));
+      for await (const { path, info } of search(target, mode, unlisted)) {
+        const shown = shownPath(target, path);
+        if (info !== undefined && options.json === true) {
+          const absolute = absoluteInMount(target.client.record.mountPoint, path);
+          terminal.print(JSON.stringify({ ...info, path: absolute }));
+        } else if (info !== undefined && options.long === true) {
+          terminal.print(longLine(fileCells(info, shown, true)));
         } else if (options.null === true) {
           terminal.write(`${shown}\0`);
-        } else if (options.long === true) {
-          terminal.print(longLine(fileCells(info, shown, true)));
         } else {
           terminal.print(terminal.isTerminal ? visible(shown) : shown);
         }
@@ -93,6 +94,39 @@ export const find: Verb = {
     return ExitCode.done;
   },
 };
+
+interface Match {
+  readonly path: string;
+  /** When more was asked for than names. */
+  readonly info: FileInfo | undefined;
+}
+
+type Search = (
+  target: Target,
+  mode: 'recursive' | 'deep',
+  unlisted: Unlisted,
+) => AsyncGenerator<Match>;
+
+function matches(options: FindOptions, nowMs: number): Search {
+  const passes = fileFilter(options, nowMs);
+  return async function* (target, mode, unlisted) {
+    for await (const info of target.client.ls(target.inside, mode)) {
+      unlisted.see(info);
+      if (passes(info)) yield { path: info.path, info };
+    }
+  };
+}
+
+/** Where names, kinds and states are enough: a tree of a million files tells these in a third of the time. */
+function briefMatches(options: FindOptions): Search {
+  const passes = briefFilter(options);
+  return async function* (target, mode, unlisted) {
+    for await (const state of target.client.states(target.inside, mode)) {
+      unlisted.see(state);
+      if (passes(state)) yield { path: state.path, info: undefined };
+    }
+  };
+}
 
 /** Widths are fixed: matches are printed as they are found. */
 const longWidths = ['DUL+', '-rw-r--r--', 'www-data', '999M', '999M', '2026-01-01 00:00', ''];

@@ -8,6 +8,7 @@
  */
 import type {
   ActionResult,
+  BriefFileInfo,
   DetachRequest,
   DetachResult,
   DiskUsage,
@@ -29,6 +30,8 @@ export interface LsRequest {
   readonly recursive: boolean;
   /** With `recursive`: lists every directory below that was never listed, or not lately. */
   readonly deep: boolean;
+  /** With `recursive`: more than `BriefFileInfo` is not asked for. */
+  readonly brief: boolean;
   /** The entry itself instead of what is in it. */
   readonly self: boolean;
 }
@@ -72,7 +75,7 @@ export interface HandleHandlers {
 export interface ControlHandlers {
   status(signal: AbortSignal): Promise<MountStatus | TreeStatus>;
   /** A file's or symlink's path yields that entry; a directory's its entries in order of their names' bytes. */
-  ls(request: LsRequest, signal: AbortSignal): AsyncIterable<FileInfo>;
+  ls(request: LsRequest, signal: AbortSignal): AsyncIterable<FileInfo | BriefFileInfo>;
   du(request: DuRequest, signal: AbortSignal): Promise<DiskUsage>;
   explain(path: string, signal: AbortSignal): Promise<Explanation>;
   get(request: PathsRequest, signal: AbortSignal): Action;

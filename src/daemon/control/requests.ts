@@ -89,7 +89,8 @@ export function lsRequestOf(query: Query): LsRequest {
   if (recursive && self) {
     throw ebbError('EINVAL', 'Ask for "recursive" or for "self", not for both.');
   }
-  return { path: pathOf(query), recursive, self, deep: query.get('deep') === '1' };
+  const [deep, brief] = [query.get('deep') === '1', query.get('brief') === '1'];
+  return { path: pathOf(query), recursive, self, deep, brief };
 }
 
 export function duRequestOf(query: Query): DuRequest {

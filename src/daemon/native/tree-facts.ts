@@ -1,12 +1,12 @@
 /** What the daemon knows of one file of a tree, for `ls`, `explain` and the actions. */
 import { StubChange } from '../../base/stub-facts.ts';
-import type { StubRecord } from '../../catalog/stub-catalog.ts';
-import type { FileInfo, FileState } from '../api.ts';
-import type { TreeEntry } from './tree-files.ts';
+import type { StubRecord, StubState } from '../../catalog/stub-catalog.ts';
+import type { BriefFileInfo, FileInfo, FileState } from '../api.ts';
+import type { BriefEntry, TreeEntry } from './tree-files.ts';
 
 export interface TreeFactSources {
   /** Ahead of the catalog when the stub is loaded. */
-  readonly residentBytes: (record: StubRecord) => number;
+  readonly residentBytes: (record: StubState) => number;
   /** True while it is being recalled. */
   readonly isRecalling: (id: number) => boolean;
 }
@@ -16,7 +16,9 @@ const millisecondsPerSecond = 1_000;
 const nanosecondsPerMillisecond = 1_000_000;
 
 /** Content that came from the remote and is still that: the others are the user's own, as files without a record. */
-export function isManaged(record: StubRecord | undefined): record is StubRecord {
+export function isManaged<Facts extends Pick<StubRecord, 'change'>>(
+  record: Facts | undefined,
+): record is Facts {
   return (
     record !== undefined &&
     record.change !== StubChange.dirty &&
@@ -29,7 +31,7 @@ export function residentBytesOf(entry: TreeEntry, sources: TreeFactSources): num
   return isManaged(entry.record) ? sources.residentBytes(entry.record) : entry.status.sizeBytes;
 }
 
-export function stateOf(entry: TreeEntry, sources: TreeFactSources): FileState {
+export function stateOf(entry: BriefEntry, sources: TreeFactSources): FileState {
   if (entry.kind === 'directory') return 'DIR';
   if (entry.kind !== 'file') return '-';
   const { record } = entry;
@@ -40,11 +42,19 @@ export function stateOf(entry: TreeEntry, sources: TreeFactSources): FileState {
   return residentBytes > 0 ? 'PAR' : 'OFL';
 }
 
+export function briefFileInfo(entry: BriefEntry, sources: TreeFactSources): BriefFileInfo {
+  return { path: entry.path, kind: shownKind(entry), state: stateOf(entry, sources) };
+}
+
+function shownKind({ kind }: BriefEntry): FileInfo['kind'] {
+  return kind === 'other' ? 'file' : kind;
+}
+
 export function treeFileInfo(entry: TreeEntry, sources: TreeFactSources): FileInfo {
   const { path, kind, status, record, target } = entry;
   return {
     path,
-    kind: kind === 'other' ? 'file' : kind,
+    kind: shownKind(entry),
     state: stateOf(entry, sources),
     mode: status.mode & permissionBits,
     uid: status.uid,

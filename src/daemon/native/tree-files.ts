@@ -2,10 +2,11 @@
  * The tree's real files, for the control API: found name by name through the private mount, so that no event is raised
  * and no symlink leads out. What a file is says the catalog, by the file's handle; nothing is opened but directories.
  */
+import type { Dirent } from 'node:fs';
 import { openDirectory, readEntries } from '../../attach/local-directory.ts';
 import { ebbError, toEbbError } from '../../base/errors.ts';
 import { decodeName, encodeName } from '../../base/name.ts';
-import type { StubCatalog, StubRecord } from '../../catalog/stub-catalog.ts';
+import type { StubCatalog, StubRecord, StubState } from '../../catalog/stub-catalog.ts';
 import { readSymlink } from '../../sys/entries.ts';
 import type { OwnedFd } from '../../sys/fd.ts';
 import { encodedHandleAt } from '../../sys/handle.ts';
@@ -21,12 +22,16 @@ const entriesPerTurn = 64;
 /** Names of one directory that are sorted in memory. */
 const namesMax = 10_000_000;
 
-export interface TreeEntry {
+export interface BriefEntry {
   /** Relative to the tree, '' for its root. */
   readonly path: string;
   readonly kind: 'file' | 'directory' | 'symlink' | 'other';
-  readonly status: FileStatus;
   /** Of files that came from the remote, wherever they are now. */
+  readonly record: StubState | undefined;
+}
+
+export interface TreeEntry extends BriefEntry {
+  readonly status: FileStatus;
   readonly record: StubRecord | undefined;
   readonly target: string | undefined;
 }
@@ -54,7 +59,7 @@ export class TreeFiles {
     const name = encodeName(path.slice(slash + 1));
     try {
       using directory = this.#directory(slash < 0 ? '' : path.slice(0, slash));
-      return this.#look(directory.fd, name, path);
+      return this.#look(directory.fd, { name: Buffer.from(name) }, path);
     } catch (thrown) {
       const { code, message } = toEbbError(thrown);
       if (code === 'ENOENT') throw ebbError('ENOENT', `${path}: no such file or directory`);
@@ -63,35 +68,18 @@ export class TreeFiles {
   }
 
   /** What is in a directory, in order of the names' bytes. What goes meanwhile is left out. */
-  async *children(path: string, signal: AbortSignal): AsyncGenerator<TreeEntry> {
-    using directory = this.#directory(path);
-    const names: Buffer[] = [];
-    for await (const { name } of readEntries(directory.fd)) {
-      if (names.push(name) > namesMax) throw ebbError('EFBIG', `${path}: too many names`);
-    }
-    names.sort((left, right) => Buffer.compare(left, right));
-    const prefix = path === '' ? '' : `${path}/`;
-    for (const [index, name] of names.entries()) {
-      if (index % entriesPerTurn === 0) await otherWork(signal);
-      const entry = this.#lookIfThere(directory.fd, name, prefix + decodeName(name));
-      if (entry !== undefined) yield entry;
-    }
+  children(path: string, signal: AbortSignal): AsyncGenerator<TreeEntry> {
+    return this.#walk(path, signal, (...at) => this.#look(...at), false);
   }
 
   /** Everything below, depth first, a directory before its entries. Memory: the names of one branch. */
-  async *below(path: string, signal: AbortSignal, depth = 0): AsyncGenerator<TreeEntry> {
-    if (depth > depthMax) {
-      throw ebbError('ELOOP', `${path}: more than ${depthMax} directories deep`);
-    }
-    try {
-      for await (const entry of this.children(path, signal)) {
-        yield entry;
-        if (entry.kind === 'directory') yield* this.below(entry.path, signal, depth + 1);
-      }
-    } catch (error) {
-      // Users may take directories away while they are walked.
-      if (depth === 0 || toEbbError(error).code !== 'ENOENT') throw error;
-    }
+  below(path: string, signal: AbortSignal): AsyncGenerator<TreeEntry> {
+    return this.#walk(path, signal, (...at) => this.#look(...at), true);
+  }
+
+  /** The same with less of each entry, in a third of the time. */
+  briefBelow(path: string, signal: AbortSignal): AsyncGenerator<BriefEntry> {
+    return this.#walk(path, signal, (...at) => this.#lookBriefly(...at), true);
   }
 
   /** The files that a request names: literal paths, directories as all that is below, and patterns; each inode once. */
@@ -134,22 +122,92 @@ export class TreeFiles {
     return directory;
   }
 
-  #lookIfThere(directoryFd: number, name: Uint8Array, path: string): TreeEntry | undefined {
+  async *#walk<Entry extends BriefEntry>(
+    path: string,
+    signal: AbortSignal,
+    look: Look<Entry>,
+    descends: boolean,
+  ): AsyncGenerator<Entry> {
+    const branch = [await this.#level(path)];
     try {
-      return this.#look(directoryFd, name, path);
-    } catch (error) {
-      if (toEbbError(error).code === 'ENOENT') return undefined;
-      throw error;
+      for (let looked = 0; ; looked += 1) {
+        const level = branch.at(-1);
+        if (level === undefined) return;
+        const entry = level.entries[level.next++];
+        if (entry === undefined) {
+          branch.pop();
+          level.directory.close();
+          continue;
+        }
+        if (looked % entriesPerTurn === 0) await otherWork(signal);
+        const found = ifThere(() =>
+          look(level.directory.fd, entry, level.prefix + decodeName(entry.name)),
+        );
+        if (found === undefined) continue;
+        yield found;
+        if (!descends || found.kind !== 'directory') continue;
+        if (branch.length > depthMax) {
+          throw ebbError('ELOOP', `${found.path}: more than ${depthMax} directories deep`);
+        }
+        // Users may take directories away while they are walked.
+        const below = await this.#level(found.path).catch((error: unknown) => {
+          if (toEbbError(error).code !== 'ENOENT') throw error;
+        });
+        if (below !== undefined) branch.push(below);
+      }
+    } finally {
+      for (const { directory } of branch) directory.close();
     }
   }
 
-  #look(directoryFd: number, name: Uint8Array, path: string): TreeEntry {
+  async #level(path: string): Promise<Level> {
+    using stack = new DisposableStack();
+    const directory = stack.use(this.#directory(path));
+    const entries: Dirent<Buffer>[] = [];
+    for await (const entry of readEntries(directory.fd)) {
+      if (entries.push(entry) > namesMax) throw ebbError('EFBIG', `${path}: too many names`);
+    }
+    entries.sort((left, right) => Buffer.compare(left.name, right.name));
+    stack.move();
+    return { directory, prefix: path === '' ? '' : `${path}/`, entries, next: 0 };
+  }
+
+  #look(directoryFd: number, { name }: Pick<Dirent<Buffer>, 'name'>, path: string): TreeEntry {
     const status = fileStatusAt(directoryFd, name);
     const kind = kinds.get(status.mode & S_IFMT) ?? 'other';
     const record =
       kind === 'file' ? this.#catalog.byHandle(encodedHandleAt(directoryFd, name)) : undefined;
     const target = kind === 'symlink' ? decodeName(readSymlink(directoryFd, name)) : undefined;
     return { path, kind, status, record, target };
+  }
+
+  /** The kind is what the directory says: a name that is another object by now has no record, or its own. */
+  #lookBriefly(directoryFd: number, entry: Dirent<Buffer>, path: string): BriefEntry {
+    if (entry.isFile()) {
+      const record = this.#catalog.stateByHandle(encodedHandleAt(directoryFd, entry.name));
+      return { path, kind: 'file', record };
+    }
+    const kind = entry.isDirectory() ? 'directory' : entry.isSymbolicLink() ? 'symlink' : 'other';
+    return { path, kind, record: undefined };
+  }
+}
+
+type Look<Entry> = (directoryFd: number, entry: Dirent<Buffer>, path: string) => Entry;
+
+/** A directory that is being walked. */
+interface Level {
+  readonly directory: OwnedFd;
+  readonly prefix: string;
+  readonly entries: readonly Dirent<Buffer>[];
+  next: number;
+}
+
+function ifThere<Entry>(look: () => Entry): Entry | undefined {
+  try {
+    return look();
+  } catch (error) {
+    if (toEbbError(error).code === 'ENOENT') return undefined;
+    throw error;
   }
 }
 

@@ -8,6 +8,7 @@ import type {
   ListedDirectory,
   StubCatalog,
   StubRecord,
+  StubState,
   StubTotals,
 } from '../../../src/catalog/stub-catalog.ts';
 
@@ -24,6 +25,13 @@ export class StubCatalogModel implements StubCatalog {
 
   byHandle(handle: Uint8Array): StubRecord | undefined {
     return this.page(0, Infinity).find((stub) => Buffer.compare(stub.handle, handle) === 0);
+  }
+
+  stateByHandle(handle: Uint8Array): StubState | undefined {
+    const stub = this.byHandle(handle);
+    if (stub === undefined) return undefined;
+    const { id, sizeBytes, residentBytes, change } = stub;
+    return { id, sizeBytes, residentBytes, change };
   }
 
   byKey(key: string): StubRecord | undefined {

@@ -3,13 +3,20 @@ import { StubChange } from '../../../base/stub-facts.ts';
 import { findMountHolders } from '../../../base/mount-holders.ts';
 import type { StubRecord } from '../../../catalog/stub-catalog.ts';
 import { FilesystemMagic, filesystemStatus } from '../../../sys/statfs.ts';
-import type { DiskUsage, Explanation, FileInfo, FileState, TreeStatus } from '../../api.ts';
+import type {
+  BriefFileInfo,
+  DiskUsage,
+  Explanation,
+  FileInfo,
+  FileState,
+  TreeStatus,
+} from '../../api.ts';
 import { releaseText, stateSummary } from '../../control/explain.ts';
 import type { DuRequest, LsRequest } from '../../control/handlers.ts';
 import { gauge } from '../../control/open-metrics.ts';
 import type { MetricFamily } from '../../control/open-metrics.ts';
 import { rangesText } from '../../control/recall-views.ts';
-import { residentBytesOf, stateOf, treeFileInfo } from '../tree-facts.ts';
+import { briefFileInfo, residentBytesOf, stateOf, treeFileInfo } from '../tree-facts.ts';
 import type { TreeEntry } from '../tree-files.ts';
 import type { TreeParts } from '../tree-parts.ts';
 
@@ -58,10 +65,16 @@ export class TreeQueries {
     };
   }
 
-  async *ls(request: LsRequest, signal: AbortSignal): AsyncGenerator<FileInfo> {
+  async *ls(request: LsRequest, signal: AbortSignal): AsyncGenerator<FileInfo | BriefFileInfo> {
     const { files, facts } = this.#parts;
     const start = files.entry(request.path);
     if (start.kind !== 'directory' || request.self) return yield treeFileInfo(start, facts);
+    if (request.recursive && request.brief) {
+      for await (const entry of files.briefBelow(request.path, signal)) {
+        yield briefFileInfo(entry, facts);
+      }
+      return;
+    }
     const entries = request.recursive
       ? files.below(request.path, signal)
       : files.children(request.path, signal);
