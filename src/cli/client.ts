@@ -1,11 +1,13 @@
 /** A thin, typed client of the control API (daemon/api.ts) over a unix socket. */
 import { request } from 'node:http';
 import type { IncomingMessage } from 'node:http';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { ebbError, toEbbError } from '../base/errors.ts';
 import type { EbbError } from '../base/errors.ts';
 import { Errno } from '../base/errno.ts';
 import type { ErrnoCode } from '../base/errno.ts';
 import { encodePathParameter } from '../base/percent.ts';
+import { isRunning } from '../base/run-directory.ts';
 import type {
   ActionResult,
   ApiError,
@@ -25,6 +27,10 @@ import type {
   Top,
   TreeStatus,
 } from '../daemon/api.ts';
+
+/** A mount's supervisor replaces a daemon that died: for so long its socket may be without anybody. */
+const successorWaitMs = 5_000;
+const successorPollMs = 50;
 
 export type ActionVerb = 'get' | 'release' | 'pin' | 'unpin' | 'verify' | 'refresh';
 export type LsMode = 'entries' | 'recursive' | 'deep' | 'self';
@@ -156,12 +162,35 @@ export class ControlClient {
     }
   }
 
+  /** Mounts only: another daemon takes this one's place. Resolves when it is about to. */
+  async restart(): Promise<void> {
+    await this.#json('POST', '/v1/restart', {});
+  }
+
   /** Resolves with a response of status 200 or 206; other statuses reject with the daemon's error. */
   async #send(
     method: string,
     target: string,
     body: unknown,
     extraHeaders: Readonly<Record<string, string>> = {},
+  ): Promise<IncomingMessage> {
+    const untilMs = performance.now() + successorWaitMs;
+    for (;;) {
+      try {
+        return await this.#sendOnce(method, target, body, extraHeaders);
+      } catch (error) {
+        const mayReturn = this.record.kind === undefined && isNobodyThere(error);
+        if (!mayReturn || performance.now() >= untilMs || !isRunning(this.record)) throw error;
+      }
+      await sleep(successorPollMs);
+    }
+  }
+
+  async #sendOnce(
+    method: string,
+    target: string,
+    body: unknown,
+    extraHeaders: Readonly<Record<string, string>>,
   ): Promise<IncomingMessage> {
     const response = await new Promise<IncomingMessage>((resolve, reject) => {
       const payload = body === undefined ? undefined : JSON.stringify(body);
@@ -201,6 +230,13 @@ export class ControlClient {
     const { mountPoint } = this.record;
     return ebbError('EIO', `The daemon of ${mountPoint} broke off its answer; see: ebb status`);
   }
+}
+
+/** Nobody has heard the request: it can be said again. */
+function isNobodyThere(error: unknown): boolean {
+  const cause =
+    error instanceof Error ? (error.cause as { code?: unknown } | undefined) : undefined;
+  return cause?.code === 'ECONNREFUSED' || cause?.code === 'ENOENT';
 }
 
 async function readJson(response: IncomingMessage): Promise<unknown> {

@@ -24,7 +24,7 @@ export interface Started<Result> {
 }
 
 export interface Service {
-  /** Below src/: `daemon/main.ts`. */
+  /** Below src/: `supervisor/main.ts`. */
   readonly script: string;
   /** Environment variable that names another script, in tests. */
   readonly scriptVariable: string;

@@ -24,6 +24,7 @@ export const verbSummaries = {
   doctor: 'check whether this machine can mount, and what is missing',
   top: 'live view of recalls and who causes them',
   log: 'what the daemon has done',
+  daemon: 'replace the daemon of a mount, which stays',
   rebuild: 'make the catalog of a cache anew from its files',
   refresh: 'ask the remote again now',
 } as const;
@@ -53,6 +54,7 @@ export const verbLoaders: Readonly<Record<VerbName, () => Promise<Verb>>> = {
   doctor: async () => (await import('./verbs/doctor.ts')).doctor,
   top: async () => (await import('./verbs/top.ts')).top,
   log: async () => (await import('./verbs/log.ts')).log,
+  daemon: async () => (await import('./verbs/daemon.ts')).daemon,
   rebuild: async () => (await import('./verbs/rebuild.ts')).rebuild,
   refresh: async () => (await import('./verbs/refresh.ts')).refresh,
 };

@@ -22,6 +22,7 @@
  *   GET  /v1/handles/TOKEN?stat=1         -> FileInfo with the path of now
  *   DELETE /v1/handles/TOKEN              -> {}: this and all other tokens of the file are revoked
  *   POST /v1/stop     { lazy: boolean }   -> StopResult
+ *   POST /v1/restart  {}                  -> {}: another daemon takes this one's place at once; mounts only
  *   POST /v1/detach   DetachRequest       -> NDJSON of Progress, last { done: DetachResult }; trees only
  *   GET  /metrics                         -> OpenMetrics text
  *
@@ -67,8 +68,13 @@ export interface MountStatus extends TokenStatus {
   /** Without credentials. */
   readonly remote: string;
   readonly cacheDirectory: string;
+  /** The daemon's; another one after a restart. */
   readonly pid: number;
+  readonly supervisorPid: number;
+  /** Daemons that served this mount before. */
+  readonly restarts: number;
   readonly version: string;
+  /** Of the mount. */
   readonly startedAtMs: number;
   readonly passthrough: boolean;
   readonly privileged: boolean;

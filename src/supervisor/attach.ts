@@ -22,26 +22,14 @@ import { Capability, hasCapability, setOpenFilesLimitTo } from '../sys/process.t
 import { treeMountAt } from './exposure.ts';
 import { Guard } from './guard.ts';
 import type { Opaque } from './messages.ts';
+import type { Callbacks, Service } from './service.ts';
 import { TreeSupervisor } from './tree-supervisor.ts';
-import type { SupervisorOptions } from './tree-supervisor.ts';
 
 /** Of supervisor and daemon: each question that waits keeps one descriptor of the daemon. Bounds the sweep, too. */
 const descriptorsMax = 65_536;
 
-export interface Attached {
-  /** For `ebb attach`. */
-  readonly facts: Opaque;
-  /** See `TreeSupervisor.ended`; everything is closed then. */
-  readonly ended: Promise<void>;
-  /** Lazily: who asks by a signal cannot be told who the holders are. */
-  stop(): Promise<void>;
-  revive(): void;
-}
-
-type Callbacks = Pick<SupervisorOptions, 'log' | 'onProgress'>;
-
 /** `line`: what `ebb attach` sent. Throws EbbError with a sentence for the user; nothing is left then. */
-export async function attach(line: string, callbacks: Callbacks): Promise<Attached> {
+export async function attach(line: string, callbacks: Callbacks): Promise<Service> {
   const startedAtMs = Date.now();
   const options = parse(line);
   const { tree } = options;
@@ -82,6 +70,7 @@ export async function attach(line: string, callbacks: Callbacks): Promise<Attach
       ended: supervisor.ended.then(() => {
         removeRunRecord(tree);
         guard[Symbol.dispose]();
+        return true;
       }),
       stop: async () => {
         const { stopped } = await supervisor.stop(true);

@@ -1,25 +1,26 @@
-/** One daemon of a tree: started with the guard's descriptors, spoken to, waited for. */
+/** One daemon of a tree or mount: started with the supervisor's descriptors, spoken to, waited for. */
 import { spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import type { Guard } from './guard.ts';
-import type { ToDaemon, ToSupervisor } from './messages.ts';
 
-/** Read once, before the daemon's first line runs: as the daemon of a mount has it (src/cli/mount/start.ts). */
+/** Read once, before the daemon's first line runs: see src/cli/start-service.ts. */
 const daemonEnvironment = {
   UV_THREADPOOL_SIZE: '16',
   MALLOC_ARENA_MAX: '2',
   MALLOC_MMAP_THRESHOLD_: '131072',
 };
 
-/** The daemon's script; `EBB_NATIVE_MAIN` replaces it in tests. */
-function daemonMain(): string {
-  const override = process.env['EBB_NATIVE_MAIN'];
-  return override ?? fileURLToPath(new URL('../daemon/native-main.ts', import.meta.url));
+export interface DaemonProgram {
+  /** Below src/. */
+  readonly script: string;
+  /** Environment variable that names another script, in tests. */
+  readonly scriptVariable: string;
+  /** Its descriptors from 4 on; 3 is the channel. */
+  readonly inherited: readonly number[];
 }
 
-export class DaemonProcess {
+export class DaemonProcess<ToDaemon extends object> {
   /** How it ended, for people. Resolves when no thread of it is left: nothing of it answers any more. */
   readonly ended: Promise<{ readonly how: string; readonly inOrder: boolean }>;
   readonly #child: ChildProcess;
@@ -34,21 +35,19 @@ export class DaemonProcess {
     });
   }
 
-  static start(guard: Guard, onMessage: (message: ToSupervisor) => void): DaemonProcess {
-    // The order of src/supervisor/messages.ts `Inherited`.
-    const inherited = [
-      guard.access.fd,
-      guard.open.fd,
-      guard.changes.fd,
-      guard.privateMount.fd,
-      guard.lock.fd,
-    ];
-    const child = spawn(process.execPath, [...process.execArgv, daemonMain()], {
+  /** `onMessage` knows what its daemon's script sends. */
+  static start<ToDaemon extends object>(
+    program: DaemonProgram,
+    onMessage: (message: unknown) => void,
+  ): DaemonProcess<ToDaemon> {
+    const override = process.env[program.scriptVariable];
+    const script = override ?? fileURLToPath(new URL(`../${program.script}`, import.meta.url));
+    const child = spawn(process.execPath, [...process.execArgv, script], {
       cwd: '/',
       env: { ...daemonEnvironment, ...process.env },
-      stdio: ['ignore', 'inherit', 'inherit', 'ipc', ...inherited],
+      stdio: ['ignore', 'inherit', 'inherit', 'ipc', ...program.inherited],
     });
-    child.on('message', (message) => onMessage(message as ToSupervisor));
+    child.on('message', onMessage);
     expendable(child.pid);
     return new DaemonProcess(child);
   }

@@ -1,4 +1,4 @@
-/** How fast a daemon that dies is started again. Pure. */
+/** How fast a daemon that dies is started again, for trees and mounts. Pure. */
 
 /** The first time at once: readers wait for it. After the last pause, that pause again and again. */
 const pausesMs = [0, 250, 1_000, 4_000, 15_000, 60_000] as const;
@@ -20,6 +20,11 @@ export class RestartPauses {
     if (livedMs > 0 && pauseMs >= pauseAfterServingMaxMs) return pauseAfterServingMaxMs;
     this.#failures += 1;
     return pauseMs;
+  }
+
+  /** Starts in a row that failed, and deaths soon after a start. */
+  get failures(): number {
+    return this.#failures;
   }
 
   /** Somebody asked for it: at once again. */

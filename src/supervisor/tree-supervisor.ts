@@ -18,7 +18,7 @@ import { Exposure } from './exposure.ts';
 import { denyWhileReachable } from './farewell.ts';
 import type { Guard } from './guard.ts';
 import { protocolVersion } from './messages.ts';
-import type { HideResult, Opaque, ToSupervisor } from './messages.ts';
+import type { HideResult, Opaque, ToDaemon, ToSupervisor } from './messages.ts';
 import { RestartPauses } from './restart-pauses.ts';
 
 /** A successor that does not answer events by then is stopped: readers must not wait for it for ever. */
@@ -41,6 +41,7 @@ export interface SupervisorOptions {
   readonly onProgress: (progress: Opaque) => void;
 }
 
+type Daemon = DaemonProcess<ToDaemon>;
 type StopRequest = Extract<ToSupervisor, { kind: 'stop' }>;
 export type Ready = Extract<ToSupervisor, { kind: 'ready' }>;
 
@@ -51,7 +52,7 @@ export class TreeSupervisor {
   readonly #denier: Denier;
   readonly #pauses = new RestartPauses();
   readonly #over = Promise.withResolvers<void>();
-  #daemon: DaemonProcess | undefined;
+  #daemon: Daemon | undefined;
   #starting: PromiseWithResolvers<Ready> | undefined;
   #exposure: Exposure | undefined;
   #servingSinceMs: number | undefined;
@@ -123,7 +124,7 @@ export class TreeSupervisor {
     await this.#finishAfter(this.#daemon, endMaxMs);
   }
 
-  async #finishAfter(daemon: DaemonProcess | undefined, maxMs: number | undefined): Promise<void> {
+  async #finishAfter(daemon: Daemon | undefined, maxMs: number | undefined): Promise<void> {
     const { tree, log } = this.#options;
     try {
       await this.#awaitEnd(daemon, maxMs);
@@ -143,7 +144,17 @@ export class TreeSupervisor {
     const { guard, options, prepared, startedAtMs, socketPath } = this.#options;
     const starting = Promise.withResolvers<Ready>();
     this.#starting = starting;
-    const daemon = DaemonProcess.start(guard, (message) => this.#take(daemon, message));
+    const program = {
+      script: 'daemon/native-main.ts',
+      scriptVariable: 'EBB_NATIVE_MAIN',
+      // The order of src/supervisor/messages.ts `Inherited`.
+      inherited: [guard.access, guard.open, guard.changes, guard.privateMount, guard.lock].map(
+        ({ fd }) => fd,
+      ),
+    };
+    const daemon: Daemon = DaemonProcess.start(program, (message) =>
+      this.#take(daemon, message as ToSupervisor),
+    );
     this.#daemon = daemon;
     void daemon.ended.then(({ how, inOrder }) => {
       if (this.#daemon === daemon) this.#daemonEnded(how, inOrder);
@@ -165,7 +176,7 @@ export class TreeSupervisor {
     }
   }
 
-  #take(daemon: DaemonProcess, message: ToSupervisor): void {
+  #take(daemon: Daemon, message: ToSupervisor): void {
     if (daemon !== this.#daemon) return;
     switch (message.kind) {
       case 'progress':
@@ -180,7 +191,7 @@ export class TreeSupervisor {
     }
   }
 
-  async #stopFor(daemon: DaemonProcess, { id, lazy, endMaxMs }: StopRequest): Promise<void> {
+  async #stopFor(daemon: Daemon, { id, lazy, endMaxMs }: StopRequest): Promise<void> {
     let result: HideResult = { stopped: false, holders: [] };
     try {
       result = await this.stop(lazy);
@@ -237,7 +248,7 @@ export class TreeSupervisor {
     }
   }
 
-  async #awaitEnd(daemon: DaemonProcess | undefined, maxMs: number | undefined): Promise<void> {
+  async #awaitEnd(daemon: Daemon | undefined, maxMs: number | undefined): Promise<void> {
     if (daemon === undefined) return;
     const overdue =
       maxMs === undefined

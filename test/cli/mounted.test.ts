@@ -8,6 +8,7 @@ import path from 'node:path';
 import { test } from 'node:test';
 import { mountAt, readMountInfo } from '../../src/base/mount-info.ts';
 import type { FileInfo } from '../../src/daemon/api.ts';
+import { childrenOf } from '../support/mount.ts';
 import { temporaryDirectory } from '../support/temporary.ts';
 import { cliMain, ebb } from './support.ts';
 
@@ -66,7 +67,7 @@ test('mount, read, list, refuse, umount, rebuild, mount', { timeout: mountTimeou
 });
 
 test(
-  'a killed daemon: its mount is found dead and cleaned up',
+  'daemon and supervisor killed: their mount is found dead and cleaned up',
   { timeout: mountTimeoutMs },
   async () => {
     await using temporary = await temporaryDirectory('cli');
@@ -84,7 +85,7 @@ test(
     ]);
     assert.equal(mounted.code, 0, mounted.stderr);
     const { pid } = (JSON.parse(mounted.stdout) as { run: { pid: number } }).run;
-    process.kill(pid, 'SIGKILL');
+    for (const one of [pid, ...childrenOf(pid)]) process.kill(one, 'SIGKILL');
     for (let tries = 0; (await run(['status'])).code === 0 && tries < 50; tries += 1);
     const dead = await run(['mount', at('remote'), at('mnt')]);
     assert.equal(dead.code, 1);

@@ -163,6 +163,8 @@ function scriptedHandlers(record: RunRecord, asked: ScriptedDaemon['asked']): Co
       remote: record.remote,
       cacheDirectory: record.cacheDirectory,
       pid: record.pid,
+      supervisorPid: record.pid,
+      restarts: 2,
       version: '0.1.0',
       startedAtMs: Date.now() - 5000,
       passthrough: true,

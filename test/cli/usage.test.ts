@@ -37,6 +37,7 @@ test('acting verbs have a dry run', async () => {
     'umount',
     'mount',
     'attach',
+    'daemon',
   ]) {
     assert.match((await ebb([name, '--help'])).stdout, /-n, --dry-run/, name);
   }

@@ -43,7 +43,7 @@ function open(handle: number, mountPoint: string, name: string): string {
   return `open ${handle} ${path.join(mountPoint, name)} ${path.join(source, name)}`;
 }
 
-test('a resident file that is open outlives its daemon; everything else is ENOTCONN', async () => {
+test('a resident file that is open outlives daemon and supervisor; everything else is ENOTCONN', async () => {
   await using mount = await mountEbb({ remote: source });
   const got = await mount.ebb(['get', path.join(mount.path, 'here.bin')]);
   assert.equal(got.code, 0, got.stderr.toString());
@@ -51,7 +51,7 @@ test('a resident file that is open outlives its daemon; everything else is ENOTC
   assert.equal(await hammer.ask(open(0, mount.path, 'here.bin')), 'ok 0');
   assert.equal(await hammer.ask(open(1, mount.path, 'there.bin')), 'ok 0');
   assert.equal(await hammer.ask('pread 1 0 4096'), 'ok 4096');
-  await mount.kill();
+  await mount.killAll();
   for (const [offset, length] of [
     [0, 4 * mebibyte],
     [sizeBytes - mebibyte, mebibyte],
@@ -66,7 +66,7 @@ test('a resident file that is open outlives its daemon; everything else is ENOTC
 test('SIGTERM unmounts and ends the daemon', async () => {
   await using mount = await mountEbb({ remote: source });
   process.kill(mount.pid, 'SIGTERM');
-  await waitFor(() => !mount.alive(), { what: 'the daemon to end', timeoutMs: 10_000 });
+  await waitFor(() => mount.over(), { what: 'the daemon to end', timeoutMs: 10_000 });
   assert.deepEqual(await mountsBelow(mount.path), []);
   await mount.remount();
   await runOk('cmp', [path.join(mount.path, 'here.bin'), path.join(source, 'here.bin')]);

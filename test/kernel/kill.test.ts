@@ -1,6 +1,6 @@
 /**
- * SIGKILL of the daemon at any moment under eight readers. Readers get bytes or an errno, never a wrong byte, also
- * after the next mount of the same cache; what was durable before is not fetched again (invariants I2, I9).
+ * SIGKILL of daemon and supervisor at any moment under eight readers. Readers get bytes or an errno, never a wrong
+ * byte, also after the next mount of the same cache; what was durable before is not fetched again (invariants I2, I9).
  */
 import assert from 'node:assert/strict';
 import { chmod, mkdir, readFile } from 'node:fs/promises';
@@ -57,7 +57,7 @@ test(`killed ${rounds} times under ${readers} readers, no byte is wrong`, async 
     const place = { helper, mount: mount.path, source, names };
     await using stress = startStress({ ...place, readers, seconds: 600, seed: seed + round });
     await sleep(afterMs);
-    await mount.kill();
+    await mount.killAll();
     const said = `round ${round} (seed ${seed}), killed after ${afterMs} ms`;
     assertHonest(await stress.stop(), said);
     await mount.detach();

@@ -233,7 +233,7 @@ test(
       } finally {
         await handle.close();
       }
-      await waitFor(() => !mount.alive(), { what: 'the daemon to end' });
+      await waitFor(() => mount.over(), { what: 'the daemon to end' });
     });
   },
 );
@@ -256,7 +256,7 @@ test('SIGTERM unmounts and ends, even while the remote does not answer', options
     process.kill(mount.pid, 'SIGTERM');
     await waitFor(() => mountAt(readMountInfo(), mount.path) === undefined, { what: 'the detach' });
     assert.equal((await reading).timedOut, true);
-    await waitFor(() => !mount.alive(), { what: 'the daemon to end', timeoutMs: 5_000 });
+    await waitFor(() => mount.over(), { what: 'the daemon to end', timeoutMs: 5_000 });
   });
 });
 

@@ -119,7 +119,7 @@ class Run implements Disposable {
   async #remount(): Promise<void> {
     const kill = this.#random.below(3) === 0;
     this.#note('remount', kill ? 'kill and remount' : 'remount');
-    if (kill) await this.#mount.kill();
+    if (kill) await this.#mount.killAll();
     await this.#closeAll();
     if (kill) await this.#mount.detach();
     else await this.#mount.unmount();

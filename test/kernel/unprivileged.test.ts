@@ -151,7 +151,7 @@ test('readers of that user, with the daemon killed under them, see no wrong byte
     }
     await using again = startStress({ ...place, readers: 4, seconds: 60, seed: 8 });
     await sleep(300);
-    await mount.kill();
+    await mount.killAll();
     for (const report of await again.stop()) assert.equal(report.wrong, undefined);
     const cleaned = await mount.ebb(['umount', mount.path]);
     assert.equal(cleaned.code, 0, `a user cannot clean up: ${cleaned.stderr.toString()}`);

@@ -7,6 +7,8 @@ import { spawnSync } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
 import { chmod, chown, mkdir, readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
+import { readRunRecords } from '../../src/base/run-directory.ts';
+import { ControlClient } from '../../src/cli/client.ts';
 import type { MountStatus } from '../../src/daemon/api.ts';
 import { run } from './run.ts';
 import type { RunOptions, RunResult } from './run.ts';
@@ -30,26 +32,37 @@ export interface MountEbbOptions {
   /** Kept when the mount is disposed. Default: a fresh one, deleted with it. */
   readonly cacheDirectory?: string;
   readonly timeoutMs?: number;
+  /** More environment variables of `ebb mount`. */
+  readonly env?: Readonly<Record<string, string>>;
 }
 
 export interface EbbMount extends AsyncDisposable {
   /** The mount point. */
   readonly path: string;
   readonly cacheDirectory: string;
-  /** Of the daemon. */
+  /** Of the daemon that served when it was mounted, or when `currentPid` was asked last. */
   readonly pid: number;
+  readonly supervisorPid: number;
   /** Runs `ebb` with these arguments in the mount's environment (user, HOME, run directory). */
   ebb(parameters: readonly string[], options?: RunOptions): Promise<RunResult>;
   status(): Promise<MountStatus>;
-  /** True while the daemon's process exists and is not a zombie. */
+  /** True while the daemon's process exists and is not a zombie: it has not been replaced, either. */
   alive(): boolean;
+  /** True when daemon and supervisor have ended. */
+  over(): boolean;
+  /** Asks who serves it now. */
+  currentPid(): Promise<number>;
   /** `ebb umount`, and a wait until the daemon has gone. Throws what it said when that fails. */
   unmount(): Promise<void>;
-  /** SIGKILL to the daemon; the dead mount stays until `detach` or disposal. */
+  /** SIGKILL to the daemon; the supervisor starts another one. */
   kill(): Promise<void>;
+  /** SIGKILL to every daemon that the supervisor has started, the one that waits included. */
+  killDaemons(): Promise<void>;
+  /** SIGKILL to the supervisor and its daemons; the dead mount stays until `detach` or disposal. */
+  killAll(): Promise<void>;
   /** Lazily unmounts what is at the mount point. */
   detach(): Promise<void>;
-  /** Mounts again at the same place with the same cache (after `unmount` or `kill`). */
+  /** Mounts again at the same place with the same cache (after `unmount` or `killAll`). */
   remount(options?: readonly string[]): Promise<void>;
   /** The daemon's last log lines, as far as it still answers or left a file. */
   logTail(): Promise<string>;
@@ -100,6 +113,7 @@ class MountedEbb implements EbbMount {
   readonly path: string;
   readonly cacheDirectory: string;
   pid = 0;
+  supervisorPid = 0;
   readonly #options: MountEbbOptions;
   readonly #directory: TemporaryDirectory;
 
@@ -132,7 +146,28 @@ class MountedEbb implements EbbMount {
       const how = result.timedOut ? `did not return in ${timeoutMs} ms` : `ended ${result.code}`;
       throw new Error(`ebb ${parameters.join(' ')}: ${how}\n${outputOf(result)}`);
     }
-    this.pid = (await this.status()).pid;
+    await this.currentPid();
+  }
+
+  async currentPid(): Promise<number> {
+    const { pid, supervisorPid } = await this.#ask();
+    this.pid = pid;
+    this.supervisorPid = supervisorPid;
+    return pid;
+  }
+
+  /** Without a process of its own, where the run directory is ours: a kill should not be late. */
+  async #ask(): Promise<MountStatus> {
+    if (this.#options.user !== undefined) return await this.status();
+    const record = readRunRecords(path.join(this.#directory.path, 'run/ebb')).find(
+      ({ mountPoint }) => mountPoint === this.path,
+    );
+    if (record === undefined) return await this.status();
+    return (await new ControlClient(record).status()) as MountStatus;
+  }
+
+  over(): boolean {
+    return !this.alive() && !processLives(this.supervisorPid);
   }
 
   ebb(parameters: readonly string[], options: RunOptions = {}): Promise<RunResult> {
@@ -147,6 +182,7 @@ class MountedEbb implements EbbMount {
         HOME: home,
         XDG_CACHE_HOME: path.join(home, '.cache'),
         XDG_RUNTIME_DIR: path.join(this.#directory.path, 'run'),
+        ...this.#options.env,
         ...options.env,
       },
     });
@@ -168,12 +204,26 @@ class MountedEbb implements EbbMount {
   async unmount(): Promise<void> {
     const result = await this.ebb(['umount', this.path], { timeoutMs: unmountTimeoutMs });
     if (result.code !== 0) throw new Error(`ebb umount: ${result.code} ${outputOf(result)}`);
-    await waitFor(() => !this.alive(), { what: 'the daemon to end', timeoutMs: 10_000 });
+    await waitFor(() => this.over(), { what: 'the daemon to end', timeoutMs: 10_000 });
   }
 
   async kill(): Promise<void> {
     if (this.pid > 1 && this.alive()) process.kill(this.pid, 'SIGKILL');
     await waitFor(() => !this.alive(), { what: 'the killed daemon to go', timeoutMs: 10_000 });
+  }
+
+  killDaemons(): Promise<void> {
+    return this.#kill(childrenOf(this.supervisorPid));
+  }
+
+  killAll(): Promise<void> {
+    return this.#kill([this.supervisorPid, ...childrenOf(this.supervisorPid), this.pid]);
+  }
+
+  async #kill(pids: readonly number[]): Promise<void> {
+    for (const pid of pids) if (processLives(pid)) process.kill(pid, 'SIGKILL');
+    const gone = (): boolean => !pids.some(processLives);
+    await waitFor(gone, { what: 'the killed processes to go', timeoutMs: 10_000 });
   }
 
   async detach(): Promise<void> {
@@ -193,15 +243,15 @@ class MountedEbb implements EbbMount {
   async [Symbol.asyncDispose](): Promise<void> {
     try {
       const mounted = (await mountsBelow(this.path)).length > 0;
-      if (mounted && this.alive()) {
+      if (mounted && !this.over()) {
         await this.ebb(['umount', this.path], { timeoutMs: unmountTimeoutMs }).catch(() => {});
       }
       await abortConnections(this.path);
       await this.detach();
-      if (this.alive()) {
-        await waitFor(() => !this.alive(), { what: 'the end', timeoutMs: 3000 }).catch(() => {});
+      if (!this.over()) {
+        await waitFor(() => this.over(), { what: 'the end', timeoutMs: 3000 }).catch(() => {});
       }
-      if (this.alive()) await this.kill();
+      if (!this.over()) await this.killAll();
     } finally {
       living.delete(this);
       await this.#directory[Symbol.asyncDispose]();
@@ -209,7 +259,9 @@ class MountedEbb implements EbbMount {
   }
 
   #endAtOnce(): void {
-    if (this.pid > 1 && this.alive()) process.kill(this.pid, 'SIGKILL');
+    for (const pid of [this.supervisorPid, ...childrenOf(this.supervisorPid), this.pid]) {
+      if (processLives(pid)) process.kill(pid, 'SIGKILL');
+    }
     spawnSync('umount', ['--lazy', this.path], { timeout: 5000, stdio: 'ignore' });
   }
 }
@@ -226,6 +278,19 @@ export function processLives(pid: number): boolean {
     return !['Z', 'X'].includes(text.slice(text.lastIndexOf(')') + 2, text.lastIndexOf(')') + 3));
   } catch {
     return false;
+  }
+}
+
+/** The processes that `pid` has started (/proc/PID/task/TID/children, of its main thread). */
+export function childrenOf(pid: number): number[] {
+  try {
+    const text = readFileSync(`/proc/${pid}/task/${pid}/children`, 'latin1');
+    return text
+      .split(' ')
+      .filter((word) => word !== '')
+      .map(Number);
+  } catch {
+    return [];
   }
 }
 

@@ -59,7 +59,7 @@ export const mount: Verb = {
     }
     const { child, result } = await startService<Extract<StartResult, { ok: true }>>(
       {
-        script: 'daemon/main.ts',
+        script: 'supervisor/mount-main.ts',
         scriptVariable: 'EBB_DAEMON_MAIN',
         mountPoint,
         foreground: options.foreground === true,

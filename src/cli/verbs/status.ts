@@ -141,8 +141,12 @@ function startedAt(timeMs: number): string {
   return `${formatTime(timeMs)} (${formatDuration(Math.max(0, ageMs))} ago)`;
 }
 
+function daemonText({ pid, version, restarts }: Status): string {
+  return `pid ${pid}, version ${version}, restarted ${plural(restarts, 'time')}`;
+}
+
 function treeDetails(status: TreeStatus): [string, string][] {
-  const { stubs, complete, dirty, restarts } = status;
+  const { stubs, complete, dirty } = status;
   return [
     ['remote', `${status.remote} (${status.remoteReachable ? 'reachable' : 'unreachable'})`],
     ['state', healthOf(status)],
@@ -157,10 +161,7 @@ function treeDetails(status: TreeStatus): [string, string][] {
     ['recalled', formatBytes(status.recalledBytes)],
     ['waiting', plural(status.waiting, 'program')],
     ['supervisor', `pid ${status.supervisorPid}`],
-    [
-      'daemon',
-      `pid ${status.pid}, version ${status.version}, restarted ${plural(restarts, 'time')}`,
-    ],
+    ['daemon', daemonText(status)],
     ['started', startedAt(status.startedAtMs)],
     ['last error', status.lastError ?? 'none'],
   ];
@@ -187,7 +188,8 @@ function mountDetails(status: MountStatus): [string, string][] {
     ],
     ['passthrough', status.passthrough ? 'yes: resident files are served by the kernel' : 'no'],
     ['privileged', status.privileged ? 'yes' : 'no: mounted through fusermount3'],
-    ['daemon', `pid ${status.pid}, version ${status.version}`],
+    ['supervisor', `pid ${status.supervisorPid}`],
+    ['daemon', daemonText(status)],
     ['started', startedAt(status.startedAtMs)],
     ['last error', status.lastError ?? 'none'],
   ];

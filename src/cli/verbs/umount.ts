@@ -111,12 +111,16 @@ async function unmountOne(
   return { mountPoint, result };
 }
 
-/** A tree whose daemon is down has a supervisor all the same, which knows no other way than the lazy one. */
+/**
+ * What has no daemon that answers has a supervisor all the same, which knows no other way than the lazy one. Of a mount
+ * without a daemon nobody can read anything: who uses it is let go.
+ */
 async function stop(record: RunRecord, lazy: boolean): Promise<StopResult> {
   try {
     return await new ControlClient(record).stop(lazy);
   } catch (error) {
-    if (record.kind !== 'tree' || !lazy || !isRunning(record)) throw error;
+    const isLost = record.kind !== 'tree' && toEbbError(error).code === 'ENOTCONN';
+    if (!(isLost || (record.kind === 'tree' && lazy)) || !isRunning(record)) throw error;
     process.kill(record.pid, 'SIGTERM');
     return { stopped: true, holders: [] };
   }

@@ -77,6 +77,16 @@ const endpoints: ReadonlyMap<string, Endpoint> = new Map<string, Endpoint>([
     },
   ],
   [
+    'POST /v1/restart',
+    async (h, x) => {
+      if (h.restart === undefined) {
+        throw ebbError('EINVAL', 'This is a tree: who waits for its daemon would get EIO.');
+      }
+      await h.restart();
+      sendJson(x, {});
+    },
+  ],
+  [
     'POST /v1/detach',
     async (h, x) => {
       const request = await readDetachRequest(x.request);

@@ -40,6 +40,7 @@ import { Logbook } from '../logbook.ts';
 import type { Configuration } from '../options.ts';
 import { remoteIdentity } from '../options.ts';
 import type { DaemonParts } from './parts.ts';
+import type { Start, SupervisorLink } from './supervisor-link.ts';
 import { Paths } from './paths.ts';
 import { rehearse } from './rehearsal.ts';
 import { Releaser } from './releaser.ts';
@@ -72,18 +73,22 @@ export class MountProcess {
   readonly #teardown: Teardown;
   #stopping: Promise<StopResult> | undefined;
 
-  private constructor(stack: Stack, teardown: Teardown) {
+  private constructor(stack: Stack, teardown: Teardown, { link, die }: Surroundings) {
     this.#stack = stack;
     this.#teardown = teardown;
     this.run = stack.parts.run;
-    this.ended = this.#live();
+    this.ended = this.#live(die);
+    void link.lost.then(() => this.#goOnAlone());
   }
 
   /**
    * Throws EbbError with a sentence for the user (EINTR when `signal` fires); leaves nothing mounted, locked or
-   * running then.
+   * running then, unless this was a successor: its process must end at once.
    */
-  static async start(configuration: Configuration, signal: AbortSignal): Promise<MountProcess> {
+  static async start(
+    configuration: Configuration,
+    surroundings: Surroundings,
+  ): Promise<MountProcess> {
     const teardown = new Teardown();
     const self: { process?: MountProcess } = {};
     const stop = async (lazy: boolean): Promise<StopResult> => {
@@ -92,12 +97,14 @@ export class MountProcess {
     };
     try {
       self.process = new MountProcess(
-        await build(configuration, { teardown, stop, signal }),
+        await build(configuration, surroundings, { teardown, stop }),
         teardown,
+        surroundings,
       );
       return self.process;
     } catch (error) {
-      await teardown.run(() => undefined);
+      // A successor takes nothing away: the next one shall find it all as it was.
+      if (surroundings.start.established === undefined) await teardown.run(() => undefined);
       throw error;
     }
   }
@@ -142,14 +149,25 @@ export class MountProcess {
     }
   }
 
-  async #live(): Promise<void> {
+  /** Nobody would start another daemon: `ebb status` and `ebb umount` shall find this one. */
+  #goOnAlone(): void {
+    const { parts } = this.#stack;
+    parts.logbook.log('error', 'the supervisor is gone: the mount ends with this daemon');
+    const startTicks = processStartTicks(process.pid) ?? 0;
+    writeRunRecord({ ...parts.run, pid: process.pid, startTicks });
+    this.#teardown.add('removing the run record', () => removeRunRecord(parts.run.mountPoint));
+  }
+
+  async #live(die: () => void): Promise<void> {
     const { threads, parts } = this.#stack;
     const { logbook } = parts;
     try {
       const end = await threads.ended;
       logbook.log('info', `the FUSE connection ended: ${JSON.stringify(end)}`);
     } catch (error) {
+      // An orderly end would answer what waits with errors.
       logbook.log('error', `the FUSE thread died: ${toEbbError(error).message}`);
+      return die();
     }
     const overdue = setTimeout(() => {
       // What is not committed is recalled again; a process that stays would keep the cache locked.
@@ -161,10 +179,27 @@ export class MountProcess {
   }
 }
 
-interface Surroundings {
+export interface Surroundings {
+  readonly link: SupervisorLink;
+  readonly start: Start;
+  /** Made by `prepareThread`. */
+  readonly thread: PreparedThread;
+  /** Ends a start. */
+  readonly signal: AbortSignal;
+  /** Ends the process as a crash does. */
+  readonly die: () => void;
+}
+
+interface Ends {
   readonly teardown: Teardown;
   readonly stop: (lazy: boolean) => Promise<StopResult>;
-  readonly signal: AbortSignal;
+}
+
+const threadModule = new URL('../../mount/thread.ts', import.meta.url);
+
+/** The FUSE thread, which begins to load its code. */
+export function prepareThread(): PreparedThread {
+  return new PreparedThread(threadModule);
 }
 
 /**
@@ -173,21 +208,21 @@ interface Surroundings {
  */
 async function build(
   configuration: Configuration,
-  { teardown, stop, signal }: Surroundings,
+  { link, start, thread, signal }: Surroundings,
+  { teardown, stop }: Ends,
 ): Promise<Stack> {
+  const { established } = start;
   const clock = systemClock;
   const startedAtMs = clock.nowMs();
   const files = runFiles(configuration.mountPoint, ensureRunDirectory());
   const logbook = new Logbook(clock, configuration.logLevel, logFileWriter(files.log));
-  checkMountPoint(configuration.mountPoint);
+  // Who looked at a mount of his own would wait for himself.
+  if (established === undefined) checkMountPoint(configuration.mountPoint);
   raiseOpenFilesLimit(descriptorsWanted);
 
   const mounted: { connection?: Connection; hasStarted: boolean } = { hasStarted: false };
   teardown.add('closing the connection', () => mounted.connection?.close());
-  // Loads while we talk to the remote.
-  const moduleUrl = new URL('../../mount/thread.ts', import.meta.url);
-  const preparedThread = new PreparedThread(moduleUrl);
-  teardown.add('ending the thread', () => preparedThread.end());
+  teardown.add('ending the thread', () => thread.end());
   const remote = await openRemote(remoteOptions(configuration, logbook));
   teardown.add('closing the remote', () => remote.close());
   const contents = await Contents.open(
@@ -197,7 +232,7 @@ async function build(
   );
   teardown.add('closing the cache', () => contents.close());
   const { catalog } = contents;
-  const handleSecret = contents.handleSecret(configuration.newHandles);
+  const handleSecret = contents.handleSecret(configuration.newHandles && established === undefined);
 
   const readFailures = new BoundedMap<number, string>(readFailuresMax);
   const notices = new KernelNotices();
@@ -211,24 +246,32 @@ async function build(
     onProblem: (message, error) => logbook.log('warn', `${message}: ${error.message}`),
   });
   teardown.add('closing the namespace', () => namespace.close());
-  // The first listing is the proof that the remote is what the user said, before anything is mounted.
-  // While the remote is far the rehearsal costs nothing.
-  const rehearsal =
-    remote.kind === 'http'
-      ? rehearse({ thread: preparedThread, moduleUrl, directory: files.scratch, logbook })
-      : Promise.resolve();
-  try {
-    await firstListing(namespace, catalog, logbook, signal);
-  } finally {
-    await rehearsal;
+  if (established === undefined) {
+    // The first listing is the proof that the remote is what the user said, before anything is mounted.
+    // While the remote is far the rehearsal costs nothing.
+    const rehearsal =
+      remote.kind === 'http'
+        ? rehearse({ thread, moduleUrl: threadModule, directory: files.scratch, logbook })
+        : Promise.resolve();
+    try {
+      await firstListing(namespace, catalog, logbook, signal);
+    } finally {
+      await rehearsal;
+    }
   }
   signal.throwIfAborted();
 
   const spoolDirectory = path.join(configuration.cacheDirectory, 'spool');
   rmSync(spoolDirectory, { recursive: true, force: true });
   mkdirSync(spoolDirectory, { mode: 0o700 });
-  const privileged = !configuration.unprivileged && hasCapability(Capability.sysAdmin);
-  const connection = await mountIt(configuration, privileged);
+  const inherited = established === undefined ? undefined : link.inherited(established);
+  const connection =
+    inherited?.connection ??
+    (await mountIt(
+      configuration,
+      !configuration.unprivileged && hasCapability(Capability.sysAdmin),
+    ));
+  const privileged = connection.isPrivileged;
   mounted.connection = connection;
   teardown.add('unmounting', async () => {
     // Only after a failed start: what is mounted there once ours is over belongs to somebody else.
@@ -274,14 +317,15 @@ async function build(
     uid: configuration.uid ?? process.getuid?.() ?? 0,
     gid: configuration.gid ?? process.getgid?.() ?? 0,
     passthrough,
-    handleTable: undefined,
-    predecessors: 0,
-    startedAtSeconds: Math.floor(startedAtMs / 1_000),
+    handleTable: link.handles.fd,
+    predecessors: start.restarts,
+    startedAtSeconds: Math.floor(start.startedAtMs / 1_000),
   };
   const threads: FuseThreads = await FuseThreads.start({
     deviceFileDescriptor: connection.fileDescriptor,
-    moduleUrl,
-    preparedThread,
+    moduleUrl: threadModule,
+    preparedThread: thread,
+    ...(inherited === undefined ? {} : { established: inherited.info }),
     workerData: settings,
     options: {
       passthrough,
@@ -304,9 +348,12 @@ async function build(
   notices.connect(connection.fileDescriptor, (message, wake) =>
     wake ? server.tell(message) : server.tellQuietly(message),
   );
-  await threads.connected;
+  const info = await threads.connected;
   signal.throwIfAborted();
-  if (privileged) tuneReadAhead(connection, kernelReadAheadBytes, logbook);
+  if (inherited === undefined) {
+    link.mounted(connection, info);
+    if (privileged) tuneReadAhead(connection, kernelReadAheadBytes, logbook);
+  }
 
   const releaser = new Releaser({
     contents,
@@ -324,8 +371,8 @@ async function build(
   teardown.add('ending the search for leftovers', () => leftovers.close());
 
   const run: RunRecord = {
-    pid: process.pid,
-    startTicks: processStartTicks(process.pid) ?? 0,
+    pid: start.supervisorPid,
+    startTicks: processStartTicks(start.supervisorPid) ?? 0,
     mountPoint: configuration.mountPoint,
     remote: remote.displayName,
     cacheDirectory: configuration.cacheDirectory,
@@ -339,7 +386,8 @@ async function build(
   };
   const parts: DaemonParts = {
     version: packageVersion(),
-    startedAtMs,
+    startedAtMs: start.startedAtMs,
+    restarts: start.restarts,
     clock,
     configuration,
     run,
@@ -368,11 +416,18 @@ async function build(
     readFailures,
     recallViews: new RecallViews(recall, clock, wholeFetchedBytes),
   };
-  const control = await startControlServer(run.socketPath, controlHandlers(parts, stop));
+  const restart = async (): Promise<void> => {
+    await contents.flush();
+    // After the answer.
+    setImmediate(() => link.restart());
+  };
+  const control = await startControlServer(run.socketPath, controlHandlers(parts, stop, restart));
   teardown.add('closing the control socket', () => control.close());
-  teardown.add('removing the run record', () => removeRunRecord(run.mountPoint));
-  writeRunRecord(run);
-  logbook.log('info', `mounted ${run.remote} on ${run.mountPoint}`, { passthrough, privileged });
+  const { mountPoint } = run;
+  if (inherited !== undefined) {
+    const openFiles = parts.mount.openFiles();
+    logbook.log('info', `took over ${mountPoint}`, { openFiles, restarts: start.restarts });
+  } else logbook.log('info', `mounted ${run.remote} on ${mountPoint}`, { passthrough, privileged });
   mounted.hasStarted = true;
   return { parts, connection, threads };
 }

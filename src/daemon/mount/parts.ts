@@ -27,7 +27,10 @@ export interface MountFacts {
 
 export interface DaemonParts {
   readonly version: string;
+  /** The mount, not this daemon. */
   readonly startedAtMs: number;
+  /** Daemons before this one. */
+  readonly restarts: number;
   readonly clock: Clock;
   readonly configuration: Configuration;
   readonly run: RunRecord;

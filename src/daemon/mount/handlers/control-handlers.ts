@@ -7,10 +7,11 @@ import { Actions } from './actions.ts';
 import { Handles } from './handles.ts';
 import { Queries } from './queries.ts';
 
-/** `stop` unmounts; see MountProcess. */
+/** `stop` unmounts; `restart` writes everything down, so that another daemon can follow. See MountProcess. */
 export function controlHandlers(
   parts: DaemonParts,
   stop: (lazy: boolean) => Promise<StopResult>,
+  restart: () => Promise<void>,
 ): ControlHandlers {
   const actions = new Actions(parts);
   const { recallViews, logbook } = parts;
@@ -19,5 +20,6 @@ export function controlHandlers(
     handles: new Handles(parts),
     refresh: (request, signal) => actions.refresh(request, signal),
     stop: ({ lazy }) => stop(lazy),
+    restart,
   };
 }

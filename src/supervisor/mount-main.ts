@@ -1,0 +1,39 @@
+/**
+ * Entry point of a mount's supervisor, started by `ebb mount`. Lives until the file system is unmounted, or no daemon
+ * can be started for it any more (docs/decisions/0022-a-mount-outlives-its-daemon.md).
+ */
+import {
+  processStartTicks,
+  readRunRecords,
+  removeRunRecord,
+  writeRunRecord,
+} from '../base/run-directory.ts';
+import type { RunRecord } from '../base/run-directory.ts';
+import { MountSupervisor } from './mount-supervisor.ts';
+import { runService } from './service.ts';
+
+await runService(async (line, { log, signal }) => {
+  const startedAtMs = Date.now();
+  const { supervisor, facts } = await MountSupervisor.start({ line, startedAtMs, signal, log });
+  const run: RunRecord = {
+    ...(facts['run'] as RunRecord),
+    pid: process.pid,
+    startTicks: processStartTicks(process.pid) ?? 0,
+  };
+  writeRunRecord(run);
+  return {
+    facts: { ...facts, run },
+    // Where it was given up, the record is how ebb status and ebb umount find it.
+    ended: supervisor.ended.then((isGone) => {
+      if (isGone && isOurs(run)) removeRunRecord(run.mountPoint);
+      return isGone;
+    }),
+    stop: () => supervisor.stop(),
+    revive: () => supervisor.revive(),
+  };
+});
+
+/** Something else may have been mounted there in the moment since this mount was over. */
+function isOurs({ mountPoint }: RunRecord): boolean {
+  return readRunRecords().some((one) => one.mountPoint === mountPoint && one.pid === process.pid);
+}

@@ -1,0 +1,282 @@
+/**
+ * The life of a mount: start its daemon, which mounts; hold /dev/fuse and what the kernel has open; give both to
+ * another daemon when one dies. Requests of the kernel wait meanwhile: nobody here reads them. Does no input or output
+ * on the mount, so nothing it does can wait for itself.
+ *
+ *   starting ── ready ──► serving ── the daemon died ──► restarting ── ready ──► serving
+ *                            │                            │  │
+ *                            │ unmounted                  │  │ no daemon can be started
+ *                            ▼                            ▼  ▼
+ *                          over                     given up: the connection ends (ENOTCONN)
+ *
+ * One more daemon waits beside the one that serves, with everything loaded: starting takes longer than readers should
+ * wait.
+ */
+import { setTimeout as sleep } from 'node:timers/promises';
+import { errnoCode } from '../base/errno.ts';
+import { ebbError, toEbbError } from '../base/errors.ts';
+import { InitFlag } from '../fuse/constants.ts';
+import { unmount } from '../fuse/connection.ts';
+import type { OwnedFd } from '../sys/fd.ts';
+import { createMemoryFile } from '../sys/memory-file.ts';
+import { receiveFd, socketPair } from '../sys/socket.ts';
+import { DaemonProcess } from './daemon-process.ts';
+import type { Opaque } from './messages.ts';
+import { mountProtocolVersion } from './mount-messages.ts';
+import type { Established, ToMountDaemon, ToMountSupervisor } from './mount-messages.ts';
+import { RestartPauses } from './restart-pauses.ts';
+
+/** A successor that does not answer the kernel by then is stopped: readers wait for it. */
+const restartMaxMs = 60_000;
+/** Starts in a row that fail before it is given up: about 20 s of pauses in all. */
+const failedStartsMax = 5;
+/** The daemon that has just begun to serve needs the processor more than its successor does. */
+const standbyDelayMs = 1_000;
+/** For how long a planned restart waits until the successor has loaded everything. */
+const warmMaxMs = 30_000;
+
+type Daemon = DaemonProcess<ToMountDaemon>;
+
+export interface MountSupervisorOptions {
+  /** What `ebb mount` sent. */
+  readonly line: string;
+  readonly startedAtMs: number;
+  /** Fires when the mount is not wanted any more before it is there. */
+  readonly signal: AbortSignal;
+  readonly log: (level: 'info' | 'warn' | 'error', message: string) => void;
+}
+
+export class MountSupervisor {
+  /** Resolves when the mount is over; false: given up, it is there still and nobody answers. Never rejects. */
+  readonly ended: Promise<boolean>;
+  readonly #options: MountSupervisorOptions;
+  readonly #handles: OwnedFd = createMemoryFile('ebb-handles');
+  readonly #pauses = new RestartPauses();
+  readonly #over = Promise.withResolvers<boolean>();
+  readonly #ready = Promise.withResolvers<Opaque>();
+  #device: OwnedFd | undefined;
+  #established: Established | undefined;
+  #daemon: Daemon | undefined;
+  #standby: Daemon | undefined;
+  #warm = Promise.withResolvers<void>();
+  #standbyTimer: NodeJS.Timeout | undefined;
+  #servingSinceMs: number | undefined;
+  #restarts = 0;
+  #isOver = false;
+  #isReplacing = false;
+  /** Cuts a pause between two starts short. */
+  #wake = new AbortController();
+
+  private constructor(options: MountSupervisorOptions) {
+    this.#options = options;
+    this.ended = this.#over.promise;
+  }
+
+  /** Resolves when the mount can be used. Rejects with the daemon's reason; nothing is left then. */
+  static async start(
+    options: MountSupervisorOptions,
+  ): Promise<{ readonly supervisor: MountSupervisor; readonly facts: Opaque }> {
+    const supervisor = new MountSupervisor(options);
+    const facts = await supervisor.#startFirst();
+    return { supervisor, facts };
+  }
+
+  /** Unmounts lazily: who asks by a signal cannot be told who uses it. Without a daemon everybody is let go. */
+  stop(): void {
+    if (this.#servingSinceMs !== undefined) this.#daemon?.send({ kind: 'stop' });
+    else void this.#abandon();
+  }
+
+  /** Somebody wants the daemon back now, not after the pause. */
+  revive(): void {
+    this.#pauses.reset();
+    this.#wake.abort();
+  }
+
+  async #startFirst(): Promise<Opaque> {
+    const { signal } = this.#options;
+    const [ours, theirs] = socketPair();
+    using socket = ours;
+    let daemon: Daemon;
+    {
+      using childEnd = theirs;
+      daemon = this.#spawn(childEnd.fd, (established) => {
+        this.#device = receiveFd(socket.fd);
+        this.#established = established;
+      });
+    }
+    const cancel = (): void => daemon.send({ kind: 'stop' });
+    signal.addEventListener('abort', cancel, { once: true });
+    try {
+      this.#command(daemon);
+      if (signal.aborted) cancel();
+      return await this.#ready.promise;
+    } catch (error) {
+      // It takes away what it has mounted.
+      await daemon.ended;
+      this.#finish(true);
+      throw error;
+    } finally {
+      signal.removeEventListener('abort', cancel);
+    }
+  }
+
+  #spawn(link: number, onMounted: (established: Established) => void): Daemon {
+    const program = {
+      script: 'daemon/main.ts',
+      scriptVariable: 'EBB_MOUNT_MAIN',
+      inherited: [this.#handles.fd, link],
+    };
+    const daemon: Daemon = DaemonProcess.start(program, (raw) => {
+      const message = raw as ToMountSupervisor;
+      if (message.kind === 'mounted') onMounted(message.established);
+      else this.#take(daemon, message);
+    });
+    void daemon.ended.then(({ how, inOrder }) => {
+      if (this.#standby === daemon) this.#standby = undefined;
+      if (this.#daemon === daemon) this.#daemonEnded(how, inOrder);
+    });
+    return daemon;
+  }
+
+  #spawnSuccessor(): Daemon | undefined {
+    return this.#device === undefined ? undefined : this.#spawn(this.#device.fd, () => undefined);
+  }
+
+  /** From now on it is this one that serves. */
+  #command(daemon: Daemon): void {
+    const { line, startedAtMs } = this.#options;
+    this.#daemon = daemon;
+    daemon.send({
+      kind: 'start',
+      protocol: mountProtocolVersion,
+      line,
+      supervisorPid: process.pid,
+      startedAtMs,
+      restarts: this.#restarts,
+      ...(this.#established === undefined ? {} : { established: this.#established }),
+    });
+  }
+
+  #take(daemon: Daemon, message: Exclude<ToMountSupervisor, { kind: 'mounted' }>): void {
+    if (message.kind === 'warm') {
+      if (daemon === this.#standby) this.#warm.resolve();
+      return;
+    }
+    if (daemon !== this.#daemon) return;
+    switch (message.kind) {
+      case 'ready':
+        this.#servingSinceMs = performance.now();
+        this.#isReplacing = false;
+        this.#ready.resolve(message.facts);
+        this.#standbyTimer = setTimeout(() => this.#makeStandby(), standbyDelayMs).unref();
+        return;
+      case 'failed':
+        this.#options.log('error', message.error);
+        this.#ready.reject(ebbError(errnoCode(message.code) ?? 'EIO', message.error));
+        return;
+      case 'restart':
+        return void this.#replace(daemon);
+    }
+  }
+
+  #makeStandby(): void {
+    if (this.#isOver || this.#standby !== undefined) return;
+    this.#warm = Promise.withResolvers<void>();
+    this.#standby = this.#spawnSuccessor();
+  }
+
+  /** The daemon has written everything down: that it is killed costs what a crash costs, and nothing else. */
+  async #replace(daemon: Daemon): Promise<void> {
+    this.#makeStandby();
+    const waiting = new AbortController();
+    const late = sleep(warmMaxMs, undefined, { signal: waiting.signal }).catch(() => undefined);
+    await Promise.race([this.#warm.promise, late]);
+    waiting.abort();
+    if (this.#daemon !== daemon) return;
+    this.#isReplacing = true;
+    daemon.kill();
+  }
+
+  #daemonEnded(how: string, inOrder: boolean): void {
+    this.#daemon = undefined;
+    const sinceMs = this.#servingSinceMs;
+    const hadServed = this.#restarts > 0 || sinceMs !== undefined;
+    this.#servingSinceMs = undefined;
+    clearTimeout(this.#standbyTimer);
+    if (this.#isOver) return;
+    if (!hadServed) {
+      this.#ready.reject(
+        ebbError('EIO', `the daemon ended (${how}) before it had mounted anything`),
+      );
+    } else if (inOrder) this.#finish(true);
+    else void this.#restart(how, sinceMs === undefined ? 0 : performance.now() - sinceMs);
+  }
+
+  async #restart(how: string, livedMs: number): Promise<void> {
+    const { log } = this.#options;
+    const pauseMs = this.#isReplacing ? 0 : this.#pauses.next(livedMs);
+    if (this.#isReplacing) log('info', 'the daemon is replaced');
+    else log('error', `the daemon ended (${how})`);
+    if (!this.#canResend) return this.#giveUp('this kernel cannot hand requests to another daemon');
+    if (livedMs === 0 && this.#pauses.failures > failedStartsMax) {
+      return this.#giveUp(`no daemon could be started ${failedStartsMax} times in a row`);
+    }
+    if (pauseMs > 0) {
+      log('warn', `who reads waits; the next daemon starts in ${pauseMs} ms`);
+      this.#wake = new AbortController();
+      await sleep(pauseMs, undefined, { signal: this.#wake.signal }).catch(() => undefined);
+    }
+    if (this.#isOver) return;
+    const daemon = this.#standby ?? this.#spawnSuccessor();
+    this.#standby = undefined;
+    if (daemon === undefined) return this.#giveUp('the connection is gone');
+    this.#restarts += 1;
+    const overdue = setTimeout(() => {
+      if (this.#servingSinceMs !== undefined || this.#daemon !== daemon) return;
+      log('error', `the daemon does not serve after ${restartMaxMs} ms: it is stopped`);
+      daemon.kill();
+    }, restartMaxMs);
+    void daemon.ended.then(() => clearTimeout(overdue));
+    overdue.unref();
+    this.#command(daemon);
+  }
+
+  /** FUSE_NOTIFY_RESEND, Linux 6.9: what the dead one had read would never be answered without. */
+  get #canResend(): boolean {
+    return (BigInt(this.#established?.flags ?? 0) & InitFlag.HAS_RESEND) !== 0n;
+  }
+
+  /** Who waits gets ENOTCONN: with the last descriptor the connection ends. The mount stays, to be seen. */
+  #giveUp(why: string): void {
+    const { log } = this.#options;
+    const mountPoint = this.#established?.mountPoint ?? '';
+    log('error', `given up: ${why}; clean up with: ebb umount ${mountPoint}`);
+    this.#finish(false);
+  }
+
+  async #abandon(): Promise<void> {
+    if (this.#isOver) return;
+    this.#isOver = true;
+    this.#wake.abort();
+    try {
+      const { mountPoint, isPrivileged } = this.#established ?? {};
+      if (mountPoint !== undefined) {
+        await unmount(mountPoint, isPrivileged ?? false, { lazy: true });
+      }
+    } catch (error) {
+      this.#options.log('error', `cannot unmount: ${toEbbError(error).message}`);
+    }
+    this.#finish(true);
+  }
+
+  #finish(isGone: boolean): void {
+    this.#isOver = true;
+    clearTimeout(this.#standbyTimer);
+    this.#wake.abort();
+    for (const daemon of [this.#standby, this.#daemon]) daemon?.kill();
+    this.#device?.close();
+    this.#handles.close();
+    this.#over.resolve(isGone);
+  }
+}
