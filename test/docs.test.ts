@@ -48,7 +48,7 @@ function holdsTitle(text: string, title: string): boolean {
   return [`'${title}'`, `"${title}"`, `\`${title}\``].some((quoted) => text.includes(quoted));
 }
 
-for (const file of ['docs/semantics.md', 'docs/invariants.md']) {
+for (const file of ['docs/semantics.md', 'docs/invariants.md', 'docs/ext4.md']) {
   test(`every test that ${file} names exists`, () => {
     const reached = reachedFiles();
     const wrong: string[] = [];
