@@ -56,10 +56,11 @@ export interface HandleSecret {
 export function openHandleSecret(options: HandleSecretOptions): HandleSecret {
   const { directory, treeId, record, renew } = options;
   const file = path.join(directory, handleSecretName);
-  const expected = record.get();
-  if (expected === undefined || expected === '' || renew) return keysOf(make(file, treeId, record));
+  const expected = record.get() ?? '';
+  // A tree that never held anything may have become another remote's, with an id of its own.
+  if (renew || !expected.startsWith(`${treeId} `)) return keysOf(make(file, treeId, record));
   const secret = read(file, treeId);
-  if (fingerprintOf(secret) !== expected) {
+  if (recordOf(treeId, secret) !== expected) {
     throw refusal('EUCLEAN', `${file} is not the one that this cache's handles were made with`);
   }
   return keysOf(secret);
@@ -77,7 +78,7 @@ function make(file: string, treeId: string, record: HandleRecord): Buffer {
   } catch (error) {
     throw toEbbError(error);
   }
-  record.set(fingerprintOf(secret));
+  record.set(recordOf(treeId, secret));
   return secret;
 }
 
@@ -144,8 +145,9 @@ function deriveKey(secret: Buffer, purpose: string, lengthBytes: number): Uint8A
 }
 
 /** Tells secrets apart and says nothing about them. */
-function fingerprintOf(secret: Buffer): string {
-  return createHash('sha256').update('ebb handle secret').update(secret).digest('hex').slice(0, 32);
+function recordOf(treeId: string, secret: Buffer): string {
+  const hash = createHash('sha256').update('ebb handle secret').update(secret).digest('hex');
+  return `${treeId} ${hash.slice(0, 32)}`;
 }
 
 function refusal(

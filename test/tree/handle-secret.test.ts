@@ -19,7 +19,7 @@ import type { TemporaryDirectory } from '../support/temporary.ts';
 class Tree {
   readonly file: string;
   readonly #directory: string;
-  readonly #treeId: string;
+  #treeId: string;
   #recorded: string | undefined;
 
   constructor(directory: TemporaryDirectory, treeId = 'tree-a') {
@@ -47,6 +47,11 @@ class Tree {
     chmodSync(this.file, mode);
   }
 
+  /** The tree never held anything, and belongs to another remote now. */
+  disown(): void {
+    this.#treeId = 'tree-c';
+  }
+
   /** A new or rebuilt catalog. */
   forget(): void {
     this.#recorded = undefined;
@@ -64,7 +69,10 @@ test('a handle secret is private, stays, and is exchanged on demand or for a new
   assert.notDeepEqual(second, first);
   assert.deepEqual(tree.open(), second);
   tree.forget();
-  assert.notDeepEqual(tree.open(), second, 'ids may come again');
+  const third = tree.open();
+  assert.notDeepEqual(third, second, 'ids may come again');
+  tree.disown();
+  assert.notDeepEqual(tree.open(), third, 'another tree');
 });
 
 test('a crash while the handle secret is exchanged leaves the old one or makes another, never a refusal', async () => {
