@@ -65,6 +65,8 @@ export type ToSupervisor =
       readonly code: string;
       readonly exitCode: 1 | 2 | 3;
     }
+  /** It still does its work; every `aliveEveryMs` (watchdog.ts). */
+  | { readonly kind: 'alive' }
   /** Somebody wants the tree to be taken away. Once it is, the daemon ends by itself. */
   | {
       readonly kind: 'stop';

@@ -20,6 +20,7 @@ import type { Guard } from './guard.ts';
 import { protocolVersion } from './messages.ts';
 import type { HideResult, Opaque, ToDaemon, ToSupervisor } from './messages.ts';
 import { RestartPauses } from './restart-pauses.ts';
+import { Watchdog } from './watchdog.ts';
 
 /** A successor that does not answer events by then is stopped: readers must not wait for it for ever. */
 const restartMaxMs = 15_000;
@@ -51,6 +52,10 @@ export class TreeSupervisor {
   readonly #options: SupervisorOptions;
   readonly #denier: Denier;
   readonly #pauses = new RestartPauses();
+  readonly #watchdog = new Watchdog(() => {
+    this.#options.log('error', 'the daemon does nothing any more: it is replaced');
+    this.#daemon?.kill();
+  });
   readonly #over = Promise.withResolvers<void>();
   #daemon: Daemon | undefined;
   #starting: PromiseWithResolvers<Ready> | undefined;
@@ -113,6 +118,7 @@ export class TreeSupervisor {
     const result = (await this.#exposure?.hide(lazy)) ?? { stopped: true, holders: [] };
     if (!result.stopped) return result;
     this.#isHidden = true;
+    this.#watchdog.stop();
     this.#options.log('info', `${this.#options.tree} was taken away`);
     this.#wake.abort();
     return result;
@@ -184,6 +190,8 @@ export class TreeSupervisor {
       case 'ready':
         this.#servingSinceMs = performance.now();
         return this.#starting?.resolve(message);
+      case 'alive':
+        return this.#isHidden ? undefined : this.#watchdog.heard();
       case 'failed':
         return this.#starting?.reject(ebbError(errnoCode(message.code) ?? 'EIO', message.error));
       case 'stop':
@@ -204,6 +212,7 @@ export class TreeSupervisor {
 
   #daemonEnded(how: string, inOrder: boolean): void {
     this.#daemon = undefined;
+    this.#watchdog.stop();
     const { guard, log } = this.#options;
     // Before anybody reads: what the dead one had taken is answered by its numbers.
     const denied = guard.sweep(openFilesLimit().soft);

@@ -10,6 +10,7 @@ import { before, after, describe, test } from 'node:test';
 import type { TreeStatus } from '../../src/daemon/api.ts';
 import { compileHelper } from '../probes/probe.ts';
 import { AttachedTree, treeFilesystems } from '../support/attached-tree.ts';
+import { compareFiles } from '../support/compare.ts';
 import { CorpusWriter, noise } from '../support/corpus.ts';
 import { startStress } from '../support/hammer.ts';
 import type { HammerReport } from '../support/hammer.ts';
@@ -200,6 +201,25 @@ for (const type of treeFilesystems) {
     });
   });
 }
+
+test('a daemon that is stopped for good is replaced; who waited for it gets EIO or his bytes', async () => {
+  process.env['EBB_ALIVE_MS'] = '500';
+  try {
+    await using tree = await AttachedTree.attach({ type: 'xfs', remote: source });
+    const status = await tree.status();
+    process.kill(status.pid, 'SIGSTOP');
+    const waited = compareFiles(tree.path, source, names, { timeoutMs: 120_000 });
+    for (const { name, errno, wrong } of await waited) {
+      assert.equal(wrong, -1, name);
+      assert.ok(errno === 0 || honestErrors.has(String(errno)), `${name}: errno ${errno}`);
+    }
+    assert.ok(!processLives(status.pid), 'the stopped daemon was ended');
+    await restarted(tree, status);
+    await assertSame(tree, 'after the stop');
+  } finally {
+    delete process.env['EBB_ALIVE_MS'];
+  }
+});
 
 test('stubs are not zeros while nobody guards them, where there is poison', async () => {
   for (const type of ['xfs', 'btrfs'] as const) {

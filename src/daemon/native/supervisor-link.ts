@@ -81,6 +81,10 @@ export class SupervisorLink {
     this.#send({ kind: 'ready', ...ready });
   }
 
+  alive(): void {
+    this.#send({ kind: 'alive' });
+  }
+
   failed(failed: Omit<Extract<ToSupervisor, { kind: 'failed' }>, 'kind'>): void {
     this.#send({ kind: 'failed', ...failed });
   }
