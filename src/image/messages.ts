@@ -49,6 +49,8 @@ export interface Failed {
 }
 
 export interface MapRequest {
+  /** Names the file towards the broker. */
+  readonly inode: number;
   readonly sizeBytes: number;
   readonly extents: readonly {
     readonly fileOffsetBytes: number;
@@ -57,14 +59,16 @@ export interface MapRequest {
   }[];
 }
 
+const headNumbers = 2;
 const numbersPerExtent = 3;
 
-/** f64 size, then three f64 for each extent. */
-export function encodeMapRequest({ sizeBytes, extents }: MapRequest): Uint8Array {
-  const numbers = new Float64Array(1 + extents.length * numbersPerExtent);
-  numbers[0] = sizeBytes;
+/** f64 inode, f64 size, then three f64 for each extent. */
+export function encodeMapRequest({ inode, sizeBytes, extents }: MapRequest): Uint8Array {
+  const numbers = new Float64Array(headNumbers + extents.length * numbersPerExtent);
+  numbers[0] = inode;
+  numbers[1] = sizeBytes;
   for (const [index, extent] of extents.entries()) {
-    const at = 1 + index * numbersPerExtent;
+    const at = headNumbers + index * numbersPerExtent;
     numbers[at] = extent.fileOffsetBytes;
     numbers[at + 1] = extent.imageOffsetBytes;
     numbers[at + 2] = extent.lengthBytes;
@@ -75,13 +79,17 @@ export function encodeMapRequest({ sizeBytes, extents }: MapRequest): Uint8Array
 /** The numbers may be anything: `checkExtents` decides. Undefined when the length is wrong. */
 export function decodeMapRequest(payload: Uint8Array): MapRequest | undefined {
   const extentBytes = numbersPerExtent * 8;
-  if (payload.length < 8 || (payload.length - 8) % extentBytes !== 0) return undefined;
+  const headBytes = headNumbers * 8;
+  if (payload.length < headBytes || (payload.length - headBytes) % extentBytes !== 0) {
+    return undefined;
+  }
   const view = new DataView(payload.buffer, payload.byteOffset, payload.byteLength);
-  const count = (payload.length - 8) / extentBytes;
+  const count = (payload.length - headBytes) / extentBytes;
   return {
-    sizeBytes: view.getFloat64(0, true),
+    inode: view.getFloat64(0, true),
+    sizeBytes: view.getFloat64(8, true),
     extents: Array.from({ length: count }, (_, index) => {
-      const at = 8 + index * extentBytes;
+      const at = headBytes + index * extentBytes;
       return {
         fileOffsetBytes: view.getFloat64(at, true),
         imageOffsetBytes: view.getFloat64(at + 8, true),

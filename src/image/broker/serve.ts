@@ -14,17 +14,21 @@ import type { Connection, MountOptions } from '../../fuse/connection.ts';
 import { mountOpenDevice, mountUnprivileged, openDevice } from '../../fuse/connection.ts';
 import { openFd, OpenFlag, OwnedFd, setNonblocking } from '../../sys/fd.ts';
 import { Capability, hasCapability } from '../../sys/process.ts';
-import { FrameType } from '../messages.ts';
+import { decodeMapRequest, FrameType } from '../messages.ts';
 import type { Failed, Opened, ServerRequest } from '../messages.ts';
-import type { SandboxedServer } from '../sandbox/start.ts';
+import type { SandboxedServer, ServerOptions } from '../sandbox/start.ts';
 import { startServer } from '../sandbox/start.ts';
+import { areaOf, Backings, findMapDirectory } from './backings.ts';
 import { ServerLink } from './frames.ts';
 import type { Frame } from './frames.ts';
 import { MountKeeper } from './keeper.ts';
 import type { BrokerOptions } from './options.ts';
 
 export const serverScript = fileURLToPath(new URL('../server/main.ts', import.meta.url));
+const nonsense = 'The server of the image sends nonsense.';
 const imageErrorText = 'The image cannot be mounted';
+/** Anything will do to see whether maps can be mounted. */
+const probeArea = { blockBytes: 4096, startBytes: 0, endBytes: 0 };
 /** How long the server may take to open an image before it is given up. */
 const openTimeoutMs = 60_000;
 
@@ -59,6 +63,9 @@ function mountOptions(options: BrokerOptions): MountOptions {
 }
 
 class Broker {
+  readonly #image: OwnedFd;
+  readonly #imageBytes: number;
+  readonly #mapDirectory: string | undefined;
   readonly #server: SandboxedServer;
   readonly #link: ServerLink;
   readonly opened: Promise<Opened>;
@@ -66,11 +73,21 @@ class Broker {
   readonly #settleOpened: { resolve: (opened: Opened) => void; reject: (error: Error) => void };
   #connection: Connection | undefined;
   #keeper: MountKeeper | undefined;
+  #backings: Backings | undefined;
   #failure: string | undefined;
   #isUnmounted = false;
 
-  constructor(server: SandboxedServer) {
+  /** Takes the image over. `mapDirectory`: see `findMapDirectory`. */
+  constructor(
+    server: SandboxedServer,
+    image: OwnedFd,
+    imageBytes: number,
+    mapDirectory: string | undefined,
+  ) {
     this.#server = server;
+    this.#image = image;
+    this.#imageBytes = imageBytes;
+    this.#mapDirectory = mapDirectory;
     const { promise, resolve, reject } = Promise.withResolvers<Opened>();
     this.opened = promise;
     this.#settleOpened = { resolve, reject };
@@ -87,8 +104,9 @@ class Broker {
   }
 
   /** The server may serve. */
-  mounted(connection: Connection): void {
+  mounted(connection: Connection, opened: Opened): void {
     this.#connection = connection;
+    this.#backings = this.#startBackings(connection, opened);
     this.#keeper = new MountKeeper(connection.mountPoint, connection.isPrivileged);
     this.#link.answer(0);
   }
@@ -119,13 +137,30 @@ class Broker {
         return this.#server.kill();
       }
       case FrameType.map:
-        return this.#link.answer(-Errno.EOPNOTSUPP);
+        return this.#link.answer(this.#map(payload));
+      case FrameType.unmap:
+        return this.#backings?.close(numberIn(payload));
       case FrameType.ended:
         this.#isUnmounted = true;
         return this.#server.kill();
       default:
-        throw ebbError('EPROTO', 'The server of the image sends nonsense.');
+        throw ebbError('EPROTO', nonsense);
     }
+  }
+
+  #startBackings({ fileDescriptor }: Connection, opened: Opened): Backings | undefined {
+    const { blockBytes, startBytes } = opened;
+    const directory = this.#mapDirectory;
+    if (directory === undefined || startBytes === undefined) return undefined;
+    const area = areaOf(this.#imageBytes, blockBytes, startBytes);
+    if (area === undefined) return undefined;
+    return Backings.tryStart(fileDescriptor, this.#image.fd, area, directory);
+  }
+
+  #map(payload: Uint8Array): number {
+    const request = decodeMapRequest(payload);
+    if (request === undefined) throw ebbError('EPROTO', nonsense);
+    return this.#backings?.open(request) ?? -Errno.EOPNOTSUPP;
   }
 
   async #untilTheEnd(linkEnded: Promise<undefined>): Promise<string | undefined> {
@@ -139,11 +174,19 @@ class Broker {
       await connection.abort().catch(() => undefined);
       await connection.unmount({ lazy: true }).catch(() => undefined);
     }
+    this.#backings?.[Symbol.dispose]();
     connection?.close();
+    this.#image.close();
     this.#keeper?.[Symbol.dispose]();
     this.#settleOpened.reject(ebbError('EIO', `${imageErrorText}: ${this.#failure ?? how}.`));
     return this.#failure;
   }
+}
+
+/** One f64; anything else is no id of ours. */
+function numberIn(payload: Uint8Array): number {
+  if (payload.length !== 8) return 0;
+  return new DataView(payload.buffer, payload.byteOffset, 8).getFloat64(0, true);
 }
 
 /** JSON of a process that is not believed: an object, or EPROTO. Its fields are checked where they are used. */
@@ -154,7 +197,7 @@ function parse(payload: Uint8Array): object {
   } catch {
     // As any other nonsense.
   }
-  throw ebbError('EPROTO', 'The server of the image sends nonsense.');
+  throw ebbError('EPROTO', nonsense);
 }
 
 /** Only what can be shown and counted with; the rest of what it says is dropped. */
@@ -172,39 +215,49 @@ function openedOf(value: object): Opened {
   };
 }
 
+/** Tests put hostile code in the server's place. */
+export type ServerPlace = Pick<ServerOptions, 'script' | 'scripts' | 'output'> & {
+  readonly args: readonly string[];
+};
+
 /** Mounts. Throws ENOENT, EACCES, EUCLEAN, EOPNOTSUPP, ...: nothing is mounted then. */
-export async function serveImage(options: BrokerOptions): Promise<ImageMount> {
+export async function serveImage(
+  options: BrokerOptions,
+  place: ServerPlace = { script: serverScript, args: [] },
+): Promise<ImageMount> {
   if (options.native) throw ebbError('EOPNOTSUPP', 'Native mounts of images are not there yet.');
   if (options.partition !== undefined) {
     throw ebbError('EOPNOTSUPP', 'Partitions of images are not read yet: use offset=.');
   }
-  using image: OwnedFd = openFd(options.imagePath, OpenFlag.rdonly);
+  const isPrivileged = hasCapability(Capability.sysAdmin);
+  using opening = openFd(options.imagePath, OpenFlag.rdonly);
+  const imageBytes = imageSize(opening.fd, options.imagePath);
+  const mapDirectory = isPrivileged ? findMapDirectory(opening.fd, probeArea) : undefined;
   const request: ServerRequest = {
-    imageBytes: imageSize(image.fd, options.imagePath),
+    imageBytes,
     offsetBytes: options.offsetBytes,
     partition: options.partition,
     mode: 'serve',
-    passthrough: false,
+    passthrough: mapDirectory !== undefined,
   };
-  const isPrivileged = hasCapability(Capability.sysAdmin);
   const device = isPrivileged ? openDevice() : await mountUnprivileged(mountOptions(options));
   const deviceFd = device instanceof OwnedFd ? device.fd : device.fileDescriptor;
   let broker: Broker | undefined;
   try {
     // The server blocks in read(2): it has nothing to poll with.
     setNonblocking(deviceFd, false);
-    const args = [JSON.stringify(request)];
+    const args = [JSON.stringify(request), ...place.args];
     const server = await startServer({
-      script: serverScript,
+      ...place,
       args,
       deviceFd,
-      imageFd: image.fd,
+      imageFd: opening.fd,
     });
-    broker = new Broker(server);
+    broker = new Broker(server, new OwnedFd(opening.release()), imageBytes, mapDirectory);
     const opened = await openedInTime(broker);
     const connection = connect(device, options);
     setNonblocking(connection.fileDescriptor, false);
-    broker.mounted(connection);
+    broker.mounted(connection, opened);
     const { ended } = broker;
     return { opened, ended, stop: () => broker?.stop() };
   } catch (error) {

@@ -23,6 +23,8 @@ const heapMib = 512;
  */
 const addressSpaceMaxBytes = 4 * 1024 ** 3;
 const openFilesMax = 64;
+/** The only file that it can write to is the broker's log, behind what is there. */
+const logMaxBytes = 16 * 1024 * 1024;
 
 const root = path.join(import.meta.dirname, '../../..');
 const { execute: mayExecute, readFile, readDirectory } = LandlockRight;
@@ -46,7 +48,7 @@ dieWithParent();
 // Node has set it on all that it found open.
 for (const fd of [0, 1, 2, ...Object.values(InheritedFd)]) clearCloseOnExec(fd);
 limitResource(ResourceLimit.core, 0);
-limitResource(ResourceLimit.fileSize, 0);
+limitResource(ResourceLimit.fileSize, logMaxBytes);
 limitResource(ResourceLimit.openFiles, openFilesMax);
 limitResource(ResourceLimit.addressSpace, addressSpaceMaxBytes);
 if (process.env['EBB_SANDBOX_NAMESPACES'] === '1') takeOwnRoot(readable.map((each) => each.path));

@@ -10,14 +10,24 @@ import {
   FOPEN_DIRECT_IO,
   FOPEN_KEEP_CACHE,
   FOPEN_NOFLUSH,
+  FOPEN_PASSTHROUGH,
 } from '../../fuse/constants.ts';
 import type { Call, FileSystem } from '../../fuse/filesystem.ts';
 import type { Inode, Volume } from '../../ext4/volume.ts';
 import { attributesOf, entryOf, inodeNumberOf, timeoutMs } from './attributes.ts';
 import { DirectoryReader } from './directory-reader.ts';
+import { OpenModes } from './open-modes.ts';
 import { placeOf, runsOf, seekRuns } from './extent-list.ts';
 import type { Run } from './extent-list.ts';
+import type { MapRequest } from '../messages.ts';
 import type { OpenImage } from './open.ts';
+
+/** Where backings come from: the broker. */
+export interface BackingSource {
+  /** A backing id, or -errno. */
+  request(request: MapRequest): number;
+  release(id: number): void;
+}
 
 interface OpenFile {
   readonly inode: Inode;
@@ -25,6 +35,8 @@ interface OpenFile {
   runs: readonly Run[] | null | undefined;
 }
 
+/** Opening a backing costs what reading this much through the server does. */
+const mappedMinimumBytes = 1024 * 1024;
 const handlesMax = 1_000_000;
 const seekData = 3;
 const seekHole = 4;
@@ -43,11 +55,15 @@ export class ImageFileSystem implements FileSystem {
   readonly #startBytes: number | undefined;
   readonly #blockSizeBytes: number;
   readonly #files = new Map<number, OpenFile>();
+  readonly #modes = new OpenModes();
+  readonly #backings: BackingSource | undefined;
   readonly #directories = new Map<number, DirectoryReader>();
   #lastHandle = 0;
   #buffer = new Uint8Array(1024 * 1024);
 
-  constructor(image: OpenImage, imageFd: number) {
+  /** Without `backings` everything is read through this process. */
+  constructor(image: OpenImage, imageFd: number, backings?: BackingSource) {
+    this.#backings = backings;
     this.#volume = image.volume;
     this.#imageFd = imageFd;
     this.#startBytes = image.startBytes;
@@ -80,11 +96,18 @@ export class ImageFileSystem implements FileSystem {
     answering(call, () => {
       if ((flags & (constants.O_WRONLY | constants.O_RDWR)) !== 0) return call.error(Errno.EROFS);
       const inode = this.#inode(nodeId);
-      const direct = (flags & constants.O_DIRECT) === 0 ? FOPEN_KEEP_CACHE : FOPEN_DIRECT_IO;
       const handle = this.#handle();
-      this.#files.set(handle, { inode, runs: undefined });
-      const taken = call.opened(handle, direct | FOPEN_NOFLUSH);
-      if (!taken) this.#files.delete(handle);
+      const file: OpenFile = { inode, runs: undefined };
+      const isDirect = (flags & constants.O_DIRECT) !== 0;
+      const mode = this.#modes.open(inode.number, isDirect, () => this.#backing(file));
+      // The kernel cannot read the backing without its cache, nor the file through us at the same time.
+      if (mode === undefined) return call.error(Errno.EINVAL);
+      this.#files.set(handle, file);
+      const taken =
+        mode.backingId > 0
+          ? call.opened(handle, FOPEN_PASSTHROUGH | FOPEN_NOFLUSH, mode.backingId)
+          : call.opened(handle, (isDirect ? FOPEN_DIRECT_IO : FOPEN_KEEP_CACHE) | FOPEN_NOFLUSH);
+      if (!taken) this.#closed(handle);
       return taken;
     });
   }
@@ -105,7 +128,7 @@ export class ImageFileSystem implements FileSystem {
   }
 
   release(call: Call, _nodeId: number, handle: number): void {
-    this.#files.delete(handle);
+    this.#closed(handle);
     call.ok();
   }
 
@@ -183,6 +206,22 @@ export class ImageFileSystem implements FileSystem {
         .flatMap(({ name }) => [name, Uint8Array.of(0)]);
       return answerSized(call, Buffer.concat(names), sizeBytes);
     });
+  }
+
+  #closed(handle: number): void {
+    const file = this.#files.get(handle);
+    if (file === undefined) return;
+    this.#files.delete(handle);
+    const backingId = this.#modes.release(file.inode.number);
+    if (backingId > 0) this.#backings?.release(backingId);
+  }
+
+  /** A backing id for a file that is worth one, or <= 0. */
+  #backing(file: OpenFile): number {
+    const { type, sizeBytes, number } = file.inode;
+    if (this.#backings === undefined || type !== 'file' || sizeBytes < mappedMinimumBytes) return 0;
+    const extents = this.#runs(file);
+    return extents === null ? 0 : this.#backings.request({ inode: number, sizeBytes, extents });
   }
 
   #inode(nodeId: number): Inode {

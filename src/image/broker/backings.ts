@@ -1,0 +1,197 @@
+/**
+ * Files of the image as backings of FUSE passthrough: extents that the server says, checked, become a map of one file,
+ * a detached EROFS mount, a backing id. The kernel reads such a file without asking anybody.
+ *
+ * It would read zeros where somebody has cut the image off, so a read lease is held on it: who opens it for writing
+ * waits (at most /proc/sys/fs/lease-break-time) until the mapped files are closed, and nothing is mapped any more.
+ */
+import { Errno } from '../../base/errno.ts';
+import { EbbError } from '../../base/errors.ts';
+import { fuseBackingClose, fuseBackingOpen } from '../../sys/ioctl.ts';
+import { openFd, OpenFlag } from '../../sys/fd.ts';
+import type { OwnedFd } from '../../sys/fd.ts';
+import { dropLease, leaseKind, tryLease } from '../../sys/lease.ts';
+import { mountMap } from '../erofs/mount-map.ts';
+import type { ImageArea, PlainNode } from '../erofs/plain-node.ts';
+import { writeMap } from '../erofs/write-map.ts';
+import type { MapRequest } from '../messages.ts';
+
+/** Files that are kept mapped after their last close, because the kernel's cache of them goes with the mount. */
+const keptMax = 256;
+/** Files mapped at once; more are read through the server. */
+const mappedMax = 1024;
+const leasePollMs = 500;
+const fileName = 'f';
+const plain = { uid: 0, gid: 0, mtimeSeconds: 0, mtimeNanoseconds: 0, xattrs: [] };
+
+function mapOf({ sizeBytes, extents }: MapRequest, area: ImageArea): Uint8Array {
+  const nodes: PlainNode[] = [
+    {
+      ...plain,
+      permissions: 0o500,
+      content: { kind: 'directory', entries: [{ name: Buffer.from(fileName), node: 1 }] },
+    },
+    { ...plain, permissions: 0o400, content: { kind: 'file', sizeBytes, extents } },
+  ];
+  return writeMap(nodes, area);
+}
+
+/** Directories in which a map's file may be made; it needs a disk file system, and has no name. */
+export const mapDirectories = ['/var/tmp', '/var/lib', '/root', '/'];
+
+/** The first directory in which a map can be mounted over this image; undefined: this kernel or user cannot. */
+export function findMapDirectory(imageFd: number, area: ImageArea): string | undefined {
+  const map = mapOf({ inode: 0, sizeBytes: 0, extents: [] }, area);
+  for (const directory of mapDirectories) {
+    try {
+      mountMap(map, imageFd, directory).close();
+      return directory;
+    } catch (error) {
+      if (!(error instanceof EbbError)) throw error;
+    }
+  }
+  return undefined;
+}
+
+interface Mapped {
+  readonly file: OwnedFd;
+  users: number;
+}
+
+export class Backings implements Disposable {
+  readonly #deviceFd: number;
+  readonly #imageFd: number;
+  readonly #area: ImageArea;
+  readonly #directory: string;
+  /** By inode, the least recently used first. */
+  readonly #mapped = new Map<number, Mapped>();
+  readonly #ids = new Map<number, number>();
+  readonly #timer: NodeJS.Timeout;
+  #isLeased = true;
+
+  private constructor(deviceFd: number, imageFd: number, area: ImageArea, directory: string) {
+    this.#deviceFd = deviceFd;
+    this.#imageFd = imageFd;
+    this.#area = area;
+    this.#directory = directory;
+    this.#timer = setInterval(() => this.#watchLease(), leasePollMs);
+    this.#timer.unref();
+  }
+
+  /** undefined when somebody has the image open for writing, or the file system of the image has no leases. */
+  static tryStart(
+    deviceFd: number,
+    imageFd: number,
+    area: ImageArea,
+    directory: string,
+  ): Backings | undefined {
+    try {
+      return tryLease(imageFd, 'read')
+        ? new Backings(deviceFd, imageFd, area, directory)
+        : undefined;
+    } catch (error) {
+      if (error instanceof EbbError) return undefined;
+      throw error;
+    }
+  }
+
+  /** A backing id, or -errno: -EUCLEAN for extents that are refused, -EBUSY when nothing is mapped any more. */
+  open(request: MapRequest): number {
+    if (!this.#isLeased || this.#ids.size >= mappedMax) return -Errno.EBUSY;
+    try {
+      const mapped = this.#find(request);
+      const id = fuseBackingOpen(this.#deviceFd, mapped.file.fd);
+      if (id <= 0) return id === 0 ? -Errno.EIO : id;
+      mapped.users += 1;
+      this.#ids.set(id, request.inode);
+      return id;
+    } catch (error) {
+      if (!(error instanceof EbbError)) throw error;
+      return -error.errno;
+    } finally {
+      this.#trim();
+    }
+  }
+
+  /** No file has the backing open any more. Ids that were never given out do nothing. */
+  close(id: number): void {
+    const inode = this.#ids.get(id);
+    if (inode === undefined) return;
+    this.#ids.delete(id);
+    fuseBackingClose(this.#deviceFd, id);
+    const mapped = this.#mapped.get(inode);
+    if (mapped !== undefined) mapped.users -= 1;
+    this.#trim();
+    this.#giveLeaseBack();
+  }
+
+  [Symbol.dispose](): void {
+    clearInterval(this.#timer);
+    for (const { file } of this.#mapped.values()) file.close();
+    this.#mapped.clear();
+  }
+
+  /** Whoever maps another file under the same number gets the first one: it was checked, too. */
+  #find(request: MapRequest): Mapped {
+    const known = this.#mapped.get(request.inode);
+    if (known !== undefined) {
+      this.#mapped.delete(request.inode);
+      this.#mapped.set(request.inode, known);
+      return known;
+    }
+    const map = mapOf(request, this.#area);
+    using mounted = mountMap(map, this.#imageFd, this.#directory);
+    const file = openFd(fileName, OpenFlag.rdonly, 0, mounted.fd);
+    const mapped = { file, users: 0 };
+    this.#mapped.set(request.inode, mapped);
+    return mapped;
+  }
+
+  #trim(): void {
+    const keep = this.#isLeased ? keptMax : 0;
+    if (this.#mapped.size <= keep) return;
+    for (const [inode, { file, users }] of this.#mapped) {
+      if (this.#mapped.size <= keep) return;
+      if (users > 0) continue;
+      this.#mapped.delete(inode);
+      file.close();
+    }
+  }
+
+  /** Somebody wants to write to the image: as it becomes free of mapped files, he may. */
+  #watchLease(): void {
+    if (this.#isLeased && leaseKind(this.#imageFd) !== 'read') {
+      this.#isLeased = false;
+      this.#trim();
+      this.#giveLeaseBack();
+    }
+  }
+
+  #giveLeaseBack(): void {
+    if (this.#isLeased || this.#mapped.size > 0) return;
+    clearInterval(this.#timer);
+    dropLease(this.#imageFd);
+  }
+}
+
+const blockMinimumBytes = 512;
+/** EROFS takes no blocks above the page. */
+const blockMaximumBytes = 4096;
+
+/**
+ * The whole image as an area: the largest blocks in which the server can express its places. undefined when that is
+ * less than 512 bytes.
+ */
+export function areaOf(
+  imageBytes: number,
+  serverBlockBytes: number,
+  startBytes: number,
+): ImageArea | undefined {
+  let blockBytes = blockMaximumBytes;
+  while (blockBytes > serverBlockBytes || startBytes % blockBytes !== 0) {
+    blockBytes /= 2;
+    if (!(blockBytes >= blockMinimumBytes)) return undefined;
+  }
+  const endBytes = Math.floor(imageBytes / blockBytes) * blockBytes;
+  return { blockBytes, startBytes: 0, endBytes };
+}

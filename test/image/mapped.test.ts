@@ -1,0 +1,158 @@
+/** Large files of an image through EROFS maps and passthrough; what a hostile server can make of it. Needs root. */
+import assert from 'node:assert/strict';
+import { closeSync, openSync, readFileSync } from 'node:fs';
+import { mkdir, truncate, writeFile } from 'node:fs/promises';
+import path from 'node:path';
+import { after, before, test } from 'node:test';
+import { Errno } from '../../src/base/errno.ts';
+import { serveImage } from '../../src/image/broker/serve.ts';
+import { run, runOk } from '../support/run.ts';
+import { temporaryDirectory } from '../support/temporary.ts';
+import type { TemporaryDirectory } from '../support/temporary.ts';
+import { waitFor } from '../support/wait-for.ts';
+import { mountImage } from './fixture.ts';
+
+const largeBytes = 40 * 1024 * 1024;
+let directory: TemporaryDirectory;
+let image: string;
+/** What the kernel's driver read. */
+let expected: string;
+
+const fill = `
+set -e
+cd "$1"
+head -c ${largeBytes} /dev/urandom > large
+head -c 5000000 /dev/urandom > middle
+dd if=/dev/urandom of=middle bs=4096 count=30 seek=3000 conv=notrunc status=none
+sha256sum large middle
+`;
+
+before(async () => {
+  directory = await temporaryDirectory('mapped');
+  image = path.join(directory.path, 'disk.img');
+  const mountPoint = path.join(directory.path, 'fill');
+  await mkdir(mountPoint);
+  await writeFile(image, '');
+  await truncate(image, 128 * 1024 * 1024);
+  await runOk('mkfs.ext4', ['-q', '-F', image], { debianPackage: 'e2fsprogs' });
+  await runOk('mount', ['-o', 'loop', image, mountPoint]);
+  expected = (await runOk('sh', ['-c', fill, 'fill', mountPoint])).stdout.toString();
+  await runOk('umount', [mountPoint]);
+});
+
+after(() => directory[Symbol.asyncDispose]());
+
+/** Bytes that a process has read by system calls (proc_pid_io(5)). */
+function bytesRead(pid: number): number {
+  return Number(/^rchar: (\d+)$/m.exec(readFileSync(`/proc/${pid}/io`, 'latin1'))?.[1]);
+}
+
+const programs = `
+import mmap, os, sys, hashlib
+name = sys.argv[1] + '/large'
+first = os.open(name, os.O_RDONLY)
+second = os.open(name, os.O_RDONLY)
+with mmap.mmap(first, 0, prot=mmap.PROT_READ) as mapped:
+    print('mmap', hashlib.sha256(mapped).hexdigest())
+print('pread', hashlib.sha256(os.pread(second, 1000000, 12345)).hexdigest())
+try:
+    os.close(os.open(name, os.O_RDONLY | os.O_DIRECT))
+    print('direct beside mapped: opened')
+except OSError as error:
+    print('direct beside mapped:', error.errno)
+os.close(first)
+os.close(second)
+direct = os.open(name, os.O_RDONLY | os.O_DIRECT)
+third = os.open(name, os.O_RDONLY)
+buffer = mmap.mmap(-1, 1 << 20)
+digest = hashlib.sha256()
+at = 0
+while True:
+    count = os.preadv(direct, [buffer], at)
+    if count == 0:
+        break
+    digest.update(buffer[:count])
+    at += count
+print('direct', digest.hexdigest())
+print('beside direct', hashlib.sha256(os.pread(third, 1000000, 12345)).hexdigest())
+`;
+
+test('a large file is read by the kernel alone; mappings and O_DIRECT see the same bytes', async () => {
+  await using mounted = await mountImage({ path: image });
+  const before = bytesRead(mounted.serverPid);
+  const sums = await runOk('sh', ['-c', 'cd "$0" && sha256sum large middle', mounted.path]);
+  assert.equal(sums.stdout.toString(), expected);
+  const grown = bytesRead(mounted.serverPid) - before;
+  assert.ok(grown < largeBytes / 10, `the server read ${grown} bytes itself`);
+  const { stdout } = await runOk('python3', ['-c', programs, mounted.path]);
+  const lines = stdout.toString().trim().split('\n');
+  const [large] = expected.split(' ');
+  assert.equal(lines[0], `mmap ${large}`);
+  assert.equal(lines[2], `direct beside mapped: ${Errno.EINVAL}`);
+  assert.equal(lines[3], `direct ${large}`);
+  assert.equal(lines[1]?.split(' ')[1], lines[4]?.split(' ')[2]);
+});
+
+test('who opens the image for writing waits for mapped files; what is cut off is EIO then', async () => {
+  const copy = path.join(directory.path, 'copy.img');
+  await runOk('cp', ['--sparse=always', image, copy]);
+  await using mounted = await mountImage({ path: copy });
+  const reader = openSync(path.join(mounted.path, 'large'), 'r');
+  let isCut = false;
+  // Not truncate(1): it does not wait.
+  const cut = ['-c', 'import os, sys; os.truncate(sys.argv[1], 1 << 20)', copy];
+  const cutting = run('python3', cut, { timeoutMs: 60_000 }).then((result) => {
+    isCut = true;
+    return result;
+  });
+  try {
+    // The lease is asked for by then, and held.
+    await waitFor(() => readFileSync('/proc/locks', 'latin1').includes('BREAKING'), {
+      what: 'somebody who waits for the lease',
+    });
+    assert.equal(isCut, false);
+  } finally {
+    closeSync(reader);
+  }
+  assert.equal((await cutting).code, 0);
+  const again = await run('cat', [path.join(mounted.path, 'middle')], { timeoutMs: 20_000 });
+  assert.match(again.stderr.toString(), /Input\/output error/);
+  const umount = await mounted.ebb('umount', mounted.path);
+  assert.equal(umount.code, 0, umount.stderr.toString());
+});
+
+for (const nonsense of ['type', 'length', 'json', 'map']) {
+  test(`a hostile server maps nothing outside of the image; its nonsense (${nonsense}) ends the mount`, async () => {
+    const mountPoint = path.join(directory.path, 'hostile');
+    const output = path.join(directory.path, 'answers');
+    await mkdir(mountPoint, { recursive: true });
+    const log = openSync(output, 'w');
+    try {
+      const here = path.join(import.meta.dirname, 'sandbox');
+      const mounted = await serveImage(
+        { imagePath: image, mountPoint, native: false, allowOther: false },
+        {
+          script: path.join(here, 'hostile-server.ts'),
+          scripts: here,
+          args: [nonsense],
+          output: log,
+        },
+      );
+      assert.equal(mounted.opened.label, '');
+      assert.match((await mounted.ended) ?? '', /nonsense/);
+    } finally {
+      closeSync(log);
+    }
+    const answers = JSON.parse(readFileSync(output, 'utf8')) as Record<string, number>;
+    const { opened, inside, ...others } = answers;
+    assert.equal(opened, 0);
+    // It passed the checks; the kernel gives no backing to a connection that was never agreed on.
+    assert.equal(inside, -Errno.EPERM);
+    const { 'too large a table': table, ...outside } = others;
+    assert.equal(table, -Errno.EFBIG);
+    for (const [what, answer] of Object.entries(outside))
+      assert.equal(answer, -Errno.EUCLEAN, what);
+    assert.equal(Object.keys(outside).length, 11);
+    assert.doesNotMatch(readFileSync('/proc/self/mountinfo', 'utf8'), /hostile/);
+  });
+}
