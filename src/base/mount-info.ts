@@ -71,6 +71,14 @@ export function isEbbMount(mount: MountInfo): boolean {
   return mount.fileSystemType === 'fuse.ebb';
 }
 
+/** How the source of a native image mount ends (src/image/broker/native.ts). */
+export const imageMapSuffix = '.ebb-map';
+
+/** Whether a mount is a native one of an image: the kernel's, without a daemon. */
+export function isImageMount(mount: MountInfo): boolean {
+  return mount.fileSystemType === 'erofs' && mount.source.endsWith(imageMapSuffix);
+}
+
 /** Whether a mount shows the data of an attached tree (docs/native.md), perhaps left behind by one that was killed. */
 export function isTreeMount(mount: MountInfo): boolean {
   return mount.root.endsWith('/.ebb/data');

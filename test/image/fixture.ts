@@ -88,6 +88,16 @@ export interface ManifestLine {
   readonly [fact: string]: unknown;
 }
 
+export function withoutFacts(
+  lines: readonly ManifestLine[],
+  without: readonly string[],
+): ManifestLine[] {
+  return lines.map((line) => {
+    const kept = Object.entries(line).filter(([fact]) => !without.includes(fact));
+    return Object.fromEntries(kept) as ManifestLine;
+  });
+}
+
 /** What a process sees below `directory`; `without`: facts that are not to be compared. */
 export async function manifest(
   directory: string,
@@ -98,16 +108,12 @@ export async function manifest(
     timeoutMs: 120_000,
     ...user,
   });
-  return stdout
+  const lines = stdout
     .toString()
     .trimEnd()
     .split('\n')
-    .map((line) => {
-      const facts = JSON.parse(line) as ManifestLine;
-      return Object.fromEntries(
-        Object.entries(facts).filter(([fact]) => !without.includes(fact)),
-      ) as ManifestLine;
-    });
+    .map((line) => JSON.parse(line) as ManifestLine);
+  return withoutFacts(lines, without);
 }
 
 /** Throws with the first difference: a whole manifest is nothing to look at. */

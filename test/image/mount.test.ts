@@ -7,7 +7,7 @@ import { test } from 'node:test';
 import { run, runOk } from '../support/run.ts';
 import { temporaryDirectory } from '../support/temporary.ts';
 import { waitFor } from '../support/wait-for.ts';
-import { assertSame, filledImage, manifest, mountImage } from './fixture.ts';
+import { assertSame, filledImage, manifest, mountImage, withoutFacts } from './fixture.ts';
 import type { ManifestLine, TestImage } from './fixture.ts';
 
 /** The kernel's own view. */
@@ -65,6 +65,16 @@ for (const [name, mkfsArguments] of kinds) {
     await waitFor(() => !existsSync(`/proc/${mounted.brokerPid}`), {
       what: 'the end of the broker',
     });
+
+    // EROFS has one time for a file, its own inode numbers, and counts blocks by size.
+    const without = ['ino', 'ctime', 'blocks', 'map'];
+    await using native = await mountImage(image, 'native');
+    assert.equal(native.brokerPid, 0, 'nobody serves it');
+    assertSame(await manifest(native.path, without), withoutFacts(expected, without));
+    await nothingCounts(native.path);
+    const away = await native.ebb('umount', native.path);
+    assert.equal(away.code, 0, away.stderr.toString());
+    assert.equal(native.isMounted(), false);
   });
 }
 

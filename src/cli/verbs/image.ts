@@ -20,8 +20,9 @@ export const image: Verb = {
     'mount shows the ext2, ext3 or ext4 file system in the file IMAGE at directory DIR, read-only. A process that ' +
       'has no rights at all reads the image, so that a malicious one can do no more than show wrong files: no kernel ' +
       'driver parses it, devices and set-user-id bits in it do not count. Works without root (package fuse3).',
-    'Options of mount: offset=BYTES, where the file system begins; partition=N; ' +
-      'allow_other: other users may look, too (default for root); ro is always meant.',
+    'Options of mount: offset=BYTES, where the file system begins; partition=N; native: the kernel serves ' +
+      'it all by itself, from a copy of the metadata that Ebb has written (root; takes a moment for each 10,000 ' +
+      'files); allow_other: other users may look, too (default for root); ro is always meant.',
   ],
   examples: [
     { command: 'ebb image mount disk.img /mnt/disk', explanation: 'ebb umount takes it away.' },

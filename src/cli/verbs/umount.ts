@@ -4,7 +4,13 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { ebbError, toEbbError } from '../../base/errors.ts';
 import type { EbbError } from '../../base/errors.ts';
 import { findMountHolders } from '../../base/mount-holders.ts';
-import { isEbbMount, isTreeMount, mountAt, readMountInfo } from '../../base/mount-info.ts';
+import {
+  isEbbMount,
+  isImageMount,
+  isTreeMount,
+  mountAt,
+  readMountInfo,
+} from '../../base/mount-info.ts';
 import type { MountInfo } from '../../base/mount-info.ts';
 import { isRunning, removeRunRecord } from '../../base/run-directory.ts';
 import type { RunRecord, StopResult } from '../../daemon/api.ts';
@@ -161,7 +167,7 @@ function requireOurs(mountPoint: string): void {
 }
 
 function isOurs(mount: MountInfo): boolean {
-  return isEbbMount(mount) || isTreeMount(mount);
+  return isEbbMount(mount) || isTreeMount(mount) || isImageMount(mount);
 }
 
 function notOurs(mountPoint: string): EbbError {

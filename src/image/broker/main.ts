@@ -5,6 +5,7 @@
 import { closeSync, writeSync } from 'node:fs';
 import { text } from 'node:stream/consumers';
 import { toEbbError } from '../../base/errors.ts';
+import { mountNative } from './native.ts';
 import { parseBrokerOptions } from './options.ts';
 import { serveImage } from './serve.ts';
 import type { ImageMount } from './serve.ts';
@@ -34,6 +35,10 @@ async function main(): Promise<void> {
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, stop);
   try {
     const options = parseBrokerOptions(await text(process.stdin));
+    if (options.native) {
+      report({ ok: true, pid: 0, mode: 'native', ...(await mountNative(options)) });
+      return;
+    }
     mounted = await serveImage(options);
     report({ ok: true, pid: process.pid, mode: 'fuse', ...mounted.opened });
   } catch (thrown) {

@@ -5,17 +5,14 @@
  * Whatever happens to the server, the mount goes with it: it is not restarted, because what made it fail is still in
  * the image. Users of the mount get ECONNABORTED or ENOTCONN.
  */
-import { fstatSync } from 'node:fs';
-import { fileURLToPath } from 'node:url';
 import { ebbError, toEbbError } from '../../base/errors.ts';
-import type { ErrnoCode } from '../../base/errno.ts';
 import { Errno } from '../../base/errno.ts';
 import type { Connection, MountOptions } from '../../fuse/connection.ts';
 import { mountOpenDevice, mountUnprivileged, openDevice } from '../../fuse/connection.ts';
 import { openFd, OpenFlag, OwnedFd, setNonblocking } from '../../sys/fd.ts';
 import { Capability, hasCapability } from '../../sys/process.ts';
 import { decodeMapRequest, FrameType } from '../messages.ts';
-import type { Failed, Opened, ServerRequest } from '../messages.ts';
+import type { Opened, ServerRequest } from '../messages.ts';
 import type { SandboxedServer, ServerOptions } from '../sandbox/start.ts';
 import { startServer } from '../sandbox/start.ts';
 import { areaOf, Backings, findMapDirectory } from './backings.ts';
@@ -23,18 +20,20 @@ import { ServerLink } from './frames.ts';
 import type { Frame } from './frames.ts';
 import { MountKeeper } from './keeper.ts';
 import type { BrokerOptions } from './options.ts';
+import {
+  failureOf,
+  imageErrorText,
+  imageSize,
+  nonsense,
+  openedOf,
+  parseFrame,
+  serverScript,
+} from './server-words.ts';
 
-export const serverScript = fileURLToPath(new URL('../server/main.ts', import.meta.url));
-const nonsense = 'The server of the image sends nonsense.';
-const imageErrorText = 'The image cannot be mounted';
 /** Anything will do to see whether maps can be mounted. */
 const probeArea = { blockBytes: 4096, startBytes: 0, endBytes: 0 };
 /** How long the server may take to open an image before it is given up. */
 const openTimeoutMs = 60_000;
-
-/** Of what the server says in words. */
-const textMax = 1000;
-const notesMax = 20;
 
 export interface ImageMount {
   readonly opened: Opened;
@@ -42,13 +41,6 @@ export interface ImageMount {
   readonly ended: Promise<string | undefined>;
   /** Takes the mount away, lazily. */
   stop(): void;
-}
-
-/** Size of a regular file; others have none that means anything. */
-export function imageSize(fd: number, imagePath: string): number {
-  const stat = fstatSync(fd);
-  if (!stat.isFile()) throw ebbError('EINVAL', `${imagePath} is not a regular file.`);
-  return stat.size;
 }
 
 function mountOptions(options: BrokerOptions): MountOptions {
@@ -128,12 +120,11 @@ class Broker {
   #take({ type, payload }: Frame): void {
     switch (type) {
       case FrameType.opened:
-        return this.#settleOpened.resolve(openedOf(parse(payload)));
+        return this.#settleOpened.resolve(openedOf(parseFrame(payload)));
       case FrameType.failed: {
-        const { code, message } = parse(payload) as Partial<Failed>;
-        this.#failure = `${imageErrorText}: ${String(message).slice(0, textMax)}`;
-        const known = Object.hasOwn(Errno, String(code)) ? (code as ErrnoCode) : 'EIO';
-        this.#settleOpened.reject(ebbError(known, this.#failure));
+        const failure = failureOf(payload);
+        this.#failure = failure.message;
+        this.#settleOpened.reject(failure);
         return this.#server.kill();
       }
       case FrameType.map:
@@ -189,32 +180,6 @@ function numberIn(payload: Uint8Array): number {
   return new DataView(payload.buffer, payload.byteOffset, 8).getFloat64(0, true);
 }
 
-/** JSON of a process that is not believed: an object, or EPROTO. Its fields are checked where they are used. */
-function parse(payload: Uint8Array): object {
-  try {
-    const value: unknown = JSON.parse(Buffer.from(payload).toString());
-    if (typeof value === 'object' && value !== null) return value;
-  } catch {
-    // As any other nonsense.
-  }
-  throw ebbError('EPROTO', nonsense);
-}
-
-/** Only what can be shown and counted with; the rest of what it says is dropped. */
-function openedOf(value: object): Opened {
-  const said = value as Readonly<Record<string, unknown>>;
-  const text = (one: unknown): string => (typeof one === 'string' ? one.slice(0, textMax) : '');
-  const notes = Array.isArray(said['notes']) ? said['notes'].slice(0, notesMax).map(text) : [];
-  const { blockBytes, startBytes } = said;
-  return {
-    blockBytes: typeof blockBytes === 'number' ? blockBytes : 0,
-    startBytes: typeof startBytes === 'number' ? startBytes : undefined,
-    label: text(said['label']),
-    uuid: text(said['uuid']),
-    notes,
-  };
-}
-
 /** Tests put hostile code in the server's place. */
 export type ServerPlace = Pick<ServerOptions, 'script' | 'scripts' | 'output'> & {
   readonly args: readonly string[];
@@ -225,10 +190,6 @@ export async function serveImage(
   options: BrokerOptions,
   place: ServerPlace = { script: serverScript, args: [] },
 ): Promise<ImageMount> {
-  if (options.native) throw ebbError('EOPNOTSUPP', 'Native mounts of images are not there yet.');
-  if (options.partition !== undefined) {
-    throw ebbError('EOPNOTSUPP', 'Partitions of images are not read yet: use offset=.');
-  }
   const isPrivileged = hasCapability(Capability.sysAdmin);
   using opening = openFd(options.imagePath, OpenFlag.rdonly);
   const imageBytes = imageSize(opening.fd, options.imagePath);

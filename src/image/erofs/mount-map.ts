@@ -10,7 +10,12 @@ import type { OwnedFd } from '../../sys/fd.ts';
  * name in `directory`, which must lie on a disk file system (a tmpfs gives ENOTBLK); the mount keeps it. Throws EPERM
  * without privileges, ENODEV or ENOTBLK where the kernel has no EROFS, or none on files.
  */
-export function mountMap(map: Uint8Array, imageFd: number, directory: string): OwnedFd {
+export function mountMap(
+  map: Uint8Array,
+  imageFd: number,
+  directory: string,
+  named: (target: string) => string = (target) => target,
+): OwnedFd {
   using file = openFd(directory, OpenFlag.tmpfile | OpenFlag.rdwr, 0o600);
   for (let done = 0; done < map.length;) {
     done += writeSync(file.fd, map, done, map.length - done, done);
@@ -18,7 +23,7 @@ export function mountMap(map: Uint8Array, imageFd: number, directory: string): O
   return mountDetached({
     type: 'erofs',
     options: {
-      source: `/proc/self/fd/${file.fd}`,
+      source: named(`/proc/self/fd/${file.fd}`),
       device: `/proc/self/fd/${imageFd}`,
     },
     attributes: MountAttribute.rdonly | MountAttribute.nosuid | MountAttribute.nodev,

@@ -21,6 +21,7 @@ import { placeOf, runsOf, seekRuns } from './extent-list.ts';
 import type { Run } from './extent-list.ts';
 import type { MapRequest } from '../messages.ts';
 import type { OpenImage } from './open.ts';
+import { isShownXattr } from './shown-xattrs.ts';
 
 /** Where backings come from: the broker. */
 export interface BackingSource {
@@ -40,8 +41,6 @@ const mappedMinimumBytes = 1024 * 1024;
 const handlesMax = 1_000_000;
 const seekData = 3;
 const seekHole = 4;
-/** What other attributes say is the business of the system that wrote them. */
-const shownXattrs = /^(user\.|system\.posix_acl_(access|default)$)/;
 const noEntry = {
   nodeId: 0,
   generation: 0,
@@ -186,8 +185,7 @@ export class ImageFileSystem implements FileSystem {
 
   getxattr(call: Call, nodeId: number, name: Uint8Array, sizeBytes: number): void {
     answering(call, () => {
-      const text = Buffer.from(name).toString('latin1');
-      const found = shownXattrs.test(text)
+      const found = isShownXattr(name)
         ? this.#volume
             .xattrs(this.#inode(nodeId))
             .find((xattr) => Buffer.from(xattr.name).equals(name))
@@ -202,7 +200,7 @@ export class ImageFileSystem implements FileSystem {
     answering(call, () => {
       const names = this.#volume
         .xattrs(this.#inode(nodeId))
-        .filter(({ name }) => shownXattrs.test(Buffer.from(name).toString('latin1')))
+        .filter(({ name }) => isShownXattr(name))
         .flatMap(({ name }) => [name, Uint8Array.of(0)]);
       return answerSized(call, Buffer.concat(names), sizeBytes);
     });

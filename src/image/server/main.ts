@@ -13,12 +13,17 @@ import {
   sayEnded,
   sayFailed,
   sayOpened,
+  sendTree,
   waitForTheEnd,
 } from './broker-link.ts';
 import { plainTransport, serveDevice } from './device.ts';
 import { ImageFileSystem } from './filesystem.ts';
+import { approximateBytes, treeNodes } from './tree-walk.ts';
+import { encodeNode } from '../tree-message.ts';
 import { openImage } from './open.ts';
 import type { OpenImage } from './open.ts';
+
+const pieceBytes = 1024 * 1024;
 
 function serve(image: OpenImage): void {
   const session = new Session(
@@ -37,6 +42,22 @@ function serve(image: OpenImage): void {
   sayEnded();
 }
 
+/** In pieces: a frame has a largest size. */
+function sendWholeTree(image: OpenImage): void {
+  let piece: ReturnType<typeof encodeNode>[] = [];
+  let sizeBytes = 0;
+  for (const node of treeNodes(image)) {
+    const message = encodeNode(node);
+    piece.push(message);
+    sizeBytes += approximateBytes(node);
+    if (sizeBytes < pieceBytes) continue;
+    sendTree({ nodes: piece, isLast: false });
+    piece = [];
+    sizeBytes = 0;
+  }
+  sendTree({ nodes: piece, isLast: true });
+}
+
 const backings = { request: requestBacking, release: releaseBacking };
 const request = JSON.parse(process.argv[2] ?? '') as ServerRequest;
 passGate();
@@ -51,7 +72,8 @@ try {
     uuid: superblock.uuid,
     notes: image.notes,
   });
-  if (isMounted) serve(image);
+  if (isMounted && request.mode === 'tree') sendWholeTree(image);
+  else if (isMounted) serve(image);
 } catch (error) {
   const { code, message } = toEbbError(error);
   sayFailed({ code, message });

@@ -1,0 +1,120 @@
+/**
+ * `-o native`: the whole tree becomes a map, and that is mounted where the user wants it. Then nobody serves anything:
+ * the kernel reads it all by itself, and no process of ours stays.
+ */
+import { mkdtempSync, rmSync, symlinkSync } from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { ebbError, toEbbError } from '../../base/errors.ts';
+import { imageMapSuffix } from '../../base/mount-info.ts';
+import { openFd, OpenFlag } from '../../sys/fd.ts';
+import { attachMount } from '../../sys/mount-tree.ts';
+import { Capability, hasCapability } from '../../sys/process.ts';
+import { mountMap } from '../erofs/mount-map.ts';
+import type { PlainNode } from '../erofs/plain-node.ts';
+import { writeMap } from '../erofs/write-map.ts';
+import { FrameType } from '../messages.ts';
+import type { Opened, ServerRequest } from '../messages.ts';
+import { startServer } from '../sandbox/start.ts';
+import { decodeNodes } from '../tree-message.ts';
+import { areaOf, findMapDirectory } from './backings.ts';
+import { ServerLink } from './frames.ts';
+import type { Frame } from './frames.ts';
+import type { BrokerOptions } from './options.ts';
+import { failureOf, imageSize, openedOf, parseFrame, serverScript } from './server-words.ts';
+
+/** A tree of a million files takes a minute or two. */
+const treeTimeoutMs = 600_000;
+
+interface Tree {
+  readonly opened: Opened;
+  readonly nodes: readonly PlainNode[];
+}
+
+/** Mounts, and leaves nothing behind but the mount. Throws EPERM, EUCLEAN, EOPNOTSUPP, EFBIG, ... */
+export async function mountNative(options: BrokerOptions): Promise<Opened> {
+  if (!hasCapability(Capability.sysAdmin)) {
+    throw ebbError(
+      'EPERM',
+      'A native mount of an image needs root; without -o native it does not.',
+    );
+  }
+  using image = openFd(options.imagePath, OpenFlag.rdonly);
+  const imageBytes = imageSize(image.fd, options.imagePath);
+  const probeArea = { blockBytes: 4096, startBytes: 0, endBytes: 0 };
+  const directory = findMapDirectory(image.fd, probeArea);
+  if (directory === undefined) {
+    throw ebbError(
+      'EOPNOTSUPP',
+      'This kernel cannot mount EROFS from a file (Linux 6.12, EROFS_FS_BACKED_BY_FILE): mount without -o native.',
+    );
+  }
+  const { opened, nodes } = await readTree(options, image.fd, imageBytes);
+  const { startBytes, blockBytes } = opened;
+  const area = startBytes === undefined ? undefined : areaOf(imageBytes, blockBytes, startBytes);
+  if (area === undefined) {
+    throw ebbError('EOPNOTSUPP', 'Blocks of the image cannot be mapped: mount without -o native.');
+  }
+  const map = writeMap(nodes, area);
+  // The name that mount(8) and /proc/self/mountinfo show, and by which ebb umount knows it.
+  const names = mkdtempSync(path.join(os.tmpdir(), 'ebb-image-'));
+  try {
+    const name = path.join(names, `${path.basename(options.imagePath)}${imageMapSuffix}`);
+    using mounted = mountMap(map, image.fd, directory, (target) => {
+      symlinkSync(target, name);
+      return name;
+    });
+    attachMount(mounted.fd, options.mountPoint);
+  } finally {
+    rmSync(names, { recursive: true, force: true });
+  }
+  return opened;
+}
+
+async function readTree(
+  options: BrokerOptions,
+  imageFd: number,
+  imageBytes: number,
+): Promise<Tree> {
+  const request: ServerRequest = {
+    imageBytes,
+    offsetBytes: options.offsetBytes,
+    partition: options.partition,
+    mode: 'tree',
+    passthrough: false,
+  };
+  using nothing = openFd('/dev/null', OpenFlag.rdwr);
+  using server = await startServer({
+    script: serverScript,
+    args: [JSON.stringify(request)],
+    deviceFd: nothing.fd,
+    imageFd,
+  });
+  const { promise, resolve, reject } = Promise.withResolvers<Tree>();
+  const nodes: PlainNode[] = [];
+  let opened: Opened | undefined;
+  const take = ({ type, payload }: Frame): void => {
+    if (type === FrameType.opened) {
+      opened = openedOf(parseFrame(payload));
+      link.answer(0);
+    } else if (type === FrameType.failed) reject(failureOf(payload));
+    else if (type !== FrameType.tree || opened === undefined)
+      reject(ebbError('EPROTO', 'The server of the image sends nonsense.'));
+    else if (decodeNodes(parseFrame(payload), nodes)) resolve({ opened, nodes });
+  };
+  const link = new ServerLink(server.socket.release(), take, (error) => {
+    reject(
+      error === undefined ? ebbError('EIO', 'The server of the image died.') : toEbbError(error),
+    );
+  });
+  const timer = setTimeout(
+    () => reject(ebbError('ETIMEDOUT', 'The tree took too long.')),
+    treeTimeoutMs,
+  );
+  try {
+    return await promise;
+  } finally {
+    clearTimeout(timer);
+    link.close();
+  }
+}

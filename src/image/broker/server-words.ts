@@ -1,0 +1,54 @@
+/** What the server says in words, and what it is: shared by both kinds of mounts. Nothing of it is believed. */
+import { fstatSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { Errno } from '../../base/errno.ts';
+import type { ErrnoCode } from '../../base/errno.ts';
+import { ebbError } from '../../base/errors.ts';
+import type { EbbError } from '../../base/errors.ts';
+import type { Failed, Opened } from '../messages.ts';
+
+export const serverScript = fileURLToPath(new URL('../server/main.ts', import.meta.url));
+export const nonsense = 'The server of the image sends nonsense.';
+export const imageErrorText = 'The image cannot be mounted';
+const textMax = 1000;
+const notesMax = 20;
+
+/** Size of a regular file; others have none that means anything. */
+export function imageSize(fd: number, imagePath: string): number {
+  const stat = fstatSync(fd);
+  if (!stat.isFile()) throw ebbError('EINVAL', `${imagePath} is not a regular file.`);
+  return stat.size;
+}
+
+/** JSON of a process that is not believed: an object, or EPROTO. Its fields are checked where they are used. */
+export function parseFrame(payload: Uint8Array): object {
+  try {
+    const value: unknown = JSON.parse(Buffer.from(payload).toString());
+    if (typeof value === 'object' && value !== null) return value;
+  } catch {
+    // As any other nonsense.
+  }
+  throw ebbError('EPROTO', nonsense);
+}
+
+/** Only what can be shown and counted with; the rest of what it says is dropped. */
+export function openedOf(value: object): Opened {
+  const said = value as Readonly<Record<string, unknown>>;
+  const text = (one: unknown): string => (typeof one === 'string' ? one.slice(0, textMax) : '');
+  const notes = Array.isArray(said['notes']) ? said['notes'].slice(0, notesMax).map(text) : [];
+  const { blockBytes, startBytes } = said;
+  return {
+    blockBytes: typeof blockBytes === 'number' ? blockBytes : 0,
+    startBytes: typeof startBytes === 'number' ? startBytes : undefined,
+    label: text(said['label']),
+    uuid: text(said['uuid']),
+    notes,
+  };
+}
+
+/** The error in a `failed`. */
+export function failureOf(payload: Uint8Array): EbbError {
+  const { code, message } = parseFrame(payload) as Partial<Failed>;
+  const known = Object.hasOwn(Errno, String(code)) ? (code as ErrnoCode) : 'EIO';
+  return ebbError(known, `${imageErrorText}: ${String(message).slice(0, textMax)}`);
+}
