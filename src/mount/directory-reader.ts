@@ -66,6 +66,11 @@ export class DirectoryReader {
   }
 
   fill(call: Call, directoryId: number, handle: number, offset: number, plus: boolean): void {
+    this.#put(call, directoryId, handle, offset, plus);
+    this.#scans.flush();
+  }
+
+  #put(call: Call, directoryId: number, handle: number, offset: number, plus: boolean): void {
     if (offset === 0) this.#scans.begin(handle);
     const out = call.directory();
     const parent = this.#view.node(directoryId);
@@ -77,6 +82,7 @@ export class DirectoryReader {
     if (offset < dotDotCookie && !put(dotDot, parent?.parentId || directoryId, dotDotCookie))
       return;
     let afterId = Math.max(0, offset - idToCookie);
+    this.#scans.goOn(handle, afterId);
     for (;;) {
       const children = this.#view.reader.children(directoryId, afterId, pageRows);
       for (const child of children) {

@@ -3,6 +3,7 @@
  * with a higher id, and would come again under the same name.
  */
 import type { Node } from '../catalog/catalog.ts';
+import { ScanLog } from './scan-log.ts';
 
 /** Names remembered for all open directories together; scans that need more may show a replaced file twice. */
 export const scannedNamesMax = 131_072;
@@ -14,18 +15,33 @@ const predecessorsMax = 2 ** 20;
 interface Scan {
   /** Node id by name (latin1); undefined: too many to remember. */
   ids: Map<string, number> | undefined;
+  /** Of a predecessor, which may not have given all that it wrote down. */
+  isInherited: boolean;
+}
+
+export interface DirectoryScansOptions {
+  readonly namesMax?: number;
+  /** Daemons that gave handles for the same connection, which must not be given again. */
+  readonly predecessors?: number;
+  /** What they gave, and for successors. Default: neither. */
+  readonly log?: ScanLog;
 }
 
 export class DirectoryScans {
   readonly #namesMax: number;
   readonly #scans = new Map<number, Scan>();
+  readonly #log: ScanLog;
   #names = 0;
   #lastHandle: number;
 
-  /** `predecessors`: daemons that gave handles for the same connection, which must not be given again. */
-  constructor(namesMax: number = scannedNamesMax, predecessors = 0) {
-    this.#namesMax = namesMax;
-    this.#lastHandle = (predecessors % predecessorsMax) * handlesPerDaemon;
+  constructor(options: DirectoryScansOptions = {}) {
+    this.#namesMax = options.namesMax ?? scannedNamesMax;
+    this.#lastHandle = ((options.predecessors ?? 0) % predecessorsMax) * handlesPerDaemon;
+    this.#log = options.log ?? new ScanLog(undefined);
+    for (const { handle, nodeId, name } of this.#log.restore()) {
+      if (nodeId === 0) this.#end(handle);
+      else this.#remember(this.#inherit(handle), name, nodeId);
+    }
   }
 
   /** Names remembered now, all scans together. */
@@ -40,16 +56,39 @@ export class DirectoryScans {
   }
 
   close(handle: number): void {
-    const scan = this.#scans.get(handle);
-    if (scan === undefined) return;
-    this.#forget(scan);
-    this.#scans.delete(handle);
+    if (!this.#end(handle)) return;
+    if (this.#scans.size === 0) return this.#log.clear();
+    this.#log.add({ handle, nodeId: 0, name: '' });
+    this.flush();
   }
 
   /** A scan begins, again maybe (rewinddir(3)). */
   begin(handle: number): void {
     this.close(handle);
-    this.#scans.set(handle, { ids: new Map() });
+    this.#scans.set(handle, { ids: new Map(), isInherited: false });
+  }
+
+  /** It goes on: what has been given has ids up to `afterId`. */
+  goOn(handle: number, afterId: number): void {
+    const scan = this.#scans.get(handle);
+    if (scan === undefined) {
+      // A predecessor had given no name yet.
+      this.#scans.set(handle, { ids: new Map(), isInherited: false });
+      return;
+    }
+    if (!scan.isInherited) return;
+    scan.isInherited = false;
+    const given = [...(scan.ids ?? [])];
+    const heard = given.filter(([, id]) => id <= afterId);
+    if (heard.length === given.length) return;
+    // The predecessor died before it answered.
+    this.#end(handle);
+    this.#log.add({ handle, nodeId: 0, name: '' });
+    const anew: Scan = { ids: new Map(), isInherited: false };
+    this.#scans.set(handle, anew);
+    for (const [name, nodeId] of heard) {
+      if (this.#remember(anew, name, nodeId)) this.#log.add({ handle, nodeId, name });
+    }
   }
 
   /** Whether this name was given already, as another node. */
@@ -61,13 +100,48 @@ export class DirectoryScans {
   given(handle: number, child: Node): void {
     const scan = this.#scans.get(handle);
     if (scan?.ids === undefined) return;
+    const name = keyOf(child);
+    if (this.#remember(scan, name, child.id)) this.#log.add({ handle, nodeId: child.id, name });
+  }
+
+  /** Before the answer: what was `given` is known to successors. */
+  flush(): void {
+    if (this.#log.isFull) this.#writeAnew();
+    this.#log.flush();
+  }
+
+  /** False: it is one too many, and nothing of this scan is remembered any more. */
+  #remember(scan: Scan, name: string, nodeId: number): boolean {
+    if (scan.ids === undefined) return false;
     if (this.#names >= this.#namesMax) {
       this.#forget(scan);
-      return;
+      return false;
     }
     const before = scan.ids.size;
-    scan.ids.set(keyOf(child), child.id);
+    scan.ids.set(name, nodeId);
     this.#names += scan.ids.size - before;
+    return true;
+  }
+
+  #inherit(handle: number): Scan {
+    const scan = this.#scans.get(handle) ?? { ids: new Map(), isInherited: true };
+    this.#scans.set(handle, scan);
+    return scan;
+  }
+
+  #writeAnew(): void {
+    this.#log.clear();
+    for (const [handle, { ids }] of this.#scans) {
+      for (const [name, nodeId] of ids ?? []) this.#log.add({ handle, nodeId, name });
+    }
+  }
+
+  /** False: there was none. */
+  #end(handle: number): boolean {
+    const scan = this.#scans.get(handle);
+    if (scan === undefined) return false;
+    this.#forget(scan);
+    return this.#scans.delete(handle);
   }
 
   #forget(scan: Scan): void {

@@ -20,11 +20,12 @@ import type { Answerer } from './answerer.ts';
 import type { Answer, Notice } from './bridge.ts';
 import { DirectoryReader } from './directory-reader.ts';
 import { handleName } from './handle-names.ts';
-import { DirectoryScans, scannedNamesMax } from './directory-scans.ts';
+import { DirectoryScans } from './directory-scans.ts';
 import type { Question } from './messages.ts';
 import { OpenFiles } from './open-files.ts';
 import type { OpenContent, OpenFile } from './open-files.ts';
 import type { MountServices } from './services.ts';
+import { ScanLog } from './scan-log.ts';
 import { serveLseek, serveListxattr, serveXattr } from './small-answers.ts';
 
 /** open(2) access mode bits and O_TRUNC, O_CREAT of asm-generic/fcntl.h. */
@@ -56,8 +57,14 @@ export class MountFileSystem implements FileSystem {
       ...services,
       onDropped: (nodeId) => services.bridge.tell({ kind: 'dropped', nodeId }),
     });
-    const { view, defaults, generations, predecessors } = services;
-    const scans = new DirectoryScans(scannedNamesMax, predecessors);
+    const {
+      view,
+      defaults,
+      generations,
+      predecessors = 0,
+      scanLog = new ScanLog(undefined),
+    } = services;
+    const scans = new DirectoryScans({ predecessors, log: scanLog });
     this.#directories = new DirectoryReader(view, defaults, generations, scans);
   }
 

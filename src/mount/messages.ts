@@ -104,6 +104,8 @@ export interface ThreadSettings {
   readonly passthrough: boolean;
   /** Descriptor of the file of handle-table.ts; undefined: open files end with this daemon. */
   readonly handleTable: number | undefined;
+  /** The same of scan-log.ts. */
+  readonly scanLog: number | undefined;
   /** Daemons that served this connection before. Above 0 there is one to be taken over. */
   readonly predecessors: number;
   readonly startedAtSeconds: number;

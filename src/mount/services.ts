@@ -6,6 +6,7 @@ import type { Bridge } from './bridge.ts';
 import type { Generations } from './generations.ts';
 import type { HandleTable } from './handle-table.ts';
 import type { NodeView } from './node-view.ts';
+import type { ScanLog } from './scan-log.ts';
 import type { WalkWatcher } from './walk-watcher.ts';
 
 export interface MountServices {
@@ -25,6 +26,7 @@ export interface MountServices {
   readonly closeBacking: (backingId: number) => void;
   /** What predecessors have open, and for successors. Default: neither. */
   readonly table?: HandleTable;
+  readonly scanLog?: ScanLog;
   /** Daemons that served the connection before this one. */
   readonly predecessors?: number;
   readonly statistics: () => Parameters<Call['statfs']>[0];

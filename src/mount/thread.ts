@@ -10,6 +10,7 @@ import { Generations } from './generations.ts';
 import { HandleTable } from './handle-table.ts';
 import type { ThreadSettings } from './messages.ts';
 import { NodeView } from './node-view.ts';
+import { ScanLog } from './scan-log.ts';
 import { WalkWatcher } from './walk-watcher.ts';
 
 /** statfs(2) of the cache is asked at most this often. */
@@ -37,6 +38,7 @@ export function createFileSystem(workerData: unknown, context: FileSystemContext
     openBacking: (descriptor) => fuseBackingOpen(device, descriptor),
     closeBacking: (backingId) => void fuseBackingClose(device, backingId),
     table: new HandleTable(settings.handleTable),
+    scanLog: new ScanLog(settings.scanLog),
     predecessors: settings.predecessors,
     statistics: cachedStatistics(settings.cacheDirectory, view, nowMs),
     onDestroy: () => reader[Symbol.dispose](),

@@ -12,8 +12,10 @@ export const MountInherited = {
   channel: 3,
   /** The file of src/mount/handle-table.ts: what the kernel has open. */
   handles: 4,
+  /** The file of src/mount/scan-log.ts: which names programs were given that read a directory. */
+  scans: 5,
   /** First daemon: a socket, through which it sends /dev/fuse. Successors: /dev/fuse itself. */
-  link: 5,
+  link: 6,
 } as const;
 
 /** A mount that a daemon has made, as its successors find it. INIT is not said twice: what it agreed on is here. */

@@ -51,6 +51,7 @@ export class MountSupervisor {
   readonly ended: Promise<boolean>;
   readonly #options: MountSupervisorOptions;
   readonly #handles: OwnedFd = createMemoryFile('ebb-handles');
+  readonly #scans: OwnedFd = createMemoryFile('ebb-scans');
   readonly #pauses = new RestartPauses();
   readonly #over = Promise.withResolvers<boolean>();
   readonly #ready = Promise.withResolvers<Opaque>();
@@ -125,7 +126,7 @@ export class MountSupervisor {
     const program = {
       script: 'daemon/main.ts',
       scriptVariable: 'EBB_MOUNT_MAIN',
-      inherited: [this.#handles.fd, link],
+      inherited: [this.#handles.fd, this.#scans.fd, link],
     };
     const daemon: Daemon = DaemonProcess.start(program, (raw) => {
       const message = raw as ToMountSupervisor;
@@ -277,6 +278,7 @@ export class MountSupervisor {
     for (const daemon of [this.#standby, this.#daemon]) daemon?.kill();
     this.#device?.close();
     this.#handles.close();
+    this.#scans.close();
     this.#over.resolve(isGone);
   }
 }

@@ -45,6 +45,7 @@ async function serves(preparedThread: PreparedThread, directory: string): Promis
     gid: 0,
     passthrough: false,
     handleTable: undefined,
+    scanLog: undefined,
     predecessors: 0,
     startedAtSeconds: 0,
   };

@@ -318,6 +318,7 @@ async function build(
     gid: configuration.gid ?? process.getgid?.() ?? 0,
     passthrough,
     handleTable: link.handles.fd,
+    scanLog: link.scans.fd,
     predecessors: start.restarts,
     startedAtSeconds: Math.floor(start.startedAtMs / 1_000),
   };

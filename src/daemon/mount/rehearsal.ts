@@ -128,6 +128,7 @@ async function play(
     gid: 0,
     passthrough: false,
     handleTable: undefined,
+    scanLog: undefined,
     predecessors: 0,
     startedAtSeconds: 0,
   };

@@ -28,11 +28,14 @@ export class SupervisorLink {
   readonly lost: Promise<void>;
   /** The file of src/mount/handle-table.ts. */
   readonly handles: OwnedFd;
+  /** The file of src/mount/scan-log.ts. */
+  readonly scans: OwnedFd;
   readonly #link: OwnedFd;
 
   /** Takes the inherited descriptors over; once in a process. */
   constructor() {
     this.handles = take(MountInherited.handles);
+    this.scans = take(MountInherited.scans);
     this.#link = take(MountInherited.link);
     const started = Promise.withResolvers<Start>();
     const stopped = Promise.withResolvers<void>();
