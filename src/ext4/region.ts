@@ -55,7 +55,7 @@ export class Region {
     return value;
   }
 
-  /** A number whose halves are stored apart; the high one has 16 or fewer bits. */
+  /** A number whose upper half is stored elsewhere. Not exact above 2^53: hold it against a bound. */
   split(lowOffset: number, high: number): number {
     return this.u32(lowOffset) + high * twoTo32;
   }

@@ -6,6 +6,7 @@ import { test } from 'node:test';
 import { ebbError } from '../../src/base/errors.ts';
 import { memoryDevice } from '../../src/ext4/block-device.ts';
 import type { BlockDevice } from '../../src/ext4/block-device.ts';
+import { hashName } from '../../src/ext4/hash.ts';
 import { openVolume } from '../../src/ext4/volume.ts';
 import type { DirectoryEntry, Inode, Volume } from '../../src/ext4/volume.ts';
 import { setXattr } from '../../src/sys/xattr.ts';
@@ -200,6 +201,36 @@ test('an index that is wrong is left aside, and one that is right is used', asyn
     }
   });
   assert.ok(kept.length > names.length / 4 && kept.length < names.length * 0.75, `${kept.length}`);
+});
+
+test('names of one hash that go on in the next leaf are found there', async () => {
+  await using scratch = await temporaryDirectory('damage');
+  const { bytes } = await make(scratch.path, [...modern, '-O', '^metadata_csum']);
+  const volume = openVolume(memoryDevice(bytes));
+  const flat = resolvePath(volume, '/flat');
+  const [first] = volume.extents(flat);
+  const root = first!.physicalBlock * 1024;
+  const seed = [0, 1, 2, 3].map((index) => bytes.readUInt32LE(1024 + 0xec + index * 4));
+  const hashOf = (name: Uint8Array): number | undefined =>
+    hashName(name, bytes[root + 28]!, seed as [number, number, number, number], false)?.major;
+  const names = new Map([...volume.entries(flat, 0)].map(({ name }) => [hashOf(name), name]));
+  let tried = 0;
+  for (let index = 1; index < bytes.readUInt16LE(root + 34); index += 1) {
+    // The least hash of a leaf is where its entry begins; marked as continued, it begins after it.
+    const at = root + 32 + index * 8;
+    const hash = bytes.readUInt32LE(at);
+    const name = names.get(hash);
+    if (name === undefined) continue;
+    tried += 1;
+    bytes.writeUInt32LE(hash + 1, at);
+    const entry = openVolume(memoryDevice(bytes)).lookup(flat, name);
+    assert.deepEqual(entry?.name, name);
+    // Not marked so, nobody would look there.
+    bytes.writeUInt32LE(hash + 2, at);
+    assert.equal(openVolume(memoryDevice(bytes)).lookup(flat, name), undefined);
+    bytes.writeUInt32LE(hash, at);
+  }
+  assert.ok(tried > 20, `${tried}`);
 });
 
 test('features without which an image cannot be read are refused by name, others are noted', async () => {
