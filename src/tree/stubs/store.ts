@@ -122,6 +122,10 @@ export class NativeStubStore implements StubStore, StubOwner {
     return this.poison !== undefined;
   }
 
+  get poisonBlockBytes(): number | undefined {
+    return this.hasPoison ? this.access.blockBytes : undefined;
+  }
+
   get isInvisible(): boolean {
     return this.access.isInvisible;
   }

@@ -3,6 +3,7 @@ import { StubChange } from '../../base/stub-facts.ts';
 import type { StubFacts } from '../../base/stub-facts.ts';
 import { ebbError } from '../../base/errors.ts';
 import type { EbbError } from '../../base/errors.ts';
+import { writeAllAt } from '../../sys/file-io.ts';
 import { Seek, seek } from '../../sys/io.ts';
 import { fileStatus, setFileTimes } from '../../sys/stat.ts';
 import type { FileTime } from '../../sys/stat.ts';
@@ -17,6 +18,8 @@ import type { StubFile } from './stub-store.ts';
 export interface StubOwner {
   /** Writes do not move mtime by themselves. */
   readonly isInvisible: boolean;
+  /** Stubs are made of blocks of this size, which hold poison; undefined: they are holes. */
+  readonly poisonBlockBytes: number | undefined;
   /**
    * Somebody changed the file past Ebb: reports it. That is not recorded as the user's change: what was not here
    * would be shown as his, poison and all.
@@ -60,7 +63,10 @@ export class LoadedStub extends LocalContent implements StubFile {
     const { sizeBytes, atime, mtime } = fileStatus(use.fd);
     if (sizeBytes !== this.sizeBytes) throw this.#changedPastUs(sizeBytes);
     try {
-      await writeContent(use.fd, bytes, offsetBytes);
+      // The kernel reads a block of poison before it writes a part of it: that waits for the disk.
+      if (this.#fillsBlocks(offsetBytes, bytes.byteLength)) {
+        await writeContent(use.fd, bytes, offsetBytes);
+      } else await writeAllAt(use.fd, bytes, offsetBytes);
     } finally {
       this.#port.dirtied(this);
       const after = fileStatus(use.fd).sizeBytes;
@@ -72,6 +78,12 @@ export class LoadedStub extends LocalContent implements StubFile {
       // Both times: setting mtime alone raises FAN_MODIFY, as if a user had written (fsnotify_change(), Linux 6.18).
       if (!this.#owner.isInvisible) setFileTimes(use.fd, atime, mtime);
     }
+  }
+
+  #fillsBlocks(offsetBytes: number, lengthBytes: number): boolean {
+    const { poisonBlockBytes } = this.#owner;
+    if (poisonBlockBytes === undefined) return true;
+    return offsetBytes % poisonBlockBytes === 0 && lengthBytes % poisonBlockBytes === 0;
   }
 
   #changedPastUs(sizeBytes: number): EbbError {
