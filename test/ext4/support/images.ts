@@ -4,7 +4,7 @@ import { mkdir, truncate, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { fileDevice } from '../../../src/ext4/block-device.ts';
 import type { BlockDevice } from '../../../src/ext4/block-device.ts';
-import { run, runOk } from '../../support/run.ts';
+import { run, runOk, said } from '../../support/run.ts';
 import { waitFor } from '../../support/wait-for.ts';
 
 const debianPackage = 'e2fsprogs';
@@ -75,6 +75,12 @@ export async function mountImage(
     path: point,
     [Symbol.asyncDispose]: async () => {
       await runOk('umount', [point], { timeoutMs: 60_000 });
+      // Somebody's copy of all mounts (unshare) may hold it a little longer: only then all is written.
+      await waitFor(async () => (await said('losetup', '--associated', image)) === '', {
+        what: 'the loop device of the image to be freed',
+        timeoutMs: 60_000,
+        intervalMs: 50,
+      });
     },
   };
 }
