@@ -24,7 +24,7 @@ const allowedImports: Readonly<Record<string, readonly string[]>> = {
   supervisor: ['base', 'sys', 'fanotify', 'fuse'],
   image: ['base', 'sys', 'fuse', 'ext4'],
   daemon:
-    `base sys fuse fanotify tree remote catalog policy recall attach mount native supervisor`.split(
+    `base sys fuse fanotify tree remote catalog policy recall attach mount native supervisor ext4 image`.split(
       ' ',
     ),
   cli: ['base'],
@@ -106,6 +106,8 @@ test('every source file is used by another file, a test or an entry point', () =
     'src/daemon/native-main.ts',
     'src/daemon/native-prepare.ts',
     'src/daemon/attach-check.ts',
+    'src/daemon/image/main.ts',
+    'src/daemon/image/worker.ts',
     'src/daemon/pool.ts',
     'src/supervisor/main.ts',
     'src/supervisor/mount-main.ts',

@@ -1,7 +1,18 @@
 /**
  * What the helper programs print that some verbs run (src/cli/helper.ts): like api.ts, all that the CLI knows of them.
  */
-import type { AttachStartResult } from './api.ts';
+import type { ImageRequest } from '../image/reader/lines.ts';
+import type { AttachStartResult, RemoteAccess } from './api.ts';
+
+export type {
+  ImageDone,
+  ImageEntry,
+  ImageError,
+  ImageInfo,
+  ImageLine,
+  ImageProgress,
+  ImageRequest,
+} from '../image/reader/lines.ts';
 
 /** What `src/daemon/attach-check.ts` prints: whether a directory can be attached. Nothing was changed. */
 export type AttachCheck =
@@ -80,3 +91,11 @@ export type RebuildResult =
       readonly code: string;
       readonly exitCode: 1 | 2 | 3;
     };
+
+/** What `ebb image` writes to the standard input of `src/daemon/image/main.ts`, which answers with `ImageLine`s. */
+export interface ImageHelperRequest {
+  /** An absolute path, or an http or https URL. */
+  readonly source: string;
+  readonly access: RemoteAccess;
+  readonly request: ImageRequest;
+}

@@ -1,0 +1,167 @@
+/**
+ * Whether everything that can be read from an image can be read: superblock, group descriptors, journal, and from the
+ * root on every inode, map, directory, symlink and attribute. What reading does not need (bitmaps, free counts) is
+ * e2fsck's to check.
+ */
+import { toEbbError } from '../../base/errors.ts';
+import { decodeName } from '../../base/name.ts';
+import type { DirectoryEntry, Inode, Volume } from '../../ext4/volume.ts';
+import type { ReaderOutput } from './lines.ts';
+
+/** One bit for each block: 256 MiB, images of 8 TiB in blocks of 4 KiB. Larger ones are not checked for overlaps. */
+const claimedBlocksMax = 2 ** 31;
+/** Problems that are said; later ones are counted. */
+const problemsMax = 1000;
+/** Directories that wait to be looked at, and inodes with several names. */
+const pendingMax = 4_000_000;
+const progressIntervalMs = 200;
+const largestLinkCount = 65_000;
+
+interface Pending {
+  readonly directory: Inode;
+  readonly parent: number;
+  readonly path: string;
+}
+
+export class Check {
+  files = 0;
+  directories = 0;
+  bytes = 0;
+  problems = 0;
+  readonly #volume: Volume;
+  readonly #output: ReaderOutput;
+  readonly #claimed: Uint8Array | undefined;
+  /** Names found of files that should have several. */
+  readonly #links = new Map<number, { found: number; readonly wanted: number; path: string }>();
+  #lastProgressMs = 0;
+
+  constructor(volume: Volume, output: ReaderOutput) {
+    this.#volume = volume;
+    this.#output = output;
+    const { blockCount, features } = volume.superblock;
+    const mayCheck = blockCount <= claimedBlocksMax && !features.has('shared_blocks');
+    this.#claimed = mayCheck ? new Uint8Array(Math.ceil(blockCount / 8)) : undefined;
+  }
+
+  run(): void {
+    const { backup, state } = this.#volume.superblock;
+    if (backup !== undefined) this.#say('', `the first superblock is damaged: ${backup.reason}`);
+    if (state === 'errors') this.#say('', 'the kernel recorded errors in it');
+    this.#try('', () => this.#volume.statfs());
+    const root = this.#try('', () => this.#volume.root());
+    if (root === undefined) return;
+    this.#inode(root, '');
+    const pending: Pending[] = [{ directory: root, parent: root.number, path: '' }];
+    for (let next = pending.pop(); next !== undefined; next = pending.pop()) {
+      this.#directory(next, pending);
+    }
+    for (const { found, wanted, path } of this.#links.values()) {
+      if (found !== wanted) this.#say(path, `it has ${found} names, its link count is ${wanted}`);
+    }
+  }
+
+  #directory({ directory, parent, path }: Pending, pending: Pending[]): void {
+    this.directories += 1;
+    let below = 0;
+    this.#try(path, () => {
+      const above = this.#volume.parent(directory);
+      if (above !== parent) this.#say(path, `its ".." leads to inode ${above}, not ${parent}`);
+    });
+    this.#try(path, () => {
+      for (const entry of this.#volume.entries(directory, 0)) {
+        const name = `${path}/${decodeName(entry.name)}`;
+        const inode = this.#try(name, () => this.#child(directory, entry));
+        if (inode === undefined) continue;
+        if (inode.type === 'directory') {
+          below += 1;
+          if (pending.length < pendingMax)
+            pending.push({ directory: inode, parent: directory.number, path: name });
+        }
+        this.#inode(inode, name);
+        this.#progress(name);
+      }
+    });
+    // 1: more than could be counted (dir_nlink).
+    const { linkCount } = directory;
+    if (linkCount !== 1 && linkCount !== below + 2 && below + 2 < largestLinkCount) {
+      this.#say(path, `it has ${below} directories, its link count is ${linkCount}`);
+    }
+  }
+
+  /** Looked up by its name, too: an index may not know what the directory holds. */
+  #child(directory: Inode, entry: DirectoryEntry): Inode {
+    const inode = this.#volume.child(directory, entry);
+    const found = this.#volume.lookup(directory, entry.name);
+    if (found?.inodeNumber !== entry.inodeNumber) {
+      this.#say(decodeName(entry.name), 'it is not found under its name');
+    }
+    return inode;
+  }
+
+  #inode(inode: Inode, path: string): void {
+    if (inode.type !== 'directory') {
+      const known = this.#links.get(inode.number);
+      if (known !== undefined) {
+        known.found += 1;
+        return;
+      }
+      this.files += 1;
+      if (inode.linkCount > 1 && this.#links.size < pendingMax) {
+        this.#links.set(inode.number, { found: 1, wanted: inode.linkCount, path });
+      }
+    }
+    this.#try(path, () => this.#volume.xattrs(inode).forEach(({ value }) => value.length));
+    if (inode.encrypted) return;
+    if (inode.type === 'symlink') this.#try(path, () => this.#volume.symlinkTarget(inode));
+    this.#try(path, () => this.#claim(inode, path));
+    if (inode.inlineData && inode.type === 'file') {
+      this.#try(path, () => this.#volume.read(inode, 0, new Uint8Array(1)));
+    }
+  }
+
+  #claim(inode: Inode, path: string): void {
+    for (const extent of this.#volume.extents(inode, { pastEnd: true })) {
+      this.bytes += extent.blockCount * this.#volume.superblock.blockSizeBytes;
+      if (this.#claimed === undefined) continue;
+      let isShared = false;
+      for (let at = 0; at < extent.blockCount; at += 1) {
+        const block = extent.physicalBlock + at;
+        const bit = 1 << (block & 7);
+        const before = this.#claimed[block >>> 3] ?? 0;
+        if ((before & bit) !== 0) isShared = true;
+        this.#claimed[block >>> 3] = before | bit;
+      }
+      if (isShared) {
+        this.#say(
+          path,
+          `some of the ${extent.blockCount} blocks from ${extent.physicalBlock} on are another's, too`,
+        );
+        return;
+      }
+    }
+  }
+
+  #try<Result>(path: string, action: () => Result): Result | undefined {
+    try {
+      return action();
+    } catch (error) {
+      const { code, message } = toEbbError(error);
+      this.#say(path, message, code === 'EUCLEAN' ? 'EUCLEAN' : code);
+      return undefined;
+    }
+  }
+
+  #say(path: string, message: string, code: ReturnType<typeof toEbbError>['code'] = 'EUCLEAN') {
+    this.problems += 1;
+    if (this.problems <= problemsMax) {
+      this.#output.line({ error: { path, code, message, refused: false } });
+    }
+  }
+
+  #progress(path: string): void {
+    const nowMs = performance.now();
+    if (nowMs - this.#lastProgressMs < progressIntervalMs) return;
+    this.#lastProgressMs = nowMs;
+    this.#output.line({ progress: { path, files: this.files, bytes: this.bytes } });
+  }
+}

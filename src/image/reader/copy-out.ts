@@ -1,0 +1,222 @@
+/**
+ * Copies files and trees out of an image. The image is not trusted: each directory is entered by descriptor, without
+ * following symlinks; whatever names and symlinks there are, nothing is written outside of the destination. Set-id
+ * bits, capabilities, devices and sockets stay behind.
+ */
+import { fchmodSync, fchownSync, ftruncateSync, writeSync } from 'node:fs';
+import { Errno } from '../../base/errno.ts';
+import { ebbError, toEbbError } from '../../base/errors.ts';
+import { decodeName, nameProblem } from '../../base/name.ts';
+import type { Inode, Volume } from '../../ext4/volume.ts';
+import { linkEntry, makeDirectory, makeSymlink, removeFile, setOwner } from '../../sys/entries.ts';
+import { openFd, OpenFlag } from '../../sys/fd.ts';
+import { setFileTimes, setFileTimesAt } from '../../sys/stat.ts';
+import { setXattr } from '../../sys/xattr.ts';
+import type { ReaderOutput } from './lines.ts';
+
+export interface CopyOptions {
+  /** Replaces files and symlinks that are there; never directories. */
+  readonly force: boolean;
+}
+
+const pieceBytes = 1024 * 1024;
+/** Each level holds a descriptor. */
+const depthMax = 500;
+/** Inodes with several names of which it is remembered where the first one went; others become copies. */
+const linksMax = 1_000_000;
+const progressIntervalMs = 200;
+/** Neither set-user-id nor set-group-id: who made the image is not who runs the copy. */
+const modeMask = 0o1777;
+const copiedAttribute = /^(user\.|system\.posix_acl_)/;
+const createFlags = OpenFlag.wronly | OpenFlag.creat | OpenFlag.excl | OpenFlag.nofollow;
+const enterFlags = OpenFlag.rdonly | OpenFlag.directory | OpenFlag.nofollow;
+
+export class CopyOut {
+  files = 0;
+  directories = 0;
+  bytes = 0;
+  attributesLost = 0;
+  failed = 0;
+  refused = 0;
+  readonly #volume: Volume;
+  readonly #output: ReaderOutput;
+  readonly #options: CopyOptions;
+  /** Names in it are relative to it: where a first name went. */
+  readonly #rootFd: number;
+  readonly #links = new Map<number, string>();
+  readonly #isRoot = process.geteuid?.() === 0;
+  readonly #piece = new Uint8Array(pieceBytes);
+  #lastProgressMs = 0;
+
+  /** `rootFd`: the directory in which everything ends up; the caller's. */
+  constructor(volume: Volume, rootFd: number, output: ReaderOutput, options: CopyOptions) {
+    this.#volume = volume;
+    this.#rootFd = rootFd;
+    this.#output = output;
+    this.#options = options;
+  }
+
+  /** Copies an inode, with all below, to a name in the destination. Failures are said, file by file. */
+  copy(inode: Inode, name: string): void {
+    this.#try(name, () => this.#copy(inode, this.#rootFd, name, name, 0));
+  }
+
+  /** Copies what is in a directory into the destination. */
+  copyEntries(directory: Inode): void {
+    this.#try('', () => this.#entries(directory, this.#rootFd, '', 0));
+  }
+
+  #try(shown: string, action: () => void): void {
+    try {
+      action();
+    } catch (error) {
+      const { code, message } = toEbbError(error);
+      this.failed += 1;
+      this.#output.line({ error: { path: shown, code, message, refused: false } });
+    }
+  }
+
+  #refuse(shown: string, message: string): void {
+    this.refused += 1;
+    this.#output.line({ error: { path: shown, code: 'EPERM', message, refused: true } });
+  }
+
+  #copy(inode: Inode, parentFd: number, name: string, shown: string, depth: number): void {
+    const problem = nameProblem(name);
+    if (problem !== undefined) {
+      this.#refuse(shown, `not copied: ${problem}`);
+      return;
+    }
+    if (inode.type === 'directory') this.#directory(inode, parentFd, name, shown, depth);
+    else if (inode.type === 'file') this.#file(inode, parentFd, name, shown);
+    else if (inode.type === 'symlink') this.#symlink(inode, parentFd, name);
+    else this.#refuse(shown, `not copied: it is a special file (${inode.type})`);
+  }
+
+  #directory(inode: Inode, parentFd: number, name: string, shown: string, depth: number): void {
+    if (depth >= depthMax) {
+      throw ebbError('ENAMETOOLONG', `Directories are copied ${depthMax} levels deep`);
+    }
+    const isNew = made(() => makeDirectory(parentFd, name, 0o700));
+    using directory = openFd(name, enterFlags, 0, parentFd);
+    this.directories += 1;
+    this.#entries(inode, directory.fd, `${shown}/`, depth + 1);
+    if (isNew) this.#describe(inode, directory.fd);
+  }
+
+  #entries(directory: Inode, fd: number, prefix: string, depth: number): void {
+    for (const entry of this.#volume.entries(directory, 0)) {
+      const name = decodeName(entry.name);
+      const shown = `${prefix}${name}`;
+      this.#try(shown, () => {
+        this.#copy(this.#volume.child(directory, entry), fd, name, shown, depth);
+      });
+    }
+  }
+
+  #file(inode: Inode, parentFd: number, name: string, shown: string): void {
+    const first = inode.linkCount > 1 ? this.#links.get(inode.number) : undefined;
+    if (first !== undefined) {
+      this.#create(parentFd, name, () => linkEntry(this.#rootFd, first, parentFd, name));
+      this.files += 1;
+      return;
+    }
+    using file = this.#create(parentFd, name, () => openFd(name, createFlags, 0o600, parentFd));
+    try {
+      this.#content(inode, file.fd, shown);
+      this.#describe(inode, file.fd);
+    } catch (error) {
+      // Half a file is none.
+      removeFile(parentFd, name);
+      throw error;
+    }
+    this.files += 1;
+    if (inode.linkCount > 1 && this.#links.size < linksMax) this.#links.set(inode.number, shown);
+    this.#progress(shown);
+  }
+
+  #symlink(inode: Inode, parentFd: number, name: string): void {
+    const target = this.#volume.symlinkTarget(inode);
+    this.#create(parentFd, name, () => makeSymlink(parentFd, name, target));
+    if (this.#isRoot) setOwner(parentFd, name, inode.uid, inode.gid);
+    setFileTimesAt(parentFd, name, inode.accessTime, inode.modificationTime);
+    this.files += 1;
+  }
+
+  /** Makes a name; one that is there is replaced when that is wanted. */
+  #create<Result>(parentFd: number, name: string, make: () => Result): Result {
+    try {
+      return make();
+    } catch (error) {
+      if (toEbbError(error).errno !== Errno.EEXIST) throw error;
+      if (!this.#options.force) {
+        throw ebbError('EEXIST', 'It exists already; --force replaces it', { cause: error });
+      }
+      removeFile(parentFd, name);
+      return make();
+    }
+  }
+
+  /** Holes stay holes. */
+  #content(inode: Inode, fd: number, shown: string): void {
+    ftruncateSync(fd, inode.sizeBytes);
+    if (inode.inlineData) {
+      this.#range(inode, fd, 0, inode.sizeBytes, shown);
+      return;
+    }
+    const { blockSizeBytes } = this.#volume.superblock;
+    if (inode.encrypted) this.#volume.read(inode, 0, this.#piece);
+    for (const { logicalBlock, blockCount, unwritten } of this.#volume.extents(inode)) {
+      if (unwritten) continue;
+      const start = logicalBlock * blockSizeBytes;
+      const end = Math.min(start + blockCount * blockSizeBytes, inode.sizeBytes);
+      this.#range(inode, fd, start, end, shown);
+    }
+  }
+
+  #range(inode: Inode, fd: number, start: number, end: number, shown: string): void {
+    for (let at = start; at < end;) {
+      const piece = this.#piece.subarray(0, Math.min(pieceBytes, end - at));
+      const count = this.#volume.read(inode, at, piece);
+      if (count !== piece.length) throw ebbError('EIO', `The file ended at ${at + count}`);
+      for (let done = 0; done < count;) done += writeSync(fd, piece, done, count - done, at + done);
+      at += count;
+      this.bytes += count;
+      this.#progress(shown);
+    }
+  }
+
+  /** Owner (root only), mode, attributes, times: what is permitted. */
+  #describe(inode: Inode, fd: number): void {
+    if (this.#isRoot) fchownSync(fd, inode.uid, inode.gid);
+    fchmodSync(fd, inode.mode & modeMask);
+    for (const { name, value } of this.#volume.xattrs(inode)) {
+      const text = decodeName(name);
+      if (!copiedAttribute.test(text)) continue;
+      try {
+        setXattr(fd, text, value);
+      } catch {
+        this.attributesLost += 1;
+      }
+    }
+    setFileTimes(fd, inode.accessTime, inode.modificationTime);
+  }
+
+  #progress(path: string): void {
+    const nowMs = performance.now();
+    if (nowMs - this.#lastProgressMs < progressIntervalMs) return;
+    this.#lastProgressMs = nowMs;
+    this.#output.line({ progress: { path, files: this.files, bytes: this.bytes } });
+  }
+}
+
+/** False: it was there. */
+function made(make: () => void): boolean {
+  try {
+    make();
+    return true;
+  } catch (error) {
+    if (toEbbError(error).code === 'EEXIST') return false;
+    throw error;
+  }
+}
