@@ -22,6 +22,7 @@ import { DirectoryReader } from './directory-reader.ts';
 import { handleName } from './handle-names.ts';
 import { DirectoryScans } from './directory-scans.ts';
 import type { Question } from './messages.ts';
+import type { NodeView } from './node-view.ts';
 import { OpenFiles } from './open-files.ts';
 import type { OpenContent, OpenFile } from './open-files.ts';
 import type { MountServices } from './services.ts';
@@ -90,12 +91,12 @@ export class MountFileSystem implements FileSystem {
   ): void {
     const { view } = this.#services;
     let parent = view.node(parentId);
-    let child = parent === undefined ? undefined : view.child(parentId, name);
+    let child = childIn(view, parent, name);
     if (asked === nothingAsked && parent !== undefined && !this.#isSettled(parent, child)) {
       // It may have come with a prefetch that this thread has not heard of yet.
       this.#services.bridge.drain();
       parent = view.node(parentId);
-      child = view.child(parentId, name);
+      child = childIn(view, parent, name);
     }
     if (parent === undefined || !view.isNamed(parent)) return void answer.error(Errno.ESTALE);
     let question = this.#lookupQuestion(parent, child, asked);
@@ -436,6 +437,12 @@ export class MountFileSystem implements FileSystem {
 
 const noBytes = new Uint8Array(0);
 const accessesBatch = 256;
+
+/** A directory that was never listed may hold some names of a listing that is under way, and nobody counts on them. */
+function childIn(view: NodeView, parent: Node | undefined, name: Uint8Array): Node | undefined {
+  if (parent === undefined || parent.listedAtMs === 0) return undefined;
+  return view.child(parent.id, name);
+}
 
 function requesterOf(call: Call): Requester {
   return { pid: call.pid, uid: call.uid, gid: call.gid };

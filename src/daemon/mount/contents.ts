@@ -174,7 +174,10 @@ export class Contents implements LocalContents, Reservoir {
 
   async close(): Promise<void> {
     // Nothing was ever listed (a mistyped URL): the cache belongs to no remote yet.
-    if (this.catalog.node(ROOT_NODE_ID)?.listedAtMs === 0) disownTree(this.store.directory);
+    const hasNames = this.catalog.children(ROOT_NODE_ID, 0, 1).length > 0;
+    if (!hasNames && this.catalog.node(ROOT_NODE_ID)?.listedAtMs === 0) {
+      disownTree(this.store.directory);
+    }
     try {
       await this.store[Symbol.asyncDispose]();
     } finally {

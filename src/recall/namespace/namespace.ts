@@ -15,13 +15,14 @@ import { decodeName } from '../../base/name.ts';
 import { NodeKind, ROOT_NODE_ID } from '../../catalog/catalog.ts';
 import type { Catalog, Node } from '../../catalog/catalog.ts';
 import type { ListedObject, ObjectAttributes, Remote } from '../../remote/remote.ts';
-import { isTransferVersion, judgeFile, newNode, reconcile, refreshed } from './reconcile.ts';
+import { isVague, ListingEntry, listedNamesMax, partNames } from './listing-entry.ts';
+import type { ListingOutcome } from './listing-entry.ts';
+import { isTransferVersion, judgeFile, newNode, refreshed } from './reconcile.ts';
+import { Patience } from './patience.ts';
 import { Reachability } from './reachability.ts';
 import { SingleFlight } from './single-flight.ts';
 import { TurnBatch } from './turn-batch.ts';
 
-/** One listing may not grow without bound in memory. */
-const listedNamesMax = 10_000_000;
 /** Keys of directories kept in memory. */
 const directoryKeysMax = 4_096;
 const rememberedNodesMax = 4_096;
@@ -292,46 +293,51 @@ export class Namespace {
     const { remote, clock } = this.#options;
     const key = this.keyOf(directory.id);
     const startedAtMs = clock.nowMs();
-    const listed: ListedObject[] = [];
+    const entry = new ListingEntry(this.#options.catalog, directory, startedAtMs);
+    let listed: ListedObject[] = [];
+    let names = 0;
+    using patience = new Patience(this.#options.deadlineMs, this.#closing.signal);
     try {
-      for await (const batch of remote.list(key, { signal: this.#signal() })) {
+      for await (const batch of remote.list(key, { signal: patience.signal })) {
         for (const object of batch.objects) listed.push(object);
         for (const skipped of batch.skipped) {
           const why = ebbError('EILSEQ', skipped.why);
           this.#options.onProblem(`left out of ${key}/: ${skipped.raw}`, why);
         }
-        if (listed.length > listedNamesMax) {
+        names += batch.objects.length;
+        if (names > listedNamesMax) {
           throw ebbError('EOVERFLOW', `more than ${listedNamesMax} names in one directory`);
         }
+        if (listed.length < partNames) continue;
+        const part = listed;
+        listed = [];
+        await this.enter(() => this.#entered(directory, part, entry.part(part)));
+        patience.renew();
       }
     } catch (error) {
       return this.#listingFailed(directory, toEbbError(error));
     }
     this.#reachability.answered(directory.id);
     if (directory.id === ROOT_NODE_ID) await this.#refreshRoot();
-    await this.enter(() => this.#takeListing(directory, listed, startedAtMs));
+    await this.enter(() => this.#entered(directory, listed, entry.finish(listed)));
     return undefined;
   }
 
-  #takeListing(directory: Node, listed: readonly ListedObject[], startedAtMs: number): void {
-    const { catalog } = this.#options;
-    const existing = catalog.children(directory.id, 0, listedNamesMax);
-    const file = listed.find(({ kind }) => kind === 'file');
-    if (file !== undefined)
-      this.#isListingVague = file.sizeBytes === undefined || file.mtime === undefined;
-    const change = reconcile(directory.id, existing, listed, startedAtMs);
-    catalog.applyListing(change);
-    // What was never listed has nothing below it that could be remembered.
-    if (directory.listedAtMs > 0 || directory.id === ROOT_NODE_ID) this.#nodes.clear();
-    else this.#nodes.delete(directory.id);
-    const removed = new Set(change.removedIds);
-    const gone = existing.filter((node) => removed.has(node.id));
-    if (gone.length > 0) this.#directoryKeys.clear();
-    const namesChanged = gone.length + change.inserted.length > 0;
+  /** Forgets and tells what a listing, or a part of it, has changed in the catalog. */
+  #entered(
+    directory: Node,
+    listed: readonly ListedObject[],
+    outcomes: Iterable<ListingOutcome>,
+  ): void {
+    this.#isListingVague = isVague(listed) ?? this.#isListingVague;
     const directoryId = directory.id;
-    const wasListed = directory.listedAtMs > 0;
-    const appeared = wasListed ? change.inserted.map((node) => node.name) : [];
-    this.#changed({ kind: 'directory', directoryId, gone, appeared, namesChanged });
+    for (const { gone, appeared, namesChanged, mayBeRemembered } of outcomes) {
+      // What was never listed has nothing below it that could be remembered.
+      if (mayBeRemembered || directoryId === ROOT_NODE_ID) this.#nodes.clear();
+      else this.#nodes.delete(directoryId);
+      if (gone.length > 0) this.#directoryKeys.clear();
+      this.#changed({ kind: 'directory', directoryId, gone, appeared, namesChanged });
+    }
   }
 
   /** The root has no name in any listing; its mode, owner and time are asked for where the remote has them. */

@@ -1,0 +1,137 @@
+/**
+ * Enters one listing into the catalog: a short one in one transaction, a long one in parts as it comes, so that a
+ * directory of a million names takes neither the memory for all of them nor the main thread for seconds.
+ *
+ * A part adds and replaces names, each of which the remote has just told. What the remote did not tell is removed, and
+ * the directory counts as listed, only when the listing is complete. So a listing that breaks off takes no name away.
+ */
+import { encodeName } from '../../base/name.ts';
+import type { Catalog, DirectoryChange, Node } from '../../catalog/catalog.ts';
+import type { ListedObject } from '../../remote/remote.ts';
+import { reconcile } from './reconcile.ts';
+
+/** Names that are entered together. */
+export const partNames = 20_000;
+/** One directory may not grow without bound. */
+export const listedNamesMax = 10_000_000;
+
+export interface ListingOutcome {
+  /** Nodes that no longer have their name. */
+  readonly gone: readonly Node[];
+  /** Names that came; empty for a directory that was not listed before: nobody remembers their absence. */
+  readonly appeared: readonly Uint8Array[];
+  readonly namesChanged: boolean;
+  /** Somebody may remember a node that changed. */
+  readonly mayBeRemembered: boolean;
+}
+
+export class ListingEntry {
+  readonly #catalog: Catalog;
+  readonly #directory: Node;
+  readonly #startedAtMs: number;
+  /** Ids of names that the parts so far have told. */
+  readonly #toldIds: number[] = [];
+  #parts = 0;
+  /** Whether the directory had no names before: then there is nothing to look for or to remove. */
+  readonly #wasEmpty: boolean;
+
+  /** `startedAtMs`: when the remote was asked. */
+  constructor(catalog: Catalog, directory: Node, startedAtMs: number) {
+    this.#catalog = catalog;
+    this.#directory = directory;
+    this.#startedAtMs = startedAtMs;
+    this.#wasEmpty = catalog.children(directory.id, 0, 1).length === 0;
+  }
+
+  /**
+   * Takes in some of the names. What came of it, nothing for a directory that was not listed before: there is nothing
+   * to forget, and its names are told of when they are all there. Throws as `Catalog.applyListing`.
+   */
+  part(listed: readonly ListedObject[]): ListingOutcome[] {
+    const outcome = this.#takePart(listed);
+    return this.#directory.listedAtMs === 0 ? [] : [outcome];
+  }
+
+  #takePart(listed: readonly ListedObject[]): ListingOutcome {
+    this.#parts += 1;
+    const existing = this.#wasEmpty ? [] : this.#namedIn(listed);
+    const change = reconcile(this.#directory.id, existing, listed, this.#startedAtMs);
+    // The directory is not listed (anew) before all of it is there.
+    const inserted = this.#apply({ ...change, listedAtMs: this.#directory.listedAtMs });
+    if (!this.#wasEmpty) {
+      const removed = new Set(change.removedIds);
+      for (const { id } of existing) if (!removed.has(id)) this.#toldIds.push(id);
+      for (const { id } of inserted) this.#toldIds.push(id);
+    }
+    return this.#outcome(existing, change);
+  }
+
+  /** The rest, after which the listing is complete: what it did not tell is removed. Throws as `part`. */
+  *finish(listed: readonly ListedObject[]): Generator<ListingOutcome> {
+    if (this.#parts === 0) {
+      const existing = this.#catalog.children(this.#directory.id, 0, listedNamesMax);
+      const change = reconcile(this.#directory.id, existing, listed, this.#startedAtMs);
+      this.#apply(change);
+      yield this.#outcome(existing, change);
+      return;
+    }
+    yield this.#takePart(listed);
+    if (this.#wasEmpty) {
+      const nothing = {
+        directoryId: this.#directory.id,
+        inserted: [],
+        updated: [],
+        removedIds: [],
+      };
+      this.#apply({ ...nothing, listedAtMs: this.#startedAtMs });
+      return;
+    }
+    const told = Float64Array.from(this.#toldIds).sort();
+    const empty = { directoryId: this.#directory.id, inserted: [], updated: [] };
+    let at = 0;
+    for (let afterId = 0; ;) {
+      const page = this.#catalog.children(this.#directory.id, afterId, partNames);
+      const gone = page.filter((node) => {
+        while (at < told.length && (told[at] ?? 0) < node.id) at += 1;
+        // What was asked about by itself meanwhile is there, though it may have another id by now.
+        return told[at] !== node.id && node.checkedAtMs < this.#startedAtMs;
+      });
+      const removedIds = gone.map(({ id }) => id);
+      const isLast = page.length < partNames;
+      const listedAtMs = isLast ? this.#startedAtMs : this.#directory.listedAtMs;
+      const change = { ...empty, listedAtMs, removedIds };
+      this.#apply(change);
+      yield this.#outcome(gone, change);
+      if (isLast) return;
+      afterId = page.at(-1)?.id ?? 0;
+    }
+  }
+
+  #apply(change: DirectoryChange): Node[] {
+    return this.#catalog.applyListing(change);
+  }
+
+  #namedIn(listed: readonly ListedObject[]): Node[] {
+    const { id } = this.#directory;
+    const found = listed.map(({ name }) => this.#catalog.child(id, encodeName(name)));
+    return found.filter((node) => node !== undefined);
+  }
+
+  #outcome(existing: readonly Node[], change: DirectoryChange): ListingOutcome {
+    const removed = new Set(change.removedIds);
+    const gone = existing.filter(({ id }) => removed.has(id));
+    const wasListed = this.#directory.listedAtMs > 0;
+    return {
+      gone,
+      appeared: wasListed ? change.inserted.map(({ name }) => name) : [],
+      namesChanged: gone.length + change.inserted.length > 0,
+      mayBeRemembered: wasListed || existing.length > 0,
+    };
+  }
+}
+
+/** Whether a listing's files lack facts, going by the first one; undefined without any file. */
+export function isVague(listed: readonly ListedObject[]): boolean | undefined {
+  const file = listed.find(({ kind }) => kind === 'file');
+  return file && (file.sizeBytes === undefined || file.mtime === undefined);
+}
