@@ -147,3 +147,30 @@ test('a directory that folds finds names in any case, by its index', async () =>
   // Elsewhere case counts.
   assert.equal(volume.lookup(resolvePath(volume, '/a'), Buffer.from('LARGE')), undefined);
 });
+
+test('what stat(2) does not say: projects, generations, versions, birth', async () => {
+  await using scratch = await temporaryDirectory('fields');
+  const source = path.join(scratch.path, 'source');
+  mkdirSync(source);
+  writeFileSync(path.join(source, 'file'), 'x');
+  const parameters = ['-t', 'ext4', '-O', 'quota,project', '-L', 'label of 16 char', '-d', source];
+  const image = await makeImage(scratch.path, parameters, 16 << 20);
+  await debugfs(image, [
+    'sif file projid 1234',
+    'sif file generation 4000000000',
+    'sif file version 0x0000000780000001',
+    'sif file crtime @5000000000',
+  ]);
+  using device = openImage(image);
+  const volume = openVolume(device);
+  const { projectId, generation, version, birthTime } = resolvePath(volume, '/file');
+  assert.deepEqual(
+    { projectId, generation, version, birthSeconds: birthTime?.seconds },
+    { projectId: 1234, generation: 4e9, version: 0x780000001, birthSeconds: 5e9 },
+  );
+  const said = await debugfs(image, ['stats']);
+  assert.equal(volume.superblock.label, 'label of 16 char');
+  assert.ok(said.includes(`Filesystem UUID:          ${volume.superblock.uuid}`));
+  const [, features = ''] = /Filesystem features: +(.*)/.exec(said) ?? [];
+  assert.deepEqual([...volume.superblock.features].toSorted(), features.split(' ').toSorted());
+});
