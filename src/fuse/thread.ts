@@ -241,10 +241,11 @@ export class FuseThreads {
     worker.on('message', heard).on('error', failed).on('exit', exited);
     if (prepared?.failure === undefined) worker.postMessage(start, [channel.port2]);
     else failed(prepared.failure);
-    channel.port1.on('message', (message: unknown) => this.#options.onMessage?.(message, index));
-    channel.port1.unref();
     this.#threads.push({ control, port: channel.port1, ended: ended.promise });
     await ready.promise;
+    // Not before: what a message leads to may need the object that `start` is about to give.
+    channel.port1.on('message', (message: unknown) => this.#options.onMessage?.(message, index));
+    channel.port1.unref();
   }
 
   #problem(problem: SessionProblem): void {

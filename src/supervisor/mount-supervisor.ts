@@ -31,7 +31,7 @@ const restartMaxMs = 60_000;
 /** Starts in a row that fail before it is given up: about 20 s of pauses in all. */
 const failedStartsMax = 5;
 /** The daemon that has just begun to serve needs the processor more than its successor does. */
-const standbyDelayMs = 1_000;
+const standbyDelayMs = 250;
 /** For how long a planned restart waits until the successor has loaded everything. */
 const warmMaxMs = 30_000;
 

@@ -46,6 +46,8 @@ class Run implements Disposable {
   readonly #history: string[] = [];
   readonly counts = new Map<string, number>();
   done = 0;
+  /** Of daemons, on purpose, since it was mounted. */
+  crashes = 0;
 
   constructor(mount: EbbMount, remote: ChangingRemote, random: Random, helper: string) {
     this.#mount = mount;
@@ -72,6 +74,7 @@ class Run implements Disposable {
     else if (dice < 124) await this.#tool();
     else if (dice < 125) await this.#remount();
     else if (dice < 126) await this.#dropCaches();
+    else if (dice < 128) await this.#crash();
     else await Promise.all(this.#readers.map((reader) => this.#read(reader)));
   }
 
@@ -124,6 +127,15 @@ class Run implements Disposable {
     if (kill) await this.#mount.detach();
     else await this.#mount.unmount();
     await this.#mount.remount();
+    this.crashes = 0;
+  }
+
+  /** What is open stays open: another daemon answers whatever comes next. */
+  async #crash(): Promise<void> {
+    this.#note('crash', 'the daemon is killed');
+    this.crashes += 1;
+    await this.#mount.currentPid();
+    await this.#mount.kill();
   }
 
   async #dropCaches(): Promise<void> {
@@ -222,7 +234,7 @@ async function runSteps(mount: EbbMount, remote: ChangingRemote, random: Random,
   try {
     while (run.done < count) await run.step();
     await run.finish();
-    assert.ok(mount.alive(), 'the daemon is gone');
+    assert.equal((await mount.status()).restarts, run.crashes, 'a daemon died by itself');
   } catch (error) {
     const message = error instanceof Error ? error.message : String(error);
     const context = `EBB_SEED=${seed}, step ${run.done}\n${run.history()}`;

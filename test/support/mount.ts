@@ -7,7 +7,7 @@ import { spawnSync } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
 import { chmod, chown, mkdir, readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
-import { readRunRecords } from '../../src/base/run-directory.ts';
+import { readRunRecords, runDirectory } from '../../src/base/run-directory.ts';
 import { ControlClient } from '../../src/cli/client.ts';
 import type { MountStatus } from '../../src/daemon/api.ts';
 import { run } from './run.ts';
@@ -159,9 +159,8 @@ class MountedEbb implements EbbMount {
   /** Without a process of its own, where the run directory is ours: a kill should not be late. */
   async #ask(): Promise<MountStatus> {
     if (this.#options.user !== undefined) return await this.status();
-    const record = readRunRecords(path.join(this.#directory.path, 'run/ebb')).find(
-      ({ mountPoint }) => mountPoint === this.path,
-    );
+    const place = runDirectory({ XDG_RUNTIME_DIR: path.join(this.#directory.path, 'run') });
+    const record = readRunRecords(place).find(({ mountPoint }) => mountPoint === this.path);
     if (record === undefined) return await this.status();
     return (await new ControlClient(record).status()) as MountStatus;
   }

@@ -5,7 +5,7 @@ import { release } from 'node:os';
 import { Capability, hasCapability, openFilesLimit } from '../../sys/process.ts';
 import type { DoctorCheck } from '../helper-api.ts';
 
-/** Passthrough is in the kernel since 6.9 (FUSE_PASSTHROUGH, linux/fuse.h 7.40). */
+/** Passthrough and FUSE_NOTIFY_RESEND are in the kernel since 6.9 (linux/fuse.h 7.40). */
 const passthroughKernel = [6, 9] as const;
 /** Older ones lack requests that the daemon relies on; nobody tests them. */
 const minimumKernel = [5, 4] as const;
@@ -46,7 +46,7 @@ function checkKernel(): DoctorCheck {
   if (isAtLeast(passthroughKernel)) return { name, outcome: 'ok', found: `Linux ${release()}` };
   const advice =
     `Before Linux ${passthroughKernel.join('.')} there is no FUSE passthrough: files that are here are read ` +
-    'through the daemon, at about a fifth of the native speed.';
+    'through the daemon, at about a fifth of the native speed; and a mount ends with its daemon.';
   return { name, outcome: 'warn', found: `Linux ${release()}`, advice };
 }
 
