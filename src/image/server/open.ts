@@ -1,8 +1,8 @@
-/** From the inherited descriptor to a volume: container, partition, file system. */
+/** From the inherited descriptor to a volume: container, partition, file system, journal. */
 import { fileDevice } from '../../ext4/block-device.ts';
-import type { BlockDevice } from '../../ext4/block-device.ts';
-import { openVolume } from '../../ext4/volume.ts';
+import { openReplayed } from '../../ext4/journal/replay.ts';
 import type { Volume } from '../../ext4/volume.ts';
+import { choosePlace, openDisk, openPlace } from '../container/open-image.ts';
 import type { ServerRequest } from '../messages.ts';
 
 export interface OpenImage {
@@ -16,17 +16,18 @@ export interface OpenImage {
 const blockCacheMaxBytes = 128 * 1024 * 1024;
 const inodeCacheMax = 262_144;
 
-function slice(device: BlockDevice, offsetBytes: number): BlockDevice {
-  return {
-    sizeBytes: device.sizeBytes - offsetBytes,
-    read: (at, into) => device.read(offsetBytes + at, into),
-  };
-}
-
 /** Throws what the parts throw: EUCLEAN, EOPNOTSUPP, EIO, EINVAL. */
 export function openImage(imageFd: number, request: ServerRequest): OpenImage {
-  const startBytes = request.offsetBytes ?? 0;
-  const device = slice(fileDevice(imageFd, request.imageBytes), startBytes);
-  const volume = openVolume(device, { blockCacheMaxBytes, inodeCacheMax });
-  return { volume, startBytes, notes: [] };
+  const { offsetBytes, partition } = request;
+  const disk = openDisk(fileDevice(imageFd, request.imageBytes));
+  const place = choosePlace(disk, { offsetBytes, partition });
+  const options = { blockCacheMaxBytes, inodeCacheMax };
+  const { volume, replay, overlay } = openReplayed(openPlace(disk, place), options);
+  // Over a replayed journal any block may be in the log instead of its place: everything is read through the volume.
+  const isInPlace = disk.container.format === 'raw' && overlay === undefined;
+  const notes = place.partition === undefined ? [] : [`partition ${place.partition.number}`];
+  if (replay.state === 'replayed') {
+    notes.push(`its journal was replayed in memory: ${replay.transactions} transactions`);
+  }
+  return { volume, startBytes: isInPlace ? place.offsetBytes : undefined, notes };
 }

@@ -1,0 +1,167 @@
+/** What a mount of an image does when a process of it is killed, or its image changes. Needs root. */
+import assert from 'node:assert/strict';
+import { existsSync } from 'node:fs';
+import { mkdir, rename, truncate, writeFile } from 'node:fs/promises';
+import path from 'node:path';
+import { after, before, test } from 'node:test';
+import { run, runOk } from '../support/run.ts';
+import { temporaryDirectory } from '../support/temporary.ts';
+import type { TemporaryDirectory } from '../support/temporary.ts';
+import { waitFor } from '../support/wait-for.ts';
+import { mountImage } from './fixture.ts';
+import type { MountedImage } from './fixture.ts';
+
+let directory: TemporaryDirectory;
+let image: string;
+let sums: string;
+
+before(async () => {
+  directory = await temporaryDirectory('image-failures');
+  image = path.join(directory.path, 'disk.img');
+  const source = path.join(directory.path, 'source');
+  await mkdir(source);
+  const fill =
+    'cd "$0" && head -c 3000000 /dev/urandom > large && echo short > short && sha256sum *';
+  sums = (await runOk('sh', ['-c', fill, source])).stdout.toString();
+  await writeFile(image, '');
+  await truncate(image, 64 * 1024 * 1024);
+  await runOk('mkfs.ext4', ['-q', '-F', '-d', source, image], { debianPackage: 'e2fsprogs' });
+});
+
+after(() => directory[Symbol.asyncDispose]());
+
+/** A reader that opens both files, says so, waits for a line, and says how reading on went. */
+const reader = `
+import os, sys, time
+files = [os.open(os.path.join(sys.argv[1], name), os.O_RDONLY) for name in ('short', 'large')]
+open(sys.argv[2] + '.ready', 'w').close()
+while not os.path.exists(sys.argv[2] + '.go'):
+    time.sleep(0.01)
+for name in ('short', 'missing'):
+    try:
+        os.stat(os.path.join(sys.argv[1], name + '-new'))
+        print('found')
+    except OSError as error:
+        print(error.errno)
+try:
+    os.read(files[0], 10)
+    print('read')
+except OSError as error:
+    print(error.errno)
+`;
+
+/** Who has files open while `act` happens: what his next calls say. */
+async function whileOpen(mounted: MountedImage, act: () => Promise<void>): Promise<string[]> {
+  const signal = path.join(directory.path, `signal-${mounted.brokerPid}`);
+  const reading = run('python3', ['-c', reader, mounted.path, signal], { timeoutMs: 60_000 });
+  await waitFor(() => existsSync(`${signal}.ready`), { what: 'a reader with open files' });
+  await act();
+  await writeFile(`${signal}.go`, '');
+  const result = await reading;
+  assert.equal(result.timedOut, false, 'nobody hangs');
+  return result.stdout.toString().trim().split('\n');
+}
+
+function gone(pid: number): boolean {
+  return !existsSync(`/proc/${pid}`);
+}
+
+for (const killed of ['server', 'broker'] as const) {
+  test(`the ${killed} is killed: its users get an errno, and nothing stays mounted or running`, async () => {
+    await using mounted = await mountImage({ path: image });
+    const { brokerPid, serverPid } = mounted;
+    assert.ok(brokerPid > 1 && serverPid > 1);
+    const said = await whileOpen(mounted, async () => {
+      process.kill(killed === 'server' ? serverPid : brokerPid, 'SIGKILL');
+      await waitFor(() => !mounted.isMounted(), { what: 'the end of the mount' });
+      await waitFor(() => gone(brokerPid) && gone(serverPid), {
+        what: 'the end of both processes',
+      });
+    });
+    // The directory under the mount is empty; the file that was open is of a dead connection.
+    assert.match(said[2] ?? '', /^\d+$/, said.join());
+    assert.notEqual(said[2], '0');
+    const left = await run('pgrep', ['-f', `ebb-image-keeper.*${mounted.path}`]);
+    assert.equal(left.stdout.toString(), '');
+  });
+}
+
+test('an image that is replaced by another file stays the old one for its mount', async () => {
+  const copy = path.join(directory.path, 'copy.img');
+  await runOk('cp', ['--sparse=always', image, copy]);
+  await using mounted = await mountImage({ path: copy });
+  const other = path.join(directory.path, 'other.img');
+  await writeFile(other, new Uint8Array(1024 * 1024));
+  await rename(other, copy);
+  const { stdout } = await runOk('sh', ['-c', 'cd "$0" && sha256sum large short', mounted.path]);
+  assert.equal(stdout.toString(), sums);
+});
+
+test('an image that is cut off under its mount gives EIO, and can be unmounted', async () => {
+  const copy = path.join(directory.path, 'cut.img');
+  await runOk('cp', ['--sparse=always', image, copy]);
+  await using mounted = await mountImage({ path: copy });
+  await runOk('python3', ['-c', 'import os, sys; os.truncate(sys.argv[1], 8192)', copy], {
+    timeoutMs: 90_000,
+  });
+  const read = await run('cat', [path.join(mounted.path, 'short')]);
+  assert.match(read.stderr.toString(), /Input\/output error|Structure needs cleaning/);
+  const umount = await mounted.ebb('umount', mounted.path);
+  assert.equal(umount.code, 0, umount.stderr.toString());
+  assert.equal(mounted.isMounted(), false);
+});
+
+test('a mount that somebody uses is not taken away, and says who uses it', async () => {
+  await using mounted = await mountImage({ path: image });
+  await whileOpen(mounted, async () => {
+    const umount = await mounted.ebb('umount', mounted.path);
+    assert.notEqual(umount.code, 0);
+    assert.match(umount.stderr.toString(), /python3/);
+    assert.equal(mounted.isMounted(), true);
+  });
+  const umount = await mounted.ebb('umount', mounted.path);
+  assert.equal(umount.code, 0, umount.stderr.toString());
+});
+
+test('file systems in partitions, in qcow2 images and under a dirty journal are shown as they are', async () => {
+  const disk = path.join(directory.path, 'partitioned.img');
+  await writeFile(disk, '');
+  await truncate(disk, 70 * 1024 * 1024);
+  await runOk('sfdisk', ['-q', disk], { input: 'label: gpt\nstart=2048, type=linux\n' });
+  await runOk('dd', [
+    `if=${image}`,
+    `of=${disk}`,
+    'bs=1M',
+    'seek=1',
+    'conv=notrunc',
+    'status=none',
+  ]);
+  const qcow = path.join(directory.path, 'disk.qcow2');
+  await runOk('qemu-img', ['convert', '-O', 'qcow2', image, qcow]);
+  for (const [each, options] of [
+    [disk, 'partition=1'],
+    [disk, 'native'],
+    [qcow, ''],
+  ] as const) {
+    await using mounted = await mountImage({ path: each }, options);
+    const { stdout } = await runOk('sh', ['-c', 'cd "$0" && sha256sum large short', mounted.path]);
+    assert.equal(stdout.toString(), sums, `${each} ${options}`);
+  }
+  await assert.rejects(mountImage({ path: qcow }, 'native'), /without -o native/);
+  const dirty = path.join(directory.path, 'dirty.img');
+  await runOk('cp', ['--sparse=always', image, dirty]);
+  // One logged block of zeros over the content of `short`.
+  const [block = ''] = (await runOk('debugfs', ['-R', 'blocks /short', image])).stdout
+    .toString()
+    .trim()
+    .split(' ');
+  const zeros = path.join(directory.path, 'zeros');
+  await writeFile(zeros, new Uint8Array(1024));
+  const commands = path.join(directory.path, 'commands');
+  await writeFile(commands, `jo\njw -b ${block} ${zeros}\njc\n`);
+  await runOk('debugfs', ['-w', '-f', commands, dirty]);
+  await using mounted = await mountImage({ path: dirty });
+  const { stdout } = await runOk('cat', [path.join(mounted.path, 'short')]);
+  assert.deepEqual(stdout, Buffer.alloc(6), 'what the journal says, not what is in the place');
+  await assert.rejects(mountImage({ path: dirty }, 'native'), /without -o native/);
+});
