@@ -89,6 +89,19 @@ export function prepareTree(request: TreeRequest): TreePlaces {
   return { treeId, remote, ebbDirectory, stateDirectory, isNew: known === undefined };
 }
 
+/**
+ * The tree that a directory is while nothing serves it; undefined: none. Throws EUCLEAN, EPROTO, ENOENT (its state is
+ * gone).
+ */
+export function knownTree(tree: string): TreePlaces | undefined {
+  const ebbDirectory = path.join(tree, ebbName);
+  const facts = readFacts(ebbDirectory);
+  if (facts === undefined) return undefined;
+  const { treeId, remote, stateDirectory } = facts;
+  checkState(stateDirectory, undefined);
+  return { treeId, remote, ebbDirectory, stateDirectory, isNew: false };
+}
+
 /** The 32 bytes that seal the tree's marks. EUCLEAN when they are not 32. */
 export function readSecret(stateDirectory: string): Uint8Array {
   const secret = readFileSync(path.join(stateDirectory, 'secret'));

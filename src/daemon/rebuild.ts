@@ -1,56 +1,89 @@
 /**
- * Entry point behind `ebb rebuild`: `node rebuild.ts [--dry-run] CACHE_DIRECTORY` makes the catalog of a cache anew
- * from the marks on its files, and prints one `RebuildResult` as JSON.
+ * Entry point behind `ebb rebuild`: `node rebuild.ts [--dry-run] DIRECTORY` makes the catalog of a cache, or of a tree
+ * that is not attached, anew from the marks on its files, and prints one `RebuildResult` as JSON.
  *
  * The new catalog is built beside the old one and put in its place only when it is complete; the old one is kept
- * as `catalog.sqlite.old`. Whoever holds the cache's lock is alone: a daemon refuses to start meanwhile.
+ * as `catalog.sqlite.old`. Whoever holds the lock is alone: a daemon refuses to start meanwhile.
  */
 import { existsSync, readFileSync, renameSync, rmSync } from 'node:fs';
 import path from 'node:path';
+import { knownTree, readSecret, stubCatalogPath } from '../attach/tree-layout.ts';
+import type { TreePlaces } from '../attach/tree-layout.ts';
+import { openSqliteStubCatalog } from '../catalog/stubs-sqlite/catalog.ts';
 import { openSqliteCatalog } from '../catalog/sqlite/catalog.ts';
 import { ebbError, toEbbError } from '../base/errors.ts';
+import { OpenFlag, openFd } from '../sys/fd.ts';
+import { tryLock } from '../sys/lease.ts';
 import { catalogPath, identifyTree, lockCache, treePath } from '../tree/layout.ts';
 import { rebuildCatalog } from '../tree/rebuild.ts';
+import { rebuildStubs } from '../tree/stubs/rebuild.ts';
+import { StubAccess } from '../tree/stubs/stub-access.ts';
 import type { RebuildResult } from './helper-api.ts';
 
 /** SQLite keeps these beside a database in WAL mode (sqlite.org/walformat.html). */
 const companions = ['', '-wal', '-shm'];
 
 /** Rebuilds, or with `dryRun` only makes sure that it could be done. Never throws. */
-export async function rebuild(cacheDirectory: string, dryRun: boolean): Promise<RebuildResult> {
+export async function rebuild(directory: string, dryRun: boolean): Promise<RebuildResult> {
   try {
-    return await rebuildLocked(cacheDirectory, dryRun);
+    const tree = knownTree(directory);
+    return await (tree === undefined ? rebuildCache(directory, dryRun) : rebuildTree(tree, dryRun));
   } catch (error) {
     const { code, message } = toEbbError(error);
     return { ok: false, error: message, code, exitCode: code === 'EBUSY' ? 3 : 1 };
   }
 }
 
-async function rebuildLocked(cacheDirectory: string, dryRun: boolean): Promise<RebuildResult> {
+async function rebuildCache(cacheDirectory: string, dryRun: boolean): Promise<RebuildResult> {
   const remote = remoteOf(cacheDirectory);
   using lock = lockCache(cacheDirectory);
   const identity = identifyTree(cacheDirectory, remote);
   if (lock.fd < 0 || dryRun) return { ok: true, files: 0, residentBytes: 0, skipped: 0 };
-  const current = catalogPath(cacheDirectory);
+  const { contents, residentBytes, ignoredCount } = await replace(
+    catalogPath(cacheDirectory),
+    async (fresh) => {
+      using catalog = openSqliteCatalog(fresh);
+      return await rebuildCatalog(catalog, cacheDirectory, identity);
+    },
+  );
+  return { ok: true, files: contents, residentBytes, skipped: ignoredCount };
+}
+
+/** Nothing watches the tree, and its lock keeps it so: its files are read where they are. */
+async function rebuildTree(
+  { ebbDirectory, stateDirectory, treeId }: TreePlaces,
+  dryRun: boolean,
+): Promise<RebuildResult> {
+  const seal = { treeId, secret: readSecret(stateDirectory) };
+  const flags = OpenFlag.rdonly | OpenFlag.directory | OpenFlag.nofollow;
+  using root = openFd(path.join(ebbDirectory, 'data'), flags);
+  if (!tryLock(root.fd)) throw ebbError('EBUSY', 'The tree is attached: ebb umount it first.');
+  if (dryRun) return { ok: true, files: 0, residentBytes: 0, skipped: 0 };
+  const { hasReflinks: hasPoison } = new StubAccess(root.fd);
+  const { stubs, residentBytes, ignoredCount } = await replace(
+    stubCatalogPath(stateDirectory),
+    async (fresh) => {
+      using target = openSqliteStubCatalog(fresh);
+      return await rebuildStubs({ rootFd: root.fd, seal, hasPoison, target });
+    },
+  );
+  return { ok: true, files: stubs, residentBytes, skipped: ignoredCount };
+}
+
+/** `build` makes the file `fresh`, which becomes `current`. */
+async function replace<Report>(
+  current: string,
+  build: (fresh: string) => Promise<Report>,
+): Promise<Report> {
   const fresh = `${current}.new`;
   for (const suffix of companions) rmSync(fresh + suffix, { force: true });
-  const report = await build(fresh, cacheDirectory, identity);
+  const report = await build(fresh);
   // The log of the old database first: beside the new one it would be applied to it.
   for (const suffix of companions.toReversed()) {
     if (existsSync(current + suffix)) renameSync(current + suffix, `${current}.old${suffix}`);
   }
   renameSync(fresh, current);
-  const { contents, residentBytes, ignoredCount } = report;
-  return { ok: true, files: contents, residentBytes, skipped: ignoredCount };
-}
-
-async function build(
-  file: string,
-  cacheDirectory: string,
-  identity: Parameters<typeof rebuildCatalog>[2],
-): ReturnType<typeof rebuildCatalog> {
-  using catalog = openSqliteCatalog(file);
-  return await rebuildCatalog(catalog, cacheDirectory, identity);
+  return report;
 }
 
 /** Whose cache it is. Throws ENOENT for directories that are no cache: nothing is made up here. */
