@@ -215,14 +215,17 @@ export class ControlClient {
   }
 
   #unreachable(cause: Error): EbbError {
-    const { mountPoint, pid } = this.record;
+    const { kind, mountPoint, pid } = this.record;
     const code = (cause as { code?: unknown }).code;
     if (code === 'EACCES' || code === 'EPERM') {
       return ebbError('EACCES', `The mount ${mountPoint} belongs to another user.`, { cause });
     }
     const sentence =
-      `The daemon of ${mountPoint} (pid ${pid}) does not answer; ` +
-      `if it is dead, clean up with: ebb umount ${mountPoint}`;
+      kind === 'tree'
+        ? `The daemon of ${mountPoint} does not answer, and is started again after a while; ` +
+          `at once with: ebb attach ${mountPoint}; take the tree away with: ebb umount ${mountPoint}`
+        : `The daemon of ${mountPoint} (pid ${pid}) does not answer; ` +
+          `if it is dead, clean up with: ebb umount ${mountPoint}`;
     return ebbError('ENOTCONN', sentence, { cause });
   }
 

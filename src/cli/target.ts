@@ -37,9 +37,7 @@ export class Mounts {
     if (found !== undefined) return found;
     const dead = findRun(this.dead, absolutePath(typed));
     if (dead !== undefined) {
-      const { mountPoint, pid } = dead.record;
-      const sentence = `The daemon of ${mountPoint} (pid ${pid}) is dead; clean up with: ebb umount ${mountPoint}`;
-      throw ebbError('ENOTCONN', sentence);
+      throw ebbError('ENOTCONN', deadSentence(dead.record));
     }
     throw ebbError('ENOENT', `${typed} is not inside a mount of yours; ebb status lists them.`);
   }
@@ -142,4 +140,12 @@ export function shownPath(target: Target, entryPath: string): string {
 /** The absolute path of a path inside a mount, for machine-readable output. */
 export function absoluteInMount(mountPoint: string, inside: string): string {
   return inside === '' ? mountPoint : path.join(mountPoint, inside);
+}
+
+/** What to do about a mount, or a tree, whose process is gone. */
+export function deadSentence({ kind, pid, mountPoint }: RunRecord): string {
+  return kind === 'tree'
+    ? `The supervisor of ${mountPoint} (pid ${pid}) is dead, and what is not here cannot be read; ` +
+        `serve the tree again with: ebb attach ${mountPoint}, or take it away with: ebb umount ${mountPoint}`
+    : `The daemon of ${mountPoint} (pid ${pid}) is dead; clean up with: ebb umount ${mountPoint}`;
 }

@@ -195,6 +195,9 @@ for (const type of treeFilesystems) {
       kill(status.pid);
       await waitFor(() => !processLives(status.pid), { what: 'the daemon to be gone' });
       assert.equal((await mountsBelow(tree.path)).length, 1);
+      const { stdout, stderr } = await tree.ebb(['status', tree.path]);
+      const said = stdout.toString() + stderr.toString();
+      assert.match(said, /[Ss]upervisor .* is dead.* serve the tree again with: ebb attach/);
       await tree.attach();
       assert.equal((await mountsBelow(tree.path)).length, 1);
       await assertSame(tree, type);

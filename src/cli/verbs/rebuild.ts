@@ -18,8 +18,8 @@ export const rebuild: Verb = {
       'that have no content come back when the remote is listed.',
     'CACHE_DIR is the directory given to ebb mount --cache-dir, or a directory below the default one; ebb status ' +
       'names it while it is mounted. It must not be mounted while it is rebuilt.',
-    'TREE is a tree that is not attached at the moment (ebb umount TREE). Files that somebody had open for writing when ' +
-      'its catalog was lost count as your own; what you deleted comes back with the next ebb attach.',
+    'TREE is a tree that is not attached at the moment (ebb umount TREE). Files that somebody had open for writing ' +
+      'when its catalog was lost count as your own; what you deleted comes back with the next ebb attach.',
   ],
   exitCodes: { 3: 'A daemon uses the cache: unmount first. Nothing was changed.' },
   examples: [

@@ -4,7 +4,7 @@ import { systemClock } from '../../base/clock.ts';
 import type { MountStatus, RunRecord, TreeStatus } from '../../daemon/api.ts';
 import { ControlClient } from '../client.ts';
 import { renderFacts, renderTable } from '../table.ts';
-import { Mounts } from '../target.ts';
+import { deadSentence, Mounts } from '../target.ts';
 import { visible, visibleSentence } from '../terminal.ts';
 import type { Terminal } from '../terminal.ts';
 import { formatBytes, formatCount, formatDuration, formatTime, plural } from '../units.ts';
@@ -64,12 +64,6 @@ async function ask(record: RunRecord, mounts: Mounts): Promise<Finding> {
   } catch (error) {
     return { record, problem: toEbbError(error).message };
   }
-}
-
-function deadSentence({ kind, pid, mountPoint }: RunRecord): string {
-  return kind === 'tree'
-    ? `supervisor (pid ${pid}) is dead, nothing of the tree can be read; start it with: ebb attach ${mountPoint}`
-    : `daemon (pid ${pid}) is dead; clean up with: ebb umount ${mountPoint}`;
 }
 
 function printJson(findings: readonly Finding[], terminal: Terminal): void {
