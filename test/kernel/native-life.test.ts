@@ -104,32 +104,6 @@ class Holder implements Disposable {
 
 for (const type of treeFilesystems) {
   describe(`a tree on ${type}`, { timeout: 180_000 }, () => {
-    test('its catalog is lost: ebb rebuild finds all stubs again, what is here and what was changed', async () => {
-      await using tree = await AttachedTree.attach({ type, remote: source });
-      await shellOk(
-        tree,
-        'cmp "$0/sub/small.bin" "$SOURCE/sub/small.bin"; echo mine >> "$0/large.bin"',
-      );
-      const refused = await tree.ebb(['rebuild', tree.path]);
-      assert.equal(refused.code, 3, refused.stderr.toString());
-      const { stateDirectory } = await tree.status();
-      await tree.stop();
-      for (const name of readdirSync(stateDirectory)) {
-        if (name.startsWith('catalog.')) rmSync(path.join(stateDirectory, name));
-      }
-      const rebuilt = await tree.ebbOk(['rebuild', tree.path]);
-      assert.match(rebuilt.stdout.toString(), /3 files/);
-      await tree.attach();
-      const found = await states(tree);
-      assert.equal(found['large.bin'], 'REG');
-      assert.equal(found['sub/deep/middle.bin'], 'OFL');
-      await shellOk(
-        tree,
-        `cmp "$0/sub/small.bin" "$SOURCE/sub/small.bin"; cmp "$0/sub/deep/middle.bin" "$SOURCE/sub/deep/middle.bin"
-         { cat "$SOURCE/large.bin"; echo mine; } | cmp - "$0/large.bin"`,
-      );
-    });
-
     for (const remote of ['a directory', 'nginx'] as const) {
       test(`from ${remote}: read, copied, released, fetched, changed, refreshed, detached`, async () => {
         await using server = remote === 'nginx' ? await startNginx({ root: source }) : undefined;

@@ -1,0 +1,73 @@
+/** A tree that has lost its catalog: `ebb rebuild` finds its stubs again. */
+import assert from 'node:assert/strict';
+import { readdirSync, rmSync } from 'node:fs';
+import path from 'node:path';
+import { after, before, test } from 'node:test';
+import { AttachedTree, treeFilesystems } from '../support/attached-tree.ts';
+import { CorpusWriter } from '../support/corpus.ts';
+import { run } from '../support/run.ts';
+import { temporaryDirectory } from '../support/temporary.ts';
+import type { TemporaryDirectory } from '../support/temporary.ts';
+import { waitFor } from '../support/wait-for.ts';
+
+let directory: TemporaryDirectory;
+let source: string;
+
+before(async () => {
+  directory = await temporaryDirectory('native-rebuild');
+  source = path.join(directory.path, 'source');
+  const writer = new CorpusWriter(source);
+  for (const [name, sizeBytes] of [
+    ['changed', 3_000_000],
+    ['sub/read', 5_000],
+    ['sub/deep/cold', 700_000],
+  ] as const) {
+    writer.bytes(name, sizeBytes);
+  }
+});
+
+after(async () => {
+  await directory[Symbol.asyncDispose]();
+});
+
+async function shellOk(tree: AttachedTree, script: string): Promise<void> {
+  const { code, stderr } = await run('/bin/sh', ['-ec', script, tree.path], {
+    timeoutMs: 60_000,
+    env: { SOURCE: source },
+  });
+  assert.equal(code, 0, `${script}: ${stderr.toString()}`);
+}
+
+async function stateOf(tree: AttachedTree, name: string): Promise<string> {
+  const { stdout } = await tree.ebbOk(['ls', '--json', path.join(tree.path, name)]);
+  return (JSON.parse(stdout.toString()) as { state: string }).state;
+}
+
+for (const type of treeFilesystems) {
+  test(`${type}: ebb rebuild finds all stubs again, what is here and what was changed`, async () => {
+    await using tree = await AttachedTree.attach({ type, remote: source });
+    await shellOk(tree, 'cmp "$0/sub/read" "$SOURCE/sub/read"; echo mine >> "$0/changed"');
+    const refused = await tree.ebb(['rebuild', tree.path]);
+    assert.equal(refused.code, 3, refused.stderr.toString());
+    const { stateDirectory } = await tree.status();
+    // A copy of all mounts that another program on this machine made for itself counts as a user.
+    await waitFor(async () => (await tree.ebb(['umount', tree.path])).code === 0, {
+      what: 'the tree to be taken away',
+      timeoutMs: 60_000,
+      intervalMs: 500,
+    });
+    for (const name of readdirSync(stateDirectory)) {
+      if (name.startsWith('catalog.')) rmSync(path.join(stateDirectory, name));
+    }
+    const rebuilt = await tree.ebbOk(['rebuild', tree.path]);
+    assert.match(rebuilt.stdout.toString(), /3 files/);
+    await tree.attach();
+    assert.equal(await stateOf(tree, 'changed'), 'REG');
+    assert.equal(await stateOf(tree, 'sub/deep/cold'), 'OFL');
+    await shellOk(
+      tree,
+      `cmp "$0/sub/read" "$SOURCE/sub/read"; cmp "$0/sub/deep/cold" "$SOURCE/sub/deep/cold"
+       { cat "$SOURCE/changed"; echo mine; } | cmp - "$0/changed"`,
+    );
+  });
+}
