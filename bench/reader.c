@@ -7,6 +7,10 @@
  *   reader first FILE             open and read of the first 4 KiB
  *   reader same FILE N            N reads of the first 4 KiB; median in seconds
  *   reader stat PATH              one stat(2)
+ *   reader lookups DIR N          statx(AT_STATX_FORCE_SYNC) of DIR/f0 .. f(N-1), names not in the kernel's caches: one
+ *                                 LOOKUP and one GETATTR each on FUSE; median in seconds
+ *   reader handles DIR N          open_by_handle_at(O_PATH) of the same, inodes not in the kernel's caches: one LOOKUP of
+ *                                 "." each; median in seconds
  *   reader getattr PATH N         N statx(AT_STATX_FORCE_SYNC): one GETATTR each on FUSE; median in seconds
  */
 #define _GNU_SOURCE
@@ -109,6 +113,57 @@ static double getattr_median(const char *path, long count) {
   return each[count / 2];
 }
 
+/* Names and inodes that nobody uses; proc_sys_vm(5). */
+static void forget_names(void) {
+  int fd = open("/proc/sys/vm/drop_caches", O_WRONLY);
+  if (fd < 0 || write(fd, "2", 1) != 1) fail("drop_caches");
+  close(fd);
+}
+
+static double lookups_median(const char *directory, long count) {
+  struct statx facts;
+  double *each = calloc((size_t)count, sizeof *each);
+  char path[4096];
+  forget_names();
+  for (long i = 0; i < count; i++) {
+    snprintf(path, sizeof path, "%s/f%ld", directory, i);
+    double start = now();
+    if (statx(AT_FDCWD, path, AT_STATX_FORCE_SYNC, STATX_BASIC_STATS, &facts) != 0) fail(path);
+    each[i] = now() - start;
+  }
+  qsort(each, (size_t)count, sizeof *each, ascending);
+  return each[count / 2];
+}
+
+struct any_handle {
+  struct file_handle head;
+  unsigned char bytes[MAX_HANDLE_SZ];
+};
+
+static double handles_median(const char *directory, long count) {
+  struct any_handle *handles = calloc((size_t)count, sizeof *handles);
+  double *each = calloc((size_t)count, sizeof *each);
+  char path[4096];
+  int mount_id;
+  for (long i = 0; i < count; i++) {
+    snprintf(path, sizeof path, "%s/f%ld", directory, i);
+    handles[i].head.handle_bytes = MAX_HANDLE_SZ;
+    if (name_to_handle_at(AT_FDCWD, path, &handles[i].head, &mount_id, 0) != 0) fail(path);
+  }
+  int mount = open(directory, O_RDONLY | O_DIRECTORY);
+  if (mount < 0) fail(directory);
+  forget_names();
+  for (long i = 0; i < count; i++) {
+    double start = now();
+    int fd = open_by_handle_at(mount, &handles[i].head, O_PATH);
+    each[i] = now() - start;
+    if (fd < 0) fail("open_by_handle_at");
+    close(fd);
+  }
+  qsort(each, (size_t)count, sizeof *each, ascending);
+  return each[count / 2];
+}
+
 static double same_median(const char *path, long count) {
   static char buffer[4096];
   off_t size;
@@ -138,11 +193,17 @@ int main(int count, char **arguments) {
   } else if (strcmp(mode, "getattr") == 0) {
     printf("{\"seconds\":%.9f,\"bytes\":0}\n", getattr_median(arguments[2], repeat));
     return 0;
+  } else if (strcmp(mode, "lookups") == 0) {
+    printf("{\"seconds\":%.9f,\"bytes\":0}\n", lookups_median(arguments[2], repeat));
+    return 0;
+  } else if (strcmp(mode, "handles") == 0) {
+    printf("{\"seconds\":%.9f,\"bytes\":0}\n", handles_median(arguments[2], repeat));
+    return 0;
   } else if (strcmp(mode, "same") == 0) {
     printf("{\"seconds\":%.9f,\"bytes\":0}\n", same_median(arguments[2], repeat));
     return 0;
   } else {
-    fprintf(stderr, "usage: reader sequential|mmap|random|first|same|stat|getattr FILE [N]\n");
+    fprintf(stderr, "usage: reader sequential|mmap|random|first|same|stat|getattr|lookups|handles FILE [N]\n");
     return 2;
   }
   printf("{\"seconds\":%.9f,\"bytes\":%zu}\n", now() - start, bytes);

@@ -15,6 +15,7 @@ import { temporaryDirectory } from '../test/support/temporary.ts';
 import { dataScenarios } from './data.ts';
 import { footprintScenarios } from './footprint.ts';
 import { Reader } from './measure.ts';
+import { handleScenarios } from './handles.ts';
 import { metadataScenarios } from './metadata.ts';
 import { nativeScenarios } from './native.ts';
 import { startOrigin } from './origin.ts';
@@ -26,6 +27,7 @@ import type { BenchContext, Sample, Scenario } from './scenario.ts';
 const scenarios: readonly Scenario[] = [
   ...dataScenarios,
   ...metadataScenarios,
+  ...handleScenarios,
   ...footprintScenarios,
   ...nativeScenarios,
 ];
