@@ -44,11 +44,13 @@ export class BlockStore {
   /** Fills the buffer. The range lies inside of the image: the caller's promise. Rejects with what `fetch` says. */
   async read(offsetBytes: number, into: Uint8Array): Promise<void> {
     const endBytes = offsetBytes + into.byteLength;
-    for (const page of pagesOf(offsetBytes, endBytes)) this.#touch(page);
+    const pages = [...pagesOf(offsetBytes, endBytes)];
+    // Held before anything is fetched: making room may drop what is here, never what is on its way.
+    const here = pages.map((page) => this.#touch(page));
     this.#load(offsetBytes, endBytes);
-    const wanted: Promise<void>[] = [];
-    for (const page of pagesOf(offsetBytes, endBytes))
-      wanted.push(this.#copy(page, offsetBytes, into));
+    const wanted = pages.map((page, index) =>
+      copyPage(here[index] ?? this.#pages.get(page), page, offsetBytes, into),
+    );
     if (into.byteLength >= streamReadMinBytes) {
       if (offsetBytes === this.#streamEnd) {
         this.prefetch([{ offsetBytes: endBytes, sizeBytes: streamWindowBytes }]);
@@ -67,21 +69,13 @@ export class BlockStore {
     }
   }
 
-  /** Makes it the last one to go. */
-  #touch(page: number): void {
+  /** The page, if it is here or on its way; it is the last one to go now. */
+  #touch(page: number): Page | undefined {
     const held = this.#pages.get(page);
-    if (held === undefined) return;
+    if (held === undefined) return undefined;
     this.#pages.delete(page);
     this.#pages.set(page, held);
-  }
-
-  async #copy(page: number, offsetBytes: number, into: Uint8Array): Promise<void> {
-    const held = this.#pages.get(page);
-    if (held === undefined) throw new Error('a page is gone that was asked for');
-    const bytes = await held;
-    const from = Math.max(offsetBytes, page * pageBytes);
-    const to = Math.min(offsetBytes + into.byteLength, page * pageBytes + bytes.byteLength);
-    into.set(bytes.subarray(from - page * pageBytes, to - page * pageBytes), from - offsetBytes);
+    return held;
   }
 
   /** Starts requests for the pages of a range that are neither here nor on their way. */
@@ -128,6 +122,21 @@ export class BlockStore {
       if (held instanceof Uint8Array) this.#pages.delete(page);
     }
   }
+}
+
+/** Copies what a page has of a range that begins at `offsetBytes`. */
+async function copyPage(
+  held: Page | undefined,
+  page: number,
+  offsetBytes: number,
+  into: Uint8Array,
+): Promise<void> {
+  const bytes = await held;
+  if (bytes === undefined) throw new Error('a page was not asked for');
+  const start = page * pageBytes;
+  const from = Math.max(offsetBytes, start);
+  const to = Math.min(offsetBytes + into.byteLength, start + bytes.byteLength);
+  into.set(bytes.subarray(from - start, to - start), from - offsetBytes);
 }
 
 function* pagesOf(offsetBytes: number, endBytes: number): Generator<number> {

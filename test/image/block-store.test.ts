@@ -1,0 +1,84 @@
+/** Parts of a remote image in memory: in whatever order, the bytes are those of the source, and few are kept. */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { setImmediate } from 'node:timers/promises';
+import fc from 'fast-check';
+import { ebbError } from '../../src/base/errors.ts';
+import { BlockStore } from '../../src/image/remote-device/block-store.ts';
+import { patternBytes } from '../support/pattern.ts';
+
+const mebibyte = 1024 * 1024;
+const sizeBytes = 12 * mebibyte + 12_345;
+const source = patternBytes(3, sizeBytes);
+const runs = Number(process.env['EBB_STORE_RUNS'] ?? 30);
+
+const asked = fc.record({
+  offset: fc.nat(sizeBytes - 1),
+  size: fc.oneof(fc.nat(5000), fc.constantFrom(65_536, 300_000, mebibyte)),
+  ahead: fc.boolean(),
+  fails: fc.integer({ min: 0, max: 9 }).map((each) => each === 0),
+});
+
+test('reads, reads ahead and failures in any order give the bytes of the source or the error', async () => {
+  await fc.assert(
+    fc.asyncProperty(fc.array(asked, { maxLength: 40 }), async (requests) => {
+      let failing = false;
+      let largest = 0;
+      const store = new BlockStore({
+        sizeBytes,
+        cacheMaxBytes: 2 * mebibyte,
+        fetch: async (offsetBytes, into) => {
+          const fails = failing;
+          largest = Math.max(largest, into.length);
+          await setImmediate();
+          if (fails) throw ebbError('ECONNRESET', 'gone');
+          into.set(source.subarray(offsetBytes, offsetBytes + into.length));
+        },
+      });
+      for (const { offset, size, ahead, fails } of requests) {
+        failing = fails;
+        const length = Math.min(size, sizeBytes - offset);
+        if (ahead) {
+          store.prefetch([{ offsetBytes: offset, sizeBytes: length + mebibyte }]);
+          continue;
+        }
+        const into = new Uint8Array(length);
+        try {
+          await store.read(offset, into);
+        } catch (error) {
+          // What was on its way already may have failed, too: who asks again gets it.
+          assert.equal((error as { code?: string }).code, 'ECONNRESET');
+          failing = false;
+          await setImmediate();
+          await store.read(offset, into);
+        }
+        assert.ok(source.subarray(offset, offset + length).equals(into));
+      }
+      assert.ok(largest <= mebibyte);
+    }),
+    { numRuns: runs },
+  );
+});
+
+test('content in order is fetched before it is asked for, metadata is fetched once', async () => {
+  let fetched = 0;
+  const store = new BlockStore({
+    sizeBytes,
+    fetch: async (offsetBytes, into) => {
+      fetched += into.length;
+      into.set(source.subarray(offsetBytes, offsetBytes + into.length));
+      await setImmediate();
+    },
+  });
+  const small = new Uint8Array(4096);
+  for (let round = 0; round < 100; round += 1) await store.read(5000 + round, small);
+  assert.equal(fetched, 65_536);
+  const piece = new Uint8Array(mebibyte);
+  await store.read(2 * mebibyte, piece);
+  assert.equal(fetched, 65_536 + mebibyte);
+  await store.read(3 * mebibyte, piece);
+  const ahead = fetched;
+  assert.ok(ahead >= 65_536 + 5 * mebibyte, 'the window is on its way');
+  await store.read(4 * mebibyte, piece);
+  assert.ok(fetched - ahead <= mebibyte, 'nothing is fetched twice');
+});
