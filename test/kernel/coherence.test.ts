@@ -4,11 +4,12 @@ import path from 'node:path';
 import { test } from 'node:test';
 import { CorpusWriter } from '../support/corpus.ts';
 import { withEbb } from '../support/mount.ts';
-import { said } from '../support/run.ts';
+import { runOk } from '../support/run.ts';
 import { temporaryDirectory } from '../support/temporary.ts';
 
 /** More than notices are queued (10,000). */
 const fileCount = 10_400;
+const patient = { timeoutMs: 180_000 };
 
 test('a refresh of a huge directory is seen at once, name by name, whatever the kernel had cached', async () => {
   await using directory = await temporaryDirectory('coherence');
@@ -19,17 +20,13 @@ test('a refresh of a huge directory is seen at once, name by name, whatever the 
   write('old');
   await withEbb({ remote: source.root, options: ['--ttl', '1h'] }, async (mount) => {
     // Not by readdir, which would bring new facts along.
-    const sizes = (): Promise<string> =>
-      said(
-        '/bin/sh',
-        '-c',
-        `cd "$0" && seq -f 'f%.0f' 0 ${fileCount - 1} | xargs stat -c %s | sort | uniq -c`,
-        mount.path,
-      );
+    const script = `cd "$0" && seq -f 'f%.0f' 0 ${fileCount - 1} | xargs stat -c %s | sort | uniq -c`;
+    const sizes = async (): Promise<string> =>
+      (await runOk('/bin/sh', ['-c', script, mount.path], patient)).stdout.toString().trim();
     assert.equal(await sizes(), `${fileCount} 3`);
     write('newer');
     assert.equal(await sizes(), `${fileCount} 3`, 'trusted for the time to live');
-    const refreshed = await mount.ebb(['refresh', mount.path]);
+    const refreshed = await mount.ebb(['refresh', mount.path], patient);
     assert.equal(refreshed.code, 0, refreshed.stderr.toString());
     assert.equal(await sizes(), `${fileCount} 5`);
   });
