@@ -22,6 +22,7 @@ import { ebbError, toEbbError } from '../base/errors.ts';
 import { decodeName } from '../base/name.ts';
 import { renameEntry } from '../sys/entries.ts';
 import { AT_FDCWD } from '../sys/fd.ts';
+import { checkPlace, writePlace } from './tree-place.ts';
 
 const format = 1;
 const secretBytes = 32;
@@ -60,8 +61,8 @@ interface TreeFacts {
 
 /**
  * Makes a tree of a directory, or finds out which one it is, and moves what users put beside it into it. Throws EEXIST
- * when it belongs to another remote or a name is taken, EINVAL when a remote must be named, EUCLEAN, EPROTO, ENOENT
- * (its state is gone), EBUSY (a mount point is in it), and what the file system says.
+ * when it belongs to another remote, is a copy of a tree or a name is taken, EINVAL when a remote must be named,
+ * EUCLEAN, EPROTO, ENOENT (its state is gone), EBUSY (a mount point is in it), and what the file system says.
  */
 export function prepareTree(request: TreeRequest): TreePlaces {
   const { tree } = request;
@@ -75,9 +76,11 @@ export function prepareTree(request: TreeRequest): TreePlaces {
   if (known === undefined) {
     makeState(stateDirectory);
     mkdirSync(ebbDirectory, { recursive: true, mode: 0o700 });
+    writePlace(stateDirectory, ebbDirectory);
     writeFacts(ebbDirectory, facts);
   } else {
     checkState(stateDirectory, request.stateParent);
+    checkPlace(stateDirectory, tree, ebbDirectory);
   }
   for (const part of parts) {
     const directory = path.join(ebbDirectory, part);
@@ -91,7 +94,7 @@ export function prepareTree(request: TreeRequest): TreePlaces {
 
 /**
  * The tree that a directory is while nothing serves it; undefined: none. Throws EUCLEAN, EPROTO, ENOENT (its state is
- * gone).
+ * gone), EEXIST (a copy).
  */
 export function knownTree(tree: string): TreePlaces | undefined {
   const ebbDirectory = path.join(tree, ebbName);
@@ -99,6 +102,7 @@ export function knownTree(tree: string): TreePlaces | undefined {
   if (facts === undefined) return undefined;
   const { treeId, remote, stateDirectory } = facts;
   checkState(stateDirectory, undefined);
+  checkPlace(stateDirectory, tree, ebbDirectory);
   return { treeId, remote, ebbDirectory, stateDirectory, isNew: false };
 }
 

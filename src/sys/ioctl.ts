@@ -1,5 +1,5 @@
 /**
- * ioctl(2): reflinks, the requests of /dev/fuse, the numbers for xfs-handle.ts. Numbers: asm-generic/ioctl.h
+ * ioctl(2): reflinks, UUIDs, the requests of /dev/fuse, the numbers for xfs-handle.ts. Numbers: asm-generic/ioctl.h
  * (x86-64, arm64).
  */
 import { Errno } from '../base/errno.ts';
@@ -21,6 +21,10 @@ const xfsType = 'X'.charCodeAt(0);
 export const IoctlRequest = {
   /** linux/fs.h: struct file_clone_range, 32 bytes. */
   ficloneRange: request(toKernel, 0x94, 13, 32),
+  /** linux/fs.h: struct fsuuid2 { u8 len; u8 uuid[16]; }. */
+  fsGetUuid: request(fromKernel, 0x15, 0, 17),
+  /** linux/btrfs.h: struct btrfs_ioctl_fs_info_args, 1 KiB; its UUID after two u64. */
+  btrfsInfo: request(fromKernel, 0x94, 31, 1024),
   /** linux/fuse.h. */
   fuseClone: request(fromKernel, fuseType, 0, 4),
   fuseBackingOpen: request(toKernel, fuseType, 1, 16),
@@ -40,6 +44,24 @@ const native = lazily(() => ({
 /** For the neighbours in this folder that have a file of their own: the raw result. */
 export function ioctlBytes(fd: number, number: number, argument: Uint8Array): number {
   return native().ioctl(fd, number, argument);
+}
+
+/**
+ * The file system's UUID, by FS_IOC_GETFSUUID (Linux 6.9) or BTRFS_IOC_FS_INFO; undefined where it has or tells none.
+ */
+export function filesystemUuid(fd: number): Uint8Array | undefined {
+  const info = new Uint8Array(1024);
+  if (succeeds(fd, IoctlRequest.fsGetUuid, info)) return info.slice(1, 1 + (info[0] ?? 0));
+  if (succeeds(fd, IoctlRequest.btrfsInfo, info)) return info.slice(16, 32);
+  return undefined;
+}
+
+/** False: the file system does not know the request. */
+function succeeds(fd: number, number: number, argument: Uint8Array): boolean {
+  const result = orErrno(native().ioctl(fd, number, argument));
+  if (result === -Errno.ENOTTY || result === -Errno.EOPNOTSUPP) return false;
+  if (result < 0) throw systemError(-result, 'ioctl', `descriptor ${fd}`);
+  return true;
 }
 
 /** struct file_clone_range. */

@@ -2,17 +2,19 @@
 import assert from 'node:assert/strict';
 import {
   chmodSync,
+  cpSync,
   existsSync,
   mkdirSync,
   readFileSync,
   readdirSync,
+  renameSync,
   rmSync,
   statSync,
   writeFileSync,
 } from 'node:fs';
 import path from 'node:path';
 import { test } from 'node:test';
-import { dissolveTree, prepareTree, readSecret } from '../../src/attach/tree-layout.ts';
+import { dissolveTree, knownTree, prepareTree, readSecret } from '../../src/attach/tree-layout.ts';
 import type { TreeRequest } from '../../src/attach/tree-layout.ts';
 import { EbbError } from '../../src/base/errors.ts';
 import { temporaryDirectory } from '../support/temporary.ts';
@@ -82,4 +84,17 @@ test('what cannot be the same tree is refused', async () => {
   writeFileSync(path.join(ebbDirectory, 'tree.json'), facts);
   rmSync(path.join(stateDirectory, 'secret'));
   assert.throws(() => prepareTree(made.request), fails('ENOENT'));
+});
+
+test('a tree may be moved; a copy of it is no tree', async () => {
+  await using made = await scene();
+  const { tree } = made.request;
+  const { treeId } = prepareTree(made.request);
+  const moved = `${tree}-moved`;
+  renameSync(tree, moved);
+  assert.equal(prepareTree({ ...made.request, tree: moved }).treeId, treeId);
+  cpSync(moved, tree, { recursive: true });
+  assert.throws(() => prepareTree(made.request), fails('EEXIST'));
+  assert.throws(() => knownTree(tree), fails('EEXIST'));
+  assert.equal(knownTree(moved)?.treeId, treeId);
 });

@@ -154,6 +154,17 @@ test('inside of a btrfs subvolume: served, renamed, written, released, copied to
     timeoutMs: 60_000,
     intervalMs: 500,
   });
+  // Nothing in it is known by its inode: what stands in for content would be read as data.
+  await shellOk(tree.path, 'btrfs subvolume snapshot "$0" "$0-snapshot"');
+  const copied = await tree.ebb([
+    'attach',
+    '--state',
+    tree.stateDirectory,
+    `${tree.path}-snapshot`,
+    source,
+  ]);
+  assert.equal(copied.code, 3);
+  assert.match(copied.stderr.toString(), /is a copy of a tree/);
   await tree.attach();
   await assertSame(tree.path, [...namesOf('subvolume'), ...namesOf('apart')]);
   await shellOk(
