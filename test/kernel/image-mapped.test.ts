@@ -10,7 +10,7 @@ import { run, runOk } from '../support/run.ts';
 import { temporaryDirectory } from '../support/temporary.ts';
 import type { TemporaryDirectory } from '../support/temporary.ts';
 import { waitFor } from '../support/wait-for.ts';
-import { mountImage } from './fixture.ts';
+import { mountImage } from '../image/fixture.ts';
 
 const largeBytes = 40 * 1024 * 1024;
 let directory: TemporaryDirectory;
@@ -128,7 +128,7 @@ for (const nonsense of ['type', 'length', 'json', 'map']) {
     await mkdir(mountPoint, { recursive: true });
     const log = openSync(output, 'w');
     try {
-      const here = path.join(import.meta.dirname, 'sandbox');
+      const here = path.join(import.meta.dirname, '../image/sandbox');
       const mounted = await serveImage(
         { imagePath: image, mountPoint, native: false, allowOther: false },
         {

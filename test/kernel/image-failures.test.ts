@@ -8,8 +8,8 @@ import { run, runOk } from '../support/run.ts';
 import { temporaryDirectory } from '../support/temporary.ts';
 import type { TemporaryDirectory } from '../support/temporary.ts';
 import { waitFor } from '../support/wait-for.ts';
-import { mountImage } from './fixture.ts';
-import type { MountedImage } from './fixture.ts';
+import { mountImage } from '../image/fixture.ts';
+import type { MountedImage } from '../image/fixture.ts';
 
 let directory: TemporaryDirectory;
 let image: string;

@@ -7,8 +7,8 @@ import { test } from 'node:test';
 import { run, runOk } from '../support/run.ts';
 import { temporaryDirectory } from '../support/temporary.ts';
 import { waitFor } from '../support/wait-for.ts';
-import { assertSame, filledImage, manifest, mountImage, withoutFacts } from './fixture.ts';
-import type { ManifestLine, TestImage } from './fixture.ts';
+import { assertSame, filledImage, manifest, mountImage, withoutFacts } from '../image/fixture.ts';
+import type { ManifestLine, TestImage } from '../image/fixture.ts';
 
 /** The kernel's own view. */
 async function kernelManifest(
