@@ -57,9 +57,11 @@ test('file handles outlive dropped caches, a remount, a killed daemon and its su
   await mount.remount();
   await check('after a remount');
   await mount.kill();
+  await check('of a successor');
+  await mount.killAll();
   await mount.detach();
   await mount.remount();
-  await check('after kill -9');
+  await check('after kill -9 of all');
   const found = await handles.take(path.join(mount.path, 'file'));
   assert.equal(found, taken.get('file'), 'the handle itself is the same');
 });
