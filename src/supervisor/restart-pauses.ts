@@ -9,6 +9,7 @@ const pausesMs = [0, 250, 1_000, 4_000, 15_000, 60_000] as const;
 const servedMs = 1_000;
 /** Longest pause after one that served at all: readers wait, and each gets his bytes or an errno within 10 s. */
 const pauseAfterServingMaxMs = 1_000;
+const cappedAt = pausesMs.indexOf(pauseAfterServingMaxMs);
 
 export class RestartPauses {
   #failures = 0;
@@ -16,6 +17,8 @@ export class RestartPauses {
   /** How long to wait before the next start; `livedMs`: how long the one that died now had served, 0: it never did. */
   next(livedMs: number): number {
     if (livedMs >= servedMs) this.#failures = 0;
+    // One that served can start: what failed before it, and who was killed before he could say so, count no longer.
+    else if (livedMs > 0) this.#failures = Math.min(this.#failures, cappedAt);
     const pauseMs = pausesMs[Math.min(this.#failures, pausesMs.length - 1)] ?? 0;
     if (livedMs > 0 && pauseMs >= pauseAfterServingMaxMs) return pauseAfterServingMaxMs;
     this.#failures += 1;

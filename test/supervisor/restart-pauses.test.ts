@@ -14,7 +14,12 @@ test('daemons that never serve are started ever more slowly, to once a minute', 
 
 test('one that served is replaced within a second, however soon it died', () => {
   assert.deepEqual(pausesOf([5, 5, 5, 5, 5, 5, 5]), [0, 250, 1_000, 1_000, 1_000, 1_000, 1_000]);
-  assert.deepEqual(pausesOf([0, 0, 0, 0, 0, 5, 0]), [0, 250, 1_000, 4_000, 15_000, 1_000, 60_000]);
+  assert.deepEqual(pausesOf([0, 0, 0, 0, 0, 5, 0]), [0, 250, 1_000, 4_000, 15_000, 1_000, 1_000]);
+  // Killed again and again, some of them before they could say that they serve.
+  assert.deepEqual(
+    pausesOf([5, 0, 5, 0, 5, 0, 5, 0, 5]),
+    [0, 250, 1_000, 1_000, 1_000, 1_000, 1_000, 1_000, 1_000],
+  );
 });
 
 test('one that served for a second is replaced at once; so is any when somebody asks', () => {
