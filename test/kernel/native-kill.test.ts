@@ -20,7 +20,7 @@ import { mountsBelow, temporaryDirectory } from '../support/temporary.ts';
 import type { TemporaryDirectory } from '../support/temporary.ts';
 import { waitFor } from '../support/wait-for.ts';
 
-const rounds = Number(process.env['EBB_KILL_ROUNDS'] ?? 10);
+const rounds = Number(process.env['EBB_KILL_ROUNDS'] ?? 6);
 const seed = Number(process.env['EBB_SEED'] ?? 1);
 const readers = 8;
 const killAfterMaxMs = 400;
