@@ -121,7 +121,8 @@ for (const type of treeFilesystems) {
         kill(status.pid);
         status = await restarted(tree, status);
         tookMs.push(performance.now() - diedAtMs);
-        assert.equal(status.restarts, round + 1, said);
+        // On a busy machine one that starts too slowly is itself replaced, so it may be more.
+        assert.ok(status.restarts > round, said);
         const reports = await stress.stop(readersEndMaxMs);
         errors.reads += assertHonest(reports, said);
         for (const report of reports) errors.denied += report.errors['5'] ?? 0;
