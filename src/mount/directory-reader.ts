@@ -11,6 +11,7 @@ import { entryOf, typeOf } from './attributes.ts';
 import type { AttributeDefaults } from './attributes.ts';
 import { DirectoryScans } from './directory-scans.ts';
 import type { Generations } from './generations.ts';
+import type { ListingReader } from './listing-readers.ts';
 import type { NodeView } from './node-view.ts';
 
 /** Rows read from the catalog at a time; one READDIR answer holds about as many. */
@@ -65,12 +66,27 @@ export class DirectoryReader {
     this.#kernelCached.delete(directoryId);
   }
 
-  fill(call: Call, directoryId: number, handle: number, offset: number, plus: boolean): void {
-    this.#put(call, directoryId, handle, offset, plus);
+  /** `reader`: who goes through a listing that was fresh when it began. */
+  fill(
+    call: Call,
+    directoryId: number,
+    handle: number,
+    offset: number,
+    plus: boolean,
+    reader?: ListingReader,
+  ): void {
+    this.#put(call, directoryId, handle, offset, plus, reader);
     this.#scans.flush();
   }
 
-  #put(call: Call, directoryId: number, handle: number, offset: number, plus: boolean): void {
+  #put(
+    call: Call,
+    directoryId: number,
+    handle: number,
+    offset: number,
+    plus: boolean,
+    reader: ListingReader | undefined,
+  ): void {
     if (offset === 0) this.#scans.begin(handle);
     const out = call.directory();
     const parent = this.#view.node(directoryId);
@@ -89,10 +105,12 @@ export class DirectoryReader {
         afterId = child.id;
         if (this.#scans.isRepeated(handle, child)) continue;
         const cookie = child.id + idToCookie;
+        const entry = plus ? this.#entry(child, parent, reader) : undefined;
         const fits = plus
-          ? out.addPlus(child.name, child.id, typeOf(child), cookie, this.#entry(child, parent))
+          ? out.addPlus(child.name, child.id, typeOf(child), cookie, entry)
           : out.add(child.name, child.id, typeOf(child), cookie);
         if (!fits) return;
+        reader?.gave(child.id);
         this.#scans.given(handle, child);
       }
       if (children.length < pageRows) return;
@@ -100,9 +118,14 @@ export class DirectoryReader {
   }
 
   /** Attributes to give along with the name; none for a file whose facts are not exact yet. */
-  #entry(child: Node, parent: Node | undefined): ReturnType<typeof entryOf> | undefined {
+  #entry(
+    child: Node,
+    parent: Node | undefined,
+    reader: ListingReader | undefined,
+  ): ReturnType<typeof entryOf> | undefined {
     if (child.kind === NodeKind.file && !child.exact) return undefined;
-    const timeoutMs = this.#view.entryTimeoutMs(child, parent);
+    const trustMs = reader?.mayBeGiven(child.id) === true ? reader.trustMs : 0;
+    const timeoutMs = Math.max(trustMs, this.#view.entryTimeoutMs(child, parent));
     return entryOf(child, this.#generations.of(child.id), this.#defaults, timeoutMs);
   }
 }

@@ -14,15 +14,15 @@ import { FOPEN_KEEP_CACHE, FOPEN_NOFLUSH, FOPEN_PASSTHROUGH } from '../fuse/cons
 import type { Call, FileSystem } from '../fuse/filesystem.ts';
 import { isTransferVersion } from '../recall/namespace/reconcile.ts';
 import type { Requester } from '../recall/recall.ts';
-import { attributesOf, entryOf } from './attributes.ts';
-import { immediately, later } from './answerer.ts';
+import { ask, requesterOf } from './asking.ts';
+import { attributesOf } from './attributes.ts';
+import { immediately } from './answerer.ts';
 import type { Answerer } from './answerer.ts';
-import type { Answer, Notice } from './bridge.ts';
+import type { Notice } from './bridge.ts';
 import { DirectoryReader } from './directory-reader.ts';
-import { handleName } from './handle-names.ts';
 import { DirectoryScans } from './directory-scans.ts';
-import type { Question } from './messages.ts';
-import type { NodeView } from './node-view.ts';
+import { ListingReaders } from './listing-readers.ts';
+import { Names } from './names.ts';
 import { OpenFiles } from './open-files.ts';
 import type { OpenContent, OpenFile } from './open-files.ts';
 import type { MountServices } from './services.ts';
@@ -35,21 +35,12 @@ const truncateFlag = 0o1000;
 /** Reads this near to where a stream was are still sequential: the kernel's read-ahead runs in parallel. */
 const sequentialSlackBytes = 8 * 1024 * 1024;
 
-/** What was already asked for one LOOKUP, so that no answer can make it ask for ever. */
-interface AskedForName {
-  readonly listed: boolean;
-  /** Nodes that the remote was asked about: each once. */
-  readonly checkedIds: readonly number[];
-}
-
-const nothingAsked: AskedForName = { listed: false, checkedIds: [] };
-/** A name that changes its node more often than this while it is looked up is answered EIO. */
-const checksPerLookupMax = 4;
-
 export class MountFileSystem implements FileSystem {
   readonly #services: MountServices;
   readonly #files: OpenFiles;
   readonly #directories: DirectoryReader;
+  readonly #names: Names;
+  readonly #readers: ListingReaders;
   #accesses = new Map<number, number>();
 
   constructor(services: MountServices) {
@@ -67,6 +58,8 @@ export class MountFileSystem implements FileSystem {
     } = services;
     const scans = new DirectoryScans({ predecessors, log: scanLog });
     this.#directories = new DirectoryReader(view, defaults, generations, scans);
+    this.#readers = new ListingReaders(view.ttlMs, services.nowMs);
+    this.#names = new Names(services, this.#readers);
   }
 
   get openCount(): number {
@@ -76,123 +69,16 @@ export class MountFileSystem implements FileSystem {
   // --- names ---------------------------------------------------------------------------------------------------
 
   lookup(call: Call, parentId: number, name: Uint8Array): void {
-    const asked = handleName(name);
-    if (asked !== undefined) return this.#lookupHandle(call, parentId, asked);
-    this.#lookup(immediately(call), call, requesterOf(call), parentId, name, nothingAsked);
-  }
-
-  #lookup(
-    answer: Answerer,
-    call: Call | undefined,
-    who: Requester,
-    parentId: number,
-    name: Uint8Array,
-    asked: AskedForName,
-  ): void {
-    const { view } = this.#services;
-    let parent = view.node(parentId);
-    let child = childIn(view, parent, name);
-    if (asked === nothingAsked && parent !== undefined && !this.#isSettled(parent, child)) {
-      // It may have come with a prefetch that this thread has not heard of yet.
-      this.#services.bridge.drain();
-      parent = view.node(parentId);
-      child = childIn(view, parent, name);
-    }
-    if (parent === undefined || !view.isNamed(parent)) return void answer.error(Errno.ESTALE);
-    let question = this.#lookupQuestion(parent, child, asked);
-    if (question !== undefined) {
-      if (question.kind === 'resolve' && child !== undefined) {
-        const { walk } = this.#services;
-        walk.looked(child, who);
-        if (walk.wantsContents(who)) question = { ...question, withContent: true };
-      }
-      const kept = name.slice();
-      if (question.kind === 'list') question = { ...question, name: kept };
-      const asking =
-        question.kind === 'list'
-          ? { ...asked, listed: true }
-          : { ...asked, checkedIds: [...asked.checkedIds, question.nodeId] };
-      this.#ask(answer, call, who, question, (later, reply) => {
-        // Another version or a vanished name is an answer, too: look again at what the catalog says now.
-        const settled =
-          reply.errno === 0 || reply.errno === Errno.ESTALE || reply.errno === Errno.ENOENT;
-        if (!settled) return void later.error(reply.errno);
-        this.#lookup(later, undefined, who, parentId, kept, asking);
-      });
-      return;
-    }
-    if (child === undefined) {
-      const timeoutMs = view.remainingMs(parent.listedAtMs);
-      if (timeoutMs === 0) return void answer.error(Errno.ENOENT);
-      return void answer.negative(timeoutMs);
-    }
-    if (child.kind === NodeKind.file && !child.exact) return void answer.error(Errno.EIO);
-    this.#answerEntry(answer, child);
-  }
-
-  /** The kernel has a file handle of a node that it has forgotten, and wants the node or its directory. */
-  #lookupHandle(call: Call, nodeId: number, asked: 'self' | 'parent'): void {
-    const { view, staleHandles } = this.#services;
-    let node = view.node(nodeId);
-    if (node !== undefined && !view.isNamed(node)) node = undefined;
-    if (node !== undefined && asked === 'parent' && node.parentId !== 0) {
-      node = view.node(node.parentId);
-    }
-    if (node === undefined) {
-      if (staleHandles !== undefined) Atomics.add(staleHandles, 0, 1);
-      return void call.error(Errno.ESTALE);
-    }
-    this.#exactly(call, node, (answer, exact) => this.#answerEntry(answer, exact));
-  }
-
-  #answerEntry(answer: Answerer, node: Node): void {
-    const { view, defaults, generations } = this.#services;
-    answer.entry(entryOf(node, generations.of(node.id), defaults, view.nodeTimeoutMs(node)));
-  }
-
-  #isSettled(parent: Node, child: Node | undefined): boolean {
-    return child === undefined ? this.#services.view.isListingFresh(parent) : child.exact;
-  }
-
-  /** What must be asked before a lookup can be answered; undefined when the catalog knows enough. */
-  #lookupQuestion(
-    parent: Node,
-    child: Node | undefined,
-    asked: AskedForName,
-  ): Question | undefined {
-    const { view } = this.#services;
-    const listingFresh = view.isListingFresh(parent);
-    if (child === undefined || child.kind !== NodeKind.file) {
-      if (listingFresh || asked.listed) return undefined;
-      return { kind: 'list', directoryId: parent.id };
-    }
-    const checks = asked.checkedIds.length;
-    if (asked.checkedIds.includes(child.id)) return undefined;
-    // A listing may have given the name a new node, with rounded facts, while the old one was asked about.
-    if (!child.exact && checks < checksPerLookupMax) return { kind: 'resolve', nodeId: child.id };
-    if (checks > 0 || listingFresh || view.isVersionFresh(child)) return undefined;
-    return { kind: 'revalidate', nodeId: child.id };
+    this.#names.lookup(call, parentId, name);
   }
 
   getattr(call: Call, nodeId: number): void {
     const { view, defaults } = this.#services;
     const node = view.node(nodeId);
     if (node === undefined) return void call.error(Errno.ESTALE);
-    this.#exactly(call, node, (answer, exact) =>
+    this.#names.exactly(call, node, (answer, exact) =>
       answer.attributes(attributesOf(exact, defaults), view.nodeTimeoutMs(exact)),
     );
-  }
-
-  /** `answered` gets the node with facts that may be shown: at once, or when the remote was asked. */
-  #exactly(call: Call, node: Node, answered: (answer: Answerer, exact: Node) => void): void {
-    if (node.kind !== NodeKind.file || node.exact) return answered(immediately(call), node);
-    const question = { kind: 'resolve', nodeId: node.id } as const;
-    this.#ask(immediately(call), call, requesterOf(call), question, (later, reply) => {
-      const resolved = this.#services.view.node(node.id);
-      if (reply.errno !== 0) return void later.error(reply.errno);
-      if (resolved === undefined || !resolved.exact) return void later.error(Errno.ESTALE);
-      answered(later, resolved);
-    });
   }
 
   readlink(call: Call, nodeId: number): void {
@@ -215,23 +101,26 @@ export class MountFileSystem implements FileSystem {
     const who = requesterOf(call);
     if (view.isListingFresh(directory)) {
       walk.listed(directory, who, false);
-      return void call.opened(this.#directories.open(), this.#directories.openFlags(nodeId));
+      return this.#openDirectory(immediately(call), directory, who);
     }
-    this.#ask(
-      immediately(call),
-      call,
-      who,
-      { kind: 'list', directoryId: nodeId },
-      (later, reply) => {
-        if (reply.errno !== 0) return void later.error(reply.errno);
-        walk.listed(directory, who, true);
-        later.opened(this.#directories.open(), this.#directories.openFlags(nodeId));
-      },
-    );
+    const question = { kind: 'list', directoryId: nodeId } as const;
+    ask(this.#services, immediately(call), call, who, question, (later, reply) => {
+      if (reply.errno !== 0) return void later.error(reply.errno);
+      walk.listed(directory, who, true);
+      this.#openDirectory(later, view.node(nodeId) ?? directory, who);
+    });
+  }
+
+  #openDirectory(answer: Answerer, directory: Node, who: Requester): void {
+    // Nothing is left when the remote could not be asked, and with a time to live of 0.
+    const freshMs = this.#services.view.remainingMs(directory.listedAtMs);
+    this.#readers.opened(directory.id, who.pid, freshMs);
+    answer.opened(this.#directories.open(), this.#directories.openFlags(directory.id));
   }
 
   readdir(call: Call, nodeId: number, handle: number, offset: number, plus: boolean): void {
-    this.#directories.fill(call, nodeId, handle, offset, plus);
+    const reader = this.#readers.find(nodeId, call.pid);
+    this.#directories.fill(call, nodeId, handle, offset, plus, reader);
     call.directoryDone();
   }
 
@@ -276,7 +165,7 @@ export class MountFileSystem implements FileSystem {
     }
     if (asked) return void answer.error(Errno.EAGAIN);
     walk.opened(node, who);
-    this.#ask(answer, call, who, { kind: 'open', nodeId }, (later, reply) => {
+    ask(this.#services, answer, call, who, { kind: 'open', nodeId }, (later, reply) => {
       if (reply.errno !== 0) return void later.error(reply.errno);
       if (reply.opened !== undefined) {
         this.#files.adopt(nodeId, reply.opened);
@@ -411,39 +300,7 @@ export class MountFileSystem implements FileSystem {
     this.#services.bridge.tell({ kind: 'accessed', accesses: [...this.#accesses] });
     this.#accesses = new Map();
   }
-
-  /** Asks main and finishes the request with `done` when the answer is there. */
-  #ask(
-    answer: Answerer,
-    call: Call | undefined,
-    who: Requester,
-    question: Question,
-    done: (later: Answerer, reply: Answer) => void,
-  ): void {
-    const { bridge, answers } = this.#services;
-    if (bridge.isFull) return void answer.error(Errno.EAGAIN);
-    const finish = call === undefined ? answer : later(answers, call.defer());
-    bridge.ask(question, who, finish.unique, (reply) => {
-      try {
-        done(finish, reply);
-      } catch (error) {
-        // Whoever waits must hear something; a second answer would only find the request gone.
-        finish.error(Errno.EIO);
-        throw error;
-      }
-    });
-  }
 }
 
 const noBytes = new Uint8Array(0);
 const accessesBatch = 256;
-
-/** A directory that was never listed may hold some names of a listing that is under way, and nobody counts on them. */
-function childIn(view: NodeView, parent: Node | undefined, name: Uint8Array): Node | undefined {
-  if (parent === undefined || parent.listedAtMs === 0) return undefined;
-  return view.child(parent.id, name);
-}
-
-function requesterOf(call: Call): Requester {
-  return { pid: call.pid, uid: call.uid, gid: call.gid };
-}

@@ -8,13 +8,13 @@ const rememberedNodesMax = 16_384;
 
 export class NodeView {
   readonly reader: CatalogReader;
-  readonly #ttlMs: number;
+  readonly ttlMs: number;
   readonly #nowMs: () => number;
   readonly #remembered = new Map<number, Node>();
 
   constructor(reader: CatalogReader, ttlMs: number, nowMs: () => number) {
     this.reader = reader;
-    this.#ttlMs = ttlMs;
+    this.ttlMs = ttlMs;
     this.#nowMs = nowMs;
   }
 
@@ -53,7 +53,7 @@ export class NodeView {
 
   /** How long the kernel may trust what was confirmed then. */
   remainingMs(confirmedAtMs: number): number {
-    return remainingMs(confirmedAtMs, this.#ttlMs, this.#nowMs());
+    return remainingMs(confirmedAtMs, this.ttlMs, this.#nowMs());
   }
 
   isListingFresh(directory: Node): boolean {
@@ -62,7 +62,7 @@ export class NodeView {
 
   /** Whether whoever enters the directory has to wait for a new listing, which is then good for a while. */
   isListingStale(directory: Node): boolean {
-    return this.#ttlMs > 0 && !this.isListingFresh(directory);
+    return this.ttlMs > 0 && !this.isListingFresh(directory);
   }
 
   /** Whether a file may be opened without asking the remote. */
@@ -72,7 +72,7 @@ export class NodeView {
 
   /** The longer of what the directory's listing and the file's own check still allow. */
   entryTimeoutMs(node: Node, parent: Node | undefined): number {
-    if (node.id === ROOT_NODE_ID) return this.#ttlMs;
+    if (node.id === ROOT_NODE_ID) return this.ttlMs;
     const byListing = parent === undefined ? 0 : this.remainingMs(parent.listedAtMs);
     const byCheck = node.kind === NodeKind.file ? this.remainingMs(node.checkedAtMs) : 0;
     return Math.max(byListing, byCheck);

@@ -8,6 +8,7 @@
  */
 import { ebbError } from '../base/errors.ts';
 import type { EbbError } from '../base/errors.ts';
+import { NameSet } from '../base/name-set.ts';
 import { nameProblem } from '../base/name.ts';
 import { attributesProblem } from './attributes.ts';
 import { CheckedSink } from './checked-sink.ts';
@@ -54,19 +55,19 @@ class CheckedRemote implements Remote {
   async *list(key: string, options: CallOptions): AsyncIterable<ListingBatch> {
     splitKey(key);
     options.signal.throwIfAborted();
-    const seen = new Set<string>();
+    const seen = new NameSet();
     for await (const batch of this.#inner.list(key, options)) {
       options.signal.throwIfAborted();
       const objects: ListedObject[] = [];
       const skipped: SkippedName[] = [...batch.skipped];
       for (const object of batch.objects) {
-        const why = seen.has(object.name) ? 'the name is listed twice' : nameProblem(object.name);
+        const twice = seen.add(object.name) ? undefined : 'the name is listed twice';
+        const why = nameProblem(object.name) ?? twice;
         if (why !== undefined) {
           skipped.push({ raw: object.name, why });
           continue;
         }
         this.#refuseNonsense(`${key}/${object.name}`, object);
-        seen.add(object.name);
         objects.push(object);
       }
       yield { objects, skipped };

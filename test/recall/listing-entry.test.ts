@@ -44,7 +44,7 @@ function enter(
   nowMs: number,
   complete = true,
 ): void {
-  const entry = new ListingEntry(catalog, rootOf(catalog), nowMs);
+  const entry = new ListingEntry(catalog, rootOf(catalog), () => nowMs);
   for (const part of parts.slice(0, -1)) entry.part(part);
   if (!complete) return;
   for (const outcome of entry.finish(parts.at(-1) ?? [])) assert.ok(outcome);
@@ -110,7 +110,7 @@ test('a file that is asked about while a long listing comes stays, under its new
     return { name, kind: 'file', sizeBytes: version, mtime, version: `v${version}` };
   };
   enter(catalog, [[file('a', 1), file('gone', 1)]], 1_000);
-  const entry = new ListingEntry(catalog, rootOf(catalog), 2_000);
+  const entry = new ListingEntry(catalog, rootOf(catalog), () => 2_000);
   entry.part([file('a', 1)]);
   const known = catalog.child(ROOT_NODE_ID, encodeName('a'));
   assert.ok(known);
@@ -121,4 +121,21 @@ test('a file that is asked about while a long listing comes stays, under its new
   assert.equal(catalog.child(ROOT_NODE_ID, encodeName('a'))?.id, replaced.id);
   const gone = outcomes.flatMap((outcome) => outcome.gone.map(({ name }) => decodeName(name)));
   assert.deepEqual(gone, ['gone']);
+});
+
+test('a listing in parts counts as of when it was complete, its files as of when they were told', () => {
+  const catalog = new MemoryCatalog();
+  let nowMs = 1_000;
+  const file = (name: string): ListedObject => {
+    const mtime = { seconds: 1, nanoseconds: 0 };
+    return { name, kind: 'file', sizeBytes: 1, mtime, version: 'v1' };
+  };
+  const entry = new ListingEntry(catalog, rootOf(catalog), () => nowMs);
+  nowMs = 50_000;
+  entry.part([file('a')]);
+  nowMs = 90_000;
+  for (const outcome of entry.finish([file('b')])) assert.ok(outcome);
+  assert.equal(rootOf(catalog).listedAtMs, 90_000);
+  const checked = catalog.children(ROOT_NODE_ID, 0, 10).map(({ checkedAtMs }) => checkedAtMs);
+  assert.deepEqual(checked, [1_000, 50_000]);
 });

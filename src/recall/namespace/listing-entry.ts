@@ -4,6 +4,9 @@
  *
  * A part adds and replaces names, each of which the remote has just told. What the remote did not tell is removed, and
  * the directory counts as listed, only when the listing is complete. So a listing that breaks off takes no name away.
+ *
+ * A short listing counts as of when it was asked for. One in parts counts as of when it was complete: it may take
+ * longer than the time to live, and would be old before anybody could use it.
  */
 import { encodeName } from '../../base/name.ts';
 import type { Catalog, DirectoryChange, Node } from '../../catalog/catalog.ts';
@@ -28,18 +31,24 @@ export interface ListingOutcome {
 export class ListingEntry {
   readonly #catalog: Catalog;
   readonly #directory: Node;
+  readonly #nowMs: () => number;
+  /** When the remote was asked. */
   readonly #startedAtMs: number;
+  /** What is told from now on is no older. */
+  #partStartedAtMs: number;
   /** Ids of names that the parts so far have told. */
   readonly #toldIds: number[] = [];
   #parts = 0;
   /** Whether the directory had no names before: then there is nothing to look for or to remove. */
   readonly #wasEmpty: boolean;
 
-  /** `startedAtMs`: when the remote was asked. */
-  constructor(catalog: Catalog, directory: Node, startedAtMs: number) {
+  /** Before the remote is asked. */
+  constructor(catalog: Catalog, directory: Node, nowMs: () => number) {
     this.#catalog = catalog;
     this.#directory = directory;
-    this.#startedAtMs = startedAtMs;
+    this.#nowMs = nowMs;
+    this.#startedAtMs = nowMs();
+    this.#partStartedAtMs = this.#startedAtMs;
     this.#wasEmpty = catalog.children(directory.id, 0, 1).length === 0;
   }
 
@@ -55,7 +64,8 @@ export class ListingEntry {
   #takePart(listed: readonly ListedObject[]): ListingOutcome {
     this.#parts += 1;
     const existing = this.#wasEmpty ? [] : this.#namedIn(listed);
-    const change = reconcile(this.#directory.id, existing, listed, this.#startedAtMs);
+    const change = reconcile(this.#directory.id, existing, listed, this.#partStartedAtMs);
+    this.#partStartedAtMs = this.#nowMs();
     // The directory is not listed (anew) before all of it is there.
     const inserted = this.#apply({ ...change, listedAtMs: this.#directory.listedAtMs });
     if (!this.#wasEmpty) {
@@ -76,6 +86,7 @@ export class ListingEntry {
       return;
     }
     yield this.#takePart(listed);
+    const completeAtMs = this.#nowMs();
     if (this.#wasEmpty) {
       const nothing = {
         directoryId: this.#directory.id,
@@ -83,7 +94,7 @@ export class ListingEntry {
         updated: [],
         removedIds: [],
       };
-      this.#apply({ ...nothing, listedAtMs: this.#startedAtMs });
+      this.#apply({ ...nothing, listedAtMs: completeAtMs });
       return;
     }
     const told = Float64Array.from(this.#toldIds).sort();
@@ -98,7 +109,7 @@ export class ListingEntry {
       });
       const removedIds = gone.map(({ id }) => id);
       const isLast = page.length < partNames;
-      const listedAtMs = isLast ? this.#startedAtMs : this.#directory.listedAtMs;
+      const listedAtMs = isLast ? completeAtMs : this.#directory.listedAtMs;
       const change = { ...empty, listedAtMs, removedIds };
       this.#apply(change);
       yield this.#outcome(gone, change);

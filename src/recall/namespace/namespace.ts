@@ -292,8 +292,7 @@ export class Namespace {
   async #list(directory: Node): Promise<EbbError | undefined> {
     const { remote, clock } = this.#options;
     const key = this.keyOf(directory.id);
-    const startedAtMs = clock.nowMs();
-    const entry = new ListingEntry(this.#options.catalog, directory, startedAtMs);
+    const entry = new ListingEntry(this.#options.catalog, directory, () => clock.nowMs());
     let listed: ListedObject[] = [];
     let names = 0;
     using patience = new Patience(this.#options.deadlineMs, this.#closing.signal);

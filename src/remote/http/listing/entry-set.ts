@@ -1,23 +1,23 @@
 /** Collects the entries of one listing: each name once, batches in the order of the page, a limit. */
 import { ebbError } from '../../../base/errors.ts';
+import { NameSet } from '../../../base/name-set.ts';
 import type { ListedObject, ListingBatch, SkippedName } from '../../remote.ts';
 
 const listingEntriesMax = 4_000_000;
 const skippedMax = 10_000;
 
 export class EntrySet {
-  readonly #names = new Set<string>();
+  readonly #names = new NameSet();
   #objects: ListedObject[] = [];
   #skipped: SkippedName[] = [];
   #skippedCount = 0;
 
   /** A name that came before is ignored: listings that link icons, too, repeat each entry. */
   add(object: ListedObject): void {
-    if (this.#names.has(object.name)) return;
-    if (this.#names.size >= listingEntriesMax) {
+    if (!this.#names.add(object.name)) return;
+    if (this.#names.size > listingEntriesMax) {
       throw ebbError('EOVERFLOW', `The listing has more than ${listingEntriesMax} entries.`);
     }
-    this.#names.add(object.name);
     this.#objects.push(object);
   }
 
