@@ -129,6 +129,7 @@ export function dissolveTree(tree: string, stateDirectory: string): void {
   rmdirSync(data);
   rmdirSync(path.join(ebbDirectory, 'new'));
   rmSync(path.join(ebbDirectory, 'poison'), { recursive: true, force: true });
+  rmSync(path.join(ebbDirectory, 'times'), { force: true });
   rmSync(path.join(ebbDirectory, factsName));
   rmdirSync(ebbDirectory);
   rmSync(stateDirectory, { recursive: true, force: true });

@@ -7,6 +7,7 @@
  * - everything settles, and nothing is left behind.
  */
 import assert from 'node:assert/strict';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import type { EbbError } from '../../src/base/errors.ts';
@@ -18,7 +19,7 @@ import { MemoryRemote } from '../../src/remote/memory/memory-remote.ts';
 import type { Remote } from '../../src/remote/remote.ts';
 import { generator, seededFaults } from '../../src/remote/seeded-faults.ts';
 import type { FaultRates } from '../../src/remote/seeded-faults.ts';
-import { by, LocalFile, settle } from '../recall/support.ts';
+import { by, LocalFile } from '../recall/support.ts';
 import { patternBytes } from '../support/pattern.ts';
 
 const KiB = 1024;
@@ -179,7 +180,7 @@ class Simulation {
     const { flips, cancels } = this.scenario;
     if (!flips && !cancels) return;
     for (let round = 0; round < 6; round += 1) {
-      await settle(this.random() * 6);
+      await sleep(this.random() * 6);
       const file = this.files[round % 2] as LocalFile;
       if (cancels) await this.engine.cancel(file.id);
       if (!flips) continue;

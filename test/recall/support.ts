@@ -247,8 +247,19 @@ export function isCode(code: string): (error: EbbError) => boolean {
   return (error) => error.code === code;
 }
 
-/** Lets everything that is ready happen: promises, and writes of the thread pool. */
-export async function settle(durationMs = 20): Promise<void> {
+/**
+ * Lets everything that is ready happen: promises, and writes of the thread pool. However slow the disk is: it goes on
+ * until no call of the thread pool is under way over several turns of the event loop.
+ */
+export async function settle(): Promise<void> {
+  await turn(5);
+  for (let quietTurns = 0; quietTurns < 4;) {
+    await turn(1);
+    quietTurns = process.getActiveResourcesInfo().includes('FSReqCallback') ? 0 : quietTurns + 1;
+  }
+}
+
+async function turn(durationMs: number): Promise<void> {
   await new Promise((resolve) => {
     setTimeout(resolve, durationMs);
   });

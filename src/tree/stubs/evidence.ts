@@ -27,11 +27,11 @@ export function lacksBytes(
 
 /**
  * Whether a file of which not all was here, and that somebody was let in to cut off, was cut off. Undefined: nothing in
- * it tells, because all of it was here.
+ * it tells, because all of it was here, whether it was claimed or not: a recall that was stopped, or whose daemon was
+ * killed before its claims were recorded, leaves bytes without a claim.
  *
- * Poison: cutting off takes all of it away, and nobody writes it again. It need not be everywhere that nothing is
- * claimed: a recall that was stopped leaves bytes without a claim. Where there are holes instead, the file may have
- * been cut off and made longer again; then what was claimed is a hole, too, and mtime has moved.
+ * Poison: cutting off takes all of it away, and nobody writes it again. Where there are holes instead, the file may
+ * have been cut off and made longer again; then what was claimed is a hole, too, and mtime has moved.
  */
 export function wasCutOff(
   fd: number,
@@ -48,7 +48,8 @@ export function wasCutOff(
     return lacksBytes(fd, offsetBytes, lengthBytes, hasPoison);
   };
   const isStubStill = missing.some((run) => anyChunk(run, chunkLacks));
-  if (hasPoison || !isStubStill) return !isStubStill;
+  if (!isStubStill) return undefined;
+  if (hasPoison) return false;
   return (
     !sameTime(mtime, before.mtime) || residency.runs().some((run) => anyChunk(run, chunkLacks))
   );

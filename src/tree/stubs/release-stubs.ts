@@ -32,6 +32,7 @@ function portOf(store: NativeStubStore): ReleasePort<LoadedStub> {
     mark: (stub, row, fd) => Promise.resolve(lowerMark(store, stub, row, fd)),
     free: (stub, fd, before) => {
       const { atime, mtime } = fileStatus(fd);
+      using _kept = store.keepTimes(stub, { atime, mtime });
       if (store.poison !== undefined) store.poison.cover(fd, stub.sizeBytes);
       else punchContent(fd, stub.sizeBytes);
       // Both, so that it is no FAN_MODIFY.

@@ -27,6 +27,8 @@ import { Room } from '../room.ts';
 import { Changes } from './changes.ts';
 import { createStub } from './create-stub.ts';
 import { inspectMarked } from './marked-facts.ts';
+import { KeptTimes } from './kept-times.ts';
+import type { StubTimes } from './kept-times.ts';
 import type { ReleaseRequest, ReleaseResult } from '../release.ts';
 import { releaseStubs } from './release-stubs.ts';
 import { PoisonFiles } from './poison.ts';
@@ -75,6 +77,8 @@ export class NativeStubStore implements StubStore, StubOwner {
   readonly #poisonDirectory: OwnedFd;
   readonly #kept: KeptContents<LoadedStub>;
   readonly #changes: Changes;
+  /** Undefined: writes move no times. */
+  readonly #times: KeptTimes | undefined;
 
   constructor(options: StubStoreOptions) {
     this.#options = options;
@@ -104,6 +108,9 @@ export class NativeStubStore implements StubStore, StubOwner {
       commit: (row) => this.records.setChange([row]),
       settled: (id) => this.log.settled(id),
     });
+    this.#times = this.isInvisible
+      ? undefined
+      : new KeptTimes(options.privateFd, this.access, (id) => this.records.get(id));
   }
 
   get log(): ResidencyLog<LoadedStub> {
@@ -252,6 +259,10 @@ export class NativeStubStore implements StubStore, StubOwner {
     return stub.holds > 0 ? undefined : this.#kept.beginRelease(stub);
   }
 
+  keepTimes(stub: LoadedStub, times: StubTimes): Disposable | undefined {
+    return this.#times?.keep(stub.id, times);
+  }
+
   changedPastUs(stub: LoadedStub, message: string): void {
     this.report(stub.id, message, undefined);
   }
@@ -273,6 +284,7 @@ export class NativeStubStore implements StubStore, StubOwner {
   /** Closes everything without committing. */
   abandon(): void {
     this.#kept.abandon();
+    this.#times?.[Symbol.dispose]();
     this.poison?.[Symbol.dispose]();
     this.#poisonDirectory.close();
     this.#staging.close();

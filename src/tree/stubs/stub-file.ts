@@ -12,6 +12,7 @@ import type { ContentPort } from '../local-content.ts';
 import { writeContent } from '../local-io.ts';
 import type { Residency } from '../residency.ts';
 import { truncateFile } from '../truncate.ts';
+import type { StubTimes } from './kept-times.ts';
 import type { StubFile } from './stub-store.ts';
 
 /** What only a stub needs of its store. */
@@ -20,6 +21,8 @@ export interface StubOwner {
   readonly isInvisible: boolean;
   /** Stubs are made of blocks of this size, which hold poison; undefined: they are holes. */
   readonly poisonBlockBytes: number | undefined;
+  /** Where writes move mtime: keeps the times until disposed, for who comes after a kill (kept-times.ts). */
+  keepTimes(stub: LoadedStub, times: StubTimes): Disposable | undefined;
   /**
    * Somebody changed the file past Ebb: reports it. That is not recorded as the user's change: what was not here
    * would be shown as his, poison and all.
@@ -62,6 +65,7 @@ export class LoadedStub extends LocalContent implements StubFile {
     using use = this.#port.use(this);
     const { sizeBytes, atime, mtime } = fileStatus(use.fd);
     if (sizeBytes !== this.sizeBytes) throw this.#changedPastUs(sizeBytes);
+    using _kept = this.#owner.keepTimes(this, { atime, mtime });
     try {
       // The kernel reads a block of poison before it writes a part of it: that waits for the disk.
       if (this.#fillsBlocks(offsetBytes, bytes.byteLength)) {

@@ -125,6 +125,24 @@ for (const type of imageTypes) {
       assert.deepEqual(readFileSync(name), Buffer.alloc(sizeBytes, 'u'));
     });
 
+    test('bytes that no record claims, after a crash: a writer that truncates has not done so yet', async () => {
+      using tree = newTree(type);
+      {
+        using stubs = openStubs(tree);
+        const file = stubs.add('f', sizeBytes);
+        await file.write(sourceBytes(0, sizeBytes), 0);
+      }
+      using stubs = openStubs(tree);
+      const file = stubs.store.get(stubs.catalog.page(0, 1)[0]?.id ?? 0);
+      assert.ok(file !== undefined && file.residency.residentChunks === 0);
+      await stubs.store.setChange(file, 2);
+      assert.equal(stubs.store.unchanged(file), true);
+      const name = path.join(tree.data, 'f');
+      writeFileSync(name, Buffer.alloc(sizeBytes, 'u'));
+      setFileTimes(name, undefined, stubMtime);
+      assert.equal(stubs.store.unchanged(file), false);
+    });
+
     test('a writer is let in when all is here, durably; what he does is seen after a crash', async () => {
       using tree = newTree(type);
       const names = ['touched', 'untouched', 'chmod'];

@@ -1,0 +1,66 @@
+/** A daemon that is killed between a write of its own and setting mtime back: who comes next does that. */
+import assert from 'node:assert/strict';
+import { statSync, utimesSync } from 'node:fs';
+import path from 'node:path';
+import { describe, test } from 'node:test';
+
+import { fileStatus } from '../../../src/sys/stat.ts';
+import type { LoadedStub } from '../../../src/tree/stubs/stub-file.ts';
+import { imageTypes, newTree, openStubs, recall, stubMtime } from '../support/stubs.ts';
+import type { TestStubs, TestTree } from '../support/stubs.ts';
+
+const sizeBytes = 20_000;
+const movedTo = 1_700_000_000;
+
+/** As far as a write gets before the daemon is killed: the slot is taken, mtime has moved. */
+function beginWrite(stubs: TestStubs, tree: TestTree, name: string): void {
+  const file = stubs.store.byHandle(handleOf(stubs, name)) as LoadedStub;
+  stubs.store.keepTimes(file, fileStatus(path.join(tree.data, name)));
+  utimesSync(path.join(tree.data, name), movedTo, movedTo);
+}
+
+function handleOf(stubs: TestStubs, name: string): Uint8Array {
+  const record = stubs.catalog.page(0, 100).find(({ key }) => key === name);
+  assert.ok(record !== undefined);
+  return record.handle;
+}
+
+for (const type of imageTypes.filter((one) => one !== 'xfs')) {
+  describe(`times on ${type}`, { concurrency: false }, () => {
+    test('killed during a write: mtime is set back, and nothing looks changed', async () => {
+      using tree = newTree(type);
+      {
+        using stubs = openStubs(tree);
+        await recall(stubs.add('f', sizeBytes), 0, 2);
+        stubs.add('g', sizeBytes);
+        await stubs.store.flush();
+        beginWrite(stubs, tree, 'f');
+        beginWrite(stubs, tree, 'g');
+      }
+      using again = openStubs(tree);
+      for (const name of ['f', 'g']) {
+        assert.deepEqual(fileStatus(path.join(tree.data, name)).mtime, stubMtime);
+        const file = again.store.byHandle(handleOf(again, name));
+        assert.ok(file !== undefined && again.store.unchanged(file));
+      }
+    });
+
+    test('times that a user set stay, also those of a file that is wholly here', async () => {
+      using tree = newTree(type);
+      const touched = path.join(tree.data, 'touched');
+      {
+        using stubs = openStubs(tree);
+        await recall(stubs.add('whole', sizeBytes));
+        const file = stubs.add('touched', sizeBytes);
+        await stubs.store.flush();
+        beginWrite(stubs, tree, 'whole');
+        utimesSync(touched, movedTo, movedTo);
+        await recall(file, 0, 1);
+      }
+      using _again = openStubs(tree);
+      for (const name of ['whole', 'touched']) {
+        assert.equal(statSync(path.join(tree.data, name)).mtimeMs, movedTo * 1_000);
+      }
+    });
+  });
+}
