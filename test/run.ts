@@ -1,7 +1,6 @@
 /**
- * Runs the tests: those without a kernel mount two files at a time, then those in test/kernel/
- * alone, because they measure and mount. Two runs of node:test, shown as one: one report, one
- * summary at the end.
+ * Runs the tests: those without a kernel mount first, then those in test/kernel/. Two runs of
+ * node:test, shown as one: one report, one summary at the end, with the files that took longest.
  *
  *     node test/run.ts [FILE]...
  */
@@ -12,10 +11,13 @@ import { run } from 'node:test';
 import type { TestEvent } from 'node:test/reporters';
 import { spec } from 'node:test/reporters';
 
-/** For one test, unless it says otherwise. */
-const testTimeoutMs = 120_000;
+/** For one test, unless it says otherwise. Generous: no test measures time, and machines can be slow. */
+const testTimeoutMs = 300_000;
 /** For all of them: something hangs. */
-const totalTimeoutMs = 45 * 60_000;
+const totalTimeoutMs = 80 * 60_000;
+/** Files at a time. Most of what the kernel's tests do is waiting. */
+const concurrency = 2;
+const slowestShown = 12;
 
 const root = path.join(import.meta.dirname, '..');
 
@@ -29,6 +31,12 @@ interface Counts {
   readonly todo: number;
 }
 
+interface Summary {
+  readonly file?: string | undefined;
+  readonly counts: Counts;
+  readonly duration_ms: number;
+}
+
 const names: readonly (readonly [keyof Counts, string])[] = [
   ['tests', 'tests'],
   ['suites', 'suites'],
@@ -40,30 +48,36 @@ const names: readonly (readonly [keyof Counts, string])[] = [
 ];
 
 const totals = new Map<keyof Counts, number>();
+/** Milliseconds by file. */
+const durations = new Map<string, number>();
 const startedAtMs = performance.now();
 
 /** All events of both runs, with one summary instead of two. */
 async function* events(files: readonly string[]): AsyncGenerator<TestEvent> {
   const isKernel = (file: string): boolean => file.startsWith(`test${path.sep}kernel${path.sep}`);
-  const runs = [
-    { files: files.filter((file) => !isKernel(file)), concurrency: 2 },
-    { files: files.filter(isKernel), concurrency: 1 },
-  ];
+  const runs = [files.filter((file) => !isKernel(file)), files.filter(isKernel)];
   const signal = AbortSignal.timeout(totalTimeoutMs);
-  for (const { files: some, concurrency } of runs) {
+  for (const some of runs) {
     if (some.length === 0) continue;
     const options = { cwd: root, timeout: testTimeoutMs, forceExit: true, signal };
     for await (const event of run({ ...options, files: some, concurrency })) {
-      if (event.type === 'test:summary' && event.data.file === undefined) add(event.data.counts);
+      if (event.type === 'test:summary') addSummary(event.data);
       else if (!isSummaryLine(event)) yield event;
     }
+  }
+  const slowest = [...durations].sort((a, b) => b[1] - a[1]).slice(0, slowestShown);
+  for (const [file, durationMs] of slowest) {
+    yield diagnostic(`${path.relative(root, file)} took ${Math.round(durationMs / 1_000)} s`);
   }
   for (const [key, name] of names) yield diagnostic(`${name} ${totals.get(key) ?? 0}`);
   yield diagnostic(`duration_ms ${Math.round(performance.now() - startedAtMs)}`);
 }
 
-function add(counts: Counts): void {
-  for (const [key] of names) totals.set(key, (totals.get(key) ?? 0) + counts[key]);
+/** One for each file, then one for each run. */
+function addSummary(summary: Summary): void {
+  const { file, counts, duration_ms: durationMs } = summary;
+  if (file !== undefined) durations.set(file, durationMs);
+  else for (const [key] of names) totals.set(key, (totals.get(key) ?? 0) + counts[key]);
 }
 
 function isSummaryLine(event: TestEvent): boolean {

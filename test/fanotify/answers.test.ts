@@ -253,7 +253,7 @@ async function flood(it: Bench, many: number): Promise<void> {
 
 test(
   'a flooded queue: nobody is allowed unseen, unless the queue has a limit',
-  { skip, timeout: 120_000 },
+  { skip },
   async () => {
     await using it = await bench();
     const many = queueMax + 500;

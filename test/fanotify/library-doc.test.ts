@@ -13,7 +13,7 @@ import { makeSparse, skip } from './support.ts';
 const root = path.join(import.meta.dirname, '..', '..');
 const entryPoint = path.join(root, 'src', 'fanotify', 'public.ts');
 
-test('the example of the fanotify library works', { skip, timeout: 60_000 }, async () => {
+test('the example of the fanotify library works', { skip }, async () => {
   await using directory = await temporaryDirectory('fanotify-doc');
   await using filesystem = await loopFilesystem({ type: 'ext4' });
   const file = path.join(filesystem.path, 'file');

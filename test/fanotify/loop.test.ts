@@ -26,7 +26,7 @@ const page = 4096;
 
 test(
   'a loop answers, hands over, is woken, is stopped; what it throws is an answer, too',
-  { skip, timeout: 60_000 },
+  { skip },
   async () => {
     await using directory = await temporaryDirectory('fanotify-loop');
     await using filesystem = await loopFilesystem({ type: 'ext4' });

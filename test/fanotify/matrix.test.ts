@@ -155,7 +155,7 @@ for (const type of ['ext4', 'xfs', 'btrfs'] as const) {
     group.mark(filesystem.path, { on: 'filesystem', events: FanEvent.preAccess });
     for (const [index, row] of rows.entries()) {
       const { method, offset = 0, length = 0 } = row;
-      await context.test(`${method} ${offset} ${length}`, { timeout: 30_000 }, async () => {
+      await context.test(`${method} ${offset} ${length}`, async () => {
         const seen: string[] = [];
         const listener = new Listener(group, (event) => {
           assert.equal(event.mask, FanEvent.preAccess);
@@ -175,34 +175,30 @@ for (const type of ['ext4', 'xfs', 'btrfs'] as const) {
     }
   });
 
-  test(
-    `${type}: programs and scripts are asked for when they start`,
-    { skip, timeout: 60_000 },
-    async () => {
-      await using filesystem = await loopFilesystem({ type });
-      const program = path.join(filesystem.path, 'program');
-      const script = path.join(filesystem.path, 'script');
-      await copyFile('/bin/echo', program);
-      await writeFile(script, `#!${program} said\n`);
-      await chmod(script, 0o755);
-      const size = statSync(program).size;
-      const scriptInode = statSync(script).ino;
-      using group = Group.create({ class: 'preContent' });
-      group.mark(filesystem.path, { on: 'filesystem', events: FanEvent.preAccess });
-      const seen: { inode: number; offset: number; end: number }[] = [];
-      const listener = new Listener(group, (event) => {
-        const { ino } = fstatSync(event.fd);
-        seen.push({ inode: ino, offset: event.offset, end: event.offset + event.count });
-        event.allow();
-      });
-      // By a shell: spawn(2) of Node waits until the program has been started, and nobody would answer.
-      const ran = await listener.during(run('sh', ['-c', '"$0"', script], { timeoutMs: 20_000 }));
-      assert.equal(ran.stdout.toString(), `said ${script}\n`);
-      assert.deepEqual(seen[0], { inode: scriptInode, offset: 0, end: page });
-      const ofProgram = seen.filter(({ inode }) => inode !== scriptInode);
-      assert.equal(ofProgram[0]?.offset, 0);
-      // The segments are mapped: together they reach the last page.
-      assert.ok(Math.max(...ofProgram.map(({ end }) => end)) > size - 2 * page);
-    },
-  );
+  test(`${type}: programs and scripts are asked for when they start`, { skip }, async () => {
+    await using filesystem = await loopFilesystem({ type });
+    const program = path.join(filesystem.path, 'program');
+    const script = path.join(filesystem.path, 'script');
+    await copyFile('/bin/echo', program);
+    await writeFile(script, `#!${program} said\n`);
+    await chmod(script, 0o755);
+    const size = statSync(program).size;
+    const scriptInode = statSync(script).ino;
+    using group = Group.create({ class: 'preContent' });
+    group.mark(filesystem.path, { on: 'filesystem', events: FanEvent.preAccess });
+    const seen: { inode: number; offset: number; end: number }[] = [];
+    const listener = new Listener(group, (event) => {
+      const { ino } = fstatSync(event.fd);
+      seen.push({ inode: ino, offset: event.offset, end: event.offset + event.count });
+      event.allow();
+    });
+    // By a shell: spawn(2) of Node waits until the program has been started, and nobody would answer.
+    const ran = await listener.during(run('sh', ['-c', '"$0"', script], { timeoutMs: 20_000 }));
+    assert.equal(ran.stdout.toString(), `said ${script}\n`);
+    assert.deepEqual(seen[0], { inode: scriptInode, offset: 0, end: page });
+    const ofProgram = seen.filter(({ inode }) => inode !== scriptInode);
+    assert.equal(ofProgram[0]?.offset, 0);
+    // The segments are mapped: together they reach the last page.
+    assert.ok(Math.max(...ofProgram.map(({ end }) => end)) > size - 2 * page);
+  });
 }

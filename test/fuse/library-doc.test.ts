@@ -22,7 +22,7 @@ async function exampleOf(file: string, name: string): Promise<string> {
   return code;
 }
 
-test('the hello file system of the documentation works', { timeout: 60_000 }, async () => {
+test('the hello file system of the documentation works', async () => {
   await using directory = await temporaryDirectory('fuse-doc');
   const mountPoint = await mountPointIn(directory);
   const code = await exampleOf('fuse-library.md', 'hello.ts');

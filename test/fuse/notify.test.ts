@@ -9,7 +9,6 @@ import { temporaryDirectory } from '../support/temporary.ts';
 import { waitFor } from '../support/wait-for.ts';
 import { mountPointIn, ServerProcess } from './server.ts';
 
-const limits = { timeout: 60_000 };
 const module = './pattern-filesystem.ts';
 const root = 1;
 const patternNode = 2;
@@ -46,7 +45,7 @@ async function firstBytes(file: string, count: number): Promise<string> {
   return bytes.toString('latin1');
 }
 
-test('names: invalidated, expired, by epoch, deleted', limits, async () => {
+test('names: invalidated, expired, by epoch, deleted', async () => {
   await using directory = await temporaryDirectory('fuse');
   const mountPoint = await mountPointIn(directory);
   await using server = await ServerProcess.start({ module, mountPoint });
@@ -69,7 +68,7 @@ test('names: invalidated, expired, by epoch, deleted', limits, async () => {
   assert.equal(await notify(server, 'invalidateEntry', 4711, 'pattern'), false);
 });
 
-test('content: invalidated, stored, retrieved', limits, async () => {
+test('content: invalidated, stored, retrieved', async () => {
   await using directory = await temporaryDirectory('fuse');
   const mountPoint = await mountPointIn(directory);
   await using server = await ServerProcess.start({ module, mountPoint });
@@ -90,7 +89,7 @@ test('content: invalidated, stored, retrieved', limits, async () => {
   assert.equal(await notify(server, 'invalidateInode', 4711), false);
 });
 
-test('unused nodes are forgotten when pruned', limits, async () => {
+test('unused nodes are forgotten when pruned', async () => {
   await using directory = await temporaryDirectory('fuse');
   const mountPoint = await mountPointIn(directory);
   await using server = await ServerProcess.start({ module, mountPoint });
@@ -101,21 +100,17 @@ test('unused nodes are forgotten when pruned', limits, async () => {
   });
 });
 
-test(
-  'a successor goes on with the connection, and gets what was left unanswered',
-  limits,
-  async () => {
-    await using directory = await temporaryDirectory('fuse');
-    const mountPoint = await mountPointIn(directory);
-    await using server = await ServerProcess.start({ module, mountPoint });
-    const reader = spawn('head', ['-c', '6', path.join(mountPoint, 'blocked')], {
-      stdio: ['ignore', 'pipe', 'ignore'],
-    });
-    const output = text(reader.stdout);
-    await server.event('message', 'blocked');
-    server.send('restart');
-    await server.event('restarted');
-    assert.equal(await output, 'resent');
-    assert.equal((await readFile(path.join(mountPoint, 'deferred'))).length > 0, true);
-  },
-);
+test('a successor goes on with the connection, and gets what was left unanswered', async () => {
+  await using directory = await temporaryDirectory('fuse');
+  const mountPoint = await mountPointIn(directory);
+  await using server = await ServerProcess.start({ module, mountPoint });
+  const reader = spawn('head', ['-c', '6', path.join(mountPoint, 'blocked')], {
+    stdio: ['ignore', 'pipe', 'ignore'],
+  });
+  const output = text(reader.stdout);
+  await server.event('message', 'blocked');
+  server.send('restart');
+  await server.event('restarted');
+  assert.equal(await output, 'resent');
+  assert.equal((await readFile(path.join(mountPoint, 'deferred'))).length > 0, true);
+});

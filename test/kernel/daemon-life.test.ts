@@ -19,7 +19,6 @@ import { temporaryDirectory } from '../support/temporary.ts';
 import { waitFor } from '../support/wait-for.ts';
 
 const main = path.join(import.meta.dirname, '../../src/supervisor/mount-main.ts');
-const options = { timeout: 40_000 };
 
 interface Started {
   readonly child: ChildProcess;
@@ -62,7 +61,7 @@ async function place() {
   return { temporary, at };
 }
 
-test('a signal during a start that hangs ends it, and nothing is left', options, async () => {
+test('a signal during a start that hangs ends it, and nothing is left', async () => {
   const { temporary, at } = await place();
   await using _temporary = temporary;
   const hanging = createServer(() => undefined);
@@ -84,7 +83,7 @@ test('a signal during a start that hangs ends it, and nothing is left', options,
   }
 });
 
-test('a start that fails after mounting takes the mount away and ends', options, async () => {
+test('a start that fails after mounting takes the mount away and ends', async () => {
   const { temporary, at } = await place();
   await using _temporary = temporary;
   process.env['XDG_RUNTIME_DIR'] = at('run');
@@ -109,7 +108,7 @@ test('a start that fails after mounting takes the mount away and ends', options,
   assert.equal(await daemon.ended, 0);
 });
 
-test('a second daemon on the same cache is refused and says who has it', options, async () => {
+test('a second daemon on the same cache is refused and says who has it', async () => {
   const { temporary, at } = await place();
   await using _temporary = temporary;
   mkdirSync(at('other'));
@@ -126,7 +125,7 @@ test('a second daemon on the same cache is refused and says who has it', options
   assert.equal(await first.ended, 0);
 });
 
-test('a log on a full disk does not end the mount', options, async () => {
+test('a log on a full disk does not end the mount', async () => {
   const { temporary, at } = await place();
   await using _temporary = temporary;
   const full = openSync('/dev/full', 'w');
@@ -142,7 +141,7 @@ test('a log on a full disk does not end the mount', options, async () => {
   }
 });
 
-test('two signals end it once; the mount point is free afterwards', options, async () => {
+test('two signals end it once; the mount point is free afterwards', async () => {
   const { temporary, at } = await place();
   await using _temporary = temporary;
   const daemon = start(temporary.path, { remote: at('remote') });

@@ -123,14 +123,14 @@ function assertAllowed(answer: string, { name, outcome }: FaultCase): void {
 
 void describe('faults of an origin', { concurrency: 4 }, () => {
   for (const fault of faultCases) {
-    void test(`${fault.name}: ${fault.outcome}`, { timeout: 120_000 }, async () => {
+    void test(`${fault.name}: ${fault.outcome}`, async () => {
       const remote = `${origin.url}${fault.name}/`;
       await withEbb({ remote, options: mountOptions }, (mount) => survive(mount, fault));
     });
   }
 });
 
-test('the origin dies while it is read, and comes back', { timeout: 120_000 }, async () => {
+test('the origin dies while it is read, and comes back', async () => {
   const own = await startLyingOriginProcess({ root: source });
   await using _ = own;
   await withEbb({ remote: `${own.url}gone/`, options: mountOptions }, async (mount) => {
@@ -150,7 +150,7 @@ test('the origin dies while it is read, and comes back', { timeout: 120_000 }, a
   });
 });
 
-test('connections cut again and again under readers', { timeout: 120_000 }, async () => {
+test('connections cut again and again under readers', async () => {
   await using mount = await mountEbb({ remote: `${origin.url}storm/`, options: mountOptions });
   const place = { helper, mount: mount.path, source: path.join(source, 'storm') };
   const names = ['first.bin', 'second.bin', 'names/listed-3.txt'];
@@ -164,7 +164,7 @@ test('connections cut again and again under readers', { timeout: 120_000 }, asyn
   }
 });
 
-test('a file replaced while it is open never mixes versions', { timeout: 60_000 }, async () => {
+test('a file replaced while it is open never mixes versions', async () => {
   const remote = `${origin.url}replaced/`;
   await withEbb({ remote, options: ['--deadline', '5s', '--ttl', '0'] }, async (mount) => {
     using hammer = new ServingHammer(helper);
@@ -198,7 +198,7 @@ async function assertInverted(place: readonly string[]): Promise<void> {
   );
 }
 
-test('listings that break off never hide names', { timeout: 120_000 }, async () => {
+test('listings that break off never hide names', async () => {
   await withEbb({ remote: `${origin.url}listing/`, options: mountOptions }, async (mount) => {
     const names = path.join(mount.path, 'names');
     const cuts = [

@@ -18,7 +18,7 @@ import { startNginx } from '../support/servers.ts';
 import { temporaryDirectory } from '../support/temporary.ts';
 import { residentBytes } from '../support/virtual-attributes.ts';
 
-const rounds = Number(process.env['EBB_KILL_ROUNDS'] ?? 20);
+const rounds = Number(process.env['EBB_KILL_ROUNDS'] ?? 8);
 const seed = Number(process.env['EBB_SEED'] ?? 1);
 const readers = 8;
 const killAfterMaxMs = 1200;

@@ -102,7 +102,7 @@ function median(values: readonly number[]): number {
 }
 
 for (const type of treeFilesystems) {
-  describe(`a tree on ${type}`, { timeout: 90_000 + rounds * 10_000 }, () => {
+  describe(`a tree on ${type}`, { timeout: 300_000 + rounds * 20_000 }, () => {
     test(`the daemon is killed ${rounds} times under ${readers} readers: no byte is wrong`, async (context) => {
       // Slow enough that readers wait when the daemon dies.
       const options = ['--limit-rate', '40M', '--whole-max', '64K'];

@@ -103,7 +103,7 @@ class Holder implements Disposable {
 }
 
 for (const type of treeFilesystems) {
-  describe(`a tree on ${type}`, { timeout: 180_000 }, () => {
+  describe(`a tree on ${type}`, { timeout: 900_000 }, () => {
     for (const remote of ['a directory', 'nginx'] as const) {
       test(`from ${remote}: read, copied, released, fetched, changed, refreshed, detached`, async () => {
         await using server = remote === 'nginx' ? await startNginx({ root: source }) : undefined;

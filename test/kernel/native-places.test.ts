@@ -90,7 +90,7 @@ for name in names:
 END`;
 
 for (const type of treeFilesystems) {
-  describe(`a tree on ${type}`, { timeout: 240_000 }, () => {
+  describe(`a tree on ${type}`, { timeout: 900_000 }, () => {
     test('as the lower layer of an overlay: read, mapped, executed and copied up', async () => {
       await using tree = await AttachedTree.attach({ type, remote: source });
       await using scratch = await temporaryDirectory('overlay');

@@ -162,7 +162,7 @@ function compareClaims(fd: number, facts: StubFacts, said: string): number {
 }
 
 for (const type of treeFilesystems) {
-  describe(`a tree on ${type}`, { timeout: 60_000 + rounds * 30_000 }, () => {
+  describe(`a tree on ${type}`, { timeout: 300_000 + rounds * 60_000 }, () => {
     test(`cut ${rounds} times: nothing is claimed that is not on the disk`, async (context) => {
       const random = noise(`power cut ${seed} ${type}`, rounds * 4);
       let claimed = 0;

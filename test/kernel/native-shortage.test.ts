@@ -51,7 +51,7 @@ async function fill(filesystem: string, file: string): Promise<void> {
 }
 
 for (const type of treeFilesystems) {
-  describe(`a tree on ${type}`, { timeout: 300_000 }, () => {
+  describe(`a tree on ${type}`, { timeout: 900_000 }, () => {
     test('a full file system is ENOSPC, what is here is read on, and there is more when there is room', async () => {
       await using tree = await AttachedTree.attach({
         type,

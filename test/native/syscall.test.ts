@@ -139,38 +139,34 @@ ${program}
   });
 }
 
-test(
-  'requesters who have not fallen asleep yet are waited for',
-  { skip, timeout: 120_000 },
-  async () => {
-    await using directory = await temporaryDirectory('syscall');
-    await using filesystem = await loopFilesystem({ type: 'ext4' });
-    const touchProgram = await compileTouch(directory.path);
-    const file = path.join(filesystem.path, 'file');
-    await makeSparse(file, 4096);
-    using group = Group.create({ class: 'preContent', reportTid: true });
-    group.mark(filesystem.path, { on: 'filesystem', events: FanEvent.preAccess });
-    const effects = new Map<string, number>();
-    let asked = 0;
-    let runningAtFirst = 0;
-    const listener = new Listener(group, (event) => {
-      asked += 1;
-      if (systemCallText(event.pid)?.startsWith('running') === true) runningAtFirst += 1;
-      const { effect } = systemCallOf(event.pid);
-      effects.set(effect, (effects.get(effect) ?? 0) + 1);
-      event.allow();
-    });
-    // More requesters than processors, until one was met in that moment.
-    const readers = Array.from({ length: 3 * availableParallelism() });
-    for (let round = 0; round < 30 && runningAtFirst === 0; round += 1) {
-      await listener.during(
-        Promise.all(readers.map(() => touch(touchProgram, 'pread-many', file, 500))),
-      );
-    }
-    assert.ok(runningAtFirst > 0);
-    assert.deepEqual([...effects], [['reads', asked]]);
-  },
-);
+test('requesters who have not fallen asleep yet are waited for', { skip }, async () => {
+  await using directory = await temporaryDirectory('syscall');
+  await using filesystem = await loopFilesystem({ type: 'ext4' });
+  const touchProgram = await compileTouch(directory.path);
+  const file = path.join(filesystem.path, 'file');
+  await makeSparse(file, 4096);
+  using group = Group.create({ class: 'preContent', reportTid: true });
+  group.mark(filesystem.path, { on: 'filesystem', events: FanEvent.preAccess });
+  const effects = new Map<string, number>();
+  let asked = 0;
+  let runningAtFirst = 0;
+  const listener = new Listener(group, (event) => {
+    asked += 1;
+    if (systemCallText(event.pid)?.startsWith('running') === true) runningAtFirst += 1;
+    const { effect } = systemCallOf(event.pid);
+    effects.set(effect, (effects.get(effect) ?? 0) + 1);
+    event.allow();
+  });
+  // More requesters than processors, until one was met in that moment.
+  const readers = Array.from({ length: 3 * availableParallelism() });
+  for (let round = 0; round < 30 && runningAtFirst === 0; round += 1) {
+    await listener.during(
+      Promise.all(readers.map(() => touch(touchProgram, 'pread-many', file, 500))),
+    );
+  }
+  assert.ok(runningAtFirst > 0);
+  assert.deepEqual([...effects], [['reads', asked]]);
+});
 
 test('a thread that never sleeps is unknown, after a while', () => {
   const child = spawn('sh', ['-c', 'while :; do :; done']);

@@ -56,7 +56,7 @@ for (const [name, start] of [
   ['in this process', startLyingOrigin],
   ['in a child process', startLyingOriginProcess],
 ] as const) {
-  void describe(`lying origin ${name}`, { timeout: 60_000 }, () => {
+  void describe(`lying origin ${name}`, () => {
     let tree: TemporaryDirectory;
     let origin: LyingOrigin;
     before(async () => {
