@@ -107,6 +107,7 @@ test('every source file is used by another file, a test or an entry point', () =
     'src/daemon/native-prepare.ts',
     'src/daemon/attach-check.ts',
     'src/daemon/image/main.ts',
+    'src/daemon/image/mount-main.ts',
     'src/daemon/image/worker.ts',
     'src/daemon/pool.ts',
     'src/supervisor/main.ts',

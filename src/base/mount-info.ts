@@ -73,10 +73,13 @@ export function isEbbMount(mount: MountInfo): boolean {
 
 /** How the source of a native image mount ends (src/image/broker/native.ts). */
 export const imageMapSuffix = '.ebb-map';
+/** The subtype of the other image mounts, which are FUSE's (src/image/broker/serve.ts). */
+export const imageSubtype = 'ebb-image';
 
-/** Whether a mount is a native one of an image: the kernel's, without a daemon. */
-export function isImageMount(mount: MountInfo): boolean {
-  return mount.fileSystemType === 'erofs' && mount.source.endsWith(imageMapSuffix);
+/** Whether a mount shows an image. */
+export function isImageMount({ fileSystemType, source }: MountInfo): boolean {
+  const isNative = fileSystemType === 'erofs' && source.endsWith(imageMapSuffix);
+  return isNative || fileSystemType === `fuse.${imageSubtype}`;
 }
 
 /** Whether a mount shows the data of an attached tree (docs/native.md), perhaps left behind by one that was killed. */

@@ -197,6 +197,9 @@ export interface Volume {
   /** All extended attributes that Linux would list, in the order of the disk. */
   xattrs(inode: Inode): readonly ExtendedAttribute[];
 
+  /** A hint that this part of a file will be read soon; never throws. */
+  prefetchContent(inode: Inode, offsetBytes: number, lengthBytes: number): void;
+
   /** A hint that these inodes will be asked for soon; never throws. */
   prefetchInodes(numbers: Iterable<number>): void;
 }

@@ -1,4 +1,5 @@
 /** Content of files: straight from the device into the reader's buffer. */
+import type { DeviceRange } from './block-device.ts';
 import { corrupt } from './errors.ts';
 import type { Image } from './image.ts';
 import { readInline } from './inline-data.ts';
@@ -27,6 +28,37 @@ export function readContent(
     if (run.physicalBlock === undefined || run.unwritten) part.fill(0);
     else image.device.read(run.physicalBlock * blockSizeBytes + skipped, part);
     done += sizeBytes;
+  }
+}
+
+/** Ranges of one hint. */
+const prefetchRangesMax = 256;
+
+/** Says to the device which of its ranges hold this part of a file. Throws what looking them up throws. */
+export function prefetchContent(
+  image: Image,
+  inode: LoadedInode,
+  offsetBytes: number,
+  lengthBytes: number,
+): void {
+  if (image.device.prefetch === undefined) return;
+  const { blockSizeBytes } = image.superblock;
+  const end = Math.ceil(Math.min(offsetBytes + lengthBytes, inode.sizeBytes) / blockSizeBytes);
+  const ranges: DeviceRange[] = [];
+  try {
+    for (let at = Math.floor(offsetBytes / blockSizeBytes); at < end;) {
+      const run = image.map.run(inode, at);
+      const count = Math.min(run.blockCount, end - at);
+      if (run.physicalBlock !== undefined && !run.unwritten) {
+        const offset = run.physicalBlock * blockSizeBytes;
+        ranges.push({ offsetBytes: offset, sizeBytes: count * blockSizeBytes });
+        if (ranges.length === prefetchRangesMax) return;
+      }
+      at += count;
+    }
+  } finally {
+    // Also what was found before a part of the map that is not here.
+    if (ranges.length > 0) image.device.prefetch(ranges);
   }
 }
 

@@ -1,6 +1,6 @@
 /** An open image: the parts of the reader put together. The contract is in contract.ts. */
 import { BoundedMap } from '../base/bounded-map.ts';
-import { ebbError, toEbbError } from '../base/errors.ts';
+import { EbbError, ebbError, toEbbError } from '../base/errors.ts';
 import type { BlockDevice } from './block-device.ts';
 import { BlockCache, blockCacheDefaultMaxBytes } from './block-cache.ts';
 import { BlockMap } from './block-map.ts';
@@ -16,7 +16,7 @@ import type {
 } from './contract.ts';
 import { Directories } from './directory.ts';
 import { corrupt, noKey } from './errors.ts';
-import { hasBlocks, readContent, readTarget } from './file-content.ts';
+import { hasBlocks, prefetchContent, readContent, readTarget } from './file-content.ts';
 import { findSuperblock } from './find-superblock.ts';
 import { GroupTable } from './groups.ts';
 import type { Image } from './image.ts';
@@ -193,6 +193,17 @@ class OpenVolume implements Volume {
 
   xattrs(inode: Inode): readonly ExtendedAttribute[] {
     return extendedAttributes(this.#image, this.#loaded(inode));
+  }
+
+  prefetchContent(inode: Inode, offsetBytes: number, lengthBytes: number): void {
+    try {
+      const file = this.#loaded(inode);
+      const isPlain = file.type === 'file' && !file.encrypted && !file.inlineData;
+      if (isPlain) prefetchContent(this.#image, file, offsetBytes, lengthBytes);
+    } catch (error) {
+      // Whoever reads it hears of it.
+      if (!(error instanceof EbbError)) throw error;
+    }
   }
 
   prefetchInodes(numbers: Iterable<number>): void {

@@ -2,8 +2,8 @@
  * What server and broker say to each other over their socket pair. The broker believes nothing: every frame has a
  * largest size, every number is checked where it is used.
  *
- * After the gate (sandbox/inherited.ts) the server sends frames: u32 type, u32 length, payload. Two are answered by one
- * i32: `opened` by 0 when the image is mounted, `map` by a backing id or -errno.
+ * After the gate (sandbox/inherited.ts) the server sends frames: u32 type, u32 length, payload. Three are answered by
+ * one i32: `opened` by 0 when the image is mounted, `map` by a backing id or -errno, `ask` by what becomes of it.
  */
 export const FrameType = {
   /** JSON `Opened`: the image could be opened. Answered. */
@@ -18,10 +18,20 @@ export const FrameType = {
   tree: 5,
   /** The mount is gone: the server has nothing to do any more. */
   ended: 6,
+  /** A range of a remote image: f64 offset, f64 length, f64 deadline in ms. Answered, see `RecallSource.ask`. */
+  ask: 7,
+  /** Ranges that will be asked for soon: f64 offset and f64 length of each. */
+  prefetch: 8,
 } as const;
 
 export const frameHeaderBytes = 8;
 export const framePayloadMaxBytes = 32 * 1024 * 1024;
+/** The longest range of one `ask`. */
+export const askMaxBytes = 4 * 1024 * 1024;
+/** Ranges of one `prefetch`; more are dropped. */
+export const prefetchRangesMax = 1024;
+/** What the broker says by itself of a recall that has ended: i32 its number, i32 0 or an errno. */
+export const noticeBytes = 8;
 
 /** How the server was started: JSON in its first argument. */
 export interface ServerRequest {
@@ -32,6 +42,14 @@ export interface ServerRequest {
   readonly mode: 'serve' | 'tree';
   /** The broker can make backings out of `map` requests. */
   readonly passthrough: boolean;
+  /** The image is remote: what of it is not in the file has to be asked for. */
+  readonly recall?: RecallFacts | undefined;
+}
+
+export interface RecallFacts {
+  readonly chunkBytes: number;
+  readonly deadlineMs: number;
+  readonly readAheadMaxBytes: number;
 }
 
 export interface Opened {
@@ -97,4 +115,54 @@ export function decodeMapRequest(payload: Uint8Array): MapRequest | undefined {
       };
     }),
   };
+}
+
+/** f64 offset, f64 length, f64 deadline. */
+export interface AskRequest {
+  readonly offsetBytes: number;
+  readonly sizeBytes: number;
+  readonly deadlineMs: number;
+}
+
+export function encodeAsk({ offsetBytes, sizeBytes, deadlineMs }: AskRequest): Uint8Array {
+  return new Uint8Array(Float64Array.of(offsetBytes, sizeBytes, deadlineMs).buffer);
+}
+
+/** Undefined when the length is wrong; the numbers may be anything. */
+export function decodeAsk(payload: Uint8Array): AskRequest | undefined {
+  const [offsetBytes, sizeBytes, deadlineMs, ...more] = numbersIn(payload);
+  if (offsetBytes === undefined || sizeBytes === undefined || deadlineMs === undefined) {
+    return undefined;
+  }
+  return more.length > 0 ? undefined : { offsetBytes, sizeBytes, deadlineMs };
+}
+
+interface Range {
+  readonly offsetBytes: number;
+  readonly sizeBytes: number;
+}
+
+/** At most `prefetchRangesMax`. */
+export function encodePrefetch(ranges: readonly Range[]): Uint8Array {
+  const kept = ranges.slice(0, prefetchRangesMax);
+  return new Uint8Array(
+    Float64Array.from(kept.flatMap(({ offsetBytes, sizeBytes }) => [offsetBytes, sizeBytes]))
+      .buffer,
+  );
+}
+
+/** As many as are allowed; the numbers may be anything. */
+export function decodePrefetch(payload: Uint8Array): Range[] {
+  const numbers = numbersIn(payload.subarray(0, prefetchRangesMax * 16));
+  const ranges: Range[] = [];
+  for (let at = 0; at + 1 < numbers.length; at += 2) {
+    ranges.push({ offsetBytes: numbers[at] ?? 0, sizeBytes: numbers[at + 1] ?? 0 });
+  }
+  return ranges;
+}
+
+function numbersIn(payload: Uint8Array): number[] {
+  const view = new DataView(payload.buffer, payload.byteOffset, payload.byteLength);
+  const count = Math.floor(payload.byteLength / 8);
+  return Array.from({ length: count }, (_, index) => view.getFloat64(index * 8, true));
 }

@@ -162,6 +162,7 @@ export async function mountImage(
   image: Pick<TestImage, 'path'>,
   options = '',
   user?: { readonly uid: number; readonly gid: number },
+  more: readonly string[] = [],
 ): Promise<MountedImage> {
   const base = await temporaryDirectory('image-mount');
   const mountPoint = path.join(base.path, 'mount');
@@ -174,7 +175,7 @@ export async function mountImage(
     readFileSync('/proc/self/mountinfo', 'utf8').includes(` ${mountPoint} `);
   try {
     const words = options === '' ? [] : ['-o', options];
-    const done = await ebb('image', 'mount', ...words, '--json', image.path, mountPoint);
+    const done = await ebb('image', 'mount', ...words, ...more, '--json', image.path, mountPoint);
     if (done.code !== 0) throw new Error(`${done.stdout.toString()}${done.stderr.toString()}`);
     const result = JSON.parse(done.stdout.toString()) as Record<string, unknown>;
     const brokerPid = Number(result['pid'] ?? 0);

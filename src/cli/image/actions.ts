@@ -13,6 +13,7 @@ import { visible, visibleSentence } from '../terminal.ts';
 import type { Terminal } from '../terminal.ts';
 import { formatBytes, formatRate, plural } from '../units.ts';
 import { ExitCode, UsageError } from '../verb.ts';
+import { isUrl } from './mount.ts';
 import { parsePlaceOptions } from './options.ts';
 import { readImage } from './read.ts';
 import { doneLine, entryLines, infoLines } from './show.ts';
@@ -40,9 +41,8 @@ export async function readAction(
   options: ImageReadOptions,
   terminal: Terminal,
 ): Promise<ExitCode> {
-  const isUrl = /^https?:\/\//i.test(image);
   const helperRequest: ImageHelperRequest = {
-    source: isUrl ? image : absolutePath(image),
+    source: isUrl(image) ? image : absolutePath(image),
     access: buildRemoteAccess(options),
     request: requestOf(action, words, options),
   };

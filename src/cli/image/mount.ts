@@ -1,4 +1,6 @@
 /** `ebb image mount`: starts the broker and says what it says. */
+import { buildRemoteAccess } from '../remote-options.ts';
+import type { RemoteCliOptions } from '../remote-options.ts';
 import { startService } from '../start-service.ts';
 import type { Started } from '../start-service.ts';
 import { absolutePath, realDirectory } from '../target.ts';
@@ -20,6 +22,22 @@ interface Mounted {
   readonly mode: 'fuse' | 'native';
   readonly label: string;
   readonly notes: readonly string[];
+}
+
+/** How a remote image is reached, and where its parts are kept. */
+export interface ImageRemoteOptions extends RemoteCliOptions {
+  readonly cacheDir?: string;
+}
+
+export function isUrl(image: string): boolean {
+  return /^https?:\/\//i.test(image);
+}
+
+function withoutSecrets(image: string): string {
+  const url = new URL(image);
+  url.username = '';
+  url.password = '';
+  return url.href;
 }
 
 function partitionOf(text: string): number {
@@ -59,21 +77,25 @@ export async function mountImage(
   image: string,
   directory: string,
   words: readonly string[],
+  remote: ImageRemoteOptions,
   json: boolean,
   terminal: Terminal,
 ): Promise<ExitCode> {
   const options = parseMountOptions(words);
   const mountPoint = realDirectory(directory, 'mount point');
-  const imagePath = absolutePath(image);
+  const isRemote = isUrl(image);
+  const imagePath = isRemote ? image : absolutePath(image);
+  const cacheDirectory = remote.cacheDir === undefined ? undefined : absolutePath(remote.cacheDir);
+  const own = isRemote ? { access: buildRemoteAccess(remote), cacheDirectory } : {};
   const { child, result }: Started<Mounted> = await startService<Mounted>(
     {
-      script: 'image/broker/main.ts',
-      scriptVariable: 'EBB_IMAGE_MAIN',
+      script: isRemote ? 'daemon/image/mount-main.ts' : 'image/broker/main.ts',
+      scriptVariable: isRemote ? 'EBB_IMAGE_REMOTE_MAIN' : 'EBB_IMAGE_MAIN',
       mountPoint,
       foreground: false,
       aim: 'it had mounted anything',
     },
-    { imagePath, mountPoint, ...options },
+    { imagePath, mountPoint, ...options, ...own },
   );
   child.unref();
   if (json) terminal.print(JSON.stringify(result));
@@ -85,7 +107,7 @@ export async function mountImage(
   for (const note of result.notes) terminal.warn(`ebb image: ${visible(note)}`);
   const name = result.label === '' ? '' : ` (${visible(result.label)})`;
   terminal.print(
-    `Mounted ${visible(imagePath)}${name} at ${visible(mountPoint)}, read-only; ` +
+    `Mounted ${visible(isRemote ? withoutSecrets(image) : imagePath)}${name} at ${visible(mountPoint)}, read-only; ` +
       `unmount with: ebb umount ${shellWord(mountPoint)}`,
   );
   return ExitCode.done;

@@ -2,6 +2,7 @@
 import { readAction, readActions } from '../image/actions.ts';
 import type { ImageReadOptions } from '../image/actions.ts';
 import { mountImage } from '../image/mount.ts';
+import type { ImageRemoteOptions } from '../image/mount.ts';
 import { defineRemoteOptions } from '../remote-options.ts';
 import { UsageError } from '../verb.ts';
 import type { Verb } from '../verb.ts';
@@ -14,7 +15,7 @@ export const image: Verb = {
   name: 'image',
   summary: 'look into a disk image without trusting it',
   synopsis: [
-    'mount [-o OPTION,...] [--json] IMAGE DIR',
+    'mount [-o OPTION,...] [--cache-dir DIR] [--json] IMAGE|URL DIR',
     'info [-o OPTION,...] [--json] IMAGE|URL',
     'ls [-l [-h]] [-R] [-o OPTION,...] [--json] IMAGE|URL [PATH...]',
     'cat [-o OPTION,...] IMAGE|URL PATH...',
@@ -24,7 +25,8 @@ export const image: Verb = {
   description: [
     'mount shows the ext2, ext3 or ext4 file system in the file IMAGE at directory DIR, read-only. A process that ' +
       'has no rights at all reads the image, so that a malicious one can do no more than show wrong files: no kernel ' +
-      'driver parses it, devices and set-user-id bits in it do not count. Works without root (package fuse3).',
+      'driver parses it, devices and set-user-id bits in it do not count. Works without root (package fuse3). Of a ' +
+      'URL only what is looked at is fetched, and kept for the next time.',
     'The others need neither a mount nor root. They read raw and qcow2 images, with MBR or GUID partition tables or ' +
       'none. An image is never changed: a journal that was not replayed is replayed in memory. Of an image on a web ' +
       'server only the parts are fetched that are needed.',
@@ -48,6 +50,10 @@ export const image: Verb = {
     { command: 'ebb image mount disk.img /mnt/disk', explanation: 'ebb umount takes it away.' },
     { command: 'ebb image info disk.qcow2', explanation: 'Format, partitions, file system.' },
     {
+      command: 'ebb image mount https://example.org/images/disk.img /mnt/disk',
+      explanation: 'The same of an image on a web server.',
+    },
+    {
       command: 'ebb image ls -l https://example.org/images/disk.img /etc',
       explanation: 'A directory of an image on a web server, without downloading the image.',
     },
@@ -66,22 +72,28 @@ export const image: Verb = {
       .option('-R, --recursive', 'ls: everything below.')
       .option('-h, --human-readable', 'ls -l: sizes with K, M, G.')
       .option('--force', 'cp: replaces files that are there.')
+      .option(
+        '--cache-dir <DIR>',
+        'mount of a URL: where parts of the image are kept. Default /var/cache/ebb/NAME for root, else ' +
+          '~/.cache/ebb/NAME.',
+      )
       .option('--json', 'Prints one JSON object a line: ImageLine.');
     defineRemoteOptions(command);
   },
   run: async (command, terminal) => {
-    const [word = '', source = '', ...words] = command.args;
-    const options = command.opts<ImageReadOptions>();
+    const [word = '', source = '', ...rest] = command.args;
+    const options = command.opts<ImageReadOptions & ImageRemoteOptions>();
     if (word === 'mount') {
-      const [directory, more] = words;
+      const [directory, more] = rest;
       if (directory === undefined || more !== undefined)
         throw new UsageError('mount wants IMAGE and DIR');
-      return mountImage(source, directory, options.option ?? [], options.json === true, terminal);
+      const words = options.option ?? [];
+      return mountImage(source, directory, words, options, options.json === true, terminal);
     }
     const action = readActions.find((known) => known === word);
     if (action === undefined) {
       throw new UsageError(`the actions are mount, ${readActions.join(', ')}, not "${word}"`);
     }
-    return readAction(action, source, words, options, terminal);
+    return readAction(action, source, rest, options, terminal);
   },
 };

@@ -4,7 +4,9 @@ import { systemClock } from '../../base/clock.ts';
 import type { MountStatus, RunRecord, TreeStatus } from '../../daemon/api.ts';
 import { ControlClient } from '../client.ts';
 import { renderFacts, renderTable } from '../table.ts';
-import { deadSentence, Mounts } from '../target.ts';
+import { imageMounts, imageMountState } from '../image/mounts.ts';
+import type { ImageMountView } from '../image/mounts.ts';
+import { absolutePath, deadSentence, Mounts } from '../target.ts';
 import { visible, visibleSentence } from '../terminal.ts';
 import type { Terminal } from '../terminal.ts';
 import { formatBytes, formatCount, formatDuration, formatTime, plural } from '../units.ts';
@@ -18,13 +20,20 @@ type Finding =
   | { readonly record: RunRecord; readonly status: Status }
   | { readonly record: RunRecord; readonly problem: string };
 
+/** Of mounts and trees, and then of images. */
+interface Findings {
+  readonly found: readonly Finding[];
+  readonly images: readonly ImageMountView[];
+}
+
 export const status: Verb = {
   name: 'status',
   summary: 'what is mounted and how it is doing',
   synopsis: ['[--json] [DIR...]'],
   description: [
-    'Without DIR: one line for each mount and each attached tree of this user. With DIR (any path inside one): ' +
-      'that one in detail. Mounts whose daemon died are listed too, with what to do about them.',
+    'Without DIR: one line for each mount, each attached tree and each mounted image of this user. With DIR (any ' +
+      'path inside one; of an image its mount point): that one in detail. Mounts whose daemon died are ' +
+      'listed too, with what to do about them.',
   ],
   exitCodes: { 1: 'A daemon is dead or does not answer, or DIR is not inside a mount or tree.' },
   examples: [
@@ -37,21 +46,31 @@ export const status: Verb = {
       .argument('[DIR...]')
       .option(
         '--json',
-        'Prints one JSON object a line: MountStatus or TreeStatus ("kind" tells them apart), or ' +
+        'Prints one JSON object a line: MountStatus, TreeStatus or ImageMountView ("kind" tells them apart), or ' +
           '{"mountPoint", "problem"} when the daemon does not answer.',
       );
   },
   run: async (command, terminal) => {
     const mounts = new Mounts();
+    const { args } = command;
+    const allImages = imageMounts();
+    const isAsked = (view: ImageMountView): boolean =>
+      args.length === 0 || args.some((typed) => absolutePath(typed) === view.mountPoint);
+    const images = allImages.filter(isAsked);
+    const others = args.filter(
+      (typed) => !images.some(({ mountPoint }) => mountPoint === absolutePath(typed)),
+    );
     const records =
-      command.args.length > 0
-        ? command.args.map((typed) => mounts.locate(typed).client.record)
+      args.length > 0
+        ? others.map((typed) => mounts.locate(typed).client.record)
         : [...mounts.live, ...mounts.dead];
-    const findings = await Promise.all(records.map((record) => ask(record, mounts)));
-    if (command.opts<{ json?: boolean }>().json === true) printJson(findings, terminal);
-    else if (command.args.length > 0) findings.forEach((found) => printDetails(found, terminal));
-    else printTable(findings, terminal);
-    return findings.every((found) => 'status' in found) ? ExitCode.done : ExitCode.failed;
+    const found = await Promise.all(records.map((record) => ask(record, mounts)));
+    if (command.opts<{ json?: boolean }>().json === true) printJson({ found, images }, terminal);
+    else if (args.length > 0) {
+      found.forEach((one) => printDetails(one, terminal));
+      images.forEach((view) => printImage(view, terminal));
+    } else printTable({ found, images }, terminal);
+    return found.every((one) => 'status' in one) ? ExitCode.done : ExitCode.failed;
   },
 };
 
@@ -66,16 +85,17 @@ async function ask(record: RunRecord, mounts: Mounts): Promise<Finding> {
   }
 }
 
-function printJson(findings: readonly Finding[], terminal: Terminal): void {
-  for (const found of findings) {
-    const { mountPoint } = found.record;
-    const value = 'status' in found ? found.status : { mountPoint, problem: found.problem };
+function printJson({ found, images }: Findings, terminal: Terminal): void {
+  for (const one of found) {
+    const { mountPoint } = one.record;
+    const value = 'status' in one ? one.status : { mountPoint, problem: one.problem };
     terminal.print(JSON.stringify(value));
   }
+  for (const view of images) terminal.print(JSON.stringify(view));
 }
 
-function printTable(findings: readonly Finding[], terminal: Terminal): void {
-  if (findings.length === 0) {
+function printTable({ found, images }: Findings, terminal: Terminal): void {
+  if (found.length + images.length === 0) {
     terminal.print('Nothing is mounted; see: ebb mount --help');
     return;
   }
@@ -88,11 +108,15 @@ function printTable(findings: readonly Finding[], terminal: Terminal): void {
     { title: 'LIMIT', align: 'right' },
     { title: 'STATE' },
   ] as const;
-  const rows = findings.map((found) => [
-    visible(found.record.mountPoint),
-    visible(found.record.remote),
-    ...('status' in found ? statusCells(found.status) : ['', '', '', '', visible(found.problem)]),
+  const rows = found.map((one) => [
+    visible(one.record.mountPoint),
+    visible(one.record.remote),
+    ...('status' in one ? statusCells(one.status) : ['', '', '', '', visible(one.problem)]),
   ]);
+  for (const view of images) {
+    const state = imageMountState(view);
+    rows.push([visible(view.mountPoint), visible(view.image), '', '', '', '', state]);
+  }
   for (const line of renderTable(columns, rows)) terminal.print(line);
 }
 
@@ -121,6 +145,15 @@ function printDetails(found: Finding, terminal: Terminal): void {
     return;
   }
   const facts = detailsOf(found.status).map(([label, value]) => [label, visible(value)] as const);
+  for (const line of renderFacts(facts)) terminal.print(line);
+}
+
+function printImage(view: ImageMountView, terminal: Terminal): void {
+  terminal.print(visible(view.mountPoint));
+  const facts = [
+    ['image', visible(view.image)] as const,
+    ['state', imageMountState(view)] as const,
+  ];
   for (const line of renderFacts(facts)) terminal.print(line);
 }
 

@@ -8,7 +8,6 @@ import { closeSync, fstatSync, openSync, readFileSync } from 'node:fs';
 import { MessageChannel, Worker } from 'node:worker_threads';
 import { ebbError, toEbbError } from '../../base/errors.ts';
 import { encodeName } from '../../base/name.ts';
-import { decodePathParameter } from '../../base/percent.ts';
 import { fileDevice } from '../../ext4/block-device.ts';
 import { runImageRequest } from '../../image/reader/run-request.ts';
 import { BlockStore } from '../../image/remote-device/block-store.ts';
@@ -18,6 +17,7 @@ import { openRemote } from '../../remote/open-remote.ts';
 import type { Remote } from '../../remote/remote.ts';
 import { seek, Seek } from '../../sys/io.ts';
 import type { ImageHelperRequest } from '../helper-api.ts';
+import { locateImage } from './locate.ts';
 import { descriptorOutput } from './output.ts';
 
 const defaultRetries = 4;
@@ -48,7 +48,7 @@ function readLocal({ source, request }: ImageHelperRequest): number {
 }
 
 async function readRemote({ source, access, request }: ImageHelperRequest): Promise<number> {
-  const { directory, key } = splitUrl(source);
+  const { directory, key } = locateImage(source);
   const { deadlineMs: _deadline, readAheadMaxBytes: _ahead, ...options } = access;
   const remote = await openRemote({ retries: defaultRetries, ...options, url: directory });
   try {
@@ -100,20 +100,6 @@ async function fetchRange(
   };
   const lengthBytes = into.byteLength;
   await remote.read(key, sink, { offsetBytes, lengthBytes, version, signal });
-}
-
-/** The directory of a URL, and the name in it. */
-function splitUrl(source: string): { directory: string; key: string } {
-  const url = new URL(source);
-  const at = url.pathname.lastIndexOf('/') + 1;
-  const key = decodePathParameter(url.pathname.slice(at));
-  if (key === '') throw ebbError('EISDIR', `${url.origin}${url.pathname} names no file.`);
-  if (url.search !== '') {
-    throw ebbError('EOPNOTSUPP', 'URLs with a query (?...) cannot be read as images.');
-  }
-  url.pathname = url.pathname.slice(0, at);
-  url.hash = '';
-  return { directory: url.href, key };
 }
 
 process.exit(await main());

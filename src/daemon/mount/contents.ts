@@ -12,6 +12,7 @@ import type { ContentStore, TreeProblem } from '../../tree/content-store.ts';
 import { openHandleSecret } from '../../tree/handle-secret.ts';
 import type { HandleSecret } from '../../tree/handle-secret.ts';
 import { catalogPath, disownTree, makeDirectories } from '../../tree/layout.ts';
+import type { StoreLimits } from '../../tree/kept-contents.ts';
 import type { StoredContent } from '../../tree/stored-content.ts';
 import type { Reservoir } from '../space-keeper.ts';
 
@@ -42,6 +43,7 @@ export class Contents implements LocalContents, Reservoir {
     remote: string,
     onProblem: (problem: TreeProblem) => void,
     clock: Clock = systemClock,
+    limits: StoreLimits = {},
   ): Promise<Contents> {
     makeDirectories(cacheDirectory);
     // The catalog is opened only once the lock is ours.
@@ -55,6 +57,7 @@ export class Contents implements LocalContents, Reservoir {
       lookup: (id) => opened().content(id),
       commit: (rows) => opened().commitResidency(rows),
       onProblem,
+      limits,
     });
     try {
       late.catalog = openSqliteCatalog(catalogPath(cacheDirectory));

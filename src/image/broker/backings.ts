@@ -4,6 +4,9 @@
  *
  * It would read zeros where somebody has cut the image off, so a read lease is held on it: who opens it for writing
  * waits (at most /proc/sys/fs/lease-break-time) until the mapped files are closed, and nothing is mapped any more.
+ *
+ * It would read zeros, too, where a sparse copy of a remote image has nothing yet. So a file of such an image is mapped
+ * only when all of its extents are here, on stable storage; the copy is Ebb's own, and has no lease.
  */
 import { Errno } from '../../base/errno.ts';
 import { EbbError } from '../../base/errors.ts';
@@ -15,6 +18,7 @@ import { mountMap } from '../erofs/mount-map.ts';
 import type { ImageArea, PlainNode } from '../erofs/plain-node.ts';
 import { writeMap } from '../erofs/write-map.ts';
 import type { MapRequest } from '../messages.ts';
+import type { ImageRecall } from './source.ts';
 
 /** Files that are kept mapped after their last close, because the kernel's cache of them goes with the mount. */
 const keptMax = 256;
@@ -53,6 +57,13 @@ export function findMapDirectory(imageFd: number, area: ImageArea): string | und
   return undefined;
 }
 
+export interface BackingsOptions {
+  /** Where maps are written: `findMapDirectory`. */
+  readonly directory: string;
+  /** Of a remote image. */
+  readonly recall: ImageRecall | undefined;
+}
+
 interface Mapped {
   readonly file: OwnedFd;
   users: number;
@@ -63,17 +74,24 @@ export class Backings implements Disposable {
   readonly #imageFd: number;
   readonly #area: ImageArea;
   readonly #directory: string;
+  readonly #recall: ImageRecall | undefined;
   /** By inode, the least recently used first. */
   readonly #mapped = new Map<number, Mapped>();
   readonly #ids = new Map<number, number>();
   readonly #timer: NodeJS.Timeout;
   #isLeased = true;
 
-  private constructor(deviceFd: number, imageFd: number, area: ImageArea, directory: string) {
+  private constructor(
+    deviceFd: number,
+    imageFd: number,
+    area: ImageArea,
+    { directory, recall }: BackingsOptions,
+  ) {
     this.#deviceFd = deviceFd;
     this.#imageFd = imageFd;
     this.#area = area;
     this.#directory = directory;
+    this.#recall = recall;
     this.#timer = setInterval(() => this.#watchLease(), leasePollMs);
     this.#timer.unref();
   }
@@ -83,11 +101,11 @@ export class Backings implements Disposable {
     deviceFd: number,
     imageFd: number,
     area: ImageArea,
-    directory: string,
+    options: BackingsOptions,
   ): Backings | undefined {
     try {
-      return tryLease(imageFd, 'read')
-        ? new Backings(deviceFd, imageFd, area, directory)
+      return options.recall !== undefined || tryLease(imageFd, 'read')
+        ? new Backings(deviceFd, imageFd, area, options)
         : undefined;
     } catch (error) {
       if (error instanceof EbbError) return undefined;
@@ -95,9 +113,13 @@ export class Backings implements Disposable {
     }
   }
 
-  /** A backing id, or -errno: -EUCLEAN for extents that are refused, -EBUSY when nothing is mapped any more. */
+  /**
+   * A backing id, or -errno: -EUCLEAN for extents that are refused, -EBUSY when nothing is mapped any more, -EAGAIN
+   * when not all of them are here.
+   */
   open(request: MapRequest): number {
     if (!this.#isLeased || this.#ids.size >= mappedMax) return -Errno.EBUSY;
+    if (!this.#isBacked(request)) return -Errno.EAGAIN;
     try {
       const mapped = this.#find(request);
       const id = fuseBackingOpen(this.#deviceFd, mapped.file.fd);
@@ -131,6 +153,21 @@ export class Backings implements Disposable {
     this.#mapped.clear();
   }
 
+  /** Ranges that make no sense are none that are here; `writeMap` refuses them for local images. */
+  #isBacked({ extents }: MapRequest): boolean {
+    const recall = this.#recall;
+    if (recall === undefined) return true;
+    return extents.every(
+      ({ imageOffsetBytes, lengthBytes }) =>
+        Number.isSafeInteger(imageOffsetBytes) &&
+        Number.isSafeInteger(lengthBytes) &&
+        imageOffsetBytes >= 0 &&
+        lengthBytes >= 0 &&
+        imageOffsetBytes + lengthBytes <= this.#area.endBytes &&
+        recall.isDurable(imageOffsetBytes, lengthBytes),
+    );
+  }
+
   /** Whoever maps another file under the same number gets the first one: it was checked, too. */
   #find(request: MapRequest): Mapped {
     const known = this.#mapped.get(request.inode);
@@ -160,6 +197,7 @@ export class Backings implements Disposable {
 
   /** Somebody wants to write to the image: as it becomes free of mapped files, he may. */
   #watchLease(): void {
+    if (this.#recall !== undefined) return;
     if (this.#isLeased && leaseKind(this.#imageFd) !== 'read') {
       this.#isLeased = false;
       this.#trim();

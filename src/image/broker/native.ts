@@ -21,7 +21,9 @@ import { areaOf, findMapDirectory } from './backings.ts';
 import { ServerLink } from './frames.ts';
 import type { Frame } from './frames.ts';
 import type { BrokerOptions } from './options.ts';
-import { failureOf, imageSize, openedOf, parseFrame, serverScript } from './server-words.ts';
+import { failureOf, openedOf, parseFrame, serverScript } from './server-words.ts';
+import { localSource } from './source.ts';
+import type { ImageSource } from './source.ts';
 
 /** A tree of a million files takes a minute or two. */
 const treeTimeoutMs = 600_000;
@@ -31,16 +33,27 @@ interface Tree {
   readonly nodes: readonly PlainNode[];
 }
 
-/** Mounts, and leaves nothing behind but the mount. Throws EPERM, EUCLEAN, EOPNOTSUPP, EFBIG, ... */
-export async function mountNative(options: BrokerOptions): Promise<Opened> {
+/** Mounts, and leaves nothing behind but the mount. Throws EPERM, EUCLEAN, EOPNOTSUPP, EFBIG, ... Closes the source. */
+export async function mountNative(
+  options: BrokerOptions,
+  source: ImageSource = localSource(options.imagePath),
+): Promise<Opened> {
+  using image = source.image;
+  const { imageBytes, recall } = source;
   if (!hasCapability(Capability.sysAdmin)) {
     throw ebbError(
       'EPERM',
       'A native mount of an image needs root; without -o native it does not.',
     );
   }
-  using image = openFd(options.imagePath, OpenFlag.rdonly);
-  const imageBytes = imageSize(image.fd, options.imagePath);
+  // The kernel asks nobody: what is not here would be zeros.
+  if (recall !== undefined && !recall.isDurable(0, imageBytes)) {
+    throw ebbError(
+      'EOPNOTSUPP',
+      'The image is not wholly here, so the kernel cannot serve it alone: mount without -o native, or download it ' +
+        'and mount the file.',
+    );
+  }
   const probeArea = { blockBytes: 4096, startBytes: 0, endBytes: 0 };
   const directory = findMapDirectory(image.fd, probeArea);
   if (directory === undefined) {
@@ -59,7 +72,7 @@ export async function mountNative(options: BrokerOptions): Promise<Opened> {
   // The name that mount(8) and /proc/self/mountinfo show, and by which ebb umount knows it.
   const names = mkdtempSync(path.join(os.tmpdir(), 'ebb-image-'));
   try {
-    const name = path.join(names, `${path.basename(options.imagePath)}${imageMapSuffix}`);
+    const name = path.join(names, `${path.basename(source.name)}${imageMapSuffix}`);
     using mounted = mountMap(map, image.fd, directory, (target) => {
       symlinkSync(target, name);
       return name;

@@ -2,14 +2,17 @@
 import * as v from 'valibot';
 import { ebbError } from '../../base/errors.ts';
 
-const schema = v.object({
+export const brokerOptionEntries = {
+  /** Of a remote image its URL. */
   imagePath: v.string(),
   mountPoint: v.string(),
   offsetBytes: v.optional(v.pipe(v.number(), v.safeInteger(), v.minValue(0))),
   partition: v.optional(v.pipe(v.number(), v.safeInteger(), v.minValue(1))),
   native: v.boolean(),
   allowOther: v.boolean(),
-});
+} as const;
+
+const schema = v.object(brokerOptionEntries);
 
 export type BrokerOptions = v.InferOutput<typeof schema>;
 

@@ -1,34 +1,38 @@
 /**
- * An image mount from the broker's side: opens image and /dev/fuse, starts the server in its sandbox, mounts, waits.
- * The server parses; the broker never reads a byte of the image.
+ * An image mount from the broker's side: opens /dev/fuse, starts the server in its sandbox, mounts, waits. The server
+ * parses; the broker never reads a byte of the image.
  *
  * Whatever happens to the server, the mount goes with it: it is not restarted, because what made it fail is still in
  * the image. Users of the mount get ECONNABORTED or ENOTCONN.
  */
 import { ebbError, toEbbError } from '../../base/errors.ts';
 import { Errno } from '../../base/errno.ts';
+import { imageSubtype } from '../../base/mount-info.ts';
 import type { Connection, MountOptions } from '../../fuse/connection.ts';
 import { mountOpenDevice, mountUnprivileged, openDevice } from '../../fuse/connection.ts';
-import { openFd, OpenFlag, OwnedFd, setNonblocking } from '../../sys/fd.ts';
+import { OwnedFd, setNonblocking } from '../../sys/fd.ts';
 import { Capability, hasCapability } from '../../sys/process.ts';
 import { decodeMapRequest, FrameType } from '../messages.ts';
-import type { Opened, ServerRequest } from '../messages.ts';
+import type { Opened, RecallFacts, ServerRequest } from '../messages.ts';
 import type { SandboxedServer, ServerOptions } from '../sandbox/start.ts';
 import { startServer } from '../sandbox/start.ts';
+import { socketPair } from '../../sys/socket.ts';
 import { areaOf, Backings, findMapDirectory } from './backings.ts';
 import { ServerLink } from './frames.ts';
 import type { Frame } from './frames.ts';
 import { MountKeeper } from './keeper.ts';
 import type { BrokerOptions } from './options.ts';
+import { RecallDesk } from './recall-desk.ts';
 import {
   failureOf,
   imageErrorText,
-  imageSize,
   nonsense,
   openedOf,
   parseFrame,
   serverScript,
 } from './server-words.ts';
+import { localSource } from './source.ts';
+import type { ImageSource } from './source.ts';
 
 /** Anything will do to see whether maps can be mounted. */
 const probeArea = { blockBytes: 4096, startBytes: 0, endBytes: 0 };
@@ -43,11 +47,11 @@ export interface ImageMount {
   stop(): void;
 }
 
-function mountOptions(options: BrokerOptions): MountOptions {
+function mountOptions(options: BrokerOptions, name: string): MountOptions {
   return {
     mountPoint: options.mountPoint,
-    fsname: options.imagePath,
-    subtype: 'ebb',
+    fsname: name,
+    subtype: imageSubtype,
     readOnly: true,
     allowOther: options.allowOther,
     defaultPermissions: true,
@@ -55,8 +59,8 @@ function mountOptions(options: BrokerOptions): MountOptions {
 }
 
 class Broker {
-  readonly #image: OwnedFd;
-  readonly #imageBytes: number;
+  readonly #source: ImageSource;
+  readonly #desk: RecallDesk | undefined;
   readonly #mapDirectory: string | undefined;
   readonly #server: SandboxedServer;
   readonly #link: ServerLink;
@@ -69,16 +73,16 @@ class Broker {
   #failure: string | undefined;
   #isUnmounted = false;
 
-  /** Takes the image over. `mapDirectory`: see `findMapDirectory`. */
+  /** `desk`: of a remote image. `mapDirectory`: see `findMapDirectory`. Closes source and desk. */
   constructor(
     server: SandboxedServer,
-    image: OwnedFd,
-    imageBytes: number,
+    source: ImageSource,
+    desk: RecallDesk | undefined,
     mapDirectory: string | undefined,
   ) {
     this.#server = server;
-    this.#image = image;
-    this.#imageBytes = imageBytes;
+    this.#source = source;
+    this.#desk = desk;
     this.#mapDirectory = mapDirectory;
     const { promise, resolve, reject } = Promise.withResolvers<Opened>();
     this.opened = promise;
@@ -93,6 +97,7 @@ class Broker {
       },
     );
     this.ended = this.#untilTheEnd(link.promise);
+    void source.recall?.lost.then((why) => this.giveUp(ebbError('EIO', why)));
   }
 
   /** The server may serve. */
@@ -129,6 +134,10 @@ class Broker {
       }
       case FrameType.map:
         return this.#link.answer(this.#map(payload));
+      case FrameType.ask:
+        return this.#link.answer(this.#desk?.ask(payload) ?? -Errno.EOPNOTSUPP);
+      case FrameType.prefetch:
+        return this.#desk?.prefetch(payload);
       case FrameType.unmap:
         return this.#backings?.close(numberIn(payload));
       case FrameType.ended:
@@ -143,9 +152,10 @@ class Broker {
     const { blockBytes, startBytes } = opened;
     const directory = this.#mapDirectory;
     if (directory === undefined || startBytes === undefined) return undefined;
-    const area = areaOf(this.#imageBytes, blockBytes, startBytes);
+    const { image, imageBytes, recall } = this.#source;
+    const area = areaOf(imageBytes, blockBytes, startBytes);
     if (area === undefined) return undefined;
-    return Backings.tryStart(fileDescriptor, this.#image.fd, area, directory);
+    return Backings.tryStart(fileDescriptor, image.fd, area, { directory, recall });
   }
 
   #map(payload: Uint8Array): number {
@@ -167,7 +177,8 @@ class Broker {
     }
     this.#backings?.[Symbol.dispose]();
     connection?.close();
-    this.#image.close();
+    this.#source.image.close();
+    this.#desk?.[Symbol.dispose]();
     this.#keeper?.[Symbol.dispose]();
     this.#settleOpened.reject(ebbError('EIO', `${imageErrorText}: ${this.#failure ?? how}.`));
     return this.#failure;
@@ -185,38 +196,48 @@ export type ServerPlace = Pick<ServerOptions, 'script' | 'scripts' | 'output'> &
   readonly args: readonly string[];
 };
 
-/** Mounts. Throws ENOENT, EACCES, EUCLEAN, EOPNOTSUPP, ...: nothing is mounted then. */
+/**
+ * Mounts. Throws ENOENT, EACCES, EUCLEAN, EOPNOTSUPP, ...: nothing is mounted then. Takes the source over; what is
+ * behind a remote one may be closed when the mount has ended.
+ */
 export async function serveImage(
   options: BrokerOptions,
   place: ServerPlace = { script: serverScript, args: [] },
+  source: ImageSource = localSource(options.imagePath),
 ): Promise<ImageMount> {
+  const { name, image, imageBytes, recall } = source;
   const isPrivileged = hasCapability(Capability.sysAdmin);
-  using opening = openFd(options.imagePath, OpenFlag.rdonly);
-  const imageBytes = imageSize(opening.fd, options.imagePath);
-  const mapDirectory = isPrivileged ? findMapDirectory(opening.fd, probeArea) : undefined;
+  const mapDirectory = isPrivileged ? findMapDirectory(image.fd, probeArea) : undefined;
   const request: ServerRequest = {
     imageBytes,
     offsetBytes: options.offsetBytes,
     partition: options.partition,
     mode: 'serve',
     passthrough: mapDirectory !== undefined,
+    recall: recall && factsOf(recall),
   };
-  const device = isPrivileged ? openDevice() : await mountUnprivileged(mountOptions(options));
+  const fuseOptions = mountOptions(options, name);
+  const device = isPrivileged ? openDevice() : await mountUnprivileged(fuseOptions);
   const deviceFd = device instanceof OwnedFd ? device.fd : device.fileDescriptor;
   let broker: Broker | undefined;
+  let desk: RecallDesk | undefined;
   try {
     // The server blocks in read(2): it has nothing to poll with.
     setNonblocking(deviceFd, false);
     const args = [JSON.stringify(request), ...place.args];
+    const [ours, noticesFd] = recall === undefined ? [] : socketPair();
+    using theirs = noticesFd;
+    if (recall !== undefined && ours !== undefined) desk = new RecallDesk(recall, imageBytes, ours);
     const server = await startServer({
       ...place,
       args,
       deviceFd,
-      imageFd: opening.fd,
+      imageFd: image.fd,
+      noticesFd: theirs?.fd,
     });
-    broker = new Broker(server, new OwnedFd(opening.release()), imageBytes, mapDirectory);
+    broker = new Broker(server, source, desk, mapDirectory);
     const opened = await openedInTime(broker);
-    const connection = connect(device, options);
+    const connection = connect(device, fuseOptions);
     setNonblocking(connection.fileDescriptor, false);
     broker.mounted(connection, opened);
     const { ended } = broker;
@@ -224,6 +245,8 @@ export async function serveImage(
   } catch (error) {
     broker?.giveUp(error);
     await broker?.ended;
+    desk?.[Symbol.dispose]();
+    image.close();
     if (!(device instanceof OwnedFd)) await device.unmount({ lazy: true }).catch(() => undefined);
     device.close();
     throw error;
@@ -231,8 +254,12 @@ export async function serveImage(
 }
 
 /** With privileges the image is mounted only now, when it is known to be one. */
-function connect(device: OwnedFd | Connection, options: BrokerOptions): Connection {
-  return device instanceof OwnedFd ? mountOpenDevice(device, mountOptions(options)) : device;
+function connect(device: OwnedFd | Connection, options: MountOptions): Connection {
+  return device instanceof OwnedFd ? mountOpenDevice(device, options) : device;
+}
+
+function factsOf({ chunkBytes, deadlineMs, readAheadMaxBytes }: RecallFacts): RecallFacts {
+  return { chunkBytes, deadlineMs, readAheadMaxBytes };
 }
 
 async function openedInTime(broker: Broker): Promise<Opened> {

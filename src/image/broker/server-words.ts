@@ -1,5 +1,4 @@
 /** What the server says in words, and what it is: shared by both kinds of mounts. Nothing of it is believed. */
-import { fstatSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { Errno } from '../../base/errno.ts';
 import type { ErrnoCode } from '../../base/errno.ts';
@@ -12,13 +11,6 @@ export const nonsense = 'The server of the image sends nonsense.';
 export const imageErrorText = 'The image cannot be mounted';
 const textMax = 1000;
 const notesMax = 20;
-
-/** Size of a regular file; others have none that means anything. */
-export function imageSize(fd: number, imagePath: string): number {
-  const stat = fstatSync(fd);
-  if (!stat.isFile()) throw ebbError('EINVAL', `${imagePath} is not a regular file.`);
-  return stat.size;
-}
 
 /** JSON of a process that is not believed: an object, or EPROTO. Its fields are checked where they are used. */
 export function parseFrame(payload: Uint8Array): object {

@@ -29,6 +29,8 @@ export interface ServerOptions {
   readonly args: readonly string[];
   readonly deviceFd: number;
   readonly imageFd: number;
+  /** The server's end of the socket for notices; undefined: the image is local. */
+  readonly noticesFd?: number | undefined;
   /** Default true: false where namespaces turned out to be impossible. */
   readonly namespaces?: boolean;
   /** For tests: a directory that Landlock lets the server load code from, too. */
@@ -126,7 +128,15 @@ export async function startServer(options: ServerOptions): Promise<SandboxedServ
         PATH: process.env['PATH'] ?? '/usr/sbin:/usr/bin:/sbin:/bin',
         ...(options.scripts === undefined ? {} : { EBB_SANDBOX_SCRIPTS: options.scripts }),
       },
-      stdio: ['ignore', output, output, options.deviceFd, options.imageFd, theirs.fd],
+      stdio: [
+        'ignore',
+        output,
+        output,
+        options.deviceFd,
+        options.imageFd,
+        theirs.fd,
+        options.noticesFd ?? 'ignore',
+      ],
     },
   );
   theirs.close();

@@ -2,8 +2,16 @@
 import { readSync, writeSync } from 'node:fs';
 import { Errno } from '../../base/errno.ts';
 import { closedByte, InheritedFd, loadedByte } from '../sandbox/inherited.ts';
-import { encodeMapRequest, frameHeaderBytes, FrameType } from '../messages.ts';
+import {
+  encodeAsk,
+  encodeMapRequest,
+  encodePrefetch,
+  frameHeaderBytes,
+  FrameType,
+  noticeBytes,
+} from '../messages.ts';
 import type { Failed, MapRequest, Opened } from '../messages.ts';
+import type { RecallSource } from './recalled-device.ts';
 
 const fd = InheritedFd.broker;
 
@@ -11,9 +19,9 @@ function writeAll(bytes: Uint8Array): void {
   for (let done = 0; done < bytes.length;) done += writeSync(fd, bytes, done, bytes.length - done);
 }
 
-function readExactly(bytes: Uint8Array): boolean {
+function readExactly(bytes: Uint8Array, from: number = fd): boolean {
   for (let done = 0; done < bytes.length;) {
-    const count = readSync(fd, bytes, done, bytes.length - done, null);
+    const count = readSync(from, bytes, done, bytes.length - done, null);
     if (count === 0) return false;
     done += count;
   }
@@ -70,6 +78,25 @@ export function requestBacking(request: MapRequest): number {
 export function releaseBacking(id: number): void {
   sendFrame(FrameType.unmap, new Uint8Array(Float64Array.of(id).buffer));
 }
+
+/** How parts of a remote image are asked for. */
+export const recallSource: RecallSource = {
+  ask(offsetBytes, sizeBytes, deadlineMs) {
+    sendFrame(FrameType.ask, encodeAsk({ offsetBytes, sizeBytes, deadlineMs }));
+    return readAnswer();
+  },
+  prefetch(ranges) {
+    sendFrame(FrameType.prefetch, encodePrefetch(ranges));
+  },
+  wait(recall) {
+    const notice = new Int32Array(noticeBytes / 4);
+    // Others are of recalls that nobody waits for any more.
+    while (readExactly(new Uint8Array(notice.buffer), InheritedFd.notices)) {
+      if (notice[0] === recall) return notice[1] ?? Errno.EIO;
+    }
+    return Errno.EIO;
+  },
+};
 
 /** Blocks until the broker is gone or kills us: Node cannot end in order behind the gate. */
 export function waitForTheEnd(): never {

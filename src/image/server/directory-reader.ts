@@ -3,6 +3,7 @@ import type { DirectoryBuffer } from '../../fuse/filesystem.ts';
 import { EbbError } from '../../base/errors.ts';
 import type { DirectoryEntry, FileType, Inode, Volume } from '../../ext4/volume.ts';
 import { entryOf } from './attributes.ts';
+import { NotHereYet } from './recalled-device.ts';
 
 /** d_type, in the place of st_mode where DirectoryBuffer wants it. */
 const modes: Readonly<Record<FileType, number>> = {
@@ -38,8 +39,18 @@ export class DirectoryReader {
     this.#inode = inode;
   }
 
-  /** Fills the buffer with entries after `offset`. Throws EbbError only when there are none to give before it. */
+  /** Fills the buffer with entries after `offset`. When it throws, the same may be asked again. */
   fill(buffer: DirectoryBuffer, offset: number, plus: boolean): void {
+    try {
+      this.#fill(buffer, offset, plus);
+    } catch (error) {
+      // An iterator that has thrown is at its end; entries that were taken from it went with the buffer.
+      this.#position = -1;
+      throw error;
+    }
+  }
+
+  #fill(buffer: DirectoryBuffer, offset: number, plus: boolean): void {
     let position = offset;
     if (position < dotCookie) {
       const { number, mode } = this.#inode;
@@ -90,7 +101,7 @@ export class DirectoryReader {
     try {
       child = this.#volume.child(this.#inode, entry);
     } catch (error) {
-      if (!(error instanceof EbbError)) throw error;
+      if (!(error instanceof EbbError) || error instanceof NotHereYet) throw error;
     }
     const found =
       child === undefined ? undefined : entryOf(child, this.#volume.superblock.blockSizeBytes);

@@ -1,6 +1,7 @@
 /**
- * An image as a FUSE file system, read only. Every answer comes from the volume at once; nothing waits, nothing is
- * deferred. What the volume throws is the errno that the caller gets.
+ * An image as a FUSE file system, read only. Every answer comes from the volume at once. What the volume throws is the
+ * errno that the caller gets; where a part of a remote image is not here, the request is deferred (recalled-loop.ts)
+ * and comes again as if it were new. So no method may leave anything behind when it throws.
  */
 import { constants } from 'node:fs';
 import { Errno } from '../../base/errno.ts';
@@ -12,7 +13,7 @@ import {
   FOPEN_NOFLUSH,
   FOPEN_PASSTHROUGH,
 } from '../../fuse/constants.ts';
-import type { Call, FileSystem } from '../../fuse/filesystem.ts';
+import type { Call, DeferredCall, FileSystem } from '../../fuse/filesystem.ts';
 import type { Inode, Volume } from '../../ext4/volume.ts';
 import { attributesOf, entryOf, inodeNumberOf, timeoutMs } from './attributes.ts';
 import { DirectoryReader } from './directory-reader.ts';
@@ -21,6 +22,9 @@ import { placeOf, runsOf, seekRuns } from './extent-list.ts';
 import type { Run } from './extent-list.ts';
 import type { MapRequest } from '../messages.ts';
 import type { OpenImage } from './open.ts';
+import { ReadAhead } from './read-ahead.ts';
+import { NotHereYet } from './recalled-device.ts';
+import type { RecalledDevice } from './recalled-device.ts';
 import { isShownXattr } from './shown-xattrs.ts';
 
 /** Where backings come from: the broker. */
@@ -30,8 +34,26 @@ export interface BackingSource {
   release(id: number): void;
 }
 
+export interface FileSystemOptions {
+  /** Without it everything is read through this process. */
+  readonly backings?: BackingSource | undefined;
+  /** Of a remote image: what is fetched before a sequential reader, at most. */
+  readonly readAheadMaxBytes?: number | undefined;
+  /** Of a remote image. */
+  readonly waiting?: WaitingRoom;
+}
+
+/** Requests that wait for parts of a remote image. */
+export interface WaitingRoom {
+  /** The request under way has been deferred. */
+  enter(call: DeferredCall, reason: NotHereYet): void;
+  /** Its requester does not want to wait any more. */
+  interrupt(unique: number): void;
+}
+
 interface OpenFile {
   readonly inode: Inode;
+  readonly ahead: ReadAhead | undefined;
   /** Found at the first read; null: through the volume. */
   runs: readonly Run[] | null | undefined;
 }
@@ -56,13 +78,18 @@ export class ImageFileSystem implements FileSystem {
   readonly #files = new Map<number, OpenFile>();
   readonly #modes = new OpenModes();
   readonly #backings: BackingSource | undefined;
+  readonly #recalled: RecalledDevice | undefined;
+  readonly #waiting: WaitingRoom | undefined;
+  readonly #readAheadMaxBytes: number;
   readonly #directories = new Map<number, DirectoryReader>();
   #lastHandle = 0;
   #buffer = new Uint8Array(1024 * 1024);
 
-  /** Without `backings` everything is read through this process. */
-  constructor(image: OpenImage, imageFd: number, backings?: BackingSource) {
-    this.#backings = backings;
+  constructor(image: OpenImage, imageFd: number, options: FileSystemOptions = {}) {
+    this.#backings = options.backings;
+    this.#recalled = image.recalled;
+    this.#waiting = options.waiting;
+    this.#readAheadMaxBytes = options.readAheadMaxBytes ?? 0;
     this.#volume = image.volume;
     this.#imageFd = imageFd;
     this.#startBytes = image.startBytes;
@@ -70,7 +97,7 @@ export class ImageFileSystem implements FileSystem {
   }
 
   lookup(call: Call, parentId: number, name: Uint8Array): void {
-    answering(call, () => {
+    this.#answering(call, () => {
       const directory = this.#inode(parentId);
       const entry = this.#volume.lookup(directory, name);
       if (entry === undefined) {
@@ -82,21 +109,23 @@ export class ImageFileSystem implements FileSystem {
   }
 
   getattr(call: Call, nodeId: number): void {
-    answering(call, () => {
+    this.#answering(call, () => {
       call.attributes(attributesOf(this.#inode(nodeId), this.#blockSizeBytes), timeoutMs);
     });
   }
 
   readlink(call: Call, nodeId: number): void {
-    answering(call, () => call.data(this.#volume.symlinkTarget(this.#inode(nodeId))));
+    this.#answering(call, () => call.data(this.#volume.symlinkTarget(this.#inode(nodeId))));
   }
 
   open(call: Call, nodeId: number, flags: number): void {
-    answering(call, () => {
+    this.#answering(call, () => {
       if ((flags & (constants.O_WRONLY | constants.O_RDWR)) !== 0) return call.error(Errno.EROFS);
       const inode = this.#inode(nodeId);
       const handle = this.#handle();
-      const file: OpenFile = { inode, runs: undefined };
+      const ahead =
+        this.#recalled === undefined ? undefined : new ReadAhead(this.#readAheadMaxBytes);
+      const file: OpenFile = { inode, ahead, runs: undefined };
       const isDirect = (flags & constants.O_DIRECT) !== 0;
       const mode = this.#modes.open(inode.number, isDirect, () => this.#backing(file));
       // The kernel cannot read the backing without its cache, nor the file through us at the same time.
@@ -112,12 +141,14 @@ export class ImageFileSystem implements FileSystem {
   }
 
   read(call: Call, _nodeId: number, handle: number, offset: number, sizeBytes: number): void {
-    answering(call, () => {
+    this.#answering(call, () => {
       const file = this.#files.get(handle);
       if (file === undefined) return call.error(Errno.EBADF);
       const wanted = Math.min(sizeBytes, file.inode.sizeBytes - offset);
       if (wanted <= 0) return call.data(this.#buffer.subarray(0, 0));
-      const runs = this.#runs(file);
+      this.#readAhead(file, offset, wanted);
+      // Of a remote image nothing is read past the device, which knows what is here.
+      const runs = this.#recalled === undefined ? this.#runs(file) : null;
       const place = runs === null ? undefined : placeOf(runs, offset, wanted);
       if (place !== undefined) return call.dataFromFile(this.#imageFd, place, wanted, wanted);
       const bytes = this.#bytes(wanted);
@@ -131,8 +162,12 @@ export class ImageFileSystem implements FileSystem {
     call.ok();
   }
 
+  interrupt(unique: number): void {
+    this.#waiting?.interrupt(unique);
+  }
+
   lseek(call: Call, _nodeId: number, handle: number, offset: number, whence: number): void {
-    answering(call, () => {
+    this.#answering(call, () => {
       const file = this.#files.get(handle);
       if (file === undefined) return call.error(Errno.EBADF);
       if (whence !== seekData && whence !== seekHole) return call.error(Errno.EINVAL);
@@ -145,7 +180,7 @@ export class ImageFileSystem implements FileSystem {
   }
 
   opendir(call: Call, nodeId: number): void {
-    answering(call, () => {
+    this.#answering(call, () => {
       const handle = this.#handle();
       this.#directories.set(handle, new DirectoryReader(this.#volume, this.#inode(nodeId)));
       if (!call.opened(handle, FOPEN_CACHE_DIR | FOPEN_KEEP_CACHE))
@@ -154,7 +189,7 @@ export class ImageFileSystem implements FileSystem {
   }
 
   readdir(call: Call, _nodeId: number, handle: number, offset: number, plus: boolean): void {
-    answering(call, () => {
+    this.#answering(call, () => {
       const reader = this.#directories.get(handle);
       if (reader === undefined) return call.error(Errno.EBADF);
       reader.fill(call.directory(), offset, plus);
@@ -168,7 +203,7 @@ export class ImageFileSystem implements FileSystem {
   }
 
   statfs(call: Call): void {
-    answering(call, () => {
+    this.#answering(call, () => {
       const facts = this.#volume.statfs();
       return call.statfs({
         blocks: facts.blocks,
@@ -184,7 +219,7 @@ export class ImageFileSystem implements FileSystem {
   }
 
   getxattr(call: Call, nodeId: number, name: Uint8Array, sizeBytes: number): void {
-    answering(call, () => {
+    this.#answering(call, () => {
       const found = isShownXattr(name)
         ? this.#volume
             .xattrs(this.#inode(nodeId))
@@ -197,7 +232,7 @@ export class ImageFileSystem implements FileSystem {
   }
 
   listxattr(call: Call, nodeId: number, sizeBytes: number): void {
-    answering(call, () => {
+    this.#answering(call, () => {
       const names = this.#volume
         .xattrs(this.#inode(nodeId))
         .filter(({ name }) => isShownXattr(name))
@@ -218,8 +253,26 @@ export class ImageFileSystem implements FileSystem {
   #backing(file: OpenFile): number {
     const { type, sizeBytes, number } = file.inode;
     if (this.#backings === undefined || type !== 'file' || sizeBytes < mappedMinimumBytes) return 0;
-    const extents = this.#runs(file);
+    const extents = this.#runsHere(file);
     return extents === null ? 0 : this.#backings.request({ inode: number, sizeBytes, extents });
+  }
+
+  /** The runs, unless parts of the map are still at the remote: who opens a file does not wait for all of its map. */
+  #runsHere(file: OpenFile): readonly Run[] | null {
+    if (this.#recalled === undefined) return this.#runs(file);
+    try {
+      return this.#recalled.with('look', () => this.#runs(file));
+    } catch (error) {
+      if (error instanceof EbbError && error.retryable) return null;
+      throw error;
+    }
+  }
+
+  #readAhead(file: OpenFile, offset: number, sizeBytes: number): void {
+    const range = file.ahead?.reading(offset, sizeBytes, file.inode.sizeBytes);
+    if (range !== undefined) {
+      this.#volume.prefetchContent(file.inode, range.offsetBytes, range.lengthBytes);
+    }
   }
 
   #inode(nodeId: number): Inode {
@@ -244,19 +297,21 @@ export class ImageFileSystem implements FileSystem {
     return file.runs;
   }
 
+  /** What `act` throws before it answers becomes the answer. Bugs go on to the session, which answers EIO. */
+  #answering(call: Call, act: () => unknown): void {
+    try {
+      act();
+    } catch (error) {
+      if (!(error instanceof EbbError)) throw error;
+      if (error instanceof NotHereYet && this.#waiting !== undefined) {
+        this.#waiting.enter(call.defer(), error);
+      } else call.error(error.errno);
+    }
+  }
+
   #bytes(sizeBytes: number): Uint8Array {
     if (this.#buffer.length < sizeBytes) this.#buffer = new Uint8Array(sizeBytes);
     return this.#buffer.subarray(0, sizeBytes);
-  }
-}
-
-/** What `act` throws before it answers becomes the answer. Bugs go on to the session, which answers EIO and says so. */
-function answering(call: Call, act: () => unknown): void {
-  try {
-    act();
-  } catch (error) {
-    if (!(error instanceof EbbError)) throw error;
-    call.error(error.errno);
   }
 }
 

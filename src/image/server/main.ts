@@ -3,11 +3,13 @@
  * to anything else (sandbox/). Argument: a `ServerRequest` as JSON.
  */
 import { toEbbError } from '../../base/errors.ts';
+import type { Inode, Volume } from '../../ext4/volume.ts';
 import { Session } from '../../fuse/session.ts';
 import { InheritedFd } from '../sandbox/inherited.ts';
 import type { ServerRequest } from '../messages.ts';
 import {
   passGate,
+  recallSource,
   releaseBacking,
   requestBacking,
   sayEnded,
@@ -18,16 +20,25 @@ import {
 } from './broker-link.ts';
 import { plainTransport, serveDevice } from './device.ts';
 import { ImageFileSystem } from './filesystem.ts';
+import { RecalledLoop, startPool } from './recalled-loop.ts';
 import { approximateBytes, treeNodes } from './tree-walk.ts';
 import { encodeNode } from '../tree-message.ts';
 import { openImage } from './open.ts';
 import type { OpenImage } from './open.ts';
 
 const pieceBytes = 1024 * 1024;
+/** Entries of the root directory whose inodes are brought before anybody lists it. */
+const firstListingEntries = 256;
 
-function serve(image: OpenImage): void {
+/** Resolves when the mount is gone. */
+async function serve(image: OpenImage): Promise<void> {
+  const waiting = image.recalled === undefined ? undefined : new RecalledLoop(image.recalled);
   const session = new Session(
-    new ImageFileSystem(image, InheritedFd.image, request.passthrough ? backings : undefined),
+    new ImageFileSystem(image, InheritedFd.image, {
+      backings: request.passthrough ? backings : undefined,
+      readAheadMaxBytes: request.recall?.readAheadMaxBytes,
+      ...(waiting === undefined ? {} : { waiting }),
+    }),
     plainTransport(InheritedFd.device),
     {
       dataInvalidation: 'explicit',
@@ -38,8 +49,23 @@ function serve(image: OpenImage): void {
       maxStackDepth: 2,
     },
   );
-  serveDevice(InheritedFd.device, session);
+  if (waiting === undefined) serveDevice(InheritedFd.device, session);
+  else await waiting.serve(session, InheritedFd.device, InheritedFd.notices);
   sayEnded();
+}
+
+/** The first thing that anybody asks for comes before the mount is there: its directory, and the inodes in it. */
+function bringFirstListing(volume: Volume, root: Inode): void {
+  const numbers: number[] = [];
+  try {
+    for (const { inodeNumber } of volume.entries(root, 0)) {
+      numbers.push(inodeNumber);
+      if (numbers.length === firstListingEntries) break;
+    }
+  } catch {
+    // Whoever lists it hears of it.
+  }
+  volume.prefetchInodes(numbers);
 }
 
 /** In pieces: a frame has a largest size. */
@@ -60,11 +86,13 @@ function sendWholeTree(image: OpenImage): void {
 
 const backings = { request: requestBacking, release: releaseBacking };
 const request = JSON.parse(process.argv[2] ?? '') as ServerRequest;
+if (request.recall !== undefined) await startPool();
 passGate();
 try {
-  const image = openImage(InheritedFd.image, request);
+  const image = openImage(InheritedFd.image, request, recallSource);
   const { superblock } = image.volume;
-  image.volume.root();
+  const root = image.volume.root();
+  if (image.recalled !== undefined) bringFirstListing(image.volume, root);
   const isMounted = sayOpened({
     blockBytes: superblock.blockSizeBytes,
     startBytes: image.startBytes,
@@ -73,7 +101,7 @@ try {
     notes: image.notes,
   });
   if (isMounted && request.mode === 'tree') sendWholeTree(image);
-  else if (isMounted) serve(image);
+  else if (isMounted) await serve(image);
 } catch (error) {
   const { code, message } = toEbbError(error);
   sayFailed({ code, message });

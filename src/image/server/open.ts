@@ -4,6 +4,8 @@ import { openReplayed } from '../../ext4/journal/replay.ts';
 import type { Volume } from '../../ext4/volume.ts';
 import { choosePlace, openDisk, openPlace } from '../container/open-image.ts';
 import type { ServerRequest } from '../messages.ts';
+import { RecalledDevice } from './recalled-device.ts';
+import type { RecallSource } from './recalled-device.ts';
 
 export interface OpenImage {
   readonly volume: Volume;
@@ -11,15 +13,26 @@ export interface OpenImage {
   readonly startBytes: number | undefined;
   /** For people. */
   readonly notes: readonly string[];
+  /** Set when parts of the image are not in the file: then nothing but this device may read it. */
+  readonly recalled: RecalledDevice | undefined;
 }
 
 const blockCacheMaxBytes = 128 * 1024 * 1024;
 const inodeCacheMax = 262_144;
 
 /** Throws what the parts throw: EUCLEAN, EOPNOTSUPP, EIO, EINVAL. */
-export function openImage(imageFd: number, request: ServerRequest): OpenImage {
-  const { offsetBytes, partition } = request;
-  const disk = openDisk(fileDevice(imageFd, request.imageBytes));
+export function openImage(
+  imageFd: number,
+  request: ServerRequest,
+  source: RecallSource,
+): OpenImage {
+  const { offsetBytes, partition, recall, imageBytes } = request;
+  const file = fileDevice(imageFd, imageBytes);
+  const recalled =
+    recall === undefined
+      ? undefined
+      : new RecalledDevice(file, source, { ...recall, sizeBytes: imageBytes });
+  const disk = openDisk(recalled ?? file);
   const place = choosePlace(disk, { offsetBytes, partition });
   const options = { blockCacheMaxBytes, inodeCacheMax };
   const { volume, replay, overlay } = openReplayed(openPlace(disk, place), options);
@@ -29,5 +42,5 @@ export function openImage(imageFd: number, request: ServerRequest): OpenImage {
   if (replay.state === 'replayed') {
     notes.push(`its journal was replayed in memory: ${replay.transactions} transactions`);
   }
-  return { volume, startBytes: isInPlace ? place.offsetBytes : undefined, notes };
+  return { volume, startBytes: isInPlace ? place.offsetBytes : undefined, notes, recalled };
 }

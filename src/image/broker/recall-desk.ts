@@ -1,0 +1,100 @@
+/** Answers a server that asks for parts of a remote image. It may ask for anything: what it says is checked here. */
+import { Socket } from 'node:net';
+import { Errno } from '../../base/errno.ts';
+import type { ErrnoCode } from '../../base/errno.ts';
+import { ebbError, toEbbError } from '../../base/errors.ts';
+import type { OwnedFd } from '../../sys/fd.ts';
+import { askMaxBytes, decodeAsk, decodePrefetch } from '../messages.ts';
+import { nonsense } from './server-words.ts';
+import type { ImageRecall } from './source.ts';
+
+/** Recalls that somebody waits for; more are refused with EAGAIN. */
+const recallsMax = 16_384;
+/** What is brought because of hints, at any time; more hints are dropped. */
+const aheadMaxBytes = 64 * 1024 * 1024;
+const recallNumberMax = 0x7fff_ffff;
+/** Readers of a file are told these; what else a remote may say means nothing to them. */
+const passedOn: ReadonlySet<ErrnoCode> = new Set<ErrnoCode>(['EIO', 'ENOSPC', 'EDQUOT', 'EAGAIN']);
+
+export class RecallDesk implements Disposable {
+  readonly #recall: ImageRecall;
+  readonly #imageBytes: number;
+  readonly #notices: Socket;
+  #lastNumber = 0;
+  #recalls = 0;
+  #aheadBytes = 0;
+
+  /** Takes over our end of the socket for notices. */
+  constructor(recall: ImageRecall, imageBytes: number, noticesFd: OwnedFd) {
+    this.#recall = recall;
+    this.#imageBytes = imageBytes;
+    // Writes are queued here: a server that does not read them cannot stop us. `recallsMax` bounds them.
+    this.#notices = new Socket({ fd: noticesFd.release(), readable: false, writable: true });
+    this.#notices.on('error', () => undefined);
+  }
+
+  /** See `RecallSource.ask`. Throws EPROTO for nonsense. */
+  ask(payload: Uint8Array): number {
+    const request = decodeAsk(payload);
+    if (request === undefined) throw ebbError('EPROTO', nonsense);
+    const { offsetBytes, sizeBytes } = request;
+    if (!this.#isInside(offsetBytes, sizeBytes) || sizeBytes > askMaxBytes) return -Errno.EINVAL;
+    if (this.#recall.isHere(offsetBytes, sizeBytes)) return 0;
+    const deadlineMs = Math.min(request.deadlineMs, this.#recall.deadlineMs);
+    if (!(deadlineMs > 0) || this.#recalls >= recallsMax) return -Errno.EAGAIN;
+    const number = this.#nextNumber();
+    this.#recalls += 1;
+    this.#recall.bring(offsetBytes, sizeBytes, deadlineMs).then(
+      () => this.#ended(number, 0),
+      (error: unknown) => this.#ended(number, errnoFor(error)),
+    );
+    return number;
+  }
+
+  /** Hints that make no sense do nothing. */
+  prefetch(payload: Uint8Array): void {
+    for (const { offsetBytes, sizeBytes } of decodePrefetch(payload)) {
+      const lengthBytes = Math.min(sizeBytes, this.#imageBytes - offsetBytes);
+      if (!this.#isInside(offsetBytes, lengthBytes) || lengthBytes === 0) continue;
+      if (this.#aheadBytes + lengthBytes > aheadMaxBytes) return;
+      if (this.#recall.isHere(offsetBytes, lengthBytes)) continue;
+      this.#aheadBytes += lengthBytes;
+      // Whoever needs it asks, and hears why it does not come.
+      const done = (): void => {
+        this.#aheadBytes -= lengthBytes;
+      };
+      this.#recall.bringAhead(offsetBytes, lengthBytes).then(done, done);
+    }
+  }
+
+  [Symbol.dispose](): void {
+    this.#notices.destroy();
+  }
+
+  #isInside(offsetBytes: number, sizeBytes: number): boolean {
+    return (
+      Number.isSafeInteger(offsetBytes) &&
+      Number.isSafeInteger(sizeBytes) &&
+      offsetBytes >= 0 &&
+      sizeBytes >= 0 &&
+      offsetBytes + sizeBytes <= this.#imageBytes
+    );
+  }
+
+  #nextNumber(): number {
+    this.#lastNumber = this.#lastNumber === recallNumberMax ? 1 : this.#lastNumber + 1;
+    return this.#lastNumber;
+  }
+
+  #ended(number: number, errno: number): void {
+    this.#recalls -= 1;
+    if (!this.#notices.destroyed) {
+      this.#notices.write(new Uint8Array(Int32Array.of(number, errno).buffer));
+    }
+  }
+}
+
+function errnoFor(error: unknown): number {
+  const known = toEbbError(error);
+  return passedOn.has(known.code) ? known.errno : Errno.EIO;
+}

@@ -1,0 +1,55 @@
+/** The life of a broker process: it mounts, says how that went on descriptor 3, and stays until the mount is gone. */
+import { closeSync, writeSync } from 'node:fs';
+import { toEbbError } from '../../base/errors.ts';
+import type { Opened } from '../messages.ts';
+import type { ImageMount } from './serve.ts';
+
+const resultDescriptor = 3;
+
+/** What was mounted: by FUSE, with somebody who serves it, or natively. */
+export type Mounted = ImageMount | { readonly native: Opened };
+
+export function log(message: string): void {
+  process.stderr.write(`${new Date().toISOString()} image: ${message}\n`);
+}
+
+function report(line: object): void {
+  try {
+    writeSync(resultDescriptor, `${JSON.stringify(line)}\n`);
+    closeSync(resultDescriptor);
+  } catch {
+    // Whoever started us is gone; the mount goes on without it.
+  }
+}
+
+/** Mounts by `mount`, and takes it away on SIGTERM and SIGINT. Sets the exit code; never rejects. */
+export async function runBroker(mount: () => Promise<Mounted>): Promise<void> {
+  // A log that nobody reads any more is no reason to end.
+  process.stderr.on('error', () => undefined);
+  let mounted: ImageMount | undefined;
+  let stopping = false;
+  const stop = (): void => {
+    stopping = true;
+    mounted?.stop();
+  };
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, stop);
+  try {
+    const done = await mount();
+    if ('native' in done) {
+      report({ ok: true, pid: 0, mode: 'native', ...done.native });
+      return;
+    }
+    mounted = done;
+    report({ ok: true, pid: process.pid, mode: 'fuse', ...mounted.opened });
+  } catch (thrown) {
+    const error = toEbbError(thrown);
+    const exitCode = error.code === 'EINVAL' ? 2 : 1;
+    report({ ok: false, error: error.message, code: error.code, exitCode });
+    log(error.stack ?? error.message);
+    process.exitCode = exitCode;
+    return;
+  }
+  if (stopping) mounted.stop();
+  const why = await mounted.ended;
+  log(why === undefined ? 'unmounted' : `ended: ${why}`);
+}

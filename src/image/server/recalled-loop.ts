@@ -1,0 +1,189 @@
+/**
+ * Serves a remote image. A request that needs what is not here is put aside as the bytes that it came in, others go on,
+ * and when the broker says that the recall has ended it is handled once more from its beginning: the reader of ext4 is
+ * synchronous and keeps nothing of an attempt but its caches.
+ *
+ * While nobody waits this is the same loop as for local images: one thread in read(2). While somebody does, /dev/fuse
+ * and the notices of the broker are read by threads of libuv's pool.
+ */
+import { read, readSync, stat } from 'node:fs';
+import { Errno } from '../../base/errno.ts';
+import { toEbbError } from '../../base/errors.ts';
+import type { DeferredCall } from '../../fuse/filesystem.ts';
+import type { Session } from '../../fuse/session.ts';
+import { noticeBytes } from '../messages.ts';
+import type { WaitingRoom } from './filesystem.ts';
+import type { ChunkRange, NotHereYet, RecalledDevice } from './recalled-device.ts';
+
+/** Requests that wait at once; more get EAGAIN. The kernel sends one for each thread that reads, and read-ahead. */
+const waitingMax = 10_000;
+const noticesPerRead = 64;
+
+interface Waiting {
+  readonly call: DeferredCall;
+  readonly request: Uint8Array;
+  readonly giveUpAtMs: number;
+}
+
+interface Awaited {
+  readonly chunks: ChunkRange;
+  readonly requests: Waiting[];
+}
+
+/** The threads of the pool are started with its first work, which the filter would not allow later on. */
+export function startPool(): Promise<void> {
+  return new Promise((resolve) => stat('/', () => resolve()));
+}
+
+export class RecalledLoop implements WaitingRoom {
+  readonly #device: RecalledDevice;
+  /** By the number of the recall. An entry stays until the recall has ended, also when nobody waits any more. */
+  readonly #awaited = new Map<number, Awaited>();
+  #waitingCount = 0;
+  /** What the request under way waits for. */
+  #entered: { readonly call: DeferredCall; readonly reason: NotHereYet } | undefined;
+  /** Of performance.now(): how long the request under way may wait, counted from when it came first. */
+  #giveUpAtMs = 0;
+  #session: Session | undefined;
+
+  constructor(device: RecalledDevice) {
+    this.#device = device;
+  }
+
+  enter(call: DeferredCall, reason: NotHereYet): void {
+    this.#entered = { call, reason };
+  }
+
+  interrupt(unique: number): void {
+    if (this.#entered?.call.unique === unique) {
+      this.#session?.replier.error(this.#entered.call, Errno.EINTR);
+      this.#entered = undefined;
+      return;
+    }
+    for (const { requests } of this.#awaited.values()) {
+      const index = requests.findIndex(({ call }) => call.unique === unique);
+      const [found] = index < 0 ? [] : requests.splice(index, 1);
+      if (found === undefined) continue;
+      this.#waitingCount -= 1;
+      this.#session?.replier.error(found.call, Errno.EINTR);
+      return;
+    }
+  }
+
+  /** Resolves when the mount is gone or the connection was cut. Both descriptors block. */
+  serve(session: Session, deviceFd: number, noticesFd: number): Promise<void> {
+    this.#session = session;
+    this.#device.patience = 'throw';
+    const { promise, resolve } = Promise.withResolvers<void>();
+    // The session's own buffer is needed for requests that come again meanwhile.
+    const fresh = new Uint8Array(session.request.bytes.length);
+    const notices = new Int32Array((noticeBytes / 4) * noticesPerRead);
+    const noticeTarget = new Uint8Array(notices.buffer);
+    let noticesHeldBytes = 0;
+    let isReadingDevice = false;
+    let isReadingNotices = false;
+    const end = (): void => {
+      session.end();
+      resolve();
+    };
+    const goOn = (): void => {
+      while (this.#awaited.size === 0 && !isReadingDevice) {
+        const count = readRequest(deviceFd, session.request.bytes);
+        if (count === undefined) return end();
+        this.#receive(session, count);
+      }
+      if (!isReadingDevice) readDevice();
+      if (!isReadingNotices && this.#awaited.size > 0) readNotices();
+    };
+    const readDevice = (): void => {
+      isReadingDevice = true;
+      read(deviceFd, fresh, 0, fresh.length, null, (error, count) => {
+        isReadingDevice = false;
+        if (error === null) {
+          session.request.bytes.set(fresh.subarray(0, count));
+          this.#receive(session, count);
+        } else if (!isPassing(error)) return end();
+        goOn();
+      });
+    };
+    const readNotices = (): void => {
+      isReadingNotices = true;
+      const room = noticeTarget.length - noticesHeldBytes;
+      read(noticesFd, noticeTarget, noticesHeldBytes, room, null, (error, count) => {
+        isReadingNotices = false;
+        // Without a broker nothing will come any more; the kernel kills us together with it.
+        if (error !== null || count === 0) return;
+        noticesHeldBytes += count;
+        const whole = Math.floor(noticesHeldBytes / noticeBytes);
+        const ended = notices.slice(0, whole * (noticeBytes / 4));
+        noticeTarget.copyWithin(0, whole * noticeBytes, noticesHeldBytes);
+        noticesHeldBytes -= whole * noticeBytes;
+        for (let at = 0; at < ended.length; at += 2) {
+          this.#recallEnded(session, ended[at] ?? 0, ended[at + 1] ?? Errno.EIO);
+        }
+        goOn();
+      });
+    };
+    goOn();
+    return promise;
+  }
+
+  #receive(session: Session, countBytes: number): void {
+    this.#giveUpAtMs = performance.now() + this.#device.deadlineMs;
+    this.#handle(session, countBytes);
+  }
+
+  /** Handles what is in the session's buffer, and puts it aside if it has to wait. */
+  #handle(session: Session, countBytes: number): void {
+    this.#device.giveUpAtMs = this.#giveUpAtMs;
+    session.receive(countBytes);
+    const entered = this.#entered;
+    if (entered === undefined) return;
+    this.#entered = undefined;
+    const { call, reason } = entered;
+    if (this.#waitingCount >= waitingMax) {
+      session.replier.error(call, Errno.EAGAIN);
+      return;
+    }
+    const { recall, chunks } = reason;
+    const awaited = this.#awaited.get(recall) ?? { chunks, requests: [] };
+    this.#awaited.set(recall, awaited);
+    const request = session.request.bytes.slice(0, countBytes);
+    awaited.requests.push({ call, request, giveUpAtMs: this.#giveUpAtMs });
+    this.#waitingCount += 1;
+  }
+
+  #recallEnded(session: Session, recall: number, errno: number): void {
+    const awaited = this.#awaited.get(recall);
+    // Of a hint, or of who only looked.
+    if (awaited === undefined) return;
+    this.#awaited.delete(recall);
+    this.#waitingCount -= awaited.requests.length;
+    const { chunks, requests } = awaited;
+    if (errno === 0) this.#device.arrived(chunks);
+    for (const { request, giveUpAtMs } of requests) {
+      this.#device.failure = errno === 0 ? undefined : { chunks, errno };
+      session.request.bytes.set(request);
+      this.#giveUpAtMs = giveUpAtMs;
+      this.#handle(session, request.length);
+    }
+    this.#device.failure = undefined;
+  }
+}
+
+/** undefined: the mount is gone. */
+function readRequest(deviceFd: number, into: Uint8Array): number | undefined {
+  for (;;) {
+    try {
+      return readSync(deviceFd, into, 0, into.length, null);
+    } catch (error) {
+      if (!isPassing(error)) return undefined;
+    }
+  }
+}
+
+/** The request was withdrawn before it was read. */
+function isPassing(error: unknown): boolean {
+  const { errno } = toEbbError(error);
+  return errno === Errno.ENOENT || errno === Errno.EINTR || errno === Errno.EAGAIN;
+}

@@ -1,0 +1,251 @@
+/** Remote images in parts: the device that never reads what is not here, the desk that believes nothing, read-ahead. */
+import assert from 'node:assert/strict';
+import { Socket } from 'node:net';
+import { test } from 'node:test';
+import fc from 'fast-check';
+import { Errno } from '../../src/base/errno.ts';
+import { EbbError, ebbError } from '../../src/base/errors.ts';
+import { memoryDevice } from '../../src/ext4/block-device.ts';
+import { isDamage } from '../../src/ext4/errors.ts';
+import { RecallDesk } from '../../src/image/broker/recall-desk.ts';
+import type { ImageRecall } from '../../src/image/broker/source.ts';
+import {
+  askMaxBytes,
+  decodePrefetch,
+  encodeAsk,
+  encodePrefetch,
+} from '../../src/image/messages.ts';
+import { ReadAhead } from '../../src/image/server/read-ahead.ts';
+import { NotHereYet, RecalledDevice } from '../../src/image/server/recalled-device.ts';
+import type { RecallSource } from '../../src/image/server/recalled-device.ts';
+import { socketPair } from '../../src/sys/socket.ts';
+import { waitFor } from '../support/wait-for.ts';
+
+const chunkBytes = 64;
+const chunks = 40;
+const imageBytes = chunks * chunkBytes - 13;
+
+/** The remote's bytes; none of them is 0. */
+const remoteBytes = Uint8Array.from({ length: imageBytes }, (_, index) => (index % 251) + 1);
+
+/** A broker in memory: brings a chunk when it is told to, or fails. */
+class FakeBroker implements RecallSource {
+  readonly copy = new Uint8Array(imageBytes);
+  readonly #here = new Set<number>();
+  readonly #pending = new Map<number, readonly number[]>();
+  #last = 0;
+  fails = false;
+
+  bring(chunk: number): void {
+    const start = chunk * chunkBytes;
+    this.copy.set(remoteBytes.subarray(start, start + chunkBytes), start);
+    this.#here.add(chunk);
+  }
+
+  ask(offsetBytes: number, lengthBytes: number, deadlineMs: number): number {
+    const wanted: number[] = [];
+    for (
+      let at = Math.floor(offsetBytes / chunkBytes);
+      at * chunkBytes < offsetBytes + lengthBytes;
+      at += 1
+    ) {
+      wanted.push(at);
+    }
+    if (wanted.every((chunk) => this.#here.has(chunk))) return 0;
+    if (deadlineMs <= 0) return -Errno.EAGAIN;
+    this.#last += 1;
+    this.#pending.set(this.#last, wanted);
+    return this.#last;
+  }
+
+  prefetch(): void {}
+
+  wait(recall: number): number {
+    if (this.fails) return Errno.EIO;
+    for (const chunk of this.#pending.get(recall) ?? []) this.bring(chunk);
+    return 0;
+  }
+}
+
+test('random reads of a device in parts give the remote bytes, or say that they are not here', () => {
+  const step = fc.record({
+    offset: fc.nat(imageBytes - 1),
+    length: fc.nat(300),
+    patience: fc.constantFrom('wait' as const, 'throw' as const, 'look' as const),
+    outcome: fc.constantFrom('arrives', 'fails', 'stays away'),
+    neighbour: fc.nat(chunks - 1),
+  });
+  fc.assert(
+    fc.property(fc.array(step, { maxLength: 60 }), (steps) => {
+      const broker = new FakeBroker();
+      const options = { sizeBytes: imageBytes, chunkBytes, deadlineMs: 1000 };
+      const device = new RecalledDevice(memoryDevice(broker.copy), broker, options);
+      for (const { offset, length, patience, outcome, neighbour } of steps) {
+        broker.bring(neighbour);
+        broker.fails = outcome === 'fails';
+        const into = new Uint8Array(Math.min(length, imageBytes - offset));
+        try {
+          device.with(patience, () => device.read(offset, into));
+        } catch (error) {
+          assert.ok(error instanceof EbbError);
+          assert.equal(isDamage(error), false, 'a remote that is away is no damage');
+          if (error instanceof NotHereYet) {
+            assert.equal(patience, 'throw');
+            if (outcome === 'fails') {
+              device.failure = { chunks: error.chunks, errno: Errno.ENOSPC };
+              assert.throws(() => device.read(offset, into), { code: 'ENOSPC' });
+              device.failure = undefined;
+            } else if (outcome === 'arrives') {
+              assert.equal(broker.wait(error.recall), 0);
+              device.arrived(error.chunks);
+              device.with('look', () => device.read(offset, into));
+              assert.deepEqual(into, remoteBytes.slice(offset, offset + into.length));
+            }
+          } else if (patience === 'wait') assert.equal(outcome, 'fails');
+          else assert.equal(patience, 'look');
+          continue;
+        }
+        assert.deepEqual(into, remoteBytes.slice(offset, offset + into.length));
+      }
+    }),
+  );
+});
+
+test('a request whose time is up is EIO for what is not here, and no error for what is', () => {
+  const broker = new FakeBroker();
+  broker.bring(0);
+  const options = { sizeBytes: imageBytes, chunkBytes, deadlineMs: 1000 };
+  const device = new RecalledDevice(memoryDevice(broker.copy), broker, options);
+  device.patience = 'throw';
+  device.giveUpAtMs = 0;
+  device.read(0, new Uint8Array(chunkBytes));
+  assert.throws(() => device.read(chunkBytes, new Uint8Array(1)), { code: 'EIO', retryable: true });
+});
+
+interface DeskParts extends Disposable {
+  readonly desk: RecallDesk;
+  /** What was said about ended recalls: number and errno of each. */
+  readonly notices: number[];
+  /** Ranges that were brought, and whether only as a hint. */
+  readonly brought: (readonly [offset: number, length: number, isAhead: boolean])[];
+}
+
+function startDesk(outcome: () => Promise<void>): DeskParts {
+  const [ours, theirs] = socketPair();
+  const brought: (readonly [number, number, boolean])[] = [];
+  const recall: ImageRecall = {
+    chunkBytes,
+    deadlineMs: 1000,
+    readAheadMaxBytes: 0,
+    lost: new Promise(() => {}),
+    isHere: (offset, length) => offset + length <= chunkBytes,
+    isDurable: () => false,
+    bring: (offset, length, deadlineMs) => {
+      assert.ok(deadlineMs > 0 && deadlineMs <= 1000);
+      brought.push([offset, length, false]);
+      return outcome();
+    },
+    bringAhead: (offset, length) => {
+      brought.push([offset, length, true]);
+      return outcome();
+    },
+  };
+  const notices: number[] = [];
+  const socket = new Socket({ fd: theirs.release() });
+  socket.on('data', (bytes: Buffer) => {
+    const copy = Uint8Array.from(bytes);
+    notices.push(...new Int32Array(copy.buffer));
+  });
+  const desk = new RecallDesk(recall, imageBytes, ours);
+  return {
+    desk,
+    notices,
+    brought,
+    [Symbol.dispose]: () => {
+      desk[Symbol.dispose]();
+      socket.destroy();
+    },
+  };
+}
+
+test('the desk brings nothing outside of the image, whatever a server asks for', () => {
+  using parts = startDesk(() => Promise.resolve());
+  const { desk, brought } = parts;
+  const number = fc.oneof(
+    fc.double(),
+    fc.integer({ min: -5, max: imageBytes + 5 }),
+    fc.constantFrom(Number.NaN, Infinity, -0, 2 ** 53, imageBytes, askMaxBytes + 1),
+  );
+  fc.assert(
+    fc.property(number, number, number, (offsetBytes, sizeBytes, deadlineMs) => {
+      const answer = desk.ask(encodeAsk({ offsetBytes, sizeBytes, deadlineMs }));
+      assert.ok(Number.isInteger(answer));
+      desk.prefetch(encodePrefetch([{ offsetBytes, sizeBytes }]));
+      for (const [offset, length] of brought) {
+        assert.ok(offset >= 0 && length >= 0 && offset + length <= imageBytes);
+      }
+      brought.length = 0;
+    }),
+  );
+  assert.throws(() => desk.ask(new Uint8Array(23)), { code: 'EPROTO' });
+  assert.throws(() => desk.ask(new Uint8Array(32)), { code: 'EPROTO' });
+  assert.equal(decodePrefetch(new Uint8Array(16 * 5000)).length, 1024, 'hints are counted');
+});
+
+test('the desk says how each recall ended; what a remote says of itself is EIO for readers', async () => {
+  const errors = [undefined, ebbError('ESTALE', 'changed'), ebbError('ENOSPC', 'full')];
+  using parts = startDesk(() => {
+    const error = errors.shift();
+    return error === undefined ? Promise.resolve() : Promise.reject(error);
+  });
+  const ask = (): number =>
+    parts.desk.ask(encodeAsk({ offsetBytes: chunkBytes, sizeBytes: 1, deadlineMs: 50 }));
+  assert.equal(parts.desk.ask(encodeAsk({ offsetBytes: 0, sizeBytes: 1, deadlineMs: 50 })), 0);
+  const numbers = [ask(), ask(), ask()];
+  await waitFor(() => parts.notices.length === 6, { what: 'three notices' });
+  assert.deepEqual(parts.notices, [numbers[0], 0, numbers[1], Errno.EIO, numbers[2], Errno.ENOSPC]);
+});
+
+test('read-ahead: nothing for random reads, rising windows for reads in order, never twice, never past the end', () => {
+  const reads = fc.array(fc.record({ jump: fc.boolean(), to: fc.nat(1000), again: fc.boolean() }), {
+    maxLength: 100,
+  });
+  const fileBytes = 20_000_000;
+  const windowMax = 4_000_000;
+  const size = 131_072;
+  fc.assert(
+    fc.property(reads, (steps) => {
+      const ahead = new ReadAhead(windowMax);
+      let next = 0;
+      let inOrder = 0;
+      let coveredTo = 0;
+      for (const { jump, to, again } of steps) {
+        if (jump) {
+          next = to * 17_003;
+          inOrder = 0;
+          coveredTo = 0;
+        }
+        if (next >= fileBytes) break;
+        const length = Math.min(size, fileBytes - next);
+        const range = ahead.reading(next, length, fileBytes);
+        if (again) assert.equal(ahead.reading(next, length, fileBytes), undefined);
+        next += length;
+        if (range !== undefined) {
+          assert.ok(inOrder > 0, 'somebody has read in order');
+          const end = range.offsetBytes + range.lengthBytes;
+          assert.ok(range.offsetBytes >= Math.max(next, coveredTo) && end <= fileBytes);
+          assert.ok(end - next <= windowMax);
+          coveredTo = end;
+        }
+        inOrder += 1;
+      }
+    }),
+  );
+  const ahead = new ReadAhead(windowMax);
+  let broughtTo = 0;
+  for (let at = 0; at < fileBytes; at += size) {
+    const range = ahead.reading(at, Math.min(size, fileBytes - at), fileBytes);
+    if (range !== undefined) broughtTo = range.offsetBytes + range.lengthBytes;
+  }
+  assert.equal(broughtTo, fileBytes, 'a reader in order is always ahead of');
+});

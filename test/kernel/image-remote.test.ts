@@ -1,0 +1,295 @@
+/** `ebb image mount` of an image on a web server: its bytes, and what is transferred for them. Needs root. */
+import assert from 'node:assert/strict';
+import { existsSync, readFileSync } from 'node:fs';
+import { chmod, mkdir, rename, stat, truncate, utimes, writeFile } from 'node:fs/promises';
+import path from 'node:path';
+import { after, before, test } from 'node:test';
+import { run, runOk } from '../support/run.ts';
+import { temporaryDirectory } from '../support/temporary.ts';
+import type { TemporaryDirectory } from '../support/temporary.ts';
+import { waitFor } from '../support/wait-for.ts';
+import { assertSame, filledImage, manifest } from '../image/fixture.ts';
+import { mountRemote, serveImages, transferred } from '../image/remote-fixture.ts';
+import type { RunningServer } from '../support/servers.ts';
+
+let directory: TemporaryDirectory;
+let served: string;
+let image: string;
+let sums: string;
+let origin: RunningServer;
+
+before(async () => {
+  directory = await temporaryDirectory('image-remote');
+  await chmod(directory.path, 0o755);
+  served = path.join(directory.path, 'served');
+  image = path.join(served, 'disk.img');
+  const source = path.join(directory.path, 'source');
+  await mkdir(source);
+  await mkdir(served);
+  const fill =
+    'cd "$0" && mkdir -p deep/er && head -c 9000000 /dev/urandom > large && echo short > short && ' +
+    'head -c 100000 /dev/urandom > deep/er/file && sha256sum deep/er/file large short';
+  sums = (await runOk('sh', ['-c', fill, source])).stdout.toString();
+  await writeFile(image, '');
+  await truncate(image, 64 * 1024 * 1024);
+  await runOk('mkfs.ext4', ['-q', '-F', '-d', source, image], { debianPackage: 'e2fsprogs' });
+  origin = await serveImages(served);
+});
+
+after(async () => {
+  await origin.stop();
+  await directory[Symbol.asyncDispose]();
+});
+
+let caches = 0;
+function newCache(): string {
+  caches += 1;
+  return path.join(directory.path, `cache-${caches}`);
+}
+
+function url(name = 'disk.img'): string {
+  return `${origin.url}${name}`;
+}
+
+async function sumsIn(mountPoint: string): Promise<string> {
+  const script = 'cd "$0" && sha256sum deep/er/file large short';
+  return (await runOk('sh', ['-c', script, mountPoint])).stdout.toString();
+}
+
+/** Bytes that a process has read by system calls (proc_pid_io(5)). */
+function bytesRead(pid: number): number {
+  return Number(/^rchar: (\d+)$/m.exec(readFileSync(`/proc/${pid}/io`, 'latin1'))?.[1]);
+}
+
+test('a remote image shows what the kernel shows of the same file, cold, warm, and mounted again', async () => {
+  await using filled = await filledImage(['-b', '1024']);
+  await chmod(filled.directory.path, 0o755);
+  const kernel = path.join(filled.directory.path, 'kernel');
+  await mkdir(kernel);
+  await runOk('mount', ['-o', 'loop,ro', filled.path, kernel]);
+  const expected = await manifest(kernel);
+  await runOk('umount', [kernel]);
+  assert.ok(expected.length > 1500);
+  await using far = await serveImages(path.dirname(filled.path));
+  const cache = path.join(filled.directory.path, 'cache');
+  const remote = { url: `${far.url}disk.img`, cache };
+  {
+    await using mounted = await mountRemote(remote);
+    assertSame(await manifest(mounted.path), expected);
+    await runOk('sh', ['-c', 'echo 3 > /proc/sys/vm/drop_caches']);
+    assertSame(await manifest(mounted.path), expected);
+    const umount = await mounted.ebb('umount', mounted.path);
+    assert.equal(umount.code, 0, umount.stderr.toString());
+  }
+  const before = transferred(far);
+  await using again = await mountRemote(remote);
+  assertSame(await manifest(again.path), expected);
+  assert.deepEqual(transferred(far), before, 'what was here is not fetched again');
+});
+
+test('each chunk is fetched once, and a file that is all here is read by the kernel alone', async () => {
+  const before = transferred(origin);
+  await using mounted = await mountRemote({ url: url(), cache: newCache() });
+  assert.equal(await sumsIn(mounted.path), sums);
+  const { bytes } = transferred(origin);
+  const fetched = bytes - before.bytes;
+  assert.ok(fetched > 9_000_000 && fetched < 11_000_000, `${fetched} bytes`);
+  // Once it is on stable storage, which takes a moment, an open maps it.
+  const large = path.join(mounted.path, 'large');
+  await waitFor(
+    async () => {
+      await runOk('sh', ['-c', 'echo 3 > /proc/sys/vm/drop_caches']);
+      const readBefore = bytesRead(mounted.serverPid);
+      await runOk('cat', [large]);
+      return bytesRead(mounted.serverPid) - readBefore < 1_000_000;
+    },
+    { what: 'a mapped file', timeoutMs: 60_000, intervalMs: 200 },
+  );
+  assert.equal(await sumsIn(mounted.path), sums);
+  assert.equal(transferred(origin).bytes, bytes);
+});
+
+test('who is not root mounts a remote image, too', async () => {
+  const deviceMode = (await stat('/dev/fuse')).mode & 0o777;
+  await chmod('/dev/fuse', 0o666);
+  try {
+    const cache = newCache();
+    await mkdir(cache, { mode: 0o700 });
+    await runOk('chown', ['65534:65534', cache]);
+    const user = { uid: 65_534, gid: 65_534 };
+    await using mounted = await mountRemote({ url: url(), cache, user });
+    const script = 'cd "$0" && sha256sum deep/er/file large short';
+    const seen = await runOk('sh', ['-c', script, mounted.path], user);
+    assert.equal(seen.stdout.toString(), sums);
+  } finally {
+    await chmod('/dev/fuse', deviceMode);
+  }
+});
+
+test('-o native of a remote image is refused with the way out, until all of it is here', async () => {
+  const small = path.join(served, 'small.img');
+  await writeFile(small, '');
+  await truncate(small, 2 * 1024 * 1024);
+  const source = path.join(directory.path, 'small');
+  await mkdir(source);
+  await writeFile(path.join(source, 'word'), 'native\n');
+  await runOk('mkfs.ext4', ['-q', '-F', '-O', '^has_journal', '-d', source, small]);
+  const remote = { url: url('small.img'), cache: newCache() };
+  const native = { ...remote, options: 'native' };
+  await assert.rejects(mountRemote(native), /not wholly here.*without -o native, or download/);
+  const { stdout } = await runOk('findmnt', ['-n', '-t', 'erofs']).catch(() => ({ stdout: '' }));
+  assert.ok(!stdout.toString().includes('small.img'), 'nothing is mounted');
+});
+
+test('partitions, qcow2 and a dirty journal of a remote image are shown as they are', async () => {
+  const disk = path.join(served, 'partitioned.img');
+  await writeFile(disk, '');
+  await truncate(disk, 70 * 1024 * 1024);
+  await runOk('sfdisk', ['-q', disk], { input: 'label: gpt\nstart=2048, type=linux\n' });
+  const copy = [`if=${image}`, `of=${disk}`, 'bs=1M', 'seek=1', 'conv=notrunc', 'status=none'];
+  await runOk('dd', copy);
+  const qcow = path.join(served, 'disk.qcow2');
+  await runOk('qemu-img', ['convert', '-c', '-O', 'qcow2', image, qcow]);
+  for (const [name, options] of [
+    ['partitioned.img', 'partition=1'],
+    ['disk.qcow2', ''],
+  ] as const) {
+    await using mounted = await mountRemote({ url: url(name), cache: newCache(), options });
+    assert.equal(await sumsIn(mounted.path), sums, name);
+  }
+  const dirty = path.join(served, 'dirty.img');
+  await runOk('cp', ['--sparse=always', image, dirty]);
+  // One logged block of zeros over the content of `short`.
+  const blocks = await runOk('debugfs', ['-R', 'blocks /short', image]);
+  const [block = ''] = blocks.stdout.toString().trim().split(' ');
+  const zeros = path.join(directory.path, 'zeros');
+  await writeFile(zeros, new Uint8Array(4096));
+  const commands = path.join(directory.path, 'commands');
+  await writeFile(commands, `jo\njw -b ${block} ${zeros}\njc\n`);
+  await runOk('debugfs', ['-w', '-f', commands, dirty]);
+  await using mounted = await mountRemote({ url: url('dirty.img'), cache: newCache() });
+  const { stdout } = await runOk('cat', [path.join(mounted.path, 'short')]);
+  assert.deepEqual(stdout, Buffer.alloc(6), 'what the journal says, not what is in the place');
+  const large = await runOk('sha256sum', [path.join(mounted.path, 'large')]);
+  assert.ok(sums.includes(large.stdout.toString().split(' ')[0] ?? 'none'));
+});
+
+test('while the remote hangs, what is here is served, and who waits can be killed', async () => {
+  await using mounted = await mountRemote({ url: url(), cache: newCache() });
+  await runOk('cat', [path.join(mounted.path, 'short')]);
+  const [large, deep] = [path.join(mounted.path, 'large'), path.join(mounted.path, 'deep/er/file')];
+  process.kill(-origin.pid, 'SIGSTOP');
+  try {
+    const patient = run('sha256sum', [large], { timeoutMs: 60_000 });
+    const killed = run(
+      'sh',
+      ['-c', 'echo $$ > "$1"; exec cat "$0"', deep, `${directory.path}/pid`],
+      {
+        timeoutMs: 60_000,
+      },
+    );
+    const pidFile = path.join(directory.path, 'pid');
+    const pid = Number(
+      await waitFor(() => existsSync(pidFile) && readFileSync(pidFile, 'latin1'), {
+        what: 'a pid',
+      }),
+    );
+    await waitFor(() => readFileSync(`/proc/${pid}/stat`, 'latin1').includes('(cat)'), {
+      what: 'a reader',
+      timeoutMs: 30_000,
+    });
+    await runOk('sh', ['-c', 'echo 2 > /proc/sys/vm/drop_caches']);
+    const warm = await runOk('sh', ['-c', 'ls "$0" > /dev/null && cat "$0/short"', mounted.path]);
+    assert.equal(warm.stdout.toString(), 'short\n');
+    process.kill(pid, 'SIGKILL');
+    assert.notEqual((await killed).code, 0);
+    assert.ok(!existsSync(`/proc/${pid}`));
+    process.kill(-origin.pid, 'SIGCONT');
+    const { stdout } = await patient;
+    assert.ok(sums.includes(stdout.toString().split(' ')[0] ?? 'none'), stdout.toString());
+  } finally {
+    process.kill(-origin.pid, 'SIGCONT');
+  }
+  assert.equal(await sumsIn(mounted.path), sums);
+});
+
+test('a remote that goes away is an errno within the deadline, and all is right when it is back', async () => {
+  const own = await serveImages(served);
+  let back: RunningServer | undefined;
+  try {
+    await using mounted = await mountRemote({
+      url: `${own.url}disk.img`,
+      cache: newCache(),
+      words: ['--deadline', '2s', '--retries', '0'],
+    });
+    await runOk('cat', [path.join(mounted.path, 'short')]);
+    await own.kill();
+    const failed = await run('sh', ['-c', 'cat "$0/large" "$0/deep/er/file"', mounted.path]);
+    assert.equal(failed.timedOut, false);
+    assert.match(failed.stderr.toString(), /large: Input\/output error/);
+    assert.match(failed.stderr.toString(), /file: Input\/output error/);
+    const warm = await runOk('cat', [path.join(mounted.path, 'short')]);
+    assert.equal(warm.stdout.toString(), 'short\n');
+    const status = await mounted.ebb('status', mounted.path);
+    assert.match(status.stdout.toString(), /image +http:.*disk\.img/);
+    back = await serveImages(served, own.port);
+    assert.equal(await sumsIn(mounted.path), sums);
+    const umount = await mounted.ebb('umount', mounted.path);
+    assert.equal(umount.code, 0, umount.stderr.toString());
+    assert.equal(mounted.isMounted(), false);
+  } finally {
+    await back?.stop();
+    await own.stop();
+  }
+});
+
+test('an image that changes at the server is EIO where it is not here, and never a mix', async () => {
+  const changing = path.join(served, 'changing.img');
+  await runOk('cp', ['--sparse=always', image, changing]);
+  const remote = { url: url('changing.img'), cache: newCache() };
+  {
+    await using mounted = await mountRemote(remote);
+    await runOk('cat', [path.join(mounted.path, 'short')]);
+    const other = path.join(served, 'other.img');
+    await runOk('cp', ['--sparse=always', image, other]);
+    await runOk('debugfs', ['-w', '-R', 'rm /short', other]);
+    await utimes(other, 1_500_000_000, 1_500_000_000);
+    await rename(other, changing);
+    const cold = await run('cat', [path.join(mounted.path, 'large')]);
+    assert.match(cold.stderr.toString(), /Input\/output error/);
+    const warm = await runOk('cat', [path.join(mounted.path, 'short')]);
+    assert.equal(warm.stdout.toString(), 'short\n', 'what is here is of the old image');
+    await runOk('umount', [mounted.path]);
+  }
+  await using mounted = await mountRemote(remote);
+  const gone = await run('cat', [path.join(mounted.path, 'short')]);
+  assert.match(gone.stderr.toString(), /No such file/);
+  const large = await runOk('sha256sum', [path.join(mounted.path, 'large')]);
+  assert.ok(sums.includes(large.stdout.toString().split(' ')[0] ?? 'none'));
+});
+
+for (const killed of ['server', 'broker'] as const) {
+  test(`the ${killed} of a remote image is killed: nothing stays mounted, and the next has what was here`, async () => {
+    const remote = { url: url(), cache: newCache() };
+    {
+      await using mounted = await mountRemote(remote);
+      assert.equal(await sumsIn(mounted.path), sums);
+      const { brokerPid, serverPid } = mounted;
+      process.kill(killed === 'server' ? serverPid : brokerPid, 'SIGKILL');
+      await waitFor(() => !mounted.isMounted(), {
+        what: 'the end of the mount',
+        timeoutMs: 30_000,
+      });
+      await waitFor(() => !existsSync(`/proc/${brokerPid}`) && !existsSync(`/proc/${serverPid}`), {
+        what: 'the end of both processes',
+        timeoutMs: 30_000,
+      });
+    }
+    const before = transferred(origin);
+    await using again = await mountRemote(remote);
+    assert.equal(await sumsIn(again.path), sums);
+    const { bytes } = transferred(origin);
+    if (killed === 'server') assert.equal(bytes, before.bytes);
+    assert.ok(bytes - before.bytes < 11_000_000);
+  });
+}
