@@ -5,6 +5,7 @@
  */
 import { spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
+import { patience } from './patience.ts';
 import { killAtExit, killGroup } from './run.ts';
 
 export interface ChildService<Ready> extends AsyncDisposable {
@@ -40,7 +41,7 @@ export async function startChildService<Ready>(
     const line = await new Promise<string>((resolve, reject) => {
       const timer = setTimeout(
         () => reject(new Error(`${script} was not ready after ${timeoutMs} ms`)),
-        timeoutMs,
+        patience * timeoutMs,
       );
       const lines = createInterface({ input: child.stdout });
       const settle = (act: () => void): void => {

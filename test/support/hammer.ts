@@ -2,6 +2,7 @@
 import { spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
 import { createInterface } from 'node:readline';
+import { patience } from './patience.ts';
 import { killAtExit, killGroup } from './run.ts';
 
 /** What a stress run saw. `errors` counts by errno; `wrong` says where a wrong byte was. */
@@ -42,7 +43,7 @@ export function startStress(options: StressOptions): Stress {
   const all = async (timeoutMs: number): Promise<HammerReport[]> => {
     const timer = setTimeout(
       () => children.forEach((child) => killGroup(child.process)),
-      timeoutMs,
+      patience * timeoutMs,
     );
     try {
       return await Promise.all(children.map((child) => child.report));
@@ -125,7 +126,7 @@ export class ServingHammer implements Disposable {
       const timer = setTimeout(() => {
         this.#fail(`no answer to "${command}" in ${timeoutMs} ms`);
         killGroup(this.#child);
-      }, timeoutMs);
+      }, patience * timeoutMs);
       const settled = (act: () => void): void => {
         clearTimeout(timer);
         act();

@@ -3,6 +3,7 @@ import { fork } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import path from 'node:path';
+import { patience } from './patience.ts';
 import type { ChurnRequest, ChurnResult } from './handle-churn.ts';
 import type { HandleRequest } from './handle-process.ts';
 import { killAtExit } from './run.ts';
@@ -71,7 +72,7 @@ export class HandleProcess implements AsyncDisposable {
       const ended = (): void => settle(() => reject(new Error(`it ended during ${request.kind}`)));
       const timer = setTimeout(
         () => settle(() => reject(new Error(`${request.kind} took ${timeoutMs} ms`))),
-        timeoutMs,
+        patience * timeoutMs,
       );
       child.once('exit', ended);
       child.once('message', (answer) => settle(() => resolve(answer as HandleAnswer<Value>)));

@@ -6,6 +6,7 @@
  */
 import { spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
+import { patience } from './patience.ts';
 
 export interface RunOptions {
   /** Then the process group is killed. Default 30,000. */
@@ -92,16 +93,19 @@ export function run(
       clearTimeout(giveUp);
       resolve({ code, signal, timedOut, stdout: stdout.bytes(), stderr: stderr.bytes() });
     };
-    const timer = setTimeout(() => {
-      timedOut = true;
-      killGroup(child);
-      giveUp = setTimeout(() => {
-        child.stdout.destroy();
-        child.stderr.destroy();
-        child.unref();
-        finish(null, 'SIGKILL');
-      }, killGraceMs);
-    }, options.timeoutMs ?? defaultTimeoutMs);
+    const timer = setTimeout(
+      () => {
+        timedOut = true;
+        killGroup(child);
+        giveUp = setTimeout(() => {
+          child.stdout.destroy();
+          child.stderr.destroy();
+          child.unref();
+          finish(null, 'SIGKILL');
+        }, killGraceMs);
+      },
+      patience * (options.timeoutMs ?? defaultTimeoutMs),
+    );
     child.once('error', (error: NodeJS.ErrnoException) => {
       clearTimeout(timer);
       reject(error.code === 'ENOENT' ? notInstalled(command, options) : error);

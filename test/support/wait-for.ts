@@ -1,5 +1,6 @@
 /** Waiting for a condition, with an end and a sentence about what was waited for. */
 import { setTimeout as sleep } from 'node:timers/promises';
+import { patience } from './patience.ts';
 
 export interface WaitForOptions {
   /** For the message: "waited 5000 ms for ...". */
@@ -18,7 +19,7 @@ export async function waitFor<T>(
   options: WaitForOptions,
 ): Promise<NonNullable<T>> {
   const timeoutMs = options.timeoutMs ?? 5000;
-  const deadlineMs = performance.now() + timeoutMs;
+  const deadlineMs = performance.now() + patience * timeoutMs;
   let lastError: unknown;
   for (;;) {
     try {
