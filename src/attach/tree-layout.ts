@@ -22,7 +22,7 @@ import { ebbError, toEbbError } from '../base/errors.ts';
 import { decodeName } from '../base/name.ts';
 import { renameEntry } from '../sys/entries.ts';
 import { AT_FDCWD } from '../sys/fd.ts';
-import { checkPlace, writePlace } from './tree-place.ts';
+import { checkPlace, isPlaceKnown, writePlace } from './tree-place.ts';
 
 const format = 1;
 const secretBytes = 32;
@@ -92,18 +92,30 @@ export function prepareTree(request: TreeRequest): TreePlaces {
   return { treeId, remote, ebbDirectory, stateDirectory, isNew: known === undefined };
 }
 
+/** A tree that nothing serves. */
+export interface KnownTree extends TreePlaces {
+  /** False: it may be a copy (tree-place.ts), in which no mark is right. */
+  readonly isPlaceKnown: boolean;
+}
+
 /**
  * The tree that a directory is while nothing serves it; undefined: none. Throws EUCLEAN, EPROTO, ENOENT (its state is
  * gone), EEXIST (a copy).
  */
-export function knownTree(tree: string): TreePlaces | undefined {
+export function knownTree(tree: string): KnownTree | undefined {
   const ebbDirectory = path.join(tree, ebbName);
   const facts = readFacts(ebbDirectory);
   if (facts === undefined) return undefined;
   const { treeId, remote, stateDirectory } = facts;
   checkState(stateDirectory, undefined);
-  checkPlace(stateDirectory, tree, ebbDirectory);
-  return { treeId, remote, ebbDirectory, stateDirectory, isNew: false };
+  return {
+    treeId,
+    remote,
+    ebbDirectory,
+    stateDirectory,
+    isNew: false,
+    isPlaceKnown: isPlaceKnown(stateDirectory, tree, ebbDirectory),
+  };
 }
 
 /** The 32 bytes that seal the tree's marks. EUCLEAN when they are not 32. */

@@ -3,9 +3,10 @@
  * (`cp -a`, a btrfs snapshot, send and receive, a restored backup) has other inodes, so nothing in it is known: what
  * stands in for content that is elsewhere would be taken for ordinary files, and read as data.
  */
-import { readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { ebbError } from '../base/errors.ts';
+import type { EbbError } from '../base/errors.ts';
 import { OpenFlag, openFd } from '../sys/fd.ts';
 import { encodeHandle, handleOf } from '../sys/handle.ts';
 import { filesystemUuid } from '../sys/ioctl.ts';
@@ -22,9 +23,24 @@ export function writePlace(stateDirectory: string, ebbDirectory: string): void {
 
 /** Throws EEXIST when the tree is another directory than this one, ENOENT when nobody knows where it is. */
 export function checkPlace(stateDirectory: string, tree: string, ebbDirectory: string): void {
-  const known = readFileSync(path.join(stateDirectory, placeName), 'utf8');
-  if (known === placeOf(ebbDirectory)) return;
+  if (isPlaceKnown(stateDirectory, tree, ebbDirectory)) return;
   throw ebbError(
+    'ENOENT',
+    `${path.join(stateDirectory, placeName)} is gone, so whether ${tree} is the tree or a copy of it is not known. ` +
+      `Put the state directory back as it was; or run ebb rebuild ${tree}, which sees it from the marks on the files`,
+  );
+}
+
+/** Whether it is known that this is the tree. Throws EEXIST when it is known that it is not. */
+export function isPlaceKnown(stateDirectory: string, tree: string, ebbDirectory: string): boolean {
+  const file = path.join(stateDirectory, placeName);
+  if (!existsSync(file)) return false;
+  if (readFileSync(file, 'utf8') === placeOf(ebbDirectory)) return true;
+  throw isCopy(tree);
+}
+
+export function isCopy(tree: string): EbbError {
+  return ebbError(
     'EEXIST',
     `${tree} is a copy of a tree, not the tree itself: files in it that were not here when it was copied have no ` +
       'content. Attach an empty directory instead, and take from the copy only what you changed',

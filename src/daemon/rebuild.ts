@@ -8,7 +8,8 @@
 import { existsSync, readFileSync, renameSync, rmSync } from 'node:fs';
 import path from 'node:path';
 import { knownTree, readSecret, stubCatalogPath } from '../attach/tree-layout.ts';
-import type { TreePlaces } from '../attach/tree-layout.ts';
+import type { KnownTree } from '../attach/tree-layout.ts';
+import { isCopy, writePlace } from '../attach/tree-place.ts';
 import { openSqliteStubCatalog } from '../catalog/stubs-sqlite/catalog.ts';
 import { openSqliteCatalog } from '../catalog/sqlite/catalog.ts';
 import { ebbError, toEbbError } from '../base/errors.ts';
@@ -27,7 +28,8 @@ const companions = ['', '-wal', '-shm'];
 export async function rebuild(directory: string, dryRun: boolean): Promise<RebuildResult> {
   try {
     const tree = knownTree(directory);
-    return await (tree === undefined ? rebuildCache(directory, dryRun) : rebuildTree(tree, dryRun));
+    if (tree === undefined) return await rebuildCache(directory, dryRun);
+    return await rebuildTree(directory, tree, dryRun);
   } catch (error) {
     const { code, message } = toEbbError(error);
     return { ok: false, error: message, code, exitCode: code === 'EBUSY' ? 3 : 1 };
@@ -51,7 +53,8 @@ async function rebuildCache(cacheDirectory: string, dryRun: boolean): Promise<Re
 
 /** Nothing watches the tree, and its lock keeps it so: its files are read where they are. */
 async function rebuildTree(
-  { ebbDirectory, stateDirectory, treeId }: TreePlaces,
+  directory: string,
+  { ebbDirectory, stateDirectory, treeId, isPlaceKnown }: KnownTree,
   dryRun: boolean,
 ): Promise<RebuildResult> {
   const seal = { treeId, secret: readSecret(stateDirectory) };
@@ -64,9 +67,13 @@ async function rebuildTree(
     stubCatalogPath(stateDirectory),
     async (fresh) => {
       using target = openSqliteStubCatalog(fresh);
-      return await rebuildStubs({ rootFd: root.fd, seal, hasPoison, target });
+      const report = await rebuildStubs({ rootFd: root.fd, seal, hasPoison, target });
+      // A mark is of one inode: in a copy none is believed, and it must not become the tree.
+      if (!isPlaceKnown && report.stubs === 0) throw isCopy(directory);
+      return report;
     },
   );
+  if (!isPlaceKnown) writePlace(stateDirectory, ebbDirectory);
   return { ok: true, files: stubs, residentBytes, skipped: ignoredCount };
 }
 

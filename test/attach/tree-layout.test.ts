@@ -98,3 +98,18 @@ test('a tree may be moved; a copy of it is no tree', async () => {
   assert.throws(() => knownTree(tree), fails('EEXIST'));
   assert.equal(knownTree(moved)?.treeId, treeId);
 });
+
+test('a tree of which nobody knows where it is says how to find out', async () => {
+  await using made = await scene();
+  const { tree } = made.request;
+  const { stateDirectory } = prepareTree(made.request);
+  assert.equal(knownTree(tree)?.isPlaceKnown, true);
+  rmSync(path.join(stateDirectory, 'place'));
+  const how = new RegExp(`/place is gone, .* run ebb rebuild ${tree}, `);
+  assert.throws(() => prepareTree(made.request), {
+    name: 'EbbError',
+    code: 'ENOENT',
+    message: how,
+  });
+  assert.equal(knownTree(tree)?.isPlaceKnown, false);
+});

@@ -59,6 +59,13 @@ for (const type of treeFilesystems) {
     for (const name of readdirSync(stateDirectory)) {
       if (name.startsWith('catalog.')) rmSync(path.join(stateDirectory, name));
     }
+    rmSync(path.join(stateDirectory, 'place'));
+    const unknown = await tree.ebb(['attach', tree.path]);
+    assert.match(unknown.stderr.toString(), /place is gone, .* run ebb rebuild /);
+    const copy = `${tree.path}-copy`;
+    await shellOk(tree, 'cp -a "$0" "$0-copy"');
+    const copied = await tree.ebb(['rebuild', copy]);
+    assert.match(copied.stderr.toString(), /is a copy of a tree, not the tree itself/);
     const rebuilt = await tree.ebbOk(['rebuild', tree.path]);
     assert.match(rebuilt.stdout.toString(), /3 files/);
     await tree.attach();
