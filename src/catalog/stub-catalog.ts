@@ -25,6 +25,14 @@ export interface StubTotals {
   readonly residentBytes: number;
 }
 
+/** Which other files of a record's directory are meant. */
+export interface SiblingQuestion {
+  readonly of: Pick<StubRecord, 'id' | 'key'>;
+  readonly sizeMaxBytes: number;
+  /** 1 .. */
+  readonly limit: number;
+}
+
 /** What is known of a remote key besides its records, so that `refresh` respects what users did. */
 export interface KnownKey {
   readonly key: string;
@@ -41,6 +49,9 @@ export interface ListedDirectory {
   /** What the remote said of its mode, owner and time, in a form of src/attach: to see that the remote changed them. */
   readonly attributes: string;
 }
+
+/** What is listed together has ids that are near to each other. */
+export const siblingReach = 1_024;
 
 export interface StubCatalog extends Disposable {
   get(id: number): StubRecord | undefined;
@@ -74,6 +85,13 @@ export interface StubCatalog extends Disposable {
   setKnown(keys: readonly KnownKey[]): void;
   /** Ascending ids > afterId. */
   page(afterId: number, limit: number): StubRecord[];
+  /** Ids > afterId, ascending, of records in `intent` or `discarding`. As cheap as they are few. */
+  undecided(afterId: number, limit: number): number[];
+  /**
+   * Ids of clean records, not complete, not empty, not `lost`, with keys in the same directory: those that came after it
+   * first, in their order, then those before, nearest first. Only ids up to `siblingReach` away are looked at.
+   */
+  siblings(question: SiblingQuestion): number[];
   /** Clean records with residentBytes > 0, not pinned, least recently used first; stable paging. */
   leastRecentlyUsed(
     after: { readonly accessedAtMs: number; readonly id: number } | undefined,

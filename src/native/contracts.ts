@@ -5,6 +5,7 @@ import type { RecallEngine } from '../recall/engine.ts';
 import type { StubStore } from '../tree/stubs/stub-store.ts';
 import type { NativeGroups, ToMain, ToThread } from './messages.ts';
 import type { NativePolicy } from './options.ts';
+import type { SiblingsOf } from './siblings.ts';
 
 export interface NativeThreadOptions {
   readonly groups: NativeGroups;
@@ -31,6 +32,8 @@ export interface NativeServerOptions {
   readonly onProblem: (problem: NativeProblem) => void;
   /** A recall for a reader ended; undefined: well. */
   readonly onReadEnded?: (fileId: number, error: EbbError | undefined) => void;
+  /** For files that are brought before they are opened; absent: none are. */
+  readonly siblingsOf?: SiblingsOf;
   readonly clock?: Clock;
 }
 

@@ -19,6 +19,7 @@ import { Residency } from '../tree/residency.ts';
 import { KnownState } from './messages.ts';
 import type { Question, ToMain, ToThread } from './messages.ts';
 import { systemCallOf } from './requester.ts';
+import { effectAtOpen } from './syscall.ts';
 
 /** Questions that may wait for main at one time; above it the requester gets EAGAIN. */
 export const questionsPendingMax = 16_384;
@@ -96,9 +97,10 @@ export class EventHandler {
       this.#unknown(event, 'open', handle);
       return;
     }
-    this.#touch(known);
-    // Who wants to write must be recorded first, even when all is here but not yet for certain.
+    this.#touch(known, event.pid);
     if (isSettled(known)) this.#allowForGood(event);
+    // Who wants to write must be recorded first, even when all is here but not yet for certain.
+    else if (known.residency.complete && onlyReads(event.pid)) event.allow();
     else this.#ask(event, 'open', handle);
   }
 
@@ -248,11 +250,11 @@ export class EventHandler {
     this.#tell({ kind: 'consumed', fileId, tid, offsetBytes, countBytes });
   }
 
-  #touch(known: KnownFile): void {
+  #touch(known: KnownFile, tid: number): void {
     const nowMs = Date.now();
     if (nowMs - known.touchedAtMs < touchedEveryMs) return;
     known.touchedAtMs = nowMs;
-    this.#tell({ kind: 'touched', fileId: known.fileId, atMs: nowMs });
+    this.#tell({ kind: 'touched', fileId: known.fileId, tid, atMs: nowMs });
   }
 
   #tellComplete(known: KnownFile): void {
@@ -264,6 +266,10 @@ export class EventHandler {
   #tell(message: ToMain): void {
     this.#options.port.postMessage(message);
   }
+}
+
+function onlyReads(tid: number): boolean {
+  return effectAtOpen(systemCallOf(tid)) === 'reads';
 }
 
 function isSettled(known: KnownFile): boolean {

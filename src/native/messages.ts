@@ -54,7 +54,12 @@ export type ToMain =
   /** All chunks are here, and the shared state does not say `settled` yet. */
   | { readonly kind: 'complete'; readonly fileId: number }
   /** A known file was opened; at most once a minute. ms since 1970. */
-  | { readonly kind: 'touched'; readonly fileId: number; readonly atMs: number }
+  | {
+      readonly kind: 'touched';
+      readonly fileId: number;
+      readonly tid: number;
+      readonly atMs: number;
+    }
   /** Something that should not happen did; the event was denied. */
   | { readonly kind: 'problem'; readonly message: string };
 

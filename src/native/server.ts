@@ -13,6 +13,8 @@ import { fileStatus } from '../sys/stat.ts';
 import type { StubFile } from '../tree/stubs/stub-store.ts';
 import { Answers } from './answers.ts';
 import type { PendingQuestion } from './answers.ts';
+import { askerOf } from './asker.ts';
+import type { Asker } from './asker.ts';
 import type { NativeCounters, NativeServerOptions } from './contracts.ts';
 import { ignoreAccess, ignoreOpen } from './event-handler.ts';
 import { FileGates } from './file-gates.ts';
@@ -20,10 +22,9 @@ import { KnownFiles } from './known-files.ts';
 import { Layers } from './layers.ts';
 import type { Question, ToMain } from './messages.ts';
 import { decideAccess, decideOpen, Verdicts } from './policy.ts';
-import type { AskerFacts, Decision, FileFacts } from './policy.ts';
-import { requesterOf, systemCallOf } from './requester.ts';
-import type { RequesterFacts } from './requester.ts';
-import { effectAtOpen } from './syscall.ts';
+import type { Decision, FileFacts } from './policy.ts';
+import { requesterOf } from './requester.ts';
+import { Siblings } from './siblings.ts';
 import { StreamFinder } from './stream-finder.ts';
 import { Writers } from './writers.ts';
 
@@ -34,12 +35,6 @@ const waitStepMs = 20;
 const executableBits = 0o111;
 
 type Recall = Extract<Decision, { kind: 'recall' }>;
-
-/** What is found out about a requester once for a question, and only when it matters. */
-interface Asker {
-  readonly requester: RequesterFacts;
-  readonly facts: AskerFacts;
-}
 
 export class NativeServer {
   /** For `NativeThreadOptions.pending`. */
@@ -53,6 +48,7 @@ export class NativeServer {
   readonly #known: KnownFiles;
   readonly #streams: StreamFinder;
   readonly #writers: Writers;
+  readonly #siblings: Siblings;
   readonly #layers = new Layers();
   /** Questions being answered, by file: these must not be released. */
   readonly #busy = new Map<number, number>();
@@ -75,6 +71,13 @@ export class NativeServer {
     this.#verdicts = new Verdicts(options.policy);
     this.#known = new KnownFiles(store, post);
     this.#streams = new StreamFinder((streamId) => recall.endStream(streamId));
+    this.#siblings = new Siblings({
+      store,
+      recall,
+      known: this.#known,
+      siblingsOf: options.siblingsOf,
+      settle: (fileId) => this.#settleComplete(fileId),
+    });
     this.#writers = new Writers({
       store,
       recall,
@@ -164,6 +167,7 @@ export class NativeServer {
     this.#closed = true;
     this.#options.post({ kind: 'refuse' });
     this.#writers.close();
+    this.#siblings.close();
     this.#answers.denyAll(Errno.EIO);
     // Who waits for these must not wait for a thread that may be gone.
     for (const resolve of this.#syncs.values()) resolve();
@@ -198,6 +202,7 @@ export class NativeServer {
         return;
       case 'touched':
         this.#options.onAccesses([[message.fileId, message.atMs]]);
+        this.#siblings.used(message.fileId, () => requesterOf(message.tid));
         return;
       case 'problem':
         this.#problem(undefined, message.message, undefined);
@@ -266,10 +271,17 @@ export class NativeServer {
         await untilDone(this.#gates.opened(file.id), pending.signal);
         if (pending.isAnswered) return;
       }
-      asker ??= this.#askerOf(question);
+      asker ??= askerOf(question, this.#verdicts);
       const decision = this.#decide(question, file, asker);
+      if (question.group === 'open') this.#noteOpen(decision, file, asker);
       if (await this.#carryOut(decision, pending, file, asker)) return;
     }
+  }
+
+  #noteOpen(decision: Decision, file: StubFile, { requester, facts }: Asker): void {
+    if (decision.kind !== 'recall' || facts.effect !== 'reads') return;
+    if (file.sizeBytes > this.#options.policy.wholeFileMaxBytes) return;
+    this.#siblings.opened(file, !file.residency.complete, () => requester);
   }
 
   /** False: the facts have changed, decide again. */
@@ -369,17 +381,6 @@ export class NativeServer {
   #stateOf(file: StubFile): FileFacts['state'] {
     if (file.change === discarding) return 'discarding';
     return file.change !== clean || this.#known.isSettled(file.id) ? 'settled' : 'clean';
-  }
-
-  #askerOf({ tid, group }: Question): Asker {
-    const requester = requesterOf(tid);
-    const { executable, name } = requester;
-    const call = systemCallOf(tid);
-    const { streams, maps } = call;
-    const effect = group === 'open' ? effectAtOpen(call) : call.effect;
-    const verdict = this.#verdicts.of(executable, name);
-    const looksForHoles = this.#verdicts.looksForHoles(executable);
-    return { requester, facts: { effect, streams, maps, verdict, looksForHoles } };
   }
 
   /** Denies the question (EIO) when its time is over and nothing of the file has arrived for as long. */

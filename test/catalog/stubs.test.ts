@@ -5,6 +5,7 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
 import { test } from 'node:test';
 
 import fc from 'fast-check';
@@ -98,6 +99,8 @@ const step: fc.Arbitrary<Step> = fc.oneof(
 function everything(catalog: StubCatalog): unknown {
   return {
     stubs: catalog.page(0, 100).map((stub) => ({ ...stub })),
+    siblings: catalog.siblings({ of: { id: 3, key: 'd/x' }, sizeMaxBytes: 100, limit: 5 }),
+    undecided: catalog.undecided(0, 100),
     used: catalog.leastRecentlyUsed(undefined, 100).map((stub) => stub.id),
     totals: { ...catalog.totals() },
     keys: ['a', 'b', 'd/a', 'd/\udc80'].map((name) => [
@@ -156,6 +159,21 @@ test('a file that is no catalog, or another kind of catalog, is refused with a s
   const names = path.join(directory.path, 'names');
   openSqliteCatalog(names)[Symbol.dispose]();
   assert.throws(() => openSqliteStubCatalog(names), damaged);
+});
+
+test('the catalog of an earlier Ebb gets the index that it lacks, and is used as it was', () => {
+  using directory = temporaryDirectory();
+  const file = path.join(directory.path, 'catalog');
+  {
+    using catalog = openSqliteStubCatalog(file);
+    catalog.insert([stubRecord(1), stubRecord(2, { change: 1 })]);
+  }
+  const earlier = new DatabaseSync(file);
+  earlier.exec('DROP INDEX stubs_undecided');
+  earlier.close();
+  using catalog = openSqliteStubCatalog(file);
+  assert.deepEqual(catalog.undecided(0, 10), [2]);
+  assert.equal(catalog.totals().stubs, 2);
 });
 
 test('killed at any moment: stubs are whole, ids unique, what was durable stays', async () => {

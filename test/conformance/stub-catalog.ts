@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 
+import { siblingReach } from '../../src/catalog/stub-catalog.ts';
 import type { StubCatalog, StubRecord } from '../../src/catalog/stub-catalog.ts';
 
 export interface StubCatalogFixture extends Disposable {
@@ -191,6 +192,57 @@ export function stubCatalogConformance(kind: string, open: () => StubCatalogFixt
       assert.deepEqual(paged, wanted);
       assert.deepEqual(ids(catalog.page(first + 2, 3)), [first + 3, first + 4, first + 5]);
     });
+
+    check('undecided: whom a writer was let into, as long as that is so', (catalog) => {
+      const first = catalog.reserveIds(6);
+      const changes = [1, 0, 2, 3, 1, 2] as const;
+      catalog.insert(changes.map((change, at) => stubRecord(first + at, { change })));
+      assert.deepEqual(catalog.undecided(0, 3), [first, first + 2, first + 4]);
+      assert.deepEqual(catalog.undecided(first + 4, 3), [first + 5]);
+      const times = { ctimeSeconds: 0, ctimeNanoseconds: 0 };
+      catalog.setChange([
+        { id: first, change: 0, ...times },
+        { id: first + 1, change: 2, ...times },
+        { id: first + 2, change: 3, ...times },
+      ]);
+      catalog.delete([first + 4]);
+      assert.deepEqual(catalog.undecided(0, 10), [first + 1, first + 5]);
+    });
+
+    check(
+      'siblings: small, clean, not here, of the same directory; the next ones first',
+      (catalog) => {
+        const first = catalog.reserveIds(3_000);
+        const at = (offset: number, key: string, change: Partial<StubRecord> = {}): StubRecord =>
+          stubRecord(first + offset, { key, ...change });
+        catalog.insert([
+          at(0, 'd/first'),
+          at(1, 'd/sub/deeper'),
+          at(2, 'd/here', here),
+          at(3, 'd/large', { sizeBytes: 101 }),
+          at(4, 'd/next'),
+          at(10, 'd/asked'),
+          at(11, 'e/other'),
+          at(12, 'd/changed', { change: 3 }),
+          at(13, 'd/lost', { lost: true }),
+          at(14, 'd/empty', { sizeBytes: 0 }),
+          at(15, 'd/partly', { residentBytes: 5 }),
+          at(16, 'top'),
+          at(20, 'd/last'),
+          at(10 + siblingReach, 'd/just'),
+          at(11 + siblingReach, 'd/too far'),
+        ]);
+        const ask = (limit: number): number[] =>
+          catalog
+            .siblings({ of: { id: first + 10, key: 'd/asked' }, sizeMaxBytes: 100, limit })
+            .map((id) => id - first);
+        assert.deepEqual(ask(10), [15, 20, 10 + siblingReach, 4, 0]);
+        assert.deepEqual(ask(4), [15, 20, 10 + siblingReach, 4]);
+        assert.deepEqual(ask(2), [15, 20]);
+        const of = { id: first + 16, key: 'top' };
+        assert.deepEqual(catalog.siblings({ of, sizeMaxBytes: 100, limit: 5 }), []);
+      },
+    );
 
     check('what users deleted stays known; so does what was listed, until forgotten', (catalog) => {
       const first = catalog.reserveIds(2);

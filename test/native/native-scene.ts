@@ -38,6 +38,8 @@ import type { LoopFilesystem, LoopFilesystemType } from '../support/temporary.ts
 export interface SceneOptions {
   readonly policy?: Partial<NativePolicy>;
   readonly limits?: Partial<RecallLimits>;
+  /** Files up to this size are brought before they are opened; 0, the default: none are. */
+  readonly siblingMaxBytes?: number;
 }
 
 export interface AddOptions {
@@ -112,6 +114,7 @@ export async function nativeScene(
   );
   const engine = new RecallEngine({ remote, ...(options.limits && { limits: options.limits }) });
   owned.defer(() => engine.close());
+  const { siblingMaxBytes: sizeMaxBytes = 0 } = options;
   const groups = { access: guard.access.fd, open: guard.open.fd, changes: guard.changes.fd };
   const server = new NativeServer({
     groups,
@@ -119,6 +122,9 @@ export async function nativeScene(
     store,
     recall: engine,
     policy: { ...defaultNativePolicy, ...options.policy },
+    ...(sizeMaxBytes > 0 && {
+      siblingsOf: (of, limit) => catalog.siblings({ of, sizeMaxBytes, limit }),
+    }),
     onAccesses: () => undefined,
     onRescan: () => problems.push({ fileId: undefined, message: 'rescan', cause: undefined }),
     onProblem: (problem) => problems.push(problem),

@@ -7,6 +7,8 @@ import { FileGates } from '../../src/native/file-gates.ts';
 import { KnownFiles } from '../../src/native/known-files.ts';
 import { KnownState } from '../../src/native/messages.ts';
 import type { ToThread } from '../../src/native/messages.ts';
+import { SiblingCredit } from '../../src/native/sibling-credit.ts';
+import type { SiblingSearch } from '../../src/native/sibling-credit.ts';
 import { StreamFinder } from '../../src/native/stream-finder.ts';
 import { Residency } from '../../src/tree/residency.ts';
 import type { StubFile, StubStore } from '../../src/tree/stubs/stub-store.ts';
@@ -51,6 +53,68 @@ test('property: streams are few, every one that goes is told, and an id means on
     }),
     { numRuns: 20 },
   );
+});
+
+test('property: what is brought of a directory for nothing is little, and who takes all of it gets all', () => {
+  const step = fc.record({
+    directory: fc.nat(2),
+    file: fc.nat(200),
+    afterMs: fc.constantFrom(0, 5, 2_000, 20_000),
+  });
+  fc.assert(
+    fc.property(fc.array(step, { maxLength: 300 }), (steps) => {
+      const credit = new SiblingCredit();
+      const here = new Set<number>();
+      const states = [0, 1, 2].map(() => ({ misses: 0, missedAtMs: 0, uses: 0, brought: 0 }));
+      let nowMs = 0;
+      for (const { directory, file, afterMs } of steps) {
+        nowMs += afterMs;
+        const id = directory * 1_000 + file;
+        const state = states[directory];
+        assert.ok(state);
+        const isUse = credit.isBrought(id);
+        assert.ok(!isUse || here.has(id));
+        let search: SiblingSearch | undefined;
+        if (isUse) {
+          state.uses += 1;
+          search = credit.used(id);
+          assert.ok(!credit.isBrought(id), 'a use counts once');
+        } else if (here.has(id)) continue;
+        else {
+          state.misses = nowMs - state.missedAtMs > 10_000 ? 1 : state.misses + 1;
+          state.missedAtMs = nowMs;
+          search = credit.missed(`d${directory}/`, id, nowMs);
+          here.add(id);
+          assert.ok(search === undefined || state.misses >= 3, 'a directory proves itself');
+        }
+        if (search === undefined) continue;
+        assert.ok(search.count >= 4 && search.count <= 64);
+        const { afterId, count } = search;
+        const found = Array.from({ length: 200 }, (_, at) => directory * 1_000 + at)
+          .filter((one) => one > afterId && !here.has(one))
+          .slice(0, count);
+        credit.brought(`d${directory}/`, found, search);
+        for (const one of found) here.add(one);
+        state.brought += found.length;
+        assert.ok(state.brought <= 8 + 3 * state.uses, 'no more than two for each that was used');
+      }
+    }),
+    { numRuns: 200 },
+  );
+  const credit = new SiblingCredit();
+  const here = new Set<number>();
+  let misses = 0;
+  for (let id = 0; id < 1_000; id += 1) {
+    const isMiss = !here.has(id);
+    if (isMiss) misses += 1;
+    const search = isMiss ? credit.missed('d/', id, id) : credit.used(id);
+    if (search === undefined) continue;
+    const all = Array.from({ length: 1_000 }, (_, one) => one);
+    const found = all.filter((one) => one > search.afterId && !here.has(one));
+    credit.brought('d/', found.slice(0, search.count), search);
+    for (const one of found.slice(0, search.count)) here.add(one);
+  }
+  assert.equal(misses, 3);
 });
 
 test('a gate lets one work at a time, in order, and those who wait see it open', async () => {

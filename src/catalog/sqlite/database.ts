@@ -18,6 +18,8 @@ export interface DatabaseFormat {
   /** PRAGMA user_version, >= 1. */
   readonly schemaVersion: number;
   readonly schema: string;
+  /** Made at each opening for writing unless they are there: `CREATE INDEX IF NOT EXISTS`. */
+  readonly laterIndexes?: string;
 }
 
 /** Only an intruder makes the writer wait: the lock of the cache keeps other daemons out. */
@@ -37,6 +39,7 @@ export function openWriter(path: string, format: DatabaseFormat): DatabaseSync {
     database.exec('BEGIN IMMEDIATE');
     const version = readVersion(database, path, format);
     if (version === 0) create(database, format);
+    if (format.laterIndexes !== undefined) database.exec(format.laterIndexes);
     database.exec('COMMIT');
     database.exec(`PRAGMA journal_size_limit = ${journalSizeMaxBytes}`);
     database.exec(`PRAGMA cache_size = -${writerCacheKib}`);

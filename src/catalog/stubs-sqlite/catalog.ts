@@ -11,15 +11,22 @@ import { Transactions } from '../sqlite/transaction.ts';
 import type {
   KnownKey,
   ListedDirectory,
+  SiblingQuestion,
   StubCatalog,
   StubRecord,
   StubState,
   StubTotals,
 } from '../stub-catalog.ts';
-import { hashHandle, hashKey, stubOf, stubRow } from './rows.ts';
+import { siblingReach } from '../stub-catalog.ts';
+import { hashHandle, hashKey, hashRangeOfDirectory, isInSameDirectory } from './rows.ts';
+import { stubOf, stubRow } from './rows.ts';
 import type { StubRow } from './rows.ts';
 import { openStubDatabase, stubCounters } from './schema.ts';
 import type { StubCounter } from './schema.ts';
+
+/** By id: the index of keys would bring all of a large directory, to be sorted. */
+const siblingsIn = `SELECT id, key FROM stubs NOT INDEXED WHERE key_hash >= ? AND key_hash < ?
+  AND complete = 0 AND change = 0 AND lost = 0 AND size > 0 AND size <= ?`;
 
 const sql = {
   get: 'SELECT * FROM stubs WHERE id = ?',
@@ -37,6 +44,10 @@ const sql = {
   touch: 'UPDATE stubs SET accessed_ms = ? WHERE id = ?',
   delete: 'DELETE FROM stubs WHERE id = ?',
   page: 'SELECT * FROM stubs WHERE id > ? ORDER BY id LIMIT ?',
+  undecided: `SELECT id FROM stubs INDEXED BY stubs_undecided
+    WHERE change IN (1, 2) AND id > ? ORDER BY id LIMIT ?`,
+  siblingsAfter: `${siblingsIn} AND id > ? AND id <= ? ORDER BY id LIMIT ?`,
+  siblingsBefore: `${siblingsIn} AND id < ? AND id >= ? ORDER BY id DESC LIMIT ?`,
   leastRecentlyUsed: `SELECT * FROM stubs INDEXED BY stubs_by_access
     WHERE resident > 0 AND change = 0 AND pinned = 0 AND (accessed_ms, id) > (?, ?)
     ORDER BY accessed_ms, id LIMIT ?`,
@@ -198,6 +209,26 @@ class SqliteStubCatalog implements StubCatalog {
 
   page(afterId: number, limit: number): StubRecord[] {
     return this.#all(this.#statements.page, afterId, limit);
+  }
+
+  undecided(afterId: number, limit: number): number[] {
+    const rows = this.#guard(() => this.#statements.undecided.all(afterId, limit));
+    return (rows as unknown as [number][]).map(([id]) => id);
+  }
+
+  siblings({ of, sizeMaxBytes, limit }: SiblingQuestion): number[] {
+    const key = encodeName(of.key);
+    const { from, to } = hashRangeOfDirectory(key);
+    const { siblingsAfter, siblingsBefore } = this.#statements;
+    const ask = (statement: StatementSync, end: number, most: number): number[] => {
+      const rows = this.#guard(() => statement.all(from, to, sizeMaxBytes, of.id, end, most));
+      return (rows as unknown as [number, Uint8Array][])
+        .filter(([, other]) => isInSameDirectory(key, other))
+        .map(([id]) => id);
+    };
+    const after = ask(siblingsAfter, of.id + siblingReach, limit);
+    if (after.length >= limit) return after;
+    return [...after, ...ask(siblingsBefore, of.id - siblingReach, limit - after.length)];
   }
 
   leastRecentlyUsed(

@@ -86,6 +86,18 @@ export function hashKey(key: Uint8Array): number {
   return hashBytes(key, 0, nameAt) * 2 ** restBits + name;
 }
 
+/** The hashes of all keys in the directory of this one are in `[from, to)`, and those of few others. */
+export function hashRangeOfDirectory(key: Uint8Array): { from: number; to: number } {
+  const from = hashBytes(key, 0, key.lastIndexOf(slash) + 1) * 2 ** restBits;
+  return { from, to: from + 2 ** restBits };
+}
+
+export function isInSameDirectory(key: Uint8Array, other: Uint8Array): boolean {
+  const end = key.lastIndexOf(slash) + 1;
+  if (other.lastIndexOf(slash) + 1 !== end) return false;
+  return Buffer.compare(key.subarray(0, end), other.subarray(0, end)) === 0;
+}
+
 /**
  * Encoded handles have 4 bytes of type, then (xfs, ext4, btrfs) the inode number, little endian: 32 bits of it, then 20
  * of a hash of the whole. Neighbours on the disk lie together. Part of the format.

@@ -51,8 +51,18 @@ CREATE TABLE counters (
 INSERT INTO counters VALUES (1, 0, 0, 0, 0, 0, 0, 1);
 `;
 
+/** Needs no new version: older programs keep indexes up to date that they do not know. */
+const laterIndexes = `
+CREATE INDEX IF NOT EXISTS stubs_undecided ON stubs (id) WHERE change IN (1, 2);
+`;
+
 /** 'EbbS'. Raise the version with every change of the schema and add a migration. */
-const format: DatabaseFormat = { applicationId: 0x45_62_62_53, schemaVersion: 1, schema };
+const format: DatabaseFormat = {
+  applicationId: 0x45_62_62_53,
+  schemaVersion: 1,
+  schema,
+  laterIndexes,
+};
 
 /** Opens or creates the database for its one writer. Throws as `openWriter`. */
 export function openStubDatabase(path: string): DatabaseSync {

@@ -11,9 +11,11 @@ import { BoundedMap } from '../../base/bounded-map.ts';
 import { systemClock } from '../../base/clock.ts';
 import { toEbbError } from '../../base/errors.ts';
 import { runFiles } from '../../base/run-directory.ts';
+import type { StubCatalog } from '../../catalog/stub-catalog.ts';
 import { openSqliteStubCatalog } from '../../catalog/stubs-sqlite/catalog.ts';
 import type { NativePolicy } from '../../native/options.ts';
 import { defaultNativePolicy } from '../../native/policy.ts';
+import type { SiblingsOf } from '../../native/siblings.ts';
 import { NativeServer } from '../../native/server.ts';
 import { NativeThread } from '../../native/thread.ts';
 import { RecallEngine } from '../../recall/engine.ts';
@@ -40,7 +42,7 @@ import { detachTree } from './detach.ts';
 import { bringNames, nothingNew } from './first-names.ts';
 import type { AttachFacts } from './first-names.ts';
 import { treeHandlers } from './handlers/tree-handlers.ts';
-import { allStubs, StubReservoir } from './stubs.ts';
+import { StubReservoir, undecidedStubs } from './stubs.ts';
 import type { InheritedDescriptors, Start, SupervisorLink } from './supervisor-link.ts';
 import { TreeFiles } from './tree-files.ts';
 import type { TreeParts } from './tree-parts.ts';
@@ -178,6 +180,7 @@ export async function buildTree(
       if (error === undefined) readFailures.delete(id);
       else readFailures.set(id, error.message);
     },
+    siblingsOf: siblingsFinder(catalog, configuration),
     clock,
   });
   const thread = await NativeThread.start({
@@ -312,12 +315,24 @@ function policyOf(configuration: AttachConfiguration): NativePolicy {
   };
 }
 
+/** Larger files are not brought before they are asked for: one chunk. */
+const siblingMaxBytes = 256 * 1024;
+
+/** Undefined where nothing is to be read ahead, or small files are not to come whole. */
+function siblingsFinder(
+  catalog: StubCatalog,
+  { readAheadMaxBytes, wholeFileMaxBytes = siblingMaxBytes }: AttachConfiguration,
+): SiblingsOf | undefined {
+  const sizeMaxBytes = Math.min(siblingMaxBytes, wholeFileMaxBytes);
+  if (readAheadMaxBytes === 0 || sizeMaxBytes === 0) return undefined;
+  return (of, limit) => catalog.siblings({ of, sizeMaxBytes, limit });
+}
+
 /** Finds out what became of files that somebody was let write to when the last daemon ended. */
 async function settleChanges({ catalog, store, server, logbook }: TreeParts): Promise<void> {
   try {
-    for (const page of allStubs(catalog)) {
-      for (const { id, change } of page) {
-        if (change !== StubChange.intent && change !== StubChange.discarding) continue;
+    for (const page of undecidedStubs(catalog)) {
+      for (const id of page) {
         const file = store.get(id);
         if (file !== undefined) await server.resolve(file);
       }

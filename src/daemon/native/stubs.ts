@@ -37,13 +37,32 @@ export class StubReservoir implements Reservoir {
   }
 }
 
-/** All records, in pages; each page is as the catalog has it when it is asked for. */
-export function* allStubs(catalog: StubCatalog): Generator<StubRecord[]> {
+/**
+ * Ids of the files that somebody was let write to and of which it is not known whether he did, in pages. However many
+ * stubs there are, only these are read.
+ */
+export function undecidedStubs(catalog: StubCatalog): Generator<number[]> {
+  return pages((afterId) => catalog.undecided(afterId, rowsPerPage), Number);
+}
+
+/** All records, in pages. */
+export function allStubs(catalog: StubCatalog): Generator<StubRecord[]> {
+  return pages(
+    (afterId) => catalog.page(afterId, rowsPerPage),
+    ({ id }) => id,
+  );
+}
+
+/** Each page is as the catalog has it when it is asked for. */
+function* pages<Row>(
+  ask: (afterId: number) => Row[],
+  idOf: (row: Row) => number,
+): Generator<Row[]> {
   for (let afterId = 0; ;) {
-    const page = catalog.page(afterId, rowsPerPage);
+    const page = ask(afterId);
     if (page.length > 0) yield page;
     const last = page.at(-1);
     if (last === undefined || page.length < rowsPerPage) return;
-    afterId = last.id;
+    afterId = idOf(last);
   }
 }

@@ -6,11 +6,13 @@ import { ebbError } from '../../../src/base/errors.ts';
 import type {
   KnownKey,
   ListedDirectory,
+  SiblingQuestion,
   StubCatalog,
   StubRecord,
   StubState,
   StubTotals,
 } from '../../../src/catalog/stub-catalog.ts';
+import { siblingReach } from '../../../src/catalog/stub-catalog.ts';
 
 export class StubCatalogModel implements StubCatalog {
   #stubs = new Map<number, StubRecord>();
@@ -106,6 +108,26 @@ export class StubCatalogModel implements StubCatalog {
   page(afterId: number, limit: number): StubRecord[] {
     const ids = [...this.#stubs.keys()].filter((id) => id > afterId).toSorted((a, b) => a - b);
     return ids.slice(0, limit).flatMap((id) => this.get(id) ?? []);
+  }
+
+  undecided(afterId: number, limit: number): number[] {
+    const { intent, discarding } = StubChange;
+    return this.page(afterId, Infinity)
+      .filter(({ change }) => change === intent || change === discarding)
+      .map(({ id }) => id)
+      .slice(0, limit);
+  }
+
+  siblings({ of, sizeMaxBytes, limit }: SiblingQuestion): number[] {
+    const directoryOf = (key: string): string => key.split('/').slice(0, -1).join('/');
+    const near = this.page(0, Infinity)
+      .filter(({ id, key }) => id !== of.id && directoryOf(key) === directoryOf(of.key))
+      .filter(({ change, complete, lost }) => change === 0 && !complete && !lost)
+      .filter(({ sizeBytes }) => sizeBytes > 0 && sizeBytes <= sizeMaxBytes)
+      .map(({ id }) => id)
+      .filter((id) => Math.abs(id - of.id) <= siblingReach);
+    const before = near.filter((id) => id < of.id).toReversed();
+    return [...near.filter((id) => id > of.id), ...before].slice(0, limit);
   }
 
   leastRecentlyUsed(
