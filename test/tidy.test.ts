@@ -121,6 +121,7 @@ test('every source file is used by another file, a test or an entry point', () =
     'src/fuse/public.ts',
     'src/catalog/stub-catalog.ts',
     'src/tree/stubs/stub-store.ts',
+    'src/tree/stubs/stub-maker-thread.ts',
     'src/native/options.ts',
     'src/native/server.ts',
     'src/native/thread.ts',

@@ -1,22 +1,24 @@
 /** Carries out a plan in one directory: makes, replaces and removes names. */
 import { StubChange } from '../base/stub-facts.ts';
-import { ebbError, toEbbError } from '../base/errors.ts';
+import { EbbError, toEbbError } from '../base/errors.ts';
 import { encodeName } from '../base/name.ts';
 import type { KnownKey, StubCatalog, StubRecord } from '../catalog/stub-catalog.ts';
 import { joinKey } from '../remote/key.ts';
 import type { ListedObject } from '../remote/remote.ts';
 import { linkFile, makeDirectory, makeSymlink, readSymlink } from '../sys/entries.ts';
-import { removeDirectory, removeFile, setOwner } from '../sys/entries.ts';
+import { removeFile, setOwner } from '../sys/entries.ts';
 import { OpenFlag, openFd } from '../sys/fd.ts';
 import { decodeHandle, encodedHandleAt, openByHandle } from '../sys/handle.ts';
 import { tryLease } from '../sys/lease.ts';
 import { fileStatusAt, setFileTimesAt } from '../sys/stat.ts';
 import type { NewStub, StubFile, StubStore } from '../tree/stubs/stub-store.ts';
+import type { MadeStub, StubMaker } from '../tree/stubs/stub-maker.ts';
 import type { CommitQueue } from './commit-queue.ts';
 import type { AttributeDefaults } from './directory-facts.ts';
 import { recordOf } from './local-directory.ts';
-import { placeNew, placeOver, takeAway } from './place.ts';
+import { placeNew, placeOver, removeIfThere, takeAway } from './place.ts';
 import type { Place } from './place.ts';
+import { makeElsewhere } from './make-elsewhere.ts';
 import { symlinkVersion } from './reconcile.ts';
 import type { DirectoryPlan, ExactFile, ReportKind } from './reconcile.ts';
 import type { Turns } from './turns.ts';
@@ -34,6 +36,8 @@ export interface Workshop {
   nextName(): string;
   count(what: 'stubs' | 'links' | 'symlinks' | 'replaced' | 'removed', bytes: number): void;
   report(kind: ReportKind, key: string, message: string): void;
+  /** A thread that makes stubs, when so many more are worth one. */
+  maker(moreStubs: number): StubMaker | undefined;
   /** What users did to this stub before the call is in its record. */
   readonly usersRecorded: (id: number) => Promise<void>;
 }
@@ -128,7 +132,18 @@ export class DirectoryWork {
   async #files(steps: readonly FileStep[]): Promise<void> {
     const { queue, turns, signal } = this.#shop;
     let staged: Staged[] = [];
+    const maker = this.#isDirect ? this.#shop.maker(steps.length) : undefined;
+    if (maker !== undefined) {
+      await makeElsewhere(this.#shop, {
+        maker,
+        directoryFd: this.#fd,
+        objects: steps.filter(isSimple).map(({ object }) => object),
+        newStub: (object) => this.#newStub(object),
+        take: (object, made) => this.#takeMade(object, () => newlyMade(made)),
+      });
+    }
     for (const step of steps) {
+      if (maker !== undefined && isSimple(step)) continue;
       await turns.pause();
       signal.throwIfAborted();
       if (this.#isDirect && step.replaces === undefined) {
@@ -146,9 +161,16 @@ export class DirectoryWork {
   }
 
   #makeInPlace(object: ExactFile): void {
+    this.#takeMade(object, () =>
+      this.#make({ fd: this.#fd, name: encodeName(object.name) }, object),
+    );
+  }
+
+  /** What `make` makes, or throws, in this directory. */
+  #takeMade(object: ExactFile, make: () => Made): void {
     const made = this.#unlessOwnFault(object.name, () => {
       try {
-        return this.#make({ fd: this.#fd, name: encodeName(object.name) }, object);
+        return make();
       } catch (error) {
         if (toEbbError(error).code !== 'EEXIST') throw error;
         this.#kept(object.name);
@@ -385,34 +407,19 @@ export class DirectoryWork {
   }
 }
 
-/** Removes a directory if it is empty. False when it is not, or not there. */
-export function removeIfEmpty(fd: number, name: string): boolean {
-  try {
-    removeDirectory(fd, name);
-    return true;
-  } catch (error) {
-    const known = toEbbError(error);
-    if (['ENOTEMPTY', 'EEXIST', 'ENOENT', 'ENOTDIR'].includes(known.code)) return false;
-    throw ebbError(known.code, `the directory ${name} cannot be removed: ${known.message}`, {
-      cause: error,
-    });
-  }
+function newlyMade(made: MadeStub): Made {
+  if (made instanceof EbbError) throw made;
+  return { record: recordOf(made), isNew: true };
+}
+
+/** A stub of its own under a free name: whatever becomes of others, it can be made. */
+function isSimple({ object, replaces }: FileStep): boolean {
+  return replaces === undefined && object.link === undefined;
 }
 
 /** Nothing is known of the key: as if it had never been. */
 function unknownKey(key: string): KnownKey {
   return { key, version: '', id: 0 };
-}
-
-/** False when users have it: in a race it may have stayed where they could take it. */
-function removeIfThere(at: Place): boolean {
-  try {
-    removeFile(at.fd, at.name);
-    return true;
-  } catch (error) {
-    if (toEbbError(error).code === 'ENOENT') return false;
-    throw error;
-  }
 }
 
 function isFile(at: Place, record: Pick<StubRecord, 'handle'>): boolean {

@@ -4,8 +4,8 @@
  * between looking and acting somebody may have put another file under the name.
  */
 import { randomBytes } from 'node:crypto';
-import { toEbbError } from '../base/errors.ts';
-import { renameEntry } from '../sys/entries.ts';
+import { ebbError, toEbbError } from '../base/errors.ts';
+import { removeDirectory, removeFile, renameEntry } from '../sys/entries.ts';
 
 /** A name in a directory. */
 export interface Place {
@@ -68,4 +68,29 @@ function giveBack(from: Place, target: Place): void {
   if (placeNew(from, target)) return;
   const name = `ebb-saved-${randomBytes(8).toString('hex')}`;
   renameEntry(from.fd, from.name, target.fd, name, 'keep');
+}
+
+/** Removes a directory if it is empty. False when it is not, or not there. */
+export function removeIfEmpty(fd: number, name: string): boolean {
+  try {
+    removeDirectory(fd, name);
+    return true;
+  } catch (error) {
+    const known = toEbbError(error);
+    if (['ENOTEMPTY', 'EEXIST', 'ENOENT', 'ENOTDIR'].includes(known.code)) return false;
+    throw ebbError(known.code, `the directory ${name} cannot be removed: ${known.message}`, {
+      cause: error,
+    });
+  }
+}
+
+/** False when users have it: in a race it may have stayed where they could take it. */
+export function removeIfThere(at: Place): boolean {
+  try {
+    removeFile(at.fd, at.name);
+    return true;
+  } catch (error) {
+    if (toEbbError(error).code === 'ENOENT') return false;
+    throw error;
+  }
 }

@@ -4,6 +4,7 @@
  * named in the result; the others are done. What was interrupted goes on where it was: complete directories are known.
  */
 import { randomBytes } from 'node:crypto';
+import { availableParallelism } from 'node:os';
 import { performance } from 'node:perf_hooks';
 import { decodeName } from '../base/name.ts';
 import { toEbbError } from '../base/errors.ts';
@@ -11,6 +12,7 @@ import { Semaphore } from '../base/semaphore.ts';
 import type { StubCatalog } from '../catalog/stub-catalog.ts';
 import { baseName, joinKey } from '../remote/key.ts';
 import type { ObjectAttributes, Remote } from '../remote/remote.ts';
+import type { StubMaker } from '../tree/stubs/stub-maker.ts';
 import type { StubStore } from '../tree/stubs/stub-store.ts';
 import { CommitQueue } from './commit-queue.ts';
 import {
@@ -19,11 +21,12 @@ import {
   encodeDirectoryFacts,
 } from './directory-facts.ts';
 import type { AttributeDefaults } from './directory-facts.ts';
-import { DirectoryWork, removeIfEmpty } from './directory-work.ts';
+import { DirectoryWork } from './directory-work.ts';
 import type { Workshop } from './directory-work.ts';
 import { listExactly } from './listing.ts';
 import type { Listing } from './listing.ts';
 import { openDirectory, readEntries, readLocal } from './local-directory.ts';
+import { removeIfEmpty } from './place.ts';
 import { Planner } from './reconcile.ts';
 import type { DirectoryPlan, LocalEntry, Report, ReportKind } from './reconcile.ts';
 import { sweepStaging } from './staging.ts';
@@ -38,6 +41,8 @@ export interface PopulateParts {
   readonly parallel: number;
   /** For `listedAtMs`, ms since 1970. */
   readonly nowMs: () => number;
+  /** Stubs of a run from which on a thread of its own makes them. Default 1,000; and none where there is one processor. */
+  readonly makerFromStubs?: number;
   /** What users did to this stub before the call is in its record. Default: nobody serves the tree. */
   readonly usersRecorded?: (id: number) => Promise<void>;
 }
@@ -82,6 +87,8 @@ export interface PopulateResult {
 
 /** Reports and failures that a result holds; more are counted. */
 export const reportsMax = 100;
+/** Starting a thread costs as much as making some hundred stubs. */
+const makerFromDefault = 1_000;
 /** Ids reserved at once; what is left of them at the end is never used. */
 const idsPerReservation = 1_024;
 /** `ListedDirectory.attributes` of a directory that went at the remote, and here. */
@@ -134,6 +141,8 @@ class Run {
   readonly #counts = { directories: 0, stubs: 0, links: 0, symlinks: 0, replaced: 0, removed: 0 };
   readonly #reported: Record<ReportKind, number> = { kept: 0, conflict: 0, lost: 0, skipped: 0 };
   readonly #reports: Report[] = [];
+  #maker: StubMaker | undefined;
+  #planned = 0;
   readonly #failures: { key: string; message: string }[] = [];
   #failed = 0;
   #bytes = 0;
@@ -164,6 +173,7 @@ class Run {
         this.#reported[kind] += 1;
         if (this.#reports.length < reportsMax) this.#reports.push({ kind, key, message });
       },
+      maker: (moreStubs) => this.#makerFor(moreStubs),
       usersRecorded: parts.usersRecorded ?? (() => Promise.resolve()),
     };
   }
@@ -175,6 +185,7 @@ class Run {
       await this.#workAll();
     } finally {
       // Also of an interrupted run: what it completed need not be done again.
+      await this.#maker?.[Symbol.asyncDispose]();
       await this.#queue.settled();
     }
     this.#parts.catalog.flush();
@@ -187,6 +198,14 @@ class Run {
       failed: this.#failed,
       failures: this.#failures,
     };
+  }
+
+  #makerFor(moreStubs: number): StubMaker | undefined {
+    const { store, makerFromStubs = availableParallelism() > 1 ? makerFromDefault : Infinity } =
+      this.#parts;
+    this.#planned += moreStubs;
+    if (this.#planned >= makerFromStubs) this.#maker ??= store.startMaker();
+    return this.#maker;
   }
 
   /** Runs tasks until there are none. The first that throws stops the others; rejects with what it threw. */

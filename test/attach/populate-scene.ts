@@ -20,7 +20,11 @@ export class Scene implements Disposable {
   #populator: Populator | undefined;
   #remote: Remote;
 
-  constructor(type: ImageType, remote: Remote) {
+  readonly #makerFromStubs: number;
+
+  /** `makerFromStubs`: see `PopulateParts`; by default no thread makes stubs. */
+  constructor(type: ImageType, remote: Remote, makerFromStubs = Infinity) {
+    this.#makerFromStubs = makerFromStubs;
     this.tree = newTree(type);
     this.#remote = remote;
     this.#stubs = openStubs(this.tree);
@@ -50,6 +54,7 @@ export class Scene implements Disposable {
       catalog: this.catalog,
       defaults: { fileMode: 0o644, directoryMode: 0o755, uid: undefined, gid: undefined },
       parallel: 4,
+      makerFromStubs: this.#makerFromStubs,
       nowMs: Date.now,
     });
     const signal = new AbortController().signal;

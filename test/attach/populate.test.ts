@@ -47,13 +47,19 @@ function fillOrigin(root: string): void {
   utimesSync(`${root}/big.bin`, 4_000_000_000.5, 4_000_000_000.5);
 }
 
-for (const type of imageTypes) {
-  test(`${type}: every fact of a directory is there, and no content`, async () => {
+for (const [type, madeBy, makerFromStubs] of imageTypes.flatMap(
+  (one) =>
+    [
+      [one, 'the main thread', Infinity],
+      [one, 'another thread', 1],
+    ] as const,
+)) {
+  test(`${type}, by ${madeBy}: every fact of a directory is there, and no content`, async () => {
     await using directory = await temporaryDirectory('origin');
     const root = `${directory.path}/root`;
     fillOrigin(root);
     const remote = await openDirectoryRemote(root);
-    using scene = new Scene(type, checkedRemote(remote));
+    using scene = new Scene(type, checkedRemote(remote), makerFromStubs);
     const result = await scene.populate();
     assert.deepEqual(result.failures, []);
     assert.deepEqual(result.reports, []);
@@ -89,7 +95,7 @@ test('what is in the tree already stays, and directories become one', async () =
   remote.putFile('.ebb/evil', Buffer.from('x'));
   remote.putDirectory('was a file');
   remote.putOther('socket');
-  using scene = new Scene('xfs', remote);
+  using scene = new Scene('xfs', remote, 1);
   writeFileSync(scene.path('mine'), 'my own');
   writeFileSync(scene.path('was a file'), 'a file');
   mkdirSync(scene.path('both'));

@@ -12,6 +12,7 @@ const populator = new Populator({
   catalog,
   defaults: { fileMode: 0o644, directoryMode: 0o755, uid: undefined, gid: undefined },
   parallel: 4,
+  makerFromStubs: 100,
   nowMs: Date.now,
 });
 await populator.run({

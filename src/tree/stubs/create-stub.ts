@@ -34,7 +34,7 @@ export function createStub(
   directoryFd: number,
   name: Uint8Array,
   stub: NewStub,
-  { seal, poison, chunkBytes = chunkBytesDefault }: StubMaking,
+  { seal, poison, chunkBytes }: StubMaking,
 ): StubFacts {
   if (name.length === 0 || name.includes(slash) || name.includes(0)) {
     throw ebbError('EINVAL', `"${Buffer.from(name).toString()}" cannot be the name of a file.`);
@@ -42,7 +42,7 @@ export function createStub(
   using fd = openFd('.', OpenFlag.tmpfile | OpenFlag.rdwr, 0o600, directoryFd);
   if (poison === undefined) truncateFile(fd.fd, stub.sizeBytes);
   else poison.cover(fd.fd, stub.sizeBytes);
-  const facts = newFacts(stub, identityOf(fd.fd), chunkBytes);
+  const facts = factsOfNewStub(stub, identityOf(fd.fd), chunkBytes);
   setAttributes(fd.fd, stub);
   // As long as the mark is short enough it has the room in the inode for itself.
   writeStubMark(fd.fd, { ...facts, mtime: stub.mtime }, seal);
@@ -53,7 +53,12 @@ export function createStub(
   return facts;
 }
 
-function newFacts(stub: NewStub, handle: Uint8Array, startBytes: number): StubFacts {
+/** What is known of a stub that was made: nothing of it is here. */
+export function factsOfNewStub(
+  stub: NewStub,
+  handle: Uint8Array,
+  startBytes: number = chunkBytesDefault,
+): StubFacts {
   const chunkBytes = chunkBytesFor(stub.sizeBytes, startBytes);
   const residency = Residency.create(stub.sizeBytes, chunkBytes);
   return {

@@ -34,6 +34,7 @@ import { releaseStubs } from './release-stubs.ts';
 import { PoisonFiles } from './poison.ts';
 import { StubAccess } from './stub-access.ts';
 import { LoadedStub } from './stub-file.ts';
+import { StubMaker } from './stub-maker.ts';
 import type { StubOwner } from './stub-file.ts';
 import { isInSnapshot, removeStubMark, writeStubMark } from './stub-mark.ts';
 import type { NewStub, StubFile, StubProblem, StubStore } from './stub-store.ts';
@@ -141,6 +142,14 @@ export class NativeStubStore implements StubStore, StubOwner {
     const { seal, poison } = this;
     const { chunkBytes } = this.#options.limits ?? {};
     return createStub(directoryFd, name, stub, { seal, poison, chunkBytes });
+  }
+
+  startMaker(): StubMaker {
+    const { seal, poisonBlockBytes: blockBytes } = this;
+    const directoryFd = this.#poisonDirectory.fd;
+    const poison = blockBytes === undefined ? undefined : { directoryFd, blockBytes };
+    const { chunkBytes } = this.#options.limits ?? {};
+    return new StubMaker({ seal, poison, chunkBytes });
   }
 
   syncTree(): Promise<void> {

@@ -7,6 +7,7 @@ import type { StubChange, StubFacts } from '../../base/stub-facts.ts';
 import type { FileTime } from '../../sys/stat.ts';
 import type { ContentFile } from '../content.ts';
 import type { ReleaseRequest, ReleaseResult } from '../release.ts';
+import type { StubMaker } from './stub-maker.ts';
 
 /** One stub, loaded: the recall engine's `ContentFile`. One object for as long as anybody holds it. */
 export interface StubFile extends ContentFile {
@@ -55,6 +56,8 @@ export interface StubStore extends AsyncDisposable {
    * Throws EEXIST, ENAMETOOLONG, EINVAL (a name that the file system cannot hold), ENOSPC, EDQUOT, EFBIG.
    */
   create(directoryFd: number, name: Uint8Array, stub: NewStub): StubFacts;
+  /** A thread for `create`. To be disposed before the store. */
+  startMaker(): StubMaker;
   /** syncfs(2) of the tree, without blocking the thread. Rejects with EIO, ENOSPC, EDQUOT. */
   syncTree(): Promise<void>;
 

@@ -18,6 +18,8 @@ function names(tree: TestTree): string[] {
   return readdirSync(tree.data).toSorted();
 }
 
+const nameOfStub: Readonly<Record<number, string>> = { 1: 'first', 4: 'second', 5: 'alone' };
+
 for (const type of imageTypes) {
   describe(`stubs on ${type}`, { concurrency: false }, () => {
     test('a stub has all the attributes of the remote file and its mark', () => {
@@ -62,6 +64,42 @@ for (const type of imageTypes) {
       const found = readdirSync(tree.data, { encoding: 'buffer' }).map((name) => name.length);
       assert.deepEqual(new Set(found), new Set([255, 4]));
       assert.equal(found.length, 2);
+    });
+
+    test('a thread makes the same, answers in order, and ends when it is told to', async () => {
+      using tree = newTree(type);
+      using stubs = openStubs(tree);
+      const { store } = stubs;
+      const maker = store.startMaker();
+      const named = (id: number, name: Uint8Array) => ({
+        name,
+        stub: newStub(id, `key ${id}`, id * 3_000, { mode: 0o640, uid: 12, gid: 34 }),
+      });
+      const asked = [
+        named(1, Buffer.from('first')),
+        named(2, Buffer.alloc(256, 'n')),
+        named(3, Buffer.from('first')),
+        named(4, Buffer.from('second')),
+      ];
+      const [one, both] = await Promise.all([
+        maker.make(store.rootFd, [named(5, Buffer.from('alone'))]),
+        maker.make(store.rootFd, asked),
+      ]);
+      const results = [...one, ...both].map((made) => ('code' in made ? made.code : made.id));
+      assert.deepEqual(results, [5, 1, 'ENAMETOOLONG', 'EEXIST', 4]);
+      for (const made of [...one, ...both]) {
+        if ('code' in made) continue;
+        using fd = openFd(path.join(tree.data, nameOfStub[made.id] ?? ''), OpenFlag.rdonly);
+        assert.deepEqual(store.factsOfMark(fd.fd), made);
+        const { sizeBytes, mode, uid, gid, mtime } = fileStatus(fd.fd);
+        assert.deepEqual([sizeBytes, mode & 0o777, uid, gid], [made.id * 3_000, 0o640, 12, 34]);
+        assert.deepEqual(mtime, stubMtime);
+      }
+      assert.deepEqual(names(tree), ['alone', 'first', 'second']);
+      const last = maker.make(store.rootFd, [named(6, Buffer.from('last'))]);
+      await maker[Symbol.asyncDispose]();
+      assert.equal((await last).length, 1, 'what was asked for is made');
+      await assert.rejects(maker.make(store.rootFd, asked), { code: 'EIO' });
     });
 
     test('sizes around blocks and poison bodies: programs see data, reads see poison', () => {
