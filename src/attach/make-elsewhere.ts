@@ -19,7 +19,7 @@ export interface MakingElsewhere {
   readonly take: (object: ExactFile, made: MadeStub) => void;
 }
 
-/** When it settles nothing uses the directory's descriptor any more. Rejects as `StubMaker.make` and what `take` throws. */
+/** When it settles nothing uses the descriptor any more. Rejects as `StubMaker.make` and what `take` throws. */
 export async function makeElsewhere(
   { queue, turns, signal }: Pick<Workshop, 'queue' | 'turns' | 'signal'>,
   { maker, directoryFd, objects, newStub, take }: MakingElsewhere,

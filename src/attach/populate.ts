@@ -41,7 +41,7 @@ export interface PopulateParts {
   readonly parallel: number;
   /** For `listedAtMs`, ms since 1970. */
   readonly nowMs: () => number;
-  /** Stubs of a run from which on a thread of its own makes them. Default 1,000; and none where there is one processor. */
+  /** Stubs of a run from which on a thread of its own makes them. Default 1,000; none where there is one processor. */
   readonly makerFromStubs?: number;
   /** What users did to this stub before the call is in its record. Default: nobody serves the tree. */
   readonly usersRecorded?: (id: number) => Promise<void>;

@@ -88,8 +88,8 @@ export interface StubCatalog extends Disposable {
   /** Ids > afterId, ascending, of records in `intent` or `discarding`. As cheap as they are few. */
   undecided(afterId: number, limit: number): number[];
   /**
-   * Ids of clean records, not complete, not empty, not `lost`, with keys in the same directory: those that came after it
-   * first, in their order, then those before, nearest first. Only ids up to `siblingReach` away are looked at.
+   * Ids of clean records, not complete, not empty, not `lost`, with keys in the same directory: first those that came
+   * after it, in their order, then those before, nearest first. Only ids up to `siblingReach` away are looked at.
    */
   siblings(question: SiblingQuestion): number[];
   /** Clean records with residentBytes > 0, not pinned, least recently used first; stable paging. */

@@ -1,4 +1,4 @@
-/** Who is blocked in a question, and what he is about to do. Found out once for a question, and only when it matters. */
+/** Who is blocked in a question, and what he is about to do. Found out once for it, and only when it matters. */
 import type { Question } from './messages.ts';
 import type { AskerFacts, Verdicts } from './policy.ts';
 import { requesterOf, systemCallOf } from './requester.ts';

@@ -2,10 +2,10 @@
  * How many files of a directory may be brought before anybody asks for them, because others of it are being opened:
  * a compiler over headers, tar(1), grep(1). Pure.
  *
- * A directory proves itself by `missesNeeded` small files that were not here when they were opened, whoever opened them:
- * builds start a process for each file. From then on it has credit: `startCount` files, and two more for each that was
- * brought and then used. So a program that picks single files costs a few files for nothing and no more, and one that
- * takes all of them soon finds all of them.
+ * A directory proves itself by `missesNeeded` small files that were not here when they were opened, whoever opened
+ * them: builds start a process for each file. From then on it has credit: `startCount` files, and two more for each
+ * that was brought and then used. So a program that picks single files costs a few files for nothing and no more, and
+ * one that takes all of them soon finds all of them.
  */
 import { BoundedMap } from '../base/bounded-map.ts';
 

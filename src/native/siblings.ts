@@ -1,6 +1,6 @@
 /**
- * Brings small files of a directory before they are opened, when others of it are (sibling-credit.ts). A guess: it comes
- * after every demand, and its failures are nobody's business. The event thread lets in who opens the file then.
+ * Brings small files of a directory before they are opened, when others of it are (sibling-credit.ts). A guess: it
+ * comes after every demand, and its failures are nobody's business. The event thread lets in who opens the file then.
  */
 import { StubChange } from '../base/stub-facts.ts';
 import { BoundedMap } from '../base/bounded-map.ts';

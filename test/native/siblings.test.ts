@@ -84,7 +84,7 @@ test('who writes into a file that is being brought has his own; a failing remote
   assert.deepEqual(scene.problems, []);
 });
 
-test('a file that is all here, and not yet for certain, is read without the main thread, and written with it', async () => {
+test('a file that is all here, and not yet for certain, is read without the main thread', async () => {
   await using scene = await nativeScene('ext4', {});
   const file = scene.add('f', sizeBytes);
   await read(scene, 'f');

@@ -1,4 +1,4 @@
-/** Entry point of the thread that makes stubs (see stub-maker.ts): one request after the other, until it is told to end. */
+/** Entry point of the thread that makes stubs (see stub-maker.ts): one request after the other, until told to end. */
 import { parentPort, workerData } from 'node:worker_threads';
 import { toEbbError } from '../../base/errors.ts';
 import type { ErrnoCode } from '../../base/errno.ts';

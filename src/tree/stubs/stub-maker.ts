@@ -39,8 +39,8 @@ export class StubMaker implements AsyncDisposable {
   }
 
   /**
-   * As `StubStore.create` for each, results in order; an error is the result of that one alone. `directoryFd` stays open
-   * until the promise settles. Rejects with EIO when the thread has died: which of them were made is not known.
+   * As `StubStore.create` for each, results in order; an error is the result of that one alone. `directoryFd` stays
+   * open until the promise settles. Rejects with EIO when the thread has died: which of them were made is not known.
    */
   async make(directoryFd: number, stubs: readonly NamedStub[]): Promise<readonly MadeStub[]> {
     if (this.#failure !== undefined) throw this.#failure;
