@@ -1,8 +1,10 @@
 /** What the processes that serve have in common: how a start in vain ends, and what a bug or forgotten work does. */
+import { flushCompileCache } from 'node:module';
 import type { EbbError } from './errors.ts';
 
 const refusedCodes: ReadonlySet<string> = new Set(['EBUSY', 'EEXIST']);
 const lingerMaxMs = 2_000;
+const flushAfterMs = 500;
 
 /** 2: wrong options; 3: refused, because somebody else is there; 1: it failed. */
 export function startExitCode({ code }: EbbError): 1 | 2 | 3 {
@@ -23,6 +25,14 @@ export function dieOfBugs(): void {
     );
     process.kill(process.pid, 'SIGKILL');
   });
+}
+
+/**
+ * Keeps what V8 made of the code for the next start (NODE_COMPILE_CACHE): Node does that when a process ends in order,
+ * which one that serves may never do. Not at once: readers may wait for this start.
+ */
+export function keepCompiledCode(): void {
+  setTimeout(flushCompileCache, flushAfterMs).unref();
 }
 
 /** All is closed: what still keeps the event loop alive is forgotten work, and must not keep the process. */

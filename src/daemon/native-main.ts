@@ -3,7 +3,13 @@
  * everything else over the channel; the log on standard error. Ends with 0 once the tree was taken away.
  */
 import { ebbError, toEbbError } from '../base/errors.ts';
-import { dieOfBugs, endSoon, outliveTheLog, startExitCode } from '../base/service-process.ts';
+import {
+  dieOfBugs,
+  endSoon,
+  keepCompiledCode,
+  outliveTheLog,
+  startExitCode,
+} from '../base/service-process.ts';
 import { NativeProcess } from './native/native-process.ts';
 import { SupervisorLink, takeInherited } from './native/supervisor-link.ts';
 
@@ -40,6 +46,7 @@ async function main(): Promise<void> {
 outliveTheLog();
 // The supervisor denies what this process had taken then, and starts another one.
 dieOfBugs();
+keepCompiledCode();
 
 await main();
 endSoon();

@@ -250,4 +250,8 @@ export interface FileSystem {
    * the place to take in messages from other threads.
    */
   wakeup?(): void;
+  /** Before the method of each request that has an answer. When it throws, that is answered EIO and reported. */
+  admit?(call: Call): void;
+  /** After it, answered or deferred; after messages without an answer, too. */
+  admitted?(): void;
 }

@@ -121,6 +121,7 @@ export class Session {
       this.#failed(error);
     } finally {
       call.finish();
+      this.#fileSystem.admitted?.();
     }
   }
 
@@ -176,6 +177,7 @@ export class Session {
     }
     const handler = handlers[opcode];
     if (handler === undefined) return void call.error(Errno.ENOSYS);
+    this.#fileSystem.admit?.(call);
     handler(this.#fileSystem, call, this.#incoming);
     if (call.state === 'open') {
       this.#report(opcodeName(opcode), new Error('the method returned without an answer'));

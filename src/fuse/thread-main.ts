@@ -3,6 +3,7 @@
  * says that it is ready, and blocks in the loop until the connection ends. A thread may serve
  * several connections, one after the other.
  */
+import { flushCompileCache } from 'node:module';
 import { parentPort, workerData } from 'node:worker_threads';
 import { assert } from '../base/assert.ts';
 import { LoopControl } from '../sys/loop-control.ts';
@@ -137,4 +138,8 @@ async function serve(start: ThreadStart): Promise<void> {
 // What this rejects with ends the thread, and its starter hears of it.
 parentPort?.on('message', (start: ThreadStart) => void serve(start));
 const { moduleUrl } = workerData as ThreadEntry;
-if (moduleUrl !== undefined) await import(moduleUrl);
+if (moduleUrl !== undefined) {
+  await import(moduleUrl);
+  // Node does that when a thread ends in order, which one that is killed never does.
+  flushCompileCache();
+}

@@ -29,7 +29,7 @@ interface Pending {
 
 const givenUp: Answer = { errno: Errno.EINTR };
 
-export type Notice = Exclude<ToThread, { kind: 'answer' }>;
+export type Notice = Exclude<ToThread, { kind: 'answer' | 'ping' }>;
 
 export class Bridge {
   readonly #port: MessagePort;
@@ -63,7 +63,7 @@ export class Bridge {
     this.#nextId += 1;
     this.#pending.set(id, { unique, done, interrupted: false });
     this.#idByUnique.set(unique, id);
-    this.tell({ ...question, id, requester });
+    this.tell({ ...question, id, unique, requester });
   }
 
   /** The requester of `unique` gave up. True when a question was pending for it. */
@@ -100,6 +100,7 @@ export class Bridge {
   }
 
   #take(message: ToThread): void {
+    if (message.kind === 'ping') return this.tell({ kind: 'pong' });
     if (message.kind !== 'answer') {
       this.#onNotice(message);
       return;

@@ -28,8 +28,15 @@ export interface Opened {
   readonly descriptor: number;
 }
 
+/** A question on behalf of the kernel's request `unique`. */
+export type Asked = Question & {
+  readonly id: number;
+  readonly unique: number;
+  readonly requester: Requester;
+};
+
 export type ToMain =
-  | (Question & { readonly id: number; readonly requester: Requester })
+  | Asked
   /** The requester of question `id` gave up. */
   | { readonly kind: 'cancel'; readonly id: number }
   | {
@@ -68,6 +75,8 @@ export type ToMain =
       readonly contentIds: readonly number[];
       readonly requester: Requester;
     }
+  /** The thread has taken in what came before `ping`. */
+  | { readonly kind: 'pong' }
   /** The thread no longer has what one `opened` gave it. */
   | { readonly kind: 'dropped'; readonly nodeId: number }
   | { readonly kind: 'quiesced'; readonly nodeId: number; readonly openCount: number };
@@ -90,7 +99,9 @@ export type ToThread =
   | { readonly kind: 'quiesce'; readonly nodeId: number }
   | { readonly kind: 'resume'; readonly nodeId: number }
   /** Report accesses collected so far. */
-  | { readonly kind: 'reportAccesses' };
+  | { readonly kind: 'reportAccesses' }
+  /** Answered by `pong`. */
+  | { readonly kind: 'ping' };
 
 /** What the FUSE thread needs to know at its start (structured-cloneable). */
 export interface ThreadSettings {
@@ -106,6 +117,10 @@ export interface ThreadSettings {
   readonly handleTable: number | undefined;
   /** The same of scan-log.ts. */
   readonly scanLog: number | undefined;
+  /** The same of request-journal.ts. */
+  readonly requestJournal: number | undefined;
+  /** The daemon before this one did not die of somebody's SIGKILL. */
+  readonly predecessorFailed: boolean;
   /** Daemons that served this connection before. Above 0 there is one to be taken over. */
   readonly predecessors: number;
   readonly startedAtSeconds: number;

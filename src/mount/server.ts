@@ -14,7 +14,8 @@ import { interruptible } from '../recall/namespace/single-flight.ts';
 import type { RecallEngine } from '../recall/engine.ts';
 import type { EnsureOptions } from '../recall/recall.ts';
 import type { ContentFile } from '../tree/content.ts';
-import type { Opened, Question, ToMain, ToThread } from './messages.ts';
+import { inHand } from './in-hand.ts';
+import type { Asked, Opened, Question, ToMain, ToThread } from './messages.ts';
 import { RecentFailures } from './recent-failures.ts';
 
 /** Files up to this size are recalled as soon as they are opened: the READ will come. */
@@ -66,6 +67,7 @@ export class MountServer {
   readonly #questions = new Map<number, AbortController>();
   readonly #reads = new Map<number, AbortController>();
   readonly #quiescing = new Map<number, (openCount: number) => void>();
+  readonly #pings: (() => void)[] = [];
   /**
    * Contents whose residency the FUSE thread has, with how often it was given: they must stay loaded, or a second
    * bitmap for the same content could come up while the thread looks at the first.
@@ -89,6 +91,14 @@ export class MountServer {
   /** For what only saves the thread a question. */
   tellQuietly(message: ToThread): void {
     this.#options.postQuietly(message);
+  }
+
+  /** Resolves when the FUSE thread has taken in what it was sent before; never, when it does no work any more. */
+  turn(): Promise<void> {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#pings.push(resolve);
+    this.tell({ kind: 'ping' });
+    return promise;
   }
 
   /** Gives the thread a content before anybody opened it (it was prefetched), so that the open needs no question. */
@@ -170,7 +180,7 @@ export class MountServer {
     const { recall, onAccesses, onPrefetch } = this.#options;
     switch (message.kind) {
       case 'read':
-        this.#read(message).catch(this.#options.onProblem);
+        inHand(message.unique, () => this.#read(message)).catch(this.#options.onProblem);
         return;
       case 'interruptRead':
         this.#reads.get(message.unique)?.abort();
@@ -196,18 +206,19 @@ export class MountServer {
       case 'dropped':
         this.#takeBack(message.nodeId);
         return;
+      case 'pong':
+        this.#pings.shift()?.();
+        return;
       case 'quiesced':
         this.#quiescing.get(message.nodeId)?.(message.openCount);
         this.#quiescing.delete(message.nodeId);
         return;
       default:
-        this.#answer(message).catch(this.#options.onProblem);
+        inHand(message.unique, () => this.#answer(message)).catch(this.#options.onProblem);
     }
   }
 
-  async #answer(
-    message: Question & { id: number; requester: EnsureOptions['requester'] },
-  ): Promise<void> {
+  async #answer(message: Asked): Promise<void> {
     const controller = new AbortController();
     this.#questions.set(message.id, controller);
     try {

@@ -1,8 +1,10 @@
 /** Entry module of the FUSE thread (loaded by fuse/thread.ts): builds the file system from plain settings. */
+import { ebbError } from '../base/errors.ts';
 import type { Call, FileSystem } from '../fuse/filesystem.ts';
 import type { FileSystemContext } from '../fuse/thread-main.ts';
 import { openSqliteCatalogReader } from '../catalog/sqlite/reader.ts';
 import { fuseBackingClose, fuseBackingOpen } from '../sys/ioctl.ts';
+import { mapSharedFile } from '../sys/shared-file.ts';
 import { filesystemStatus } from '../sys/statfs.ts';
 import { Bridge } from './bridge.ts';
 import { MountFileSystem } from './filesystem.ts';
@@ -10,6 +12,7 @@ import { Generations } from './generations.ts';
 import { HandleTable } from './handle-table.ts';
 import type { ThreadSettings } from './messages.ts';
 import { NodeView } from './node-view.ts';
+import { deathsMax, RequestJournal, requestJournalBytes } from './request-journal.ts';
 import { ScanLog } from './scan-log.ts';
 import { WalkWatcher } from './walk-watcher.ts';
 
@@ -43,9 +46,23 @@ export function createFileSystem(workerData: unknown, context: FileSystemContext
     statistics: cachedStatistics(settings.cacheDirectory, view, nowMs),
     onDestroy: () => reader[Symbol.dispose](),
   });
+  journalRequests(fileSystem, settings);
   // What a predecessor had read and not answered comes first, before anything that is new.
   if (settings.predecessors > 0) context.notifier.resend();
   return fileSystem;
+}
+
+function journalRequests(fileSystem: FileSystem, settings: ThreadSettings): void {
+  const { requestJournal, predecessorFailed } = settings;
+  if (requestJournal === undefined) return;
+  const memory = mapSharedFile(requestJournal, requestJournalBytes);
+  const journal = new RequestJournal(memory, predecessorFailed);
+  fileSystem.admit = ({ unique, resent, nodeId }) => {
+    if (journal.begin(unique, resent)) return;
+    const why = `${deathsMax} daemons died with this request of node ${nodeId} in hand: EIO`;
+    throw ebbError('EIO', why, { retryable: false });
+  };
+  fileSystem.admitted = () => journal.end();
 }
 
 type Statistics = Parameters<Call['statfs']>[0];

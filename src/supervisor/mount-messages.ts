@@ -16,6 +16,8 @@ export const MountInherited = {
   scans: 5,
   /** First daemon: a socket, through which it sends /dev/fuse. Successors: /dev/fuse itself. */
   link: 6,
+  /** The file of src/mount/request-journal.ts: which requests daemons died of. Only if `start` says so. */
+  requests: 7,
 } as const;
 
 /** A mount that a daemon has made, as its successors find it. INIT is not said twice: what it agreed on is here. */
@@ -40,6 +42,10 @@ export type ToMountDaemon =
       readonly startedAtMs: number;
       /** Daemons before this one. */
       readonly restarts: number;
+      /** Absent in what older supervisors say. */
+      readonly hasRequestJournal?: boolean;
+      /** The last daemon that took requests did not die of somebody's SIGKILL. */
+      readonly predecessorFailed?: boolean;
       /** Undefined: mount it. */
       readonly established?: Established;
     }
@@ -51,6 +57,8 @@ export type ToMountSupervisor =
   | { readonly kind: 'warm' }
   /** INIT was answered, and /dev/fuse is in the socket. */
   | { readonly kind: 'mounted'; readonly established: Established }
+  /** All is opened, and the kernel's requests are taken from now on. */
+  | { readonly kind: 'takingOver' }
   /** It answers the kernel. `facts` go to `ebb mount`. */
   | { readonly kind: 'ready'; readonly facts: Opaque }
   | {
@@ -59,5 +67,7 @@ export type ToMountSupervisor =
       readonly code: string;
       readonly exitCode: 1 | 2 | 3;
     }
+  /** It still does its work; every `aliveEveryMs` (watchdog.ts). */
+  | { readonly kind: 'alive' }
   /** Somebody wants another daemon in the place of this one. What it had to write down is written. */
   | { readonly kind: 'restart' };

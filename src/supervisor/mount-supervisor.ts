@@ -9,8 +9,7 @@
  *                            ▼                            ▼  ▼
  *                          over                     given up: the connection ends (ENOTCONN)
  *
- * One more daemon waits beside the one that serves, with everything loaded: starting takes longer than readers should
- * wait.
+ * More daemons wait beside the one that serves, with everything loaded (standbys.ts).
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { errnoCode } from '../base/errno.ts';
@@ -25,13 +24,13 @@ import type { Opaque } from './messages.ts';
 import { mountProtocolVersion } from './mount-messages.ts';
 import type { Established, ToMountDaemon, ToMountSupervisor } from './mount-messages.ts';
 import { RestartPauses } from './restart-pauses.ts';
+import { Standbys } from './standbys.ts';
+import { Watchdog } from './watchdog.ts';
 
 /** A successor that does not answer the kernel by then is stopped: readers wait for it. */
 const restartMaxMs = 60_000;
 /** Starts in a row that fail before it is given up: about 20 s of pauses in all. */
 const failedStartsMax = 5;
-/** The daemon that has just begun to serve needs the processor more than its successor does. */
-const standbyDelayMs = 250;
 /** For how long a planned restart waits until the successor has loaded everything. */
 const warmMaxMs = 30_000;
 
@@ -52,16 +51,24 @@ export class MountSupervisor {
   readonly #options: MountSupervisorOptions;
   readonly #handles: OwnedFd = createMemoryFile('ebb-handles');
   readonly #scans: OwnedFd = createMemoryFile('ebb-scans');
+  readonly #requests: OwnedFd = createMemoryFile('ebb-requests');
   readonly #pauses = new RestartPauses();
   readonly #over = Promise.withResolvers<boolean>();
   readonly #ready = Promise.withResolvers<Opaque>();
   #device: OwnedFd | undefined;
   #established: Established | undefined;
+  readonly #standbys = new Standbys<Daemon>(() => this.#spawnSuccessor());
+  readonly #watchdog = new Watchdog(() => {
+    this.#options.log('error', 'the daemon does nothing any more: it is replaced');
+    this.#killHanging();
+  });
   #daemon: Daemon | undefined;
-  #standby: Daemon | undefined;
-  #warm = Promise.withResolvers<void>();
-  #standbyTimer: NodeJS.Timeout | undefined;
   #servingSinceMs: number | undefined;
+  /** Since when the daemon takes requests, though it may not have said yet that it serves. */
+  #takingSinceMs: number | undefined;
+  /** The last one that took requests died of something else than somebody's SIGKILL. */
+  #predecessorFailed = false;
+  #isHanging = false;
   #restarts = 0;
   #isOver = false;
   #isReplacing = false;
@@ -126,7 +133,7 @@ export class MountSupervisor {
     const program = {
       script: 'daemon/main.ts',
       scriptVariable: 'EBB_MOUNT_MAIN',
-      inherited: [this.#handles.fd, this.#scans.fd, link],
+      inherited: [this.#handles.fd, this.#scans.fd, link, this.#requests.fd],
     };
     const daemon: Daemon = DaemonProcess.start(program, (raw) => {
       const message = raw as ToMountSupervisor;
@@ -134,7 +141,6 @@ export class MountSupervisor {
       else this.#take(daemon, message);
     });
     void daemon.ended.then(({ how, inOrder }) => {
-      if (this.#standby === daemon) this.#standby = undefined;
       if (this.#daemon === daemon) this.#daemonEnded(how, inOrder);
     });
     return daemon;
@@ -155,56 +161,58 @@ export class MountSupervisor {
       supervisorPid: process.pid,
       startedAtMs,
       restarts: this.#restarts,
+      hasRequestJournal: true,
+      predecessorFailed: this.#predecessorFailed,
       ...(this.#established === undefined ? {} : { established: this.#established }),
     });
   }
 
   #take(daemon: Daemon, message: Exclude<ToMountSupervisor, { kind: 'mounted' }>): void {
-    if (message.kind === 'warm') {
-      if (daemon === this.#standby) this.#warm.resolve();
-      return;
-    }
+    if (message.kind === 'warm') return this.#standbys.warmed(daemon);
     if (daemon !== this.#daemon) return;
     switch (message.kind) {
+      case 'takingOver':
+        this.#takingSinceMs = performance.now();
+        return;
       case 'ready':
         this.#servingSinceMs = performance.now();
         this.#isReplacing = false;
         this.#ready.resolve(message.facts);
-        this.#standbyTimer = setTimeout(() => this.#makeStandby(), standbyDelayMs).unref();
-        return;
+        return this.#standbys.wanted();
       case 'failed':
         this.#options.log('error', message.error);
         this.#ready.reject(ebbError(errnoCode(message.code) ?? 'EIO', message.error));
         return;
       case 'restart':
         return void this.#replace(daemon);
+      case 'alive':
+        return this.#watchdog.heard();
     }
-  }
-
-  #makeStandby(): void {
-    if (this.#isOver || this.#standby !== undefined) return;
-    this.#warm = Promise.withResolvers<void>();
-    this.#standby = this.#spawnSuccessor();
   }
 
   /** The daemon has written everything down: that it is killed costs what a crash costs, and nothing else. */
   async #replace(daemon: Daemon): Promise<void> {
-    this.#makeStandby();
-    const waiting = new AbortController();
-    const late = sleep(warmMaxMs, undefined, { signal: waiting.signal }).catch(() => undefined);
-    await Promise.race([this.#warm.promise, late]);
-    waiting.abort();
+    await this.#standbys.untilWarm(warmMaxMs);
     if (this.#daemon !== daemon) return;
     this.#isReplacing = true;
     daemon.kill();
   }
 
+  /** It died of what it was doing, not of us. */
+  #killHanging(): void {
+    this.#isHanging = true;
+    this.#daemon?.kill();
+  }
+
   #daemonEnded(how: string, inOrder: boolean): void {
     this.#daemon = undefined;
-    const sinceMs = this.#servingSinceMs;
-    const hadServed = this.#restarts > 0 || sinceMs !== undefined;
+    this.#watchdog.stop();
+    const hadServed = this.#restarts > 0 || this.#servingSinceMs !== undefined;
+    const sinceMs = this.#takingSinceMs;
+    if (sinceMs !== undefined) this.#predecessorFailed = how !== 'SIGKILL' || this.#isHanging;
     this.#servingSinceMs = undefined;
-    clearTimeout(this.#standbyTimer);
+    this.#takingSinceMs = undefined;
+    this.#isHanging = false;
     if (this.#isOver) return;
     if (!hadServed) {
       this.#ready.reject(
@@ -216,9 +224,12 @@ export class MountSupervisor {
 
   async #restart(how: string, livedMs: number): Promise<void> {
     const { log } = this.#options;
-    const pauseMs = this.#isReplacing ? 0 : this.#pauses.next(livedMs);
+    const pauseMs = this.#isReplacing ? 0 : this.#pauses.next(livedMs, performance.now());
     if (this.#isReplacing) log('info', 'the daemon is replaced');
-    else log('error', `the daemon ended (${how})`);
+    else {
+      log('error', `the daemon ended (${how})`);
+      this.#standbys.trouble();
+    }
     if (!this.#canResend) return this.#giveUp('this kernel cannot hand requests to another daemon');
     if (livedMs === 0 && this.#pauses.failures > failedStartsMax) {
       return this.#giveUp(`no daemon could be started ${failedStartsMax} times in a row`);
@@ -229,14 +240,13 @@ export class MountSupervisor {
       await sleep(pauseMs, undefined, { signal: this.#wake.signal }).catch(() => undefined);
     }
     if (this.#isOver) return;
-    const daemon = this.#standby ?? this.#spawnSuccessor();
-    this.#standby = undefined;
+    const daemon = this.#standbys.take() ?? this.#spawnSuccessor();
     if (daemon === undefined) return this.#giveUp('the connection is gone');
     this.#restarts += 1;
     const overdue = setTimeout(() => {
       if (this.#servingSinceMs !== undefined || this.#daemon !== daemon) return;
       log('error', `the daemon does not serve after ${restartMaxMs} ms: it is stopped`);
-      daemon.kill();
+      this.#killHanging();
     }, restartMaxMs);
     void daemon.ended.then(() => clearTimeout(overdue));
     overdue.unref();
@@ -273,12 +283,14 @@ export class MountSupervisor {
 
   #finish(isGone: boolean): void {
     this.#isOver = true;
-    clearTimeout(this.#standbyTimer);
     this.#wake.abort();
-    for (const daemon of [this.#standby, this.#daemon]) daemon?.kill();
+    this.#watchdog.stop();
+    this.#standbys.close();
+    this.#daemon?.kill();
     this.#device?.close();
     this.#handles.close();
     this.#scans.close();
+    this.#requests.close();
     this.#over.resolve(isGone);
   }
 }

@@ -1,31 +1,37 @@
 /** How fast a daemon that dies is started again, for trees and mounts. Pure. */
 
-/** The first time at once: readers wait for it. After the last pause, that pause again and again. */
+/** After starts in vain. The first time at once: readers wait for it. After the last pause, that pause for ever. */
 const pausesMs = [0, 250, 1_000, 4_000, 15_000, 60_000] as const;
-/**
- * A daemon that served for so long did not die of its start. Should something that a reader does kill each one, then
- * one start in a second is what that costs.
- */
-const servedMs = 1_000;
-/** Longest pause after one that served at all: readers wait, and each gets his bytes or an errno within 10 s. */
-const pauseAfterServingMaxMs = 1_000;
-const cappedAt = pausesMs.indexOf(pauseAfterServingMaxMs);
+/** Deaths of daemons that had served, in a row, that are made good at once: who kills from outside may go on. */
+const atOnceMax = 20;
+/** So often one more of them is. Should something kill each daemon, then a start in this time is what that costs. */
+const oneMoreEveryMs = 1_000;
 
 export class RestartPauses {
   #failures = 0;
+  #atOnce = atOnceMax;
+  #countedAtMs = 0;
 
-  /** How long to wait before the next start; `livedMs`: how long the one that died now had served, 0: it never did. */
-  next(livedMs: number): number {
-    if (livedMs >= servedMs) this.#failures = 0;
+  /**
+   * How long to wait before the next start. `livedMs`: how long the one that died now had served, 0: it never did;
+   * `nowMs`: a clock that never goes back.
+   */
+  next(livedMs: number, nowMs: number): number {
+    if (livedMs === 0) {
+      const pauseMs = pausesMs[Math.min(this.#failures, pausesMs.length - 1)] ?? 0;
+      this.#failures += 1;
+      return pauseMs;
+    }
     // One that served can start: what failed before it, and who was killed before he could say so, count no longer.
-    else if (livedMs > 0) this.#failures = Math.min(this.#failures, cappedAt);
-    const pauseMs = pausesMs[Math.min(this.#failures, pausesMs.length - 1)] ?? 0;
-    if (livedMs > 0 && pauseMs >= pauseAfterServingMaxMs) return pauseAfterServingMaxMs;
-    this.#failures += 1;
-    return pauseMs;
+    this.#failures = 0;
+    const earned = (nowMs - this.#countedAtMs) / oneMoreEveryMs;
+    this.#countedAtMs = nowMs;
+    // Below zero: what is earned during the pause has been spent on the start after it.
+    this.#atOnce = Math.min(atOnceMax, this.#atOnce + earned) - 1;
+    return this.#atOnce < 0 ? oneMoreEveryMs : 0;
   }
 
-  /** Starts in a row that failed, and deaths soon after a start. */
+  /** Starts in a row that failed. */
   get failures(): number {
     return this.#failures;
   }
@@ -33,5 +39,6 @@ export class RestartPauses {
   /** Somebody asked for it: at once again. */
   reset(): void {
     this.#failures = 0;
+    this.#atOnce = atOnceMax;
   }
 }

@@ -229,7 +229,7 @@ export class TreeSupervisor {
 
   async #restart(livedMs: number): Promise<void> {
     const { log } = this.#options;
-    const pauseMs = this.#pauses.next(livedMs);
+    const pauseMs = this.#pauses.next(livedMs, performance.now());
     if (pauseMs > 0) {
       log('warn', `files that are not here fail with EIO; the next daemon starts in ${pauseMs} ms`);
       this.#denier.start();

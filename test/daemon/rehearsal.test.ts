@@ -46,6 +46,8 @@ async function serves(preparedThread: PreparedThread, directory: string): Promis
     passthrough: false,
     handleTable: undefined,
     scanLog: undefined,
+    requestJournal: undefined,
+    predecessorFailed: false,
     predecessors: 0,
     startedAtSeconds: 0,
   };

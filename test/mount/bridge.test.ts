@@ -47,7 +47,7 @@ test('answers find their questions in any order', () => {
   main.bridge.ask({ kind: 'list', directoryId: 1 }, who, 100, note('list'));
   main.bridge.ask({ kind: 'open', nodeId: 2 }, who, 102, note('open'));
   const [first, second] = main.received();
-  assert.deepEqual(first, { kind: 'list', directoryId: 1, id: 1, requester: who });
+  assert.deepEqual(first, { kind: 'list', directoryId: 1, id: 1, unique: 100, requester: who });
   assert.equal(second?.kind, 'open');
   main.post({ kind: 'answer', id: 2, errno: 5 }, { kind: 'factsChanged', nodeId: 9 });
   main.post({ kind: 'answer', id: 1, errno: 0 });

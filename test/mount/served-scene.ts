@@ -191,7 +191,7 @@ export class ServedScene implements AsyncDisposable {
   ask(nodeId: number): number {
     const id = this.#nextId;
     this.#nextId += 1;
-    this.server.take({ kind: 'open', nodeId, id, requester: who });
+    this.server.take({ kind: 'open', nodeId, id, unique: id, requester: who });
     return id;
   }
 

@@ -18,7 +18,8 @@ import {
 import type { RunRecord } from '../../base/run-directory.ts';
 import { ROOT_NODE_ID } from '../../catalog/catalog.ts';
 import type { Connection } from '../../fuse/connection.ts';
-import { FuseThreads, PreparedThread } from '../../fuse/thread.ts';
+import { FuseThreads } from '../../fuse/thread.ts';
+import type { PreparedThread } from '../../fuse/thread.ts';
 import type { ThreadSettings, ToMain } from '../../mount/messages.ts';
 import { Namespace } from '../../recall/namespace/namespace.ts';
 import { openRemote } from '../../remote/open-remote.ts';
@@ -42,9 +43,11 @@ import { remoteIdentity } from '../options.ts';
 import type { DaemonParts } from './parts.ts';
 import type { Start, SupervisorLink } from './supervisor-link.ts';
 import { Paths } from './paths.ts';
+import { threadModule } from './prepare-thread.ts';
 import { rehearse } from './rehearsal.ts';
 import { Releaser } from './releaser.ts';
 import { makeServing, requestBytesMax } from './serving.ts';
+import { sayAlive } from '../say-alive.ts';
 import { SpaceKeeper } from '../space-keeper.ts';
 import { Teardown } from '../teardown.ts';
 import { packageVersion } from '../version.ts';
@@ -195,13 +198,6 @@ interface Ends {
   readonly stop: (lazy: boolean) => Promise<StopResult>;
 }
 
-const threadModule = new URL('../../mount/thread.ts', import.meta.url);
-
-/** The FUSE thread, which begins to load its code. */
-export function prepareThread(): PreparedThread {
-  return new PreparedThread(threadModule);
-}
-
 /**
  * What `teardown` does at the end, in reverse: stops what asks, then what works, then what remembers. The connection
  * goes last: its descriptor's number must not mean something else while answers are still written to it.
@@ -319,9 +315,12 @@ async function build(
     passthrough,
     handleTable: link.handles.fd,
     scanLog: link.scans.fd,
+    requestJournal: link.requests(start)?.fd,
+    predecessorFailed: start.predecessorFailed ?? false,
     predecessors: start.restarts,
     startedAtSeconds: Math.floor(start.startedAtMs / 1_000),
   };
+  link.takingOver();
   const threads: FuseThreads = await FuseThreads.start({
     deviceFileDescriptor: connection.fileDescriptor,
     moduleUrl: threadModule,
@@ -430,5 +429,10 @@ async function build(
     logbook.log('info', `took over ${mountPoint}`, { openFiles, restarts: start.restarts });
   } else logbook.log('info', `mounted ${run.remote} on ${mountPoint}`, { passthrough, privileged });
   mounted.hasStarted = true;
+  const saying = sayAlive(
+    () => server.turn(),
+    () => link.alive(),
+  );
+  teardown.add('saying that it lives', saying);
   return { parts, connection, threads };
 }

@@ -129,6 +129,8 @@ async function play(
     passthrough: false,
     handleTable: undefined,
     scanLog: undefined,
+    requestJournal: undefined,
+    predecessorFailed: false,
     predecessors: 0,
     startedAtSeconds: 0,
   };

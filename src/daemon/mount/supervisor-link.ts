@@ -2,6 +2,7 @@
 import { ebbError } from '../../base/errors.ts';
 import type { ConnectionInfo } from '../../fuse/filesystem.ts';
 import { Connection } from '../../fuse/connection.ts';
+import { writeCulprit } from '../../mount/request-journal.ts';
 import { MountInherited, mountProtocolVersion } from '../../supervisor/mount-messages.ts';
 import type {
   Established,
@@ -31,6 +32,7 @@ export class SupervisorLink {
   /** The file of src/mount/scan-log.ts. */
   readonly scans: OwnedFd;
   readonly #link: OwnedFd;
+  #requests: OwnedFd | undefined;
 
   /** Takes the inherited descriptors over; once in a process. */
   constructor() {
@@ -50,10 +52,12 @@ export class SupervisorLink {
       const why = 'another version of Ebb supervises this mount: unmount it and mount it again';
       started.reject(ebbError('EPROTO', why));
     });
-    process.once('disconnect', () => {
+    const onLost = (): void => {
       lost.resolve();
       started.reject(ebbError('ESHUTDOWN', 'the supervisor of the mount is gone'));
-    });
+    };
+    if (process.connected) process.once('disconnect', onLost);
+    else onLost();
   }
 
   /** What a former daemon mounted. */
@@ -65,6 +69,22 @@ export class SupervisorLink {
       connection: new Connection(device, mountPoint, isPrivileged),
       info: { ...rest, flags: BigInt(flags) },
     };
+  }
+
+  /** The file of src/mount/request-journal.ts, when the supervisor has one. */
+  requests({ hasRequestJournal }: Start): OwnedFd | undefined {
+    if (hasRequestJournal === true) this.#requests ??= take(MountInherited.requests);
+    return this.#requests;
+  }
+
+  /** From now on requests of the kernel are taken. */
+  takingOver(): void {
+    this.#send({ kind: 'takingOver' });
+  }
+
+  /** This process dies of an exception that was thrown for a request of the kernel. */
+  diesOf(unique: number): void {
+    if (this.#requests !== undefined) writeCulprit(this.#requests.fd, unique);
   }
 
   warm(): void {
@@ -86,6 +106,10 @@ export class SupervisorLink {
 
   failed(failed: Omit<Extract<ToMountSupervisor, { kind: 'failed' }>, 'kind'>): void {
     this.#send({ kind: 'failed', ...failed });
+  }
+
+  alive(): void {
+    this.#send({ kind: 'alive' });
   }
 
   /** This process is going to be killed. */

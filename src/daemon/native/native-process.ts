@@ -6,15 +6,14 @@ import { Group } from '../../fanotify/group.ts';
 import { Denier } from '../../supervisor/denier.ts';
 import { Exposure } from '../../supervisor/exposure.ts';
 import { denyWhileReachable } from '../../supervisor/farewell.ts';
-import type { NativeServer } from '../../native/server.ts';
 import type { StopResult } from '../api.ts';
 import { parseAttachOptions } from '../attach-options.ts';
 import type { Logbook } from '../logbook.ts';
+import { sayAlive } from '../say-alive.ts';
 import { Teardown } from '../teardown.ts';
 import { buildTree, endMaxMs } from './build-tree.ts';
 import type { Prepared } from './build-tree.ts';
 import type { AttachFacts } from './first-names.ts';
-import { aliveEveryMs } from '../../supervisor/watchdog.ts';
 import type { InheritedDescriptors, Start, SupervisorLink } from './supervisor-link.ts';
 import type { TreeParts } from './tree-parts.ts';
 
@@ -117,7 +116,11 @@ export class NativeProcess {
   ): Promise<void> {
     const { logbook, configuration, server } = parts;
     const { tree } = configuration;
-    teardown.add('saying that it lives', sayAlive(this.#link, server));
+    const saying = sayAlive(
+      () => server.changesTakenIn(),
+      () => this.#link.alive(),
+    );
+    teardown.add('saying that it lives', saying);
     const why = await Promise.race([
       this.#stopped.promise.then(() => 'stopped' as const),
       this.#link.ended.then(() => 'stopped' as const),
@@ -156,20 +159,4 @@ export class NativeProcess {
       logbook.log('error', toEbbError(error).message),
     );
   }
-}
-
-/** Tells the supervisor, as long as both threads get through their work. Returns what ends it. */
-function sayAlive(link: SupervisorLink, server: NativeServer): () => void {
-  let asking = false;
-  const timer = setInterval(() => {
-    if (asking) return;
-    asking = true;
-    server
-      .changesTakenIn()
-      .then(() => link.alive())
-      // It is closed: what takes its time now is bounded elsewhere.
-      .catch(() => undefined)
-      .finally(() => (asking = false));
-  }, aliveEveryMs);
-  return () => clearInterval(timer);
 }
