@@ -5,7 +5,7 @@ import { cpuSeconds, dropCaches, touchMemory } from './measure.ts';
 import { content } from './origin.ts';
 import type { DelayMs } from './origin.ts';
 import { mountPeer } from './peer.ts';
-import type { MountedPeer, PeerName } from './peer.ts';
+import type { MountedPeer, OriginPeer } from './peer.ts';
 import { everybody, remoteOnly } from './scenario.ts';
 import type { BenchContext, Sample, Scenario } from './scenario.ts';
 
@@ -14,7 +14,7 @@ const megabyte = 1e6;
 /** nginx writes its log line after the last byte has left. */
 const accessLogLagMs = 300;
 
-function mountOn(context: BenchContext, peer: PeerName, delayMs: DelayMs): Promise<MountedPeer> {
+function mountOn(context: BenchContext, peer: OriginPeer, delayMs: DelayMs): Promise<MountedPeer> {
   const { origin } = context;
   return mountPeer(peer, { url: origin.url(delayMs), native: origin.native });
 }
@@ -26,7 +26,7 @@ const largeIn = (mounted: MountedPeer): string => path.join(mounted.path, conten
  * anew by reading, for everybody alike: pages that were read ahead from a disk lie in larger pieces of memory than
  * pages that were written, and a mapped file is faster for it.
  */
-async function warm(context: BenchContext, peer: PeerName): Promise<MountedPeer> {
+async function warm(context: BenchContext, peer: OriginPeer): Promise<MountedPeer> {
   const mounted = await mountOn(context, peer, 0);
   try {
     await context.reader.run('sequential', largeIn(mounted));
@@ -69,7 +69,7 @@ const warmReads: Scenario = {
   },
 };
 
-async function firstByte(context: BenchContext, peer: PeerName, delay: DelayMs): Promise<number> {
+async function firstByte(context: BenchContext, peer: OriginPeer, delay: DelayMs): Promise<number> {
   await using mounted = await mountOn(context, peer, delay);
   const reading = await context.reader.run('first', largeIn(mounted));
   return reading.seconds * 1000;
@@ -82,7 +82,7 @@ async function warmOrigin(context: BenchContext): Promise<void> {
 
 async function coldSequential(
   context: BenchContext,
-  peer: PeerName,
+  peer: OriginPeer,
   delay: DelayMs,
 ): Promise<{ rate: number; cpu: number }> {
   await using mounted = await mountOn(context, peer, delay);
@@ -101,7 +101,7 @@ const coldRandomReads = 200;
 
 async function coldRandom(
   context: BenchContext,
-  peer: PeerName,
+  peer: OriginPeer,
   delay: DelayMs,
 ): Promise<{ ms: number; fetched: number }> {
   await using mounted = await mountOn(context, peer, delay);

@@ -8,11 +8,11 @@ import { cpuSeconds, timeCommand } from './measure.ts';
 import { content } from './origin.ts';
 import type { DelayMs } from './origin.ts';
 import { mountPeer } from './peer.ts';
-import type { MountedPeer, PeerName } from './peer.ts';
+import type { MountedPeer, OriginPeer } from './peer.ts';
 import { everybody, remoteOnly } from './scenario.ts';
 import type { BenchContext, Sample, Scenario } from './scenario.ts';
 
-function mountOn(context: BenchContext, peer: PeerName, delayMs: DelayMs): Promise<MountedPeer> {
+function mountOn(context: BenchContext, peer: OriginPeer, delayMs: DelayMs): Promise<MountedPeer> {
   const { origin } = context;
   return mountPeer(peer, { url: origin.url(delayMs), native: origin.native });
 }

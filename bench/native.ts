@@ -13,7 +13,7 @@ import { cpuSeconds, descriptorCount, dropCaches, residentMebibytes } from './me
 import { timeCommand } from './measure.ts';
 import { content } from './origin.ts';
 import type { BenchContext, Sample, Scenario } from './scenario.ts';
-import type { PeerName } from './peer.ts';
+import type { OriginPeer } from './peer.ts';
 
 const gibibyte = 2 ** 30;
 const megabyte = 1e6;
@@ -133,7 +133,7 @@ const warm: Scenario = {
   ],
   peers: ['native', 'ebb'],
   runs: 5,
-  async run(context: BenchContext, peer: PeerName): Promise<Sample> {
+  async run(context: BenchContext, peer: OriginPeer): Promise<Sample> {
     const { origin } = context;
     if (peer === 'native') {
       await using filesystem = await loopFilesystem({ type: 'xfs', sizeBytes: imageBytes });
@@ -197,9 +197,11 @@ const build: Scenario = {
 async function buildTwice(directory: string): Promise<Sample> {
   dropCaches();
   const make = 'make -j2 prepare lib/ mm/ > /dev/null 2>&1';
-  const first = await timeCommand(`make tinyconfig > /dev/null && ${make}`, directory, longMs);
+  const first = await timeCommand(`make tinyconfig > /dev/null && ${make}`, directory, {
+    timeoutMs: longMs,
+  });
   await timeCommand('make clean > /dev/null', directory);
-  const second = await timeCommand(make, directory, longMs);
+  const second = await timeCommand(make, directory, { timeoutMs: longMs });
   const used = await runOk('df', ['--output=used', '-B1M', directory]);
   return { first, second, used: Number(used.stdout.toString().trim().split('\n')[1]) };
 }

@@ -14,7 +14,7 @@ import { waitFor } from '../test/support/wait-for.ts';
 
 /** Something mounted that can be measured. */
 export interface MountedPeer extends AsyncDisposable {
-  readonly name: PeerName;
+  readonly name: OriginPeer;
   readonly path: string;
   /** The process that serves; 0 for a native copy. */
   readonly pid: number;
@@ -22,7 +22,8 @@ export interface MountedPeer extends AsyncDisposable {
   release?(file: string): Promise<void>;
 }
 
-export type PeerName = 'native' | 'ebb' | 'httpdirfs' | 'rclone';
+/** Who shows a web server's directory; `native`: a copy of it on disk. */
+export type OriginPeer = 'native' | 'ebb' | 'httpdirfs' | 'rclone';
 
 export interface PeerPlan {
   /** The origin, ends with `/`. */
@@ -42,7 +43,7 @@ export const peerPackages: Readonly<Record<'httpdirfs' | 'rclone', string>> = {
 const mountTimeoutMs = 20_000;
 
 /** Mounts with an empty cache: everything is cold. */
-export async function mountPeer(name: PeerName, plan: PeerPlan): Promise<MountedPeer> {
+export async function mountPeer(name: OriginPeer, plan: PeerPlan): Promise<MountedPeer> {
   if (name === 'native') return nativePeer(plan.native);
   if (name === 'ebb') return ebbPeer(plan);
   const directory = await temporaryDirectory(`peer-${name}`);

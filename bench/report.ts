@@ -3,11 +3,10 @@ import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import os from 'node:os';
 import { median } from './measure.ts';
-import type { PeerName } from './peer.ts';
-import type { Metric, Sample, Scenario } from './scenario.ts';
+import type { Metric, PeerName, Sample, Scenario } from './scenario.ts';
 
 export interface ScenarioResult {
-  readonly scenario: Scenario;
+  readonly scenario: Scenario<PeerName>;
   readonly samples: ReadonlyMap<PeerName, readonly Sample[]>;
   /** Why a peer has no figures. */
   readonly failures: ReadonlyMap<PeerName, string>;
@@ -37,7 +36,9 @@ function processorName(): string {
 /** Facts without which the figures mean nothing. */
 function environment(quick: boolean): string[] {
   const memoryGibibytes = (os.totalmem() / 2 ** 30).toFixed(0);
-  const packages = ['nginx', 'httpdirfs', 'rclone'].map((name) => `${name} ${versionOf(name)}`);
+  const packages = ['nginx', 'httpdirfs', 'rclone', 'fuse2fs'].map(
+    (name) => `${name} ${versionOf(name)}`,
+  );
   return [
     `Date: ${new Date().toISOString().slice(0, 10)}${quick ? ' (quick run: small file, one sample)' : ''}`,
     `Machine: ${os.availableParallelism()} × ${processorName()}, ${memoryGibibytes} GiB, Linux ${os.release()}`,

@@ -6,7 +6,7 @@
  * Prints each scenario's table; `--out docs/benchmarks.md` writes the document that may be quoted.
  *
  * Needs root (mounting, dropping caches) and the Debian packages nginx-light, httpdirfs, rclone, gcc, libfuse3-dev,
- * pkg-config; for tree-build linux-source-6.1, make, bc, bison, flex, libelf-dev. Samples of the peers alternate, so
+ * pkg-config; for images fuse2fs, fuse3; for tree-build linux-source-6.1, make, bc, bison, flex, libelf-dev. Samples of the peers alternate, so
  * that a noisy minute hits all of them.
  */
 import { writeFileSync } from 'node:fs';
@@ -19,17 +19,19 @@ import { handleScenarios } from './handles.ts';
 import { metadataScenarios } from './metadata.ts';
 import { nativeScenarios } from './native.ts';
 import { startOrigin } from './origin.ts';
-import type { PeerName } from './peer.ts';
+import { BenchImages } from './image-peer.ts';
+import { imageScenarios } from './images.ts';
 import { document, section } from './report.ts';
 import type { ScenarioResult } from './report.ts';
-import type { BenchContext, Sample, Scenario } from './scenario.ts';
+import type { BenchContext, PeerName, Sample, Scenario } from './scenario.ts';
 
-const scenarios: readonly Scenario[] = [
+const scenarios: readonly Scenario<PeerName>[] = [
   ...dataScenarios,
   ...metadataScenarios,
   ...handleScenarios,
   ...footprintScenarios,
   ...nativeScenarios,
+  ...imageScenarios,
 ];
 
 const { values: options, positionals } = parseArgs({
@@ -43,7 +45,10 @@ const { values: options, positionals } = parseArgs({
 
 const failureCharactersMax = 300;
 
-async function measure(context: BenchContext, scenario: Scenario): Promise<ScenarioResult> {
+async function measure(
+  context: BenchContext,
+  scenario: Scenario<PeerName>,
+): Promise<ScenarioResult> {
   const samples = new Map<PeerName, Sample[]>();
   const failures = new Map<PeerName, string>();
   const runs = options.quick ? 1 : scenario.runs;
@@ -79,9 +84,10 @@ if (unknown.length > 0) {
 await using directory = await temporaryDirectory('bench-tools');
 const reader = await Reader.compile(directory.path);
 await using origin = await startOrigin(options.quick);
+await using images = new BenchImages(options.quick);
 const results: ScenarioResult[] = [];
 for (const scenario of chosen) {
-  const result = await measure({ origin, reader, quick: options.quick }, scenario);
+  const result = await measure({ origin, images, reader, quick: options.quick }, scenario);
   results.push(result);
   process.stdout.write(`${section(result)}\n`);
   // After each scenario, so that a run that is cut short leaves what it has measured.

@@ -1,7 +1,10 @@
 /** What a benchmark is: metrics, for whom, and one run that gives a sample of each. */
 import type { Origin } from './origin.ts';
 import type { Reader } from './measure.ts';
-import type { PeerName } from './peer.ts';
+import type { BenchImages, ImagePeer } from './image-peer.ts';
+import type { OriginPeer } from './peer.ts';
+
+export type PeerName = OriginPeer | ImagePeer;
 
 export interface Metric {
   readonly key: string;
@@ -14,6 +17,7 @@ export interface Metric {
 
 export interface BenchContext {
   readonly origin: Origin;
+  readonly images: BenchImages;
   readonly reader: Reader;
   readonly quick: boolean;
 }
@@ -21,17 +25,17 @@ export interface BenchContext {
 /** Values by metric key; absent where the peer has no figure. */
 export type Sample = Readonly<Record<string, number>>;
 
-export interface Scenario {
+export interface Scenario<Peer extends PeerName = OriginPeer> {
   /** As given on the command line. */
   readonly name: string;
   readonly title: string;
   readonly metrics: readonly Metric[];
   /** Who takes part, in the order of the table's columns. */
-  readonly peers: readonly PeerName[];
+  readonly peers: readonly Peer[];
   /** Samples per peer; the median is shown. */
   readonly runs: number;
-  run(context: BenchContext, peer: PeerName): Promise<Sample>;
+  run(context: BenchContext, peer: Peer): Promise<Sample>;
 }
 
-export const everybody: readonly PeerName[] = ['native', 'ebb', 'httpdirfs', 'rclone'];
-export const remoteOnly: readonly PeerName[] = ['ebb', 'httpdirfs', 'rclone'];
+export const everybody: readonly OriginPeer[] = ['native', 'ebb', 'httpdirfs', 'rclone'];
+export const remoteOnly: readonly OriginPeer[] = ['ebb', 'httpdirfs', 'rclone'];
