@@ -3,7 +3,15 @@
  * mounts: through FUSE as root (large files mapped), native, and through FUSE as an ordinary user.
  */
 import { spawn } from 'node:child_process';
-import { chmodSync, closeSync, mkdirSync, openSync, truncateSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  closeSync,
+  mkdirSync,
+  openSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
 import path from 'node:path';
 import { mountImage } from '../test/image/fixture.ts';
 import { noise } from '../test/support/corpus.ts';
@@ -32,9 +40,10 @@ export interface MountedImagePeer extends AsyncDisposable {
   readonly user: User | undefined;
 }
 
-/** Nobody in particular. */
-const ordinaryUser: User = { uid: 4711, gid: 4711 };
+/** `nobody`: fusermount3 insists on an account with a name. */
+const ordinaryUser: User = { uid: 65_534, gid: 65_534 };
 const mountTimeoutMs = 60_000;
+const fuseDevice = '/dev/fuse';
 
 export function mountImagePeer(peer: ImagePeer, image: string): Promise<MountedImagePeer> {
   switch (peer) {
@@ -47,7 +56,7 @@ export function mountImagePeer(peer: ImagePeer, image: string): Promise<MountedI
     case 'ebb-native':
       return ebbMount(image, 'native');
     case 'ebb-user':
-      return ebbMount(image, '', ordinaryUser);
+      return userMount(image);
   }
 }
 
@@ -59,6 +68,17 @@ async function ebbMount(image: string, options: string, user?: User): Promise<Mo
     user,
     [Symbol.asyncDispose]: () => mount[Symbol.asyncDispose](),
   };
+}
+
+/** udev makes /dev/fuse 0666; a bare virtual machine may not have udev. */
+async function userMount(image: string): Promise<MountedImagePeer> {
+  const { mode } = statSync(fuseDevice);
+  chmodSync(fuseDevice, 0o666);
+  try {
+    return await ebbMount(image, '', ordinaryUser);
+  } finally {
+    chmodSync(fuseDevice, mode & 0o777);
+  }
 }
 
 async function mountPointIn(): Promise<{ directory: TemporaryDirectory; mountPoint: string }> {

@@ -200,6 +200,12 @@ export interface Volume {
   /** A hint that this part of a file will be read soon; never throws. */
   prefetchContent(inode: Inode, offsetBytes: number, lengthBytes: number): void;
 
+  /**
+   * Numbers of inodes that may have extended attributes; all others in use have none. undefined where
+   * finding out would cost too much, or the image is not clean enough to believe its counts.
+   */
+  attributedInodes(): number[] | undefined;
+
   /** A hint that these inodes will be asked for soon; never throws. */
   prefetchInodes(numbers: Iterable<number>): void;
 }

@@ -18,6 +18,8 @@ export interface GroupDescriptor {
   /** In clusters. */
   readonly freeClusters: number;
   readonly freeInodes: number;
+  /** At the end of the group's table, since mke2fs; 0 without checksums of descriptors. */
+  readonly neverUsedInodes: number;
 }
 
 const checksumOffset = 0x1e;
@@ -32,12 +34,15 @@ export class GroupTable {
   readonly #known = new Map<number, GroupDescriptor>();
   readonly #perBlock: number;
   readonly inodeTableBlocks: number;
+  readonly #countsUnused: boolean;
 
   constructor(superblock: Superblock, cache: BlockCache, verifyChecksums: boolean) {
     this.#superblock = superblock;
     this.#cache = cache;
     this.#verifyChecksums = verifyChecksums;
     this.#perBlock = superblock.blockSizeBytes / superblock.descriptorSizeBytes;
+    const { names } = superblock.features;
+    this.#countsUnused = names.has('metadata_csum') || names.has('uninit_bg');
     this.inodeTableBlocks = Math.ceil(
       (superblock.inodesPerGroup * superblock.inodeSizeBytes) / superblock.blockSizeBytes,
     );
@@ -126,6 +131,7 @@ export class GroupTable {
       inodeTable: block.split(offset + 0x8, high32(0x28)),
       freeClusters: block.u16(offset + 0xc) + high16(0x2c) * 65_536,
       freeInodes: block.u16(offset + 0xe) + high16(0x2e) * 65_536,
+      neverUsedInodes: this.#countsUnused ? block.u16(offset + 0x1c) + high16(0x32) * 65_536 : 0,
     };
     const flexible = superblock.features.names.has('flex_bg');
     const from = flexible ? superblock.firstDataBlock : groupStart(superblock, group);

@@ -1,6 +1,7 @@
 /** An open image: the parts of the reader put together. The contract is in contract.ts. */
 import { BoundedMap } from '../base/bounded-map.ts';
 import { EbbError, ebbError, toEbbError } from '../base/errors.ts';
+import { attributedInodes } from './attributed-inodes.ts';
 import type { BlockDevice } from './block-device.ts';
 import { BlockCache, blockCacheDefaultMaxBytes } from './block-cache.ts';
 import { BlockMap } from './block-map.ts';
@@ -193,6 +194,18 @@ class OpenVolume implements Volume {
 
   xattrs(inode: Inode): readonly ExtendedAttribute[] {
     return extendedAttributes(this.#image, this.#loaded(inode));
+  }
+
+  attributedInodes(): number[] | undefined {
+    // Where hints are of use, inode tables are far away.
+    const isFar = this.#image.device.prefetch !== undefined;
+    if (isFar || this.superblock.state !== 'clean') return undefined;
+    try {
+      return [...attributedInodes(this.#image, this.#groups)];
+    } catch (error) {
+      if (error instanceof EbbError) return undefined;
+      throw error;
+    }
   }
 
   prefetchContent(inode: Inode, offsetBytes: number, lengthBytes: number): void {

@@ -45,6 +45,12 @@ export interface NegotiationOptions {
   readonly dataInvalidation?: 'automatic' | 'explicit';
   /** The kernel keeps what READLINK answered. Default false. */
   readonly cacheSymlinks?: boolean;
+  /**
+   * OPEN and RELEASE, or OPENDIR and RELEASEDIR, are not wanted: answer the first one with ENOSYS where the flag was
+   * agreed on. The kernel then keeps cached pages and listings, and sends the handle 0. Default false.
+   */
+  readonly noOpen?: boolean;
+  readonly noOpendir?: boolean;
   /** The file system applies the umask itself. Default false. */
   readonly ownUmask?: boolean;
   /**
@@ -113,6 +119,8 @@ export function wantedFlags(options: NegotiationOptions): bigint {
   if (options.cacheSymlinks === true) flags |= InitFlag.CACHE_SYMLINKS;
   if (options.ownUmask === true) flags |= InitFlag.DONT_MASK;
   if (options.posixAcls === true) flags |= InitFlag.POSIX_ACL;
+  if (options.noOpen === true) flags |= InitFlag.NO_OPEN_SUPPORT;
+  if (options.noOpendir === true) flags |= InitFlag.NO_OPENDIR_SUPPORT;
   flags |=
     options.dataInvalidation === 'explicit'
       ? InitFlag.EXPLICIT_INVAL_DATA

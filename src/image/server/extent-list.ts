@@ -8,13 +8,18 @@ export interface Run {
 }
 
 /** Files of more runs are read through the volume and not mapped. */
-const runsMax = 200_000;
+export const runsMax = 200_000;
 
 /**
  * The runs of a file that have content, rising, neighbours merged; what lies between reads as zeros. undefined when the
  * bytes are not simply at a place in the image (inline data, encrypted), or there are too many runs.
  */
-export function runsOf(volume: Volume, inode: Inode, startBytes: number): Run[] | undefined {
+export function runsOf(
+  volume: Volume,
+  inode: Inode,
+  startBytes: number,
+  max = runsMax,
+): Run[] | undefined {
   if (inode.type !== 'file' || inode.inlineData || inode.encrypted) return undefined;
   const { blockSizeBytes } = volume.superblock;
   const runs: Run[] = [];
@@ -31,7 +36,7 @@ export function runsOf(volume: Volume, inode: Inode, startBytes: number): Run[] 
     ) {
       runs[runs.length - 1] = { ...last, lengthBytes: last.lengthBytes + lengthBytes };
     } else {
-      if (runs.length === runsMax) return undefined;
+      if (runs.length === max) return undefined;
       runs.push({ fileOffsetBytes, imageOffsetBytes, lengthBytes });
     }
   }

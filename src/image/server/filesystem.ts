@@ -12,13 +12,16 @@ import {
   FOPEN_KEEP_CACHE,
   FOPEN_NOFLUSH,
   FOPEN_PASSTHROUGH,
+  InitFlag,
 } from '../../fuse/constants.ts';
-import type { Call, DeferredCall, FileSystem } from '../../fuse/filesystem.ts';
+import type { Call, ConnectionInfo, DeferredCall, FileSystem } from '../../fuse/filesystem.ts';
 import type { Inode, Volume } from '../../ext4/volume.ts';
+import { BoundedMap } from '../../base/bounded-map.ts';
+import { AttributeSurvey } from './attribute-survey.ts';
 import { attributesOf, entryOf, inodeNumberOf, timeoutMs } from './attributes.ts';
 import { DirectoryReader } from './directory-reader.ts';
 import { OpenModes } from './open-modes.ts';
-import { placeOf, runsOf, seekRuns } from './extent-list.ts';
+import { placeOf, runsMax, runsOf, seekRuns } from './extent-list.ts';
 import type { Run } from './extent-list.ts';
 import type { MapRequest } from '../messages.ts';
 import type { OpenImage } from './open.ts';
@@ -61,6 +64,9 @@ interface OpenFile {
 /** Opening a backing costs what reading this much through the server does. */
 const mappedMinimumBytes = 1024 * 1024;
 const handlesMax = 1_000_000;
+/** Read last without having been opened; of these files the runs are kept, if they are not too many. */
+const unopenedMax = 64;
+const unopenedRunsMax = 4096;
 const seekData = 3;
 const seekHole = 4;
 const noEntry = {
@@ -82,6 +88,11 @@ export class ImageFileSystem implements FileSystem {
   readonly #waiting: WaitingRoom | undefined;
   readonly #readAheadMaxBytes: number;
   readonly #directories = new Map<number, DirectoryReader>();
+  /** What the kernel reads without opening it, by inode. */
+  readonly #unopenedFiles = new BoundedMap<number, OpenFile>(unopenedMax);
+  readonly #unopenedDirectories = new BoundedMap<number, DirectoryReader>(unopenedMax);
+  readonly #survey: AttributeSurvey;
+  #agreed = 0n;
   #lastHandle = 0;
   #buffer = new Uint8Array(1024 * 1024);
 
@@ -91,9 +102,14 @@ export class ImageFileSystem implements FileSystem {
     this.#waiting = options.waiting;
     this.#readAheadMaxBytes = options.readAheadMaxBytes ?? 0;
     this.#volume = image.volume;
+    this.#survey = new AttributeSurvey(image.volume);
     this.#imageFd = imageFd;
     this.#startBytes = image.startBytes;
     this.#blockSizeBytes = image.volume.superblock.blockSizeBytes;
+  }
+
+  init({ flags }: ConnectionInfo): void {
+    this.#agreed = flags;
   }
 
   lookup(call: Call, parentId: number, name: Uint8Array): void {
@@ -119,6 +135,7 @@ export class ImageFileSystem implements FileSystem {
   }
 
   open(call: Call, nodeId: number, flags: number): void {
+    if ((this.#agreed & InitFlag.NO_OPEN_SUPPORT) !== 0n) return void call.error(Errno.ENOSYS);
     this.#answering(call, () => {
       if ((flags & (constants.O_WRONLY | constants.O_RDWR)) !== 0) return call.error(Errno.EROFS);
       const inode = this.#inode(nodeId);
@@ -140,9 +157,9 @@ export class ImageFileSystem implements FileSystem {
     });
   }
 
-  read(call: Call, _nodeId: number, handle: number, offset: number, sizeBytes: number): void {
+  read(call: Call, nodeId: number, handle: number, offset: number, sizeBytes: number): void {
     this.#answering(call, () => {
-      const file = this.#files.get(handle);
+      const file = this.#file(nodeId, handle);
       if (file === undefined) return call.error(Errno.EBADF);
       const wanted = Math.min(sizeBytes, file.inode.sizeBytes - offset);
       if (wanted <= 0) return call.data(this.#buffer.subarray(0, 0));
@@ -166,9 +183,9 @@ export class ImageFileSystem implements FileSystem {
     this.#waiting?.interrupt(unique);
   }
 
-  lseek(call: Call, _nodeId: number, handle: number, offset: number, whence: number): void {
+  lseek(call: Call, nodeId: number, handle: number, offset: number, whence: number): void {
     this.#answering(call, () => {
-      const file = this.#files.get(handle);
+      const file = this.#file(nodeId, handle);
       if (file === undefined) return call.error(Errno.EBADF);
       if (whence !== seekData && whence !== seekHole) return call.error(Errno.EINVAL);
       const { sizeBytes } = file.inode;
@@ -180,6 +197,7 @@ export class ImageFileSystem implements FileSystem {
   }
 
   opendir(call: Call, nodeId: number): void {
+    if ((this.#agreed & InitFlag.NO_OPENDIR_SUPPORT) !== 0n) return void call.error(Errno.ENOSYS);
     this.#answering(call, () => {
       const handle = this.#handle();
       this.#directories.set(handle, new DirectoryReader(this.#volume, this.#inode(nodeId)));
@@ -188,9 +206,9 @@ export class ImageFileSystem implements FileSystem {
     });
   }
 
-  readdir(call: Call, _nodeId: number, handle: number, offset: number, plus: boolean): void {
+  readdir(call: Call, nodeId: number, handle: number, offset: number, plus: boolean): void {
     this.#answering(call, () => {
-      const reader = this.#directories.get(handle);
+      const reader = this.#directory(nodeId, handle);
       if (reader === undefined) return call.error(Errno.EBADF);
       reader.fill(call.directory(), offset, plus);
       return call.directoryDone();
@@ -220,6 +238,8 @@ export class ImageFileSystem implements FileSystem {
 
   getxattr(call: Call, nodeId: number, name: Uint8Array, sizeBytes: number): void {
     this.#answering(call, () => {
+      // The kernel does not ask again, for any file.
+      if (this.#survey.saysNone()) return call.error(Errno.ENOSYS);
       const found = isShownXattr(name)
         ? this.#volume
             .xattrs(this.#inode(nodeId))
@@ -239,6 +259,27 @@ export class ImageFileSystem implements FileSystem {
         .flatMap(({ name }) => [name, Uint8Array.of(0)]);
       return answerSized(call, Buffer.concat(names), sizeBytes);
     });
+  }
+
+  /** Handle 0: nobody opened it (`noOpen`). */
+  #file(nodeId: number, handle: number): OpenFile | undefined {
+    if (handle !== 0) return this.#files.get(handle);
+    const known = this.#unopenedFiles.get(nodeId);
+    if (known !== undefined) return known;
+    const file: OpenFile = { inode: this.#inode(nodeId), ahead: undefined, runs: undefined };
+    this.#runs(file, unopenedRunsMax);
+    this.#unopenedFiles.set(nodeId, file);
+    return file;
+  }
+
+  /** Who lists a directory twice at once makes the reader jump, which costs him time and nothing else. */
+  #directory(nodeId: number, handle: number): DirectoryReader | undefined {
+    if (handle !== 0) return this.#directories.get(handle);
+    const known = this.#unopenedDirectories.get(nodeId);
+    if (known !== undefined) return known;
+    const reader = new DirectoryReader(this.#volume, this.#inode(nodeId));
+    this.#unopenedDirectories.set(nodeId, reader);
+    return reader;
   }
 
   #closed(handle: number): void {
@@ -286,13 +327,13 @@ export class ImageFileSystem implements FileSystem {
     return (this.#lastHandle += 1);
   }
 
-  #runs(file: OpenFile): readonly Run[] | null {
+  #runs(file: OpenFile, max = runsMax): readonly Run[] | null {
     if (file.runs === undefined) {
       const { inode } = file;
       file.runs =
         this.#startBytes === undefined
           ? null
-          : (runsOf(this.#volume, inode, this.#startBytes) ?? null);
+          : (runsOf(this.#volume, inode, this.#startBytes, max) ?? null);
     }
     return file.runs;
   }

@@ -44,6 +44,9 @@ async function serve(image: OpenImage): Promise<void> {
       dataInvalidation: 'explicit',
       cacheSymlinks: true,
       posixAcls: true,
+      noOpendir: true,
+      // A backing is the answer to an OPEN, and read-ahead of a remote image is an open file's.
+      noOpen: !request.passthrough && waiting === undefined,
       passthrough: request.passthrough,
       // The backings are on EROFS over a file, which is itself a layer.
       maxStackDepth: 2,

@@ -32,6 +32,7 @@ export interface Comparison {
 export function compareWithKernel(volume: Volume, mountPoint: string): Comparison {
   const comparison: Comparison = { files: 0, extents: 0, attributes: 0, bytes: 0 };
   const seen = new Map<number, string>();
+  const attributed = new Set(volume.attributedInodes() ?? assert.fail('it is clean and small'));
   for (const { path, inode } of walkVolume(volume)) {
     const place = Buffer.from(mountPoint + path, 'latin1');
     const place0 = decodeName(place);
@@ -50,7 +51,9 @@ export function compareWithKernel(volume: Volume, mountPoint: string): Compariso
     // What else there is to compare is the same for all names of an inode.
     if (seen.has(inode.number)) continue;
     seen.set(inode.number, path);
-    comparison.attributes += compareAttributes(volume, inode, place0);
+    const attributes = compareAttributes(volume, inode, place0);
+    if (attributes > 0) assert.ok(attributed.has(inode.number), place0);
+    comparison.attributes += attributes;
     if (inode.type === 'symlink') {
       const target = readlinkSync(place, { encoding: 'buffer' });
       assert.ok(target.equals(volume.symlinkTarget(inode)), place0);

@@ -75,6 +75,7 @@ export function surveyVolume(open: () => Volume, limits: SurveyLimits): Survey {
   const volume = ask(open);
   if (volume === undefined) return survey;
   ask(() => volume.statfs());
+  ask(() => volume.attributedInodes());
   const root = ask(() => volume.root());
   const buffer = new Uint8Array(65_536);
   const pending = root === undefined ? [] : [root];

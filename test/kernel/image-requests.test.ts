@@ -1,0 +1,105 @@
+/** What the kernel does not have to ask the server of an image. Needs root. */
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { chmod, mkdir, stat, truncate, writeFile } from 'node:fs/promises';
+import path from 'node:path';
+import { after, before, test } from 'node:test';
+import { toEbbError } from '../../src/base/errors.ts';
+import { getXattr, listXattrs } from '../../src/sys/xattr.ts';
+import { mountImage } from '../image/fixture.ts';
+import { runOk } from '../support/run.ts';
+import { temporaryDirectory } from '../support/temporary.ts';
+import type { TemporaryDirectory } from '../support/temporary.ts';
+
+const fileCount = 200;
+let directory: TemporaryDirectory;
+let plain: string;
+let attributed: string;
+
+/** An image of 200 small files in a directory; `fill` is done in it, too. */
+async function filledWith(name: string, fill: string): Promise<string> {
+  const image = path.join(directory.path, name);
+  const mountPoint = path.join(directory.path, 'fill');
+  await mkdir(mountPoint, { recursive: true });
+  await writeFile(image, '');
+  await truncate(image, 32 * 1024 * 1024);
+  await runOk('mkfs.ext4', ['-q', '-F', image], { debianPackage: 'e2fsprogs' });
+  await runOk('mount', ['-o', 'loop', image, mountPoint]);
+  const files = `mkdir many; for i in $(seq ${fileCount}); do seq $i 500 > many/$i; done; ln -s 7 many/link`;
+  const script = `set -e; cd "$0"; ${files}; ${fill}`;
+  await runOk('sh', ['-c', script, mountPoint], { debianPackage: 'attr' });
+  await runOk('umount', [mountPoint]);
+  return image;
+}
+
+before(async () => {
+  directory = await temporaryDirectory('requests');
+  await chmod(directory.path, 0o755);
+  plain = await filledWith('plain.img', ':');
+  attributed = await filledWith('attributed.img', 'setfattr -n user.one -v 1 many/200');
+});
+
+after(() => directory[Symbol.asyncDispose]());
+
+/** The attribute, or why there is none. */
+function attributeOf(file: string, name: string): string {
+  try {
+    const value = getXattr(file, name);
+    return value === undefined ? 'ENODATA' : Buffer.from(value).toString();
+  } catch (error) {
+    return toEbbError(error).code;
+  }
+}
+
+/** System calls of a process that read something (proc_pid_io(5)): a request to the server is at least one. */
+function readCalls(pid: number): number {
+  return Number(/^syscr: (\d+)$/m.exec(readFileSync(`/proc/${pid}/io`, 'latin1'))?.[1]);
+}
+
+test('where no file has attributes, the kernel stops asking after some; it says so as before for the first ones', async () => {
+  await using mounted = await mountImage({ path: plain });
+  const file = (index: number): string => path.join(mounted.path, `many/${index}`);
+  assert.equal(attributeOf(file(1), 'user.none'), 'ENODATA');
+  for (let index = 1; index <= fileCount; index += 1) {
+    assert.equal(attributeOf(file(index), 'system.posix_acl_access'), 'ENODATA');
+  }
+  assert.deepEqual(listXattrs(file(1)), []);
+  assert.equal(attributeOf(file(1), 'user.none'), 'EOPNOTSUPP');
+  const before = readCalls(mounted.serverPid);
+  for (let index = 1; index <= fileCount; index += 1) attributeOf(file(index), 'user.none');
+  assert.equal(readCalls(mounted.serverPid), before);
+});
+
+test('one file with an attribute is enough for every question to be answered', async () => {
+  await using mounted = await mountImage({ path: attributed });
+  const file = (index: number): string => path.join(mounted.path, `many/${index}`);
+  for (let index = 1; index < fileCount; index += 1) {
+    assert.equal(attributeOf(file(index), 'user.one'), 'ENODATA');
+  }
+  assert.equal(attributeOf(file(fileCount), 'user.one'), '1');
+  assert.equal(attributeOf(file(1), 'user.one'), 'ENODATA');
+});
+
+/** `nobody`: fusermount3 insists on an account with a name. */
+const user = { uid: 65_534, gid: 65_534 };
+
+test('what a user has read once is read and listed again without the server', async () => {
+  const deviceMode = (await stat('/dev/fuse')).mode & 0o777;
+  await chmod('/dev/fuse', 0o666);
+  try {
+    await using mounted = await mountImage({ path: plain }, '', user);
+    const readAll =
+      'cd "$0" && ls -lR | sha256sum && cat many/[0-9]* | sha256sum && tail -c 5 many/9';
+    const first = await runOk('sh', ['-c', readAll, mounted.path], user);
+    const before = readCalls(mounted.serverPid);
+    const again = await runOk('sh', ['-c', readAll, mounted.path], user);
+    assert.equal(again.stdout.toString(), first.stdout.toString());
+    // Pages may go for want of memory, names do not: with a request for each open there would be 200 more.
+    assert.ok(readCalls(mounted.serverPid) - before < fileCount / 2);
+    const expected = 'for i in $(ls -1 "$0/many" | grep -v link); do seq $i 500; done | sha256sum';
+    const whole = await runOk('sh', ['-c', expected, mounted.path], user);
+    assert.equal(first.stdout.toString().split('\n')[1], whole.stdout.toString().trim());
+  } finally {
+    await chmod('/dev/fuse', deviceMode);
+  }
+});
