@@ -6,8 +6,8 @@
  * Prints each scenario's table; `--out docs/benchmarks.md` writes the document that may be quoted.
  *
  * Needs root (mounting, dropping caches) and the Debian packages nginx-light, httpdirfs, rclone, gcc, libfuse3-dev,
- * pkg-config; for images fuse2fs, fuse3; for tree-build linux-source-6.1, make, bc, bison, flex, libelf-dev. Samples of the peers alternate, so
- * that a noisy minute hits all of them.
+ * pkg-config; for images e2fsprogs, fuse2fs, fuse3; for tree-build linux-source-6.1, make, bc, bison, flex, libelf-dev.
+ * Samples of the peers alternate, so that a noisy minute hits all of them.
  */
 import { writeFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';

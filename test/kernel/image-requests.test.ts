@@ -56,7 +56,7 @@ function readCalls(pid: number): number {
   return Number(/^syscr: (\d+)$/m.exec(readFileSync(`/proc/${pid}/io`, 'latin1'))?.[1]);
 }
 
-test('where no file has attributes, the kernel stops asking after some; it says so as before for the first ones', async () => {
+test('where no file has attributes, the kernel stops asking for them after some questions', async () => {
   await using mounted = await mountImage({ path: plain });
   const file = (index: number): string => path.join(mounted.path, `many/${index}`);
   assert.equal(attributeOf(file(1), 'user.none'), 'ENODATA');
@@ -67,7 +67,8 @@ test('where no file has attributes, the kernel stops asking after some; it says 
   assert.equal(attributeOf(file(1), 'user.none'), 'EOPNOTSUPP');
   const before = readCalls(mounted.serverPid);
   for (let index = 1; index <= fileCount; index += 1) attributeOf(file(index), 'user.none');
-  assert.equal(readCalls(mounted.serverPid), before);
+  // What the kernel forgets for want of memory is said to the server, too.
+  assert.ok(readCalls(mounted.serverPid) - before < fileCount / 2);
 });
 
 test('one file with an attribute is enough for every question to be answered', async () => {

@@ -6,7 +6,7 @@ import { EbbError } from '../../base/errors.ts';
 import type { Volume } from '../../ext4/volume.ts';
 import { isShownXattr } from './shown-xattrs.ts';
 
-/** Who asks for fewer is answered file by file: ENODATA says more than the EOPNOTSUPP that the kernel makes of ENOSYS. */
+/** Who asks for fewer is answered file by file: ENODATA says more than EOPNOTSUPP, which the kernel makes of ENOSYS. */
 const questionsMin = 64;
 
 export class AttributeSurvey {
