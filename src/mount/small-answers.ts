@@ -48,8 +48,8 @@ export function serveXattr(
   sizeBytes: number,
   residentBytes: number | undefined,
 ): void {
-  // No node has others, and ls(1) asks for two of them per file.
-  if (!isUserXattr(encodedName)) return void call.error(Errno.ENODATA);
+  // No node has others. ls(1) asks for two of them per file until it hears that there is no such thing here.
+  if (!isUserXattr(encodedName)) return void call.error(Errno.EOPNOTSUPP);
   const name = decodeName(encodedName);
   const node = view.node(nodeId);
   if (node === undefined) return void call.error(Errno.ESTALE);

@@ -24,16 +24,23 @@ import type {
   SkippedName,
 } from './remote.ts';
 
+export interface CheckOptions {
+  /** Listings are checked for names that come twice: what came is remembered. Default true. */
+  readonly checksRepeats?: boolean;
+}
+
 /** Wraps `inner`; same behaviour as long as `inner` keeps the contract. */
-export function checkedRemote(inner: Remote): Remote {
-  return new CheckedRemote(inner);
+export function checkedRemote(inner: Remote, options: CheckOptions = {}): Remote {
+  return new CheckedRemote(inner, options);
 }
 
 class CheckedRemote implements Remote {
   readonly #inner: Remote;
+  readonly #checksRepeats: boolean;
 
-  constructor(inner: Remote) {
+  constructor(inner: Remote, options: CheckOptions) {
     this.#inner = inner;
+    this.#checksRepeats = options.checksRepeats ?? true;
   }
 
   get kind(): string {
@@ -55,13 +62,13 @@ class CheckedRemote implements Remote {
   async *list(key: string, options: CallOptions): AsyncIterable<ListingBatch> {
     splitKey(key);
     options.signal.throwIfAborted();
-    const seen = new NameSet();
+    const seen = this.#checksRepeats ? new NameSet() : undefined;
     for await (const batch of this.#inner.list(key, options)) {
       options.signal.throwIfAborted();
       const objects: ListedObject[] = [];
       const skipped: SkippedName[] = [...batch.skipped];
       for (const object of batch.objects) {
-        const twice = seen.add(object.name) ? undefined : 'the name is listed twice';
+        const twice = seen?.add(object.name) === false ? 'the name is listed twice' : undefined;
         const why = nameProblem(object.name) ?? twice;
         if (why !== undefined) {
           skipped.push({ raw: object.name, why });

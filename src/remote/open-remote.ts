@@ -59,7 +59,8 @@ export async function openRemote(options: RemoteOptions): Promise<Remote> {
           `the next one in ${formatDuration(pauseMs)}`,
       ),
   });
-  return checkedRemote(retrying);
+  // The retry lets each name through once.
+  return checkedRemote(retrying, { checksRepeats: false });
 }
 
 function openBare(options: RemoteOptions): Promise<Remote> {

@@ -15,6 +15,7 @@ import { backoffMs } from '../base/backoff.ts';
 import { sleep } from '../base/deadline.ts';
 import { ebbError, toEbbError } from '../base/errors.ts';
 import type { EbbError } from '../base/errors.ts';
+import { NameSet } from '../base/name-set.ts';
 import { linkSignals } from './linked-signal.ts';
 import { ResumingSink } from './resuming-sink.ts';
 import type {
@@ -125,7 +126,7 @@ class RetryingRemote implements Remote {
 
   async *list(key: string, options: CallOptions): AsyncIterable<ListingBatch> {
     const attempts = this.#attempts(key, options.signal);
-    const seen = new Set<string>();
+    const seen = new NameSet();
     for (;;) {
       try {
         for await (const batch of this.#inner.list(key, options)) {
@@ -187,16 +188,11 @@ class RetryingRemote implements Remote {
   }
 }
 
-function newNames(batch: ListingBatch, seen: Set<string>): ListingBatch {
-  const isNew = (name: string): boolean => {
-    if (seen.has(name)) return false;
-    seen.add(name);
-    return true;
-  };
+function newNames(batch: ListingBatch, seen: NameSet): ListingBatch {
   return {
-    objects: batch.objects.filter((object) => isNew(object.name)),
+    objects: batch.objects.filter((object) => seen.add(object.name)),
     // Skipped names may equal listed ones (that is why they were skipped): a slash keeps them
     // apart.
-    skipped: batch.skipped.filter((skipped) => isNew(`/${skipped.raw}`)),
+    skipped: batch.skipped.filter((skipped) => seen.add(`/${skipped.raw}`)),
   };
 }

@@ -109,6 +109,10 @@ test('attributes of the remote are shown and listed, those of Ebb are shown only
     assert.equal(await value('key'), 'file');
     assert.equal(await value('pinned'), '0');
     assert.notEqual((await run('getfattr', ['-n', 'user.ebb.nonsense', file])).code, 0);
+    for (const name of ['security.selinux', 'system.posix_acl_access', 'trusted.other']) {
+      const refused = await run('getfattr', ['-n', name, file]);
+      assert.match(refused.stderr.toString(), /Operation not supported/, name);
+    }
   });
 });
 

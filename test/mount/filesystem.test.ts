@@ -328,7 +328,9 @@ test('extended attributes: ours by name, the remote’s listed, sizes checked', 
   assert.equal(get('user.note', 5).expect('data').bytes.toString(), 'hello');
   assert.equal(get('user.ebb.state', 64).expect('data').bytes.toString(), 'OFL');
   assert.equal(get('user.ebb.key', 64).expect('data').bytes.toString(), 'a');
-  assert.equal(get('security.capability', 64).errno, Errno.ENODATA);
+  assert.equal(get('user.absent', 64).errno, Errno.ENODATA);
+  for (const other of ['security.capability', 'system.posix_acl_access', 'trusted.x'])
+    assert.equal(get(other, 64).errno, Errno.EOPNOTSUPP);
   const list = scene.kernel.call();
   scene.fileSystem.listxattr(list, id, 64);
   assert.equal(list.expect('data').bytes.toString(), 'user.note\0');
