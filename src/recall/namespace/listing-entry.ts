@@ -14,7 +14,7 @@ import type { ListedObject } from '../../remote/remote.ts';
 import { reconcile } from './reconcile.ts';
 
 /** Names that are entered together. */
-export const partNames = 20_000;
+export const partNames = 4_096;
 /** One directory may not grow without bound. */
 export const listedNamesMax = 10_000_000;
 
