@@ -50,7 +50,8 @@ export async function openRemote(options: RemoteOptions): Promise<Remote> {
     requestsMax: options.connections ?? requestsMaxDefault,
     bytesPerSecond: options.limitBytesPerSecond,
   });
-  const retrying = retryingRemote(checkedRemote(limited), {
+  // The retry lets each name through once, so that no other has to remember them.
+  const retrying = retryingRemote(checkedRemote(limited, { checksRepeats: false }), {
     ...options.retryPauses,
     ...(retries === undefined ? {} : { attemptsMax: retries + 1 }),
     onRetry: (key, error, attempt, pauseMs) =>
@@ -59,7 +60,6 @@ export async function openRemote(options: RemoteOptions): Promise<Remote> {
           `the next one in ${formatDuration(pauseMs)}`,
       ),
   });
-  // The retry lets each name through once.
   return checkedRemote(retrying, { checksRepeats: false });
 }
 

@@ -8,7 +8,7 @@
  *   delivered already is thrown away.
  * - `list` begins anew; names that were delivered are left out the second time, with the attributes
  *   they had first. So the caller sees every name once and never fewer than one complete listing
- *   showed.
+ *   showed. A remote that lists a name twice is told on (`skipped`), as far as nothing failed.
  * - What the sink throws is never retried.
  */
 import { backoffMs } from '../base/backoff.ts';
@@ -77,6 +77,11 @@ class Attempts {
     this.#signals = signals;
   }
 
+  /** Nothing has failed yet. */
+  get isFirst(): boolean {
+    return this.#failures === 0;
+  }
+
   /** There was progress: failures before it no longer count. */
   reset(): void {
     this.#failures = 0;
@@ -130,7 +135,7 @@ class RetryingRemote implements Remote {
     for (;;) {
       try {
         for await (const batch of this.#inner.list(key, options)) {
-          const fresh = newNames(batch, seen);
+          const fresh = newNames(batch, seen, attempts.isFirst);
           if (fresh.objects.length + fresh.skipped.length > 0) yield fresh;
         }
         return;
@@ -188,11 +193,14 @@ class RetryingRemote implements Remote {
   }
 }
 
-function newNames(batch: ListingBatch, seen: NameSet): ListingBatch {
-  return {
-    objects: batch.objects.filter((object) => seen.add(object.name)),
-    // Skipped names may equal listed ones (that is why they were skipped): a slash keeps them
-    // apart.
-    skipped: batch.skipped.filter((skipped) => seen.add(`/${skipped.raw}`)),
-  };
+/** `isFirst`: what comes again was not given by a try that failed, and is reported. */
+function newNames(batch: ListingBatch, seen: NameSet, isFirst: boolean): ListingBatch {
+  const objects = batch.objects.filter((object) => seen.add(object.name));
+  // Skipped names may equal listed ones: a slash keeps them apart.
+  const skipped = batch.skipped.filter(({ raw }) => seen.add(`/${raw}`));
+  if (objects.length === batch.objects.length || !isFirst) return { objects, skipped };
+  const given = new Set(objects);
+  const repeated = batch.objects.filter((object) => !given.has(object));
+  const why = 'the name is listed twice';
+  return { objects, skipped: [...skipped, ...repeated.map(({ name }) => ({ raw: name, why }))] };
 }

@@ -22,7 +22,7 @@ function peakMebibytes(pid: number): number {
   return Number(line?.[1]) / 1024;
 }
 
-test('find over a directory of very many names ends: every name once, with bounded memory and descriptors', async (t) => {
+test('find over a directory of very many names ends: each once, bounded memory and descriptors', async (t) => {
   await using directory = await temporaryDirectory('huge');
   const source = path.join(directory.path, 'source');
   await mkdir(path.join(source, 'huge'), { recursive: true });

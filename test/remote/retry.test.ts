@@ -7,7 +7,7 @@ import { faultyRemote } from '../../src/remote/fault.ts';
 import type { DecideFault, Fault, FaultCall } from '../../src/remote/fault.ts';
 import { MemoryRemote } from '../../src/remote/memory/memory-remote.ts';
 import type { MemoryRemoteOptions } from '../../src/remote/memory/memory-remote.ts';
-import type { Remote } from '../../src/remote/remote.ts';
+import type { ListingBatch, Remote } from '../../src/remote/remote.ts';
 import { retryingRemote } from '../../src/remote/retry.ts';
 import type { RetryOptions } from '../../src/remote/retry.ts';
 import { generator, seededFaults } from '../../src/remote/seeded-faults.ts';
@@ -204,5 +204,22 @@ void test('any faults, any range: the right bytes or an error', async () => {
       },
     ),
     { numRuns: 150 },
+  );
+});
+
+void test('a name that the remote itself lists twice is let through once, and told', async () => {
+  const listsTwice = new (class extends MemoryRemote {
+    override async *list(): AsyncGenerator<ListingBatch> {
+      const [a, b] = ['a', 'b'].map((name) => ({ name, kind: 'directory' as const }));
+      assert.ok(a && b);
+      yield { objects: [a, b], skipped: [] };
+      yield { objects: [b], skipped: [] };
+    }
+  })();
+  const { objects, skipped } = await listAll(retryingRemote(listsTwice), '');
+  assert.deepEqual([...objects.keys()], ['a', 'b']);
+  assert.deepEqual(
+    skipped.map(({ raw, why }) => `${raw}: ${why}`),
+    ['b: the name is listed twice'],
   );
 });
