@@ -6,8 +6,8 @@ import type { Image } from './image.ts';
 import { InodeFlag } from './loaded-inode.ts';
 import type { LoadedInode } from './loaded-inode.ts';
 
-const tailSize = 12;
-const tailType = 0xde;
+export const tailSize = 12;
+export const tailType = 0xde;
 /** `verifiedLow` of blocks of directories: extent nodes use numbers from 0 on. */
 const verifiedAsDirectory = -1;
 

@@ -10,8 +10,8 @@ import type { LoadedInode } from './loaded-inode.ts';
 import type { Region } from './region.ts';
 import type { Superblock } from './superblock.ts';
 
-const headerSize = 8;
-const recordMin = 12;
+export const headerSize = 8;
+export const recordMin = 12;
 const slash = 0x2f;
 const dot = 0x2e;
 

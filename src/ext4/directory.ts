@@ -38,9 +38,12 @@ type Match = (name: Uint8Array) => boolean;
 
 export class Directories {
   readonly #image: Image;
+  readonly #onBlock: () => void;
 
-  constructor(image: Image) {
+  /** `onBlock` is told of each block that is read through; what it throws ends that. */
+  constructor(image: Image, onBlock: () => void = () => undefined) {
     this.#image = image;
+    this.#onBlock = onBlock;
   }
 
   *entries(directory: LoadedInode, afterCookie: number): Generator<DirectoryEntry> {
@@ -163,6 +166,7 @@ export class Directories {
       if (physicalBlock !== undefined && !unwritten) {
         cache.prefetch(rangeOf(physicalBlock, Math.min(count, prefetchBlocksMax)));
         for (let index = 0; index < count; index += 1) {
+          this.#onBlock();
           visited += 1;
           if (visited > blocksPerCallMax) throw corrupt(`directory ${directory.number} has no end`);
           const block = directoryBlock(this.#image, directory, at + index, physicalBlock + index);

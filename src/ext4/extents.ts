@@ -6,12 +6,12 @@ import { corrupt } from './errors.ts';
 import type { LoadedInode } from './loaded-inode.ts';
 import type { Region } from './region.ts';
 
-const magic = 0xf30a;
+export const extentMagic = 0xf30a;
 const depthMax = 5;
-const headerSize = 12;
-const entrySize = 12;
+export const headerSize = 12;
+export const entrySize = 12;
 /** From this length on an extent is unwritten, and this much shorter. */
-const initializedLengthMax = 32_768;
+export const initializedLengthMax = 32_768;
 const logicalBlocksMax = 2 ** 32;
 
 /**
@@ -75,6 +75,11 @@ function lastNotAfter(region: Region, logicalBlock: number): number {
   return low - 1;
 }
 
+/** Where the checksum of a node is, which has room for `max` entries. */
+export function extentTailOffset(max: number): number {
+  return headerSize + max * entrySize;
+}
+
 /** Checks a node below the root once for each place that it is met in. */
 function checkBlock(
   inode: LoadedInode,
@@ -94,7 +99,7 @@ function checkBlock(
   }
   checkNode(inode, block, depth, low, high);
   if (verifyChecksum) {
-    const end = headerSize + block.u16(4) * entrySize;
+    const end = extentTailOffset(block.u16(4));
     if (crc32c(inode.checksumSeed, block.bytes, 0, end) !== block.u32(end)) {
       throw corrupt(`the checksum of extent block ${block.number} is wrong`);
     }
@@ -118,7 +123,7 @@ function checkNode(
   const wrong = (what: string): Error => corrupt(`an extent node of inode ${inode.number} ${what}`);
   const entries = region.u16(2);
   const max = region.u16(4);
-  if (region.u16(0) !== magic) throw wrong('has no magic number');
+  if (region.u16(0) !== extentMagic) throw wrong('has no magic number');
   if (region.u16(6) !== depth) throw wrong(`has depth ${region.u16(6)}, not ${depth}`);
   if (max < 1 || headerSize + max * entrySize > region.sizeBytes) {
     throw wrong(`has room for ${max} entries`);

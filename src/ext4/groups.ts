@@ -20,10 +20,13 @@ export interface GroupDescriptor {
   readonly freeInodes: number;
   /** At the end of the group's table, since mke2fs; 0 without checksums of descriptors. */
   readonly neverUsedInodes: number;
+  /** Its bitmap of blocks was never written: all are free but those of the file system itself. */
+  readonly blocksUninitialized: boolean;
 }
 
-const checksumOffset = 0x1e;
-const wideDescriptorSize = 64;
+export const descriptorChecksumOffset = 0x1e;
+export const wideDescriptorSize = 64;
+const blockUninitialized = 0x2;
 /** Decoded descriptors in memory; 1 TiB of 4 KiB blocks has 8192 groups. */
 const descriptorsMax = 65_536;
 
@@ -77,13 +80,23 @@ export class GroupTable {
     return this.#perBlock;
   }
 
+  /** Where the copy of a descriptor is that is used. */
+  place(group: number): { readonly blockNumber: number; readonly offset: number } {
+    return this.#find(group);
+  }
+
   #load(group: number): GroupDescriptor {
+    return this.#find(group).descriptor;
+  }
+
+  #find(group: number): { descriptor: GroupDescriptor; blockNumber: number; offset: number } {
     const index = Math.floor(group / this.#perBlock);
     const offset = (group % this.#perBlock) * this.#superblock.descriptorSizeBytes;
     let first: unknown;
     for (const blockNumber of this.#copies(index)) {
       try {
-        return this.#decode(group, this.#cache.block(blockNumber), offset);
+        const descriptor = this.#decode(group, this.#cache.block(blockNumber), offset);
+        return { descriptor, blockNumber, offset };
       } catch (error) {
         if (!isDamage(toEbbError(error))) throw error;
         first ??= error;
@@ -132,6 +145,8 @@ export class GroupTable {
       freeClusters: block.u16(offset + 0xc) + high16(0x2c) * 65_536,
       freeInodes: block.u16(offset + 0xe) + high16(0x2e) * 65_536,
       neverUsedInodes: this.#countsUnused ? block.u16(offset + 0x1c) + high16(0x32) * 65_536 : 0,
+      blocksUninitialized:
+        this.#countsUnused && (block.u16(offset + 0x12) & blockUninitialized) !== 0,
     };
     const flexible = superblock.features.names.has('flex_bg');
     const from = flexible ? superblock.firstDataBlock : groupStart(superblock, group);
@@ -150,28 +165,33 @@ export class GroupTable {
   }
 
   #verify(group: number, block: Region, offset: number): void {
-    const superblock = this.#superblock;
-    const { names } = superblock.features;
-    const stored = block.u16(offset + checksumOffset);
-    const end = offset + superblock.descriptorSizeBytes;
-    const after = offset + checksumOffset + 2;
-    const bytes = block.slice(0, end);
-    let computed: number;
-    if (names.has('metadata_csum')) {
-      computed = crc32cWord(superblock.checksumSeed, group);
-      computed = crc32c(computed, bytes, offset, offset + checksumOffset);
-      computed = crc32cZeros(computed, 2);
-      if (after < end) computed = crc32c(computed, bytes, after, end);
-      computed &= 0xffff;
-    } else if (names.has('uninit_bg')) {
-      const number = Uint8Array.of(group, group >>> 8, group >>> 16, group >>> 24);
-      computed = crc16(0xffff, superblock.uuid, 0, 16);
-      computed = crc16(computed, number, 0, 4);
-      computed = crc16(computed, bytes, offset, offset + checksumOffset);
-      if (names.has('64bit') && after < end) computed = crc16(computed, bytes, after, end);
-    } else {
-      return;
+    const bytes = block.slice(offset, this.#superblock.descriptorSizeBytes);
+    const computed = descriptorChecksum(this.#superblock, group, bytes);
+    if (computed !== undefined && computed !== block.u16(offset + descriptorChecksumOffset)) {
+      throw corrupt(`the checksum of group descriptor ${group} is wrong`);
     }
-    if (computed !== stored) throw corrupt(`the checksum of group descriptor ${group} is wrong`);
   }
+}
+
+/** Of all bytes of a descriptor; undefined where descriptors have no checksums. */
+export function descriptorChecksum(
+  superblock: Superblock,
+  group: number,
+  bytes: Uint8Array,
+): number | undefined {
+  const { names } = superblock.features;
+  const at = descriptorChecksumOffset;
+  const [after, end] = [at + 2, bytes.length];
+  if (names.has('metadata_csum')) {
+    let crc = crc32c(crc32cWord(superblock.checksumSeed, group), bytes, 0, at);
+    crc = crc32cZeros(crc, 2);
+    if (after < end) crc = crc32c(crc, bytes, after, end);
+    return crc & 0xffff;
+  }
+  if (!names.has('uninit_bg')) return undefined;
+  const number = Uint8Array.of(group, group >>> 8, group >>> 16, group >>> 24);
+  let crc = crc16(0xffff, superblock.uuid, 0, 16);
+  crc = crc16(crc, number, 0, 4);
+  crc = crc16(crc, bytes, 0, at);
+  return names.has('64bit') && after < end ? crc16(crc, bytes, after, end) : crc;
 }

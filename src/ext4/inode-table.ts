@@ -47,6 +47,12 @@ export class InodeTable {
     return block.part(offset, this.#superblock.inodeSizeBytes, `inode ${number}`);
   }
 
+  /** Where an inode is stored. EINVAL when there is no such number. */
+  place(number: number): { readonly blockNumber: number; readonly offset: number } {
+    const { block, offset } = this.#locate(number);
+    return { blockNumber: block.number, offset };
+  }
+
   /** A hint: where a group's inodes are not known yet, nothing is asked for. */
   prefetch(numbers: Iterable<number>): void {
     const blocks = new Set<number>();

@@ -29,11 +29,11 @@ export interface LoadedInode extends Inode {
   readonly checksumSeed: number;
 }
 
-const smallInodeSize = 128;
-const pointersOffset = 0x28;
+export const smallInodeSize = 128;
+export const pointersOffset = 0x28;
 export const pointersSizeBytes = 60;
-const checksumLowOffset = 0x7c;
-const checksumHighOffset = 0x82;
+export const inodeChecksumLowOffset = 0x7c;
+export const inodeChecksumHighOffset = 0x82;
 const twoTo32 = 2 ** 32;
 
 const types: Readonly<Record<number, Inode['type']>> = {
@@ -64,7 +64,7 @@ export function decodeInode(
   const fixedSizeBytes = fixedSizeOf(superblock, number, block, offset);
   const has = (end: number): boolean => fixedSizeBytes >= end;
   const generation = block.u32(offset + 0x64);
-  const checksumSeed = crc32cWord(crc32cWord(superblock.checksumSeed, number), generation);
+  const checksumSeed = inodeChecksumSeed(superblock, number, generation);
   if (verifyChecksum && names.has('metadata_csum')) {
     verifyInode(superblock, number, block, offset, checksumSeed, has(0x84));
   }
@@ -133,22 +133,31 @@ function verifyInode(
   seed: number,
   hasHigh: boolean,
 ): void {
-  const end = offset + superblock.inodeSizeBytes;
-  const bytes = block.slice(0, end);
-  let crc = crc32c(seed, bytes, offset, offset + checksumLowOffset);
-  crc = crc32cZeros(crc, 2);
-  let next = offset + checksumLowOffset + 2;
-  let stored = block.u16(offset + checksumLowOffset);
-  let mask = 0xffff;
-  if (hasHigh) {
-    crc = crc32c(crc, bytes, next, offset + checksumHighOffset);
-    crc = crc32cZeros(crc, 2);
-    next = offset + checksumHighOffset + 2;
-    stored += block.u16(offset + checksumHighOffset) * 65_536;
-    mask = 0xffffffff;
+  const bytes = block.slice(offset, superblock.inodeSizeBytes);
+  let stored = block.u16(offset + inodeChecksumLowOffset);
+  if (hasHigh) stored += block.u16(offset + inodeChecksumHighOffset) * 65_536;
+  if (inodeChecksum(bytes, seed, hasHigh) !== stored) {
+    throw corrupt(`the checksum of inode ${number} is wrong`);
   }
-  crc = crc32c(crc, bytes, next, end);
-  if ((crc & mask) >>> 0 !== stored) throw corrupt(`the checksum of inode ${number} is wrong`);
+}
+
+/** Of all bytes of an inode, continued from its own seed; 16 bits when it has no room for the upper half. */
+export function inodeChecksum(bytes: Uint8Array, seed: number, hasHigh: boolean): number {
+  let crc = crc32c(seed, bytes, 0, inodeChecksumLowOffset);
+  crc = crc32cZeros(crc, 2);
+  let next = inodeChecksumLowOffset + 2;
+  if (hasHigh) {
+    crc = crc32c(crc, bytes, next, inodeChecksumHighOffset);
+    crc = crc32cZeros(crc, 2);
+    next = inodeChecksumHighOffset + 2;
+  }
+  crc = crc32c(crc, bytes, next, bytes.length);
+  return hasHigh ? crc : crc & 0xffff;
+}
+
+/** What the checksums of an inode, and of what belongs to it, continue from. */
+export function inodeChecksumSeed(superblock: Superblock, number: number, generation: number) {
+  return crc32cWord(crc32cWord(superblock.checksumSeed, number), generation);
 }
 
 /** 34 bits of seconds and 30 of nanoseconds (ext4_decode_extra_time); 1901 to 2446. */
@@ -197,7 +206,13 @@ export function indirectBlocksMax(blockSizeBytes: number): number {
   return 12 + perBlock + perBlock ** 2 + perBlock ** 3;
 }
 
-function sectorsOf(superblock: Superblock, flags: number, block: Region, offset: number): number {
+/** i_blocks in units of 512 bytes. */
+export function sectorsOf(
+  superblock: Superblock,
+  flags: number,
+  block: Region,
+  offset: number,
+): number {
   const low = block.u32(offset + 0x1c);
   if (!superblock.features.names.has('huge_file')) return low;
   const blocks = low + block.u16(offset + 0x74) * twoTo32;

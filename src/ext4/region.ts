@@ -71,3 +71,8 @@ export class Region {
     return new Region(this.slice(offset, sizeBytes), what);
   }
 }
+
+/** For numbers of any byte order in bytes whose length was checked, and for writing them. */
+export function viewOf(bytes: Uint8Array): DataView {
+  return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+}

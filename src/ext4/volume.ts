@@ -3,8 +3,6 @@ import { BoundedMap } from '../base/bounded-map.ts';
 import { EbbError, ebbError, toEbbError } from '../base/errors.ts';
 import { attributedInodes } from './attributed-inodes.ts';
 import type { BlockDevice } from './block-device.ts';
-import { BlockCache, blockCacheDefaultMaxBytes } from './block-cache.ts';
-import { BlockMap } from './block-map.ts';
 import type {
   DirectoryEntry,
   ExtendedAttribute,
@@ -18,15 +16,14 @@ import type {
 import { Directories } from './directory.ts';
 import { corrupt, noKey } from './errors.ts';
 import { hasBlocks, prefetchContent, readContent, readTarget } from './file-content.ts';
-import { findSuperblock } from './find-superblock.ts';
-import { GroupTable } from './groups.ts';
+import type { GroupTable } from './groups.ts';
 import type { Image } from './image.ts';
-import { InodeTable } from './inode-table.ts';
+import type { InodeTable } from './inode-table.ts';
 import { InodeFlag } from './loaded-inode.ts';
 import type { LoadedInode } from './loaded-inode.ts';
+import { openParts } from './parts.ts';
 import { statistics } from './statistics.ts';
 import { superblockFacts } from './superblock-facts.ts';
-import { SystemZone } from './system-zone.ts';
 import { extendedAttributes } from './xattr.ts';
 
 export type {
@@ -43,7 +40,6 @@ export type {
 } from './contract.ts';
 
 const rootInode = 2;
-const inodeCacheDefaultMax = 65_536;
 /** Directories of which it is remembered where they were met; the oldest are forgotten. */
 const directoriesRememberedMax = 1024 * 1024;
 
@@ -70,38 +66,9 @@ class OpenVolume implements Volume {
   readonly #places = new BoundedMap<number, Place>(directoriesRememberedMax);
 
   constructor(device: BlockDevice, options: VolumeOptions) {
-    const verifyChecksums = options.verifyChecksums ?? true;
-    const found = findSuperblock(device, verifyChecksums);
-    const { superblock } = found;
+    const { found, image, groups, inodes } = openParts(device, options);
     this.superblock = superblockFacts(found);
-    const cache = new BlockCache(
-      device,
-      superblock,
-      options.blockCacheMaxBytes ?? blockCacheDefaultMaxBytes,
-    );
-    const groups = new GroupTable(superblock, cache, verifyChecksums);
-    let zone: SystemZone | undefined;
-    const inodes = new InodeTable(
-      superblock,
-      cache,
-      groups,
-      verifyChecksums,
-      options.inodeCacheMax ?? inodeCacheDefaultMax,
-    );
-    this.#image = {
-      device,
-      superblock,
-      cache,
-      map: new BlockMap(
-        superblock,
-        cache,
-        () => (zone ??= new SystemZone(superblock, groups)),
-        verifyChecksums,
-      ),
-      verifyChecksums: verifyChecksums && superblock.features.names.has('metadata_csum'),
-      inode: (number) => inodes.inode(number),
-      rawInode: (number) => inodes.raw(number),
-    };
+    this.#image = image;
     this.#groups = groups;
     this.#inodes = inodes;
     this.#directories = new Directories(this.#image);

@@ -220,21 +220,19 @@ test('a journal that was not replayed is read, or left out when that is wanted',
   assert.equal((await ebb(['image', 'cat', '-o', 'noload', dirty, '/new'])).code, 1);
 });
 
-test('fast commits are refused by name, or left out when that is wanted', async () => {
+test('fast commits are replayed, or left out when that is wanted', async () => {
   const load = 'echo one > one; sync; echo two > two; sync two';
   const fast = await dirtyImage(directory.path, {
     mkfs: ['-t', 'ext4', '-b', '4096', '-O', 'fast_commit'],
     load,
     how: Shutdown.noFlushLog,
   });
-  const refused = await ebb(['image', 'ls', fast]);
-  assert.equal(refused.code, 1);
-  assert.match(
-    refused.stderr,
-    /fast commits \([0-9]+ changes since the last full commit\).*-o nofastcommit/,
-  );
-  const listed = await ebb(['image', 'ls', '-o', 'nofastcommit', fast]);
-  assert.deepEqual([listed.code, listed.stdout], [0, 'lost+found\none\n']);
+  const listed = await ebb(['image', 'ls', fast]);
+  assert.deepEqual([listed.code, listed.stdout], [0, 'lost+found\none\ntwo\n']);
+  assert.equal((await ebb(['image', 'cat', fast, '/two'])).stdout, 'two\n');
+  assert.match((await ebb(['image', 'info', fast])).stdout, /replayed in memory, .* fast changes/);
+  const without = await ebb(['image', 'ls', '-o', 'nofastcommit', fast]);
+  assert.deepEqual([without.code, without.stdout], [0, 'lost+found\none\n']);
 });
 
 test('an image that wants to write outside of the destination cannot', async () => {

@@ -15,11 +15,14 @@ export interface TemporaryDirectory extends AsyncDisposable {
 }
 
 /**
- * Makes an empty directory (mode 0700) under `os.tmpdir()`. Disposing detaches mounts below it,
+ * Makes an empty directory (mode 0700) under `parent`. Disposing detaches mounts below it,
  * then removes it. `name` becomes part of the path, so that leftovers can be told apart.
  */
-export async function temporaryDirectory(name = 'test'): Promise<TemporaryDirectory> {
-  const directory = await mkdtemp(path.join(os.tmpdir(), `ebb-${name}-`));
+export async function temporaryDirectory(
+  name = 'test',
+  parent = os.tmpdir(),
+): Promise<TemporaryDirectory> {
+  const directory = await mkdtemp(path.join(parent, `ebb-${name}-`));
   return {
     path: directory,
     async [Symbol.asyncDispose]() {

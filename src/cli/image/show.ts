@@ -106,7 +106,8 @@ function filesystemFacts(filesystem: NonNullable<ImageInfo['filesystem']>): Fact
     ignored: 'not replayed: what was changed last is missing',
     replayed:
       `${plural(replay.transactions, 'transaction')} replayed in memory, ${plural(replay.blocks, 'block')}` +
-      (replay.fastCommitsIgnored > 0 ? '; fast commits left out' : ''),
+      (replay.fastChanges > 0 ? `, ${plural(replay.fastChanges, 'fast change')}` : '') +
+      (replay.fastChangesIgnored > 0 ? '; fast commits left out' : ''),
   }[replay.state];
   const backup = filesystem.backup;
   return [

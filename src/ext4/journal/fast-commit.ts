@@ -4,9 +4,9 @@
  */
 import { crc32c } from '../checksum.ts';
 import { unsupported } from '../errors.ts';
+import { viewOf } from '../region.ts';
 import type { JournalSuperblock } from './journal-superblock.ts';
 import type { JournalLog } from './log.ts';
-import { viewOf } from './records.ts';
 
 export interface AddRange {
   readonly kind: 'add-range';
@@ -57,8 +57,8 @@ const nameMaxBytes = 255;
 const smallInodeSize = 128;
 /** Blocks of extents above this are unwritten ones (EXT_INIT_MAX_LEN). */
 const writtenBlocksMax = 32_768;
-/** Changes in one area; a block of 4 KiB holds 340 at most. */
-const changesMax = 1_000_000;
+/** Changes in one area; the 256 blocks of 4 KiB that there are by default hold 87,000 at most. */
+const changesMax = 250_000;
 
 /**
  * The changes that were committed fast after the last full commit, in order: up to the last tail whose checksum is

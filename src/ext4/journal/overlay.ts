@@ -1,15 +1,19 @@
 /**
  * An image as it is after its journal was replayed, without a byte of it being changed: blocks that the log has in a
- * newer version are read from there, checked each time.
+ * newer version are read from there, checked each time. What fast commits change is in patches above both.
  */
 import { checkDeviceRange } from '../block-device.ts';
 import type { BlockDevice, DeviceRange } from '../block-device.ts';
 import { corrupt } from '../errors.ts';
+import { viewOf } from '../region.ts';
 import { journalMagic } from './journal-superblock.ts';
 import type { JournalSuperblock } from './journal-superblock.ts';
 import type { JournalLog } from './log.ts';
-import { isBlockRight, viewOf } from './records.ts';
+import { isBlockRight } from './records.ts';
 import type { LoggedBlock } from './recover.ts';
+import { tooMuch } from './work-budget.ts';
+
+const patchesMaxBytes = 64 * 1024 * 1024;
 
 export class ReplayOverlay implements BlockDevice {
   readonly sizeBytes: number;
@@ -18,6 +22,8 @@ export class ReplayOverlay implements BlockDevice {
   readonly #superblock: JournalSuperblock;
   readonly #blocks: ReadonlyMap<number, LoggedBlock>;
   readonly #buffer: Uint8Array;
+  /** Blocks that fast commits changed: newer than the image and the log. */
+  readonly #patches = new Map<number, Uint8Array>();
 
   constructor(
     device: BlockDevice,
@@ -35,16 +41,38 @@ export class ReplayOverlay implements BlockDevice {
 
   /** Whether the image itself has other bytes than this device in a range of blocks. */
   covers(firstBlock: number, blockCount: number): boolean {
-    if (blockCount > this.#blocks.size) {
-      for (const block of this.#blocks.keys()) {
-        if (block >= firstBlock && block < firstBlock + blockCount) return true;
+    return [this.#blocks, this.#patches].some((blocks) => {
+      if (blockCount > blocks.size) {
+        return blocks
+          .keys()
+          .some((block) => block >= firstBlock && block < firstBlock + blockCount);
+      }
+      for (let block = firstBlock; block < firstBlock + blockCount; block += 1) {
+        if (blocks.has(block)) return true;
       }
       return false;
+    });
+  }
+
+  /**
+   * The bytes of a block, to be changed: from then on this is what the device has there. EOPNOTSUPP when more than 64
+   * MiB of them are asked for.
+   */
+  patch(block: number): Uint8Array {
+    const known = this.#patches.get(block);
+    if (known !== undefined) return known;
+    const { blockSizeBytes } = this.#log;
+    if ((this.#patches.size + 1) * blockSizeBytes > patchesMaxBytes) {
+      throw tooMuch();
     }
-    for (let block = firstBlock; block < firstBlock + blockCount; block += 1) {
-      if (this.#blocks.has(block)) return true;
-    }
-    return false;
+    const bytes = new Uint8Array(blockSizeBytes);
+    this.read(block * blockSizeBytes, bytes);
+    this.#patches.set(block, bytes);
+    return bytes;
+  }
+
+  patched(block: number): Uint8Array | undefined {
+    return this.#patches.get(block);
   }
 
   read(offsetBytes: number, into: Uint8Array): void {
@@ -62,10 +90,10 @@ export class ReplayOverlay implements BlockDevice {
       const block = Math.floor(at / blockSizeBytes);
       const within = at - block * blockSizeBytes;
       const take = Math.min(blockSizeBytes - within, into.byteLength - done);
-      const logged = this.#blocks.get(block);
-      if (logged !== undefined) {
+      const newer = this.#newer(block);
+      if (newer !== undefined) {
         readPlain(done);
-        into.set(this.#read(logged).subarray(within, within + take), done);
+        into.set(newer.subarray(within, within + take), done);
         plainFrom = done + take;
       }
       done += take;
@@ -75,6 +103,14 @@ export class ReplayOverlay implements BlockDevice {
 
   prefetch(ranges: readonly DeviceRange[]): void {
     this.#device.prefetch?.(ranges);
+  }
+
+  /** What is not in the image, valid until the next call. */
+  #newer(block: number): Uint8Array | undefined {
+    const patched = this.#patches.get(block);
+    if (patched !== undefined) return patched;
+    const logged = this.#blocks.get(block);
+    return logged === undefined ? undefined : this.#read(logged);
   }
 
   #read(logged: LoggedBlock): Uint8Array {

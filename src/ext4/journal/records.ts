@@ -4,6 +4,7 @@
  */
 import { crc32c, crc32cZeros } from '../checksum.ts';
 import { corrupt } from '../errors.ts';
+import { viewOf } from '../region.ts';
 import { journalMagic } from './journal-superblock.ts';
 import type { JournalSuperblock } from './journal-superblock.ts';
 
@@ -32,10 +33,6 @@ export interface Tag {
 export interface Header {
   readonly type: number;
   readonly sequence: number;
-}
-
-export function viewOf(block: Uint8Array): DataView {
-  return new DataView(block.buffer, block.byteOffset, block.byteLength);
 }
 
 /** undefined for a block that does not begin as a record. */

@@ -7,6 +7,7 @@ import { corrupt, unsupported } from '../errors.ts';
 import { openVolume } from '../volume.ts';
 import type { Volume, VolumeOptions } from '../volume.ts';
 import { readFastCommits } from './fast-commit.ts';
+import { replayFastCommits } from './fast-replay.ts';
 import { decodeJournalSuperblock, superblockSizeBytes } from './journal-superblock.ts';
 import { JournalLog } from './log.ts';
 import { ReplayOverlay } from './overlay.ts';
@@ -28,8 +29,9 @@ export interface ReplayFacts {
   /** Blocks of the file system that are read from the journal. */
   readonly blocks: number;
   readonly revokedBlocks: number;
-  /** Fast commits that are left out. */
-  readonly fastCommitsIgnored: number;
+  /** Changes of fast commits that were replayed, and that were left out. */
+  readonly fastChanges: number;
+  readonly fastChangesIgnored: number;
 }
 
 export interface ReplayedVolume {
@@ -46,7 +48,8 @@ const nothing: ReplayFacts = {
   transactions: 0,
   blocks: 0,
   revokedBlocks: 0,
-  fastCommitsIgnored: 0,
+  fastChanges: 0,
+  fastChangesIgnored: 0,
 };
 
 /**
@@ -82,12 +85,6 @@ export function openReplayed(device: BlockDevice, options: ReplayOptions = {}): 
   const fastChanges = journal.fastCommit
     ? readFastCommits(log, journal, superblock.inodeSizeBytes, endSequence)
     : [];
-  if (fastChanges.length > 0 && options.journal !== 'full-commits') {
-    throw unsupported(
-      `The journal ends in fast commits (${fastChanges.length} changes since the last full commit), which Ebb ` +
-        'does not replay. Run e2fsck on the image, or read it without them: -o nofastcommit',
-    );
-  }
   for (const block of blocks.keys()) {
     if (block >= blockCount) {
       throw corrupt(`its journal has block ${block} of a file system of ${blockCount} blocks`);
@@ -95,6 +92,8 @@ export function openReplayed(device: BlockDevice, options: ReplayOptions = {}): 
     if (log.owns(block)) throw corrupt(`its journal has block ${block}, which is its own`);
   }
   const overlay = new ReplayOverlay(device, log, journal, blocks);
+  const isFastReplayed = fastChanges.length > 0 && options.journal !== 'full-commits';
+  if (isFastReplayed) replayFastCommits(overlay, options, fastChanges);
   return {
     volume: openVolume(overlay, options),
     replay: {
@@ -102,7 +101,8 @@ export function openReplayed(device: BlockDevice, options: ReplayOptions = {}): 
       transactions,
       blocks: blocks.size,
       revokedBlocks,
-      fastCommitsIgnored: fastChanges.length,
+      fastChanges: isFastReplayed ? fastChanges.length : 0,
+      fastChangesIgnored: isFastReplayed ? 0 : fastChanges.length,
     },
     device: overlay,
     overlay,
