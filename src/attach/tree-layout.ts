@@ -30,6 +30,8 @@ const ebbName = '.ebb';
 /** What users see; stubs on their way; poison. */
 const parts = ['data', 'new', 'poison'] as const;
 const factsName = 'tree.json';
+/** Stubs of a rehearsal (src/daemon/native/rehearsal.ts), for a moment. */
+export const rehearsalName = 'rehearsal';
 /** `lost+found` is the file system's: e2fsck(8) wants it where it is. */
 const staysBehind: ReadonlySet<string> = new Set([ebbName, 'lost+found']);
 
@@ -140,8 +142,9 @@ export function dissolveTree(tree: string, stateDirectory: string): void {
   copyOwner(data, tree);
   rmdirSync(data);
   rmdirSync(path.join(ebbDirectory, 'new'));
-  rmSync(path.join(ebbDirectory, 'poison'), { recursive: true, force: true });
-  rmSync(path.join(ebbDirectory, 'times'), { force: true });
+  for (const part of ['poison', 'times', rehearsalName]) {
+    rmSync(path.join(ebbDirectory, part), { recursive: true, force: true });
+  }
   rmSync(path.join(ebbDirectory, factsName));
   rmdirSync(ebbDirectory);
   rmSync(stateDirectory, { recursive: true, force: true });

@@ -24,6 +24,8 @@ export interface NativeServerOptions {
   readonly store: StubStore;
   readonly recall: RecallEngine;
   readonly policy: NativePolicy;
+  /** Where another server counts for the same thread. Default: a counter of its own. */
+  readonly pending?: SharedArrayBuffer;
   /** Files that were used, with when (ms since 1970): for `touch` of the catalog. */
   readonly onAccesses: (accesses: readonly (readonly [fileId: number, atMs: number])[]) => void;
   /** Change events were lost: every stub has to be looked at (`NativeServer.resolve`). */

@@ -29,6 +29,8 @@ export class KnownFiles {
   readonly #filesMax: number;
   /** By id; the least recently told first. */
   readonly #known = new Map<number, Known>();
+  /** The same by handle. */
+  readonly #files = new Map<string, StubFile>();
 
   constructor(
     store: StubStore,
@@ -42,6 +44,14 @@ export class KnownFiles {
 
   get size(): number {
     return this.#known.size;
+  }
+
+  /** As `StubStore.byHandle`, without asking the catalog for a file that the thread knows. */
+  byHandle(handle: Uint8Array): StubFile | undefined {
+    const file = this.#files.get(textOf(handle));
+    // Its record may have gone meanwhile, or belong to another object.
+    if (file !== undefined && this.#store.get(file.id) === file) return file;
+    return this.#store.byHandle(handle);
   }
 
   /** Tells the thread about the file, unless it knows. */
@@ -58,6 +68,7 @@ export class KnownFiles {
     Atomics.store(word, 0, KnownState.ranges);
     this.#known.set(file.id, { file, state: word, generation: 0, settledCtime: undefined });
     const { id: fileId, handle, residency } = file;
+    this.#files.set(textOf(handle), file);
     this.#post({ kind: 'know', fileId, handle, residency: residency.buffer, state });
     const [oldest] = this.#known.keys();
     if (this.#known.size > this.#filesMax && oldest !== undefined) this.forget(oldest);
@@ -125,6 +136,7 @@ export class KnownFiles {
     if (known === undefined) return;
     this.#set(fileId, KnownState.dead);
     this.#known.delete(fileId);
+    this.#files.delete(textOf(known.file.handle));
     this.#post({ kind: 'forget', handle: known.file.handle });
   }
 
@@ -132,6 +144,10 @@ export class KnownFiles {
     const known = this.#known.get(fileId);
     if (known !== undefined) Atomics.store(known.state, 0, state);
   }
+}
+
+function textOf(handle: Uint8Array): string {
+  return Buffer.from(handle.buffer, handle.byteOffset, handle.byteLength).toString('latin1');
 }
 
 function sameTime(a: FileTime, b: FileTime | undefined): boolean {

@@ -38,7 +38,7 @@ type Recall = Extract<Decision, { kind: 'recall' }>;
 
 export class NativeServer {
   /** For `NativeThreadOptions.pending`. */
-  readonly pending = new SharedArrayBuffer(4);
+  readonly pending: SharedArrayBuffer;
   readonly #options: NativeServerOptions;
   readonly #access: Group;
   readonly #open: Group;
@@ -59,6 +59,7 @@ export class NativeServer {
 
   constructor(options: NativeServerOptions) {
     this.#options = options;
+    this.pending = options.pending ?? new SharedArrayBuffer(4);
     this.#access = Group.borrow(options.groups.access, 'preContent');
     this.#open = Group.borrow(options.groups.open, 'preContent');
     this.#answers = new Answers({
@@ -111,7 +112,7 @@ export class NativeServer {
    * the file's gate (`isBusy`). Release asks this before it believes that a file is unchanged. Rejects when closed.
    */
   changesTakenIn(): Promise<void> {
-    if (this.#closed) return Promise.reject(stopping());
+    if (this.#closed) return Promise.reject(ebbError('EINTR', 'Ebb is stopping.'));
     const { promise, resolve } = Promise.withResolvers<void>();
     const id = this.#nextSync++;
     this.#syncs.set(id, resolve);
@@ -252,7 +253,7 @@ export class NativeServer {
   /** Undefined: an ordinary file. Throws EIO for a stub that nothing is known about. */
   #fileOf({ descriptor, handle }: Question): StubFile | undefined {
     const { store } = this.#options;
-    const file = store.byHandle(handle);
+    const file = this.#known.byHandle(handle);
     if (file !== undefined) return file;
     if (store.factsOfMark(descriptor) !== undefined) {
       throw ebbError('EIO', 'A stub has no record in the catalog: the tree has to be rebuilt.');
@@ -442,8 +443,4 @@ async function untilDone(work: Promise<void>, signal: AbortSignal): Promise<void
 function claimLost(file: StubFile): EbbError {
   const message = `The local bytes of ${file.key} were given up while they were read.`;
   return ebbError('EIO', message, { retryable: true });
-}
-
-function stopping(): EbbError {
-  return ebbError('EINTR', 'Ebb is stopping.');
 }

@@ -12,6 +12,7 @@ import { ResidencyLog } from './durability.ts';
 import type { DurabilityLimits, DurabilityPort } from './durability.ts';
 import { LoadedContents } from './loaded-contents.ts';
 import type { ContentPort, LocalContent } from './local-content.ts';
+import { isWrittenAtOnce } from './local-io.ts';
 import type { Place } from './local-io.ts';
 import { ReleaseGate } from './release-gate.ts';
 import { Residency, chunkBytesFor } from './residency.ts';
@@ -89,6 +90,10 @@ export class KeptContents<Content extends LocalContent> implements ContentPort<C
     await this.gate.opened(content.id);
     if (this.log.isFull) await this.log.drained();
     this.dirtied(content);
+  }
+
+  writesAtOnce(lengthBytes: number): boolean {
+    return isWrittenAtOnce(lengthBytes, this.log.uncommittedBytes);
   }
 
   dirtied(content: Content): void {

@@ -10,14 +10,28 @@ export type Place = 'cache' | 'tree';
 
 /** Larger writes go to the pool: this thread must not wait for a disk, and copies of this size take 20 µs. */
 const smallWriteBytes = 64 * 1024;
+/** The same for the first chunk after a pause, which somebody waits for. */
+const firstWriteBytes = 256 * 1024;
+/** With more that is not committed the kernel may hold up who writes until the disk has taken some. */
+const calmBytes = 32 * 1024 * 1024;
 
-/** Rejects with what the kernel says; then any part may have been written. */
+/** Whether so many bytes are written at once, while `uncommittedBytes` wait for their sync. */
+export function isWrittenAtOnce(lengthBytes: number, uncommittedBytes: number): boolean {
+  if (lengthBytes <= smallWriteBytes) return true;
+  return lengthBytes <= firstWriteBytes && uncommittedBytes <= calmBytes;
+}
+
+/**
+ * Writes at once, or in the thread pool, where a piece costs two more changes of threads. Rejects with what the kernel
+ * says; then any part may have been written.
+ */
 export async function writeContent(
   fd: number,
   bytes: Uint8Array,
   offsetBytes: number,
+  atOnce: boolean,
 ): Promise<void> {
-  if (bytes.byteLength <= smallWriteBytes) writeSmallAt(fd, bytes, offsetBytes);
+  if (atOnce) writeSmallAt(fd, bytes, offsetBytes);
   else await writeAllAt(fd, bytes, offsetBytes);
 }
 

@@ -32,7 +32,7 @@ export class StoredContent extends LocalContent {
   protected override async writeNow(bytes: Uint8Array, offsetBytes: number): Promise<void> {
     using use = this.#port.use(this);
     try {
-      await writeContent(use.fd, bytes, offsetBytes);
+      await writeContent(use.fd, bytes, offsetBytes, this.#port.writesAtOnce(bytes.byteLength));
     } finally {
       this.#port.dirtied(this);
     }

@@ -4,10 +4,10 @@
  * (both threads, catalog, tree, HTTP) except for the ends: a socket in the place of /dev/fuse, a web server of our own
  * in the place of the remote. See docs/decisions/0011-a-mount-rehearses.md.
  */
-import { rmSync, mkdirSync } from 'node:fs';
+import { mkdirSync } from 'node:fs';
 import path from 'node:path';
 import { systemClock } from '../../base/clock.ts';
-import { ebbError, toEbbError } from '../../base/errors.ts';
+import { ebbError } from '../../base/errors.ts';
 import { encodeName } from '../../base/name.ts';
 import { sipKeyBytes } from '../../base/siphash.ts';
 import { ROOT_NODE_ID } from '../../catalog/catalog.ts';
@@ -24,51 +24,29 @@ import { setNonblocking } from '../../sys/fd.ts';
 import { socketPair } from '../../sys/socket.ts';
 import { Logbook } from '../logbook.ts';
 import { optionDefaults } from '../options.ts';
-import { Teardown } from '../teardown.ts';
+import { directoryNames, fileName, startRehearsalOrigin } from '../rehearsal-origin.ts';
+import { rehearsing } from '../rehearsing.ts';
+import type { RehearsalSurroundings } from '../rehearsing.ts';
+import type { Teardown } from '../teardown.ts';
 import { Contents } from './contents.ts';
 import { KernelNotices } from './kernel-notices.ts';
-import { directoryNames, fileName, startRehearsalOrigin } from './rehearsal-origin.ts';
 import { makeServing, requestBytesMax } from './serving.ts';
 
-/** A rehearsal that takes longer is given up: it only saves time. */
-const durationMaxMs = 2_000;
 const pageBytes = 4_096;
 const readAheadMaxBytes = 1024 * 1024;
 /** READs of one file: the first is recalled, the last ones are served from what came with it. */
 const readOffsets = [0, pageBytes, 2 * pageBytes];
 const directoryBytes = 8 * 1024;
 
-export interface RehearsalOptions {
+export interface RehearsalOptions extends RehearsalSurroundings {
   /** The thread that will serve the mount, with nothing to do yet. */
   readonly thread: PreparedThread;
   readonly moduleUrl: URL;
-  /** Made and removed; on the cache's file system. */
-  readonly directory: string;
-  readonly logbook: Logbook;
-  readonly durationMaxMs?: number;
 }
 
-/** Resolves when all was played through, or failed (which is only logged), and nothing of it is left. Never rejects. */
-export async function rehearse(options: RehearsalOptions): Promise<void> {
-  const { directory, logbook } = options;
-  const teardown = new Teardown();
-  const maxMs = options.durationMaxMs ?? durationMaxMs;
-  const problem = (what: string, error: Error): void =>
-    logbook.log('debug', `rehearsal, ${what}: ${error.message}`);
-  let overdue: NodeJS.Timeout | undefined;
-  try {
-    rmSync(directory, { recursive: true, force: true });
-    teardown.add('removing its files', () => rmSync(directory, { recursive: true, force: true }));
-    const timeout = new Promise<never>((_resolve, reject) => {
-      overdue = setTimeout(() => reject(ebbError('ETIMEDOUT', 'too slow')), maxMs);
-    });
-    await Promise.race([play(options, teardown), timeout]);
-  } catch (error) {
-    problem('playing', toEbbError(error));
-  } finally {
-    clearTimeout(overdue);
-    await teardown.run(problem);
-  }
+/** Resolves when it is over, however it went, and nothing of it is left. Never rejects. See `rehearsing`. */
+export function rehearse(options: RehearsalOptions): Promise<void> {
+  return rehearsing(options, (teardown) => play(options, teardown));
 }
 
 async function play(

@@ -41,6 +41,7 @@ import { AccessTimes } from './access-times.ts';
 import { detachTree } from './detach.ts';
 import { bringNames, nothingNew } from './first-names.ts';
 import type { AttachFacts } from './first-names.ts';
+import { TreeRehearsal } from './rehearsal.ts';
 import { treeHandlers } from './handlers/tree-handlers.ts';
 import { StubReservoir, undecidedStubs } from './stubs.ts';
 import type { InheritedDescriptors, Start, SupervisorLink } from './supervisor-link.ts';
@@ -59,6 +60,7 @@ export const endMaxMs = 30_000;
 export interface Prepared {
   readonly treeId: string;
   readonly remote: string;
+  readonly ebbDirectory: string;
   readonly stateDirectory: string;
   readonly isNew: boolean;
 }
@@ -105,9 +107,10 @@ export async function buildTree(
     0,
     inherited.privateMount.fd,
   );
+  const seal = { treeId: prepared.treeId, secret: readSecret(stateDirectory) };
   const store = new NativeStubStore({
     privateFd: privateRoot.fd,
-    seal: { treeId: prepared.treeId, secret: readSecret(stateDirectory) },
+    seal,
     records: catalog,
     onProblem: ({ message, cause }) =>
       logbook.log('warn', cause === undefined ? message : `${message} (${cause.message})`),
@@ -183,11 +186,22 @@ export async function buildTree(
     siblingsOf: siblingsFinder(catalog, configuration),
     clock,
   });
+  const rehearsal = new TreeRehearsal({
+    remoteKind: remote.kind,
+    privateFd: privateRoot.fd,
+    ebbDirectory: prepared.ebbDirectory,
+    groups,
+    seal,
+    pending: server.pending,
+    post: (message) => thread.post(message),
+    directory: runFiles(tree).scratch,
+    logbook,
+  });
   const thread = await NativeThread.start({
     groups,
     treeId: prepared.treeId,
     pending: server.pending,
-    onMessage: (message) => server.take(message),
+    onMessage: (message) => rehearsal.takes(message) || server.take(message),
   });
   teardown.add('stopping the event thread', () => thread.stop());
   teardown.add('ending recalls', () => recall.close());
@@ -243,9 +257,12 @@ export async function buildTree(
   };
   let facts: AttachFacts = nothingNew;
   if (start.restarts === 0) {
+    // Nobody can see the tree yet. Later somebody may be waiting already.
+    const rehearsed = rehearsal.play();
     try {
       facts = await bringNames({ populator, catalog, link, signal });
     } finally {
+      await rehearsed;
       // What came in stays, whatever else went wrong: the next attaching goes on with it.
       if (catalog.totals().stubs > 0) undo.dissolve = false;
     }

@@ -15,6 +15,7 @@
  * - Bytes are read straight into the sink's memory. An aborted read therefore rejects only when the
  *   pread under way has returned: otherwise the kernel would still write into memory that its owner
  *   uses for something else.
+ * - Small ranges of local files are opened and read at once (at-once.ts).
  */
 import { read as readCallback } from 'node:fs';
 import type { BigIntStats } from 'node:fs';
@@ -33,6 +34,7 @@ import type {
   ReadOptions,
   Remote,
 } from '../remote.ts';
+import { AtOnce } from './at-once.ts';
 import { attributesOf, hasStableInodes, kindOf, versionOf } from './facts.ts';
 import { DirectoryListing, linkTarget } from './listing.ts';
 import { SubmountGuard } from './submounts.ts';
@@ -67,6 +69,8 @@ interface OpenFile {
   readonly sizeBytes: number;
   /** Asking for its attributes does not wait. */
   readonly isLocal: boolean;
+  /** It was opened at once, and is read so as far as it can be. */
+  readonly isQuick: boolean;
 }
 
 class DirectoryRemote implements Remote {
@@ -76,6 +80,7 @@ class DirectoryRemote implements Remote {
   readonly #root: RootIdentity;
   readonly #inodesAreStable: boolean;
   readonly #submounts: SubmountGuard;
+  readonly #atOnce = new AtOnce();
   readonly #closed = new AbortController();
 
   constructor(root: RootIdentity, filesystemMagic: number) {
@@ -184,14 +189,17 @@ class DirectoryRemote implements Remote {
     if (options.version !== undefined && options.version !== attributes.version) {
       throw changed(key);
     }
-    const content = await openContent(found);
     const isLocal = this.#root.isLocal && found.stats.dev === this.#root.device;
-    return { content, attributes, sizeBytes: attributes.sizeBytes ?? 0, isLocal };
+    const quick = isLocal ? this.#atOnce.open(found, options.lengthBytes) : undefined;
+    const content = quick ?? (await openContent(found));
+    const isQuick = quick !== undefined;
+    return { content, attributes, sizeBytes: attributes.sizeBytes ?? 0, isLocal, isQuick };
   }
 
-  #source(key: string, { content, attributes, isLocal }: OpenFile): ByteSource {
+  #source(key: string, { content, attributes, isLocal, isQuick }: OpenFile): ByteSource {
     return {
       readAt: (into, offsetBytes) =>
+        (isQuick && this.#atOnce.read(content, into, offsetBytes)) ||
         this.#asked(key, () => pread(content, into.subarray(0, readMaxBytes), offsetBytes)),
       verify: () =>
         this.#asked(key, async () => {

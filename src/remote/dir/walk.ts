@@ -185,9 +185,12 @@ function findCached(root: RootIdentity, names: readonly Uint8Array[]): Found | u
   return { handle, stats, path, [Symbol.dispose]: () => owned.dispose() };
 }
 
+/** How content is opened: pipes do not wait, terminals stay what they are. */
+export const contentFlags = O_RDONLY | O_NONBLOCK | O_NOCTTY;
+
 /** Opens the content of a found regular file: the very same inode. */
 export function openContent(object: Found): Promise<Descriptor> {
-  return Descriptor.open(Buffer.from(object.handle.path), O_RDONLY | O_NONBLOCK | O_NOCTTY);
+  return Descriptor.open(Buffer.from(object.handle.path), contentFlags);
 }
 
 /**

@@ -3,7 +3,6 @@ import { StubChange } from '../../base/stub-facts.ts';
 import type { StubFacts } from '../../base/stub-facts.ts';
 import { ebbError } from '../../base/errors.ts';
 import type { EbbError } from '../../base/errors.ts';
-import { writeAllAt } from '../../sys/file-io.ts';
 import { Seek, seek } from '../../sys/io.ts';
 import { fileStatus, setFileTimes } from '../../sys/stat.ts';
 import type { FileTime } from '../../sys/stat.ts';
@@ -68,9 +67,10 @@ export class LoadedStub extends LocalContent implements StubFile {
     using _kept = this.#owner.keepTimes(this, { atime, mtime });
     try {
       // The kernel reads a block of poison before it writes a part of it: that waits for the disk.
-      if (this.#fillsBlocks(offsetBytes, bytes.byteLength)) {
-        await writeContent(use.fd, bytes, offsetBytes);
-      } else await writeAllAt(use.fd, bytes, offsetBytes);
+      const { byteLength } = bytes;
+      const whole = this.#fillsBlocks(offsetBytes, byteLength);
+      const atOnce = whole && this.#port.writesAtOnce(byteLength);
+      await writeContent(use.fd, bytes, offsetBytes, atOnce);
     } finally {
       this.#port.dirtied(this);
       const after = fileStatus(use.fd).sizeBytes;

@@ -7,7 +7,7 @@ import type { AddressInfo, Socket } from 'node:net';
 
 export const directoryNames = ['d0', 'd1', 'd2', 'd3'] as const;
 export const fileName = 'f.bin';
-const fileBytes = 64 * 1024 * 1024;
+export const fileBytes = 64 * 1024 * 1024;
 const bodyBytesMax = 4 * 1024 * 1024;
 const headBytesMax = 16 * 1024;
 const dateText = 'Sat, 01 Jan 2000 00:00:00 GMT';
