@@ -12,13 +12,14 @@ import type { Catalog, NewNode, Node } from '../../catalog/catalog.ts';
 import type { ImageRecall, ImageSource } from '../../image/broker/source.ts';
 import { RecallEngine } from '../../recall/engine.ts';
 import type { Intent } from '../../recall/recall.ts';
+import { restsOnSizeAlone } from '../../remote/http/attributes.ts';
 import { openRemote } from '../../remote/open-remote.ts';
 import type { Remote } from '../../remote/remote.ts';
 import { OwnedFd } from '../../sys/fd.ts';
 import { Residency } from '../../tree/residency.ts';
 import type { StoredContent } from '../../tree/stored-content.ts';
 import { Contents } from '../mount/contents.ts';
-import type { TreeProblem } from '../../tree/content-store.ts';
+import type { TreeOptions, TreeProblem } from '../../tree/content-store.ts';
 import { defaultCacheDirectory, optionDefaults, remoteIdentity } from '../options.ts';
 import type { RemoteAccess } from '../api.ts';
 import { locateImage } from './locate.ts';
@@ -38,6 +39,8 @@ export interface RecalledImageOptions {
   /** Default: as for a mount of that URL. */
   readonly cacheDirectory?: string | undefined;
   readonly log: (message: string) => void;
+  /** For tests of fault handling. */
+  readonly syncData?: TreeOptions['syncData'];
 }
 
 export class RecalledImage implements ImageRecall, AsyncDisposable {
@@ -99,16 +102,22 @@ export class RecalledImage implements ImageRecall, AsyncDisposable {
     const onProblem = ({ kind, message }: TreeProblem): void => {
       log(message);
       // What the server was told is here would be taken back; it cannot be asked to forget.
-      if (kind === 'sync failed' || kind === 'not ours') lost.resolve(message);
+      if (kind === 'sync failed' || kind === 'not ours') {
+        lost.resolve(message.replace(/\.$/, ''));
+      }
     };
     let contents: Contents | undefined;
     try {
       const facts = await factsOf(remote, url, key);
       const cacheDirectory = options.cacheDirectory ?? defaultCacheDirectory(url);
-      contents = await openContents(cacheDirectory, remoteIdentity(url), onProblem);
+      const { syncData } = options;
+      contents = await openContents(cacheDirectory, remoteIdentity(url), { onProblem, syncData });
       const node = nodeFor(contents.catalog, key, facts);
       const local = await contents.openLocal(node, key);
-      return new RecalledImage(options, remote, contents, local, lost.promise);
+      const image = new RecalledImage(options, remote, contents, local, lost.promise);
+      // The superblock is on its way while the server starts.
+      image.bringAhead(0, image.chunkBytes).catch(() => undefined);
+      return image;
     } catch (error) {
       await contents?.close().catch(() => undefined);
       await remote.close();
@@ -163,11 +172,12 @@ export class RecalledImage implements ImageRecall, AsyncDisposable {
 async function openContents(
   directory: string,
   remote: string,
-  onProblem: (problem: TreeProblem) => void,
+  { onProblem, syncData }: Pick<TreeOptions, 'onProblem' | 'syncData'>,
 ): Promise<Contents> {
+  const more = { limits: { chunkBytes }, ...(syncData === undefined ? {} : { syncData }) };
   for (let waitedMs = 0; ; waitedMs += lockPollMs) {
     try {
-      return await Contents.open(directory, remote, onProblem, systemClock, { chunkBytes });
+      return await Contents.open(directory, remote, onProblem, systemClock, more);
     } catch (error) {
       if (toEbbError(error).code !== 'EBUSY' || waitedMs >= lockWaitMs) throw error;
     }
@@ -189,7 +199,8 @@ async function factsOf(remote: Remote, url: string, key: string): Promise<ImageF
   if (sizeBytes === undefined) {
     throw ebbError('EOPNOTSUPP', `The server does not say how large ${name} is: download it.`);
   }
-  if (version === undefined) {
+  // A disk image that somebody has written to is as long as before.
+  if (version === undefined || restsOnSizeAlone(version)) {
     const why = 'gives neither ETag nor Last-Modified, so nobody would notice that it changes';
     throw ebbError('EOPNOTSUPP', `The server ${why}: download the image.`);
   }

@@ -8,11 +8,10 @@ import type { Catalog, Content, Node } from '../../catalog/catalog.ts';
 import { openSqliteCatalog } from '../../catalog/sqlite/catalog.ts';
 import type { LocalContents } from '../../recall/namespace/prepare.ts';
 import { openTree } from '../../tree/content-store.ts';
-import type { ContentStore, TreeProblem } from '../../tree/content-store.ts';
+import type { ContentStore, TreeOptions, TreeProblem } from '../../tree/content-store.ts';
 import { openHandleSecret } from '../../tree/handle-secret.ts';
 import type { HandleSecret } from '../../tree/handle-secret.ts';
 import { catalogPath, disownTree, makeDirectories } from '../../tree/layout.ts';
-import type { StoreLimits } from '../../tree/kept-contents.ts';
 import type { StoredContent } from '../../tree/stored-content.ts';
 import type { Reservoir } from '../space-keeper.ts';
 
@@ -43,7 +42,7 @@ export class Contents implements LocalContents, Reservoir {
     remote: string,
     onProblem: (problem: TreeProblem) => void,
     clock: Clock = systemClock,
-    limits: StoreLimits = {},
+    more: Pick<TreeOptions, 'limits' | 'syncData'> = {},
   ): Promise<Contents> {
     makeDirectories(cacheDirectory);
     // The catalog is opened only once the lock is ours.
@@ -57,7 +56,7 @@ export class Contents implements LocalContents, Reservoir {
       lookup: (id) => opened().content(id),
       commit: (rows) => opened().commitResidency(rows),
       onProblem,
-      limits,
+      ...more,
     });
     try {
       late.catalog = openSqliteCatalog(catalogPath(cacheDirectory));

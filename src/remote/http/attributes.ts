@@ -119,6 +119,11 @@ export function strongTagOf(version: string | undefined): string | undefined {
     : undefined;
 }
 
+/** Whether a version would stay the same for any other content of the same size. */
+export function restsOnSizeAlone(version: string): boolean {
+  return /^size=\d+$/.test(version);
+}
+
 /** How an answer's version compares with the one asked for. */
 export type VersionMatch = 'same' | 'other' | 'unknown';
 
