@@ -114,6 +114,7 @@ test('every source file is used by another file, a test or an entry point', () =
     'src/supervisor/mount-main.ts',
     'src/mount/thread.ts',
     'src/image/sandbox/enter.ts',
+    'src/image/sandbox/prime.ts',
     'src/image/server/main.ts',
     'src/image/broker/main.ts',
     'src/fanotify/probe-child.ts',

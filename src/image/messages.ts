@@ -38,8 +38,8 @@ export interface ServerRequest {
   readonly imageBytes: number;
   readonly offsetBytes?: number | undefined;
   readonly partition?: number | undefined;
-  /** `tree`: send the whole tree and serve nothing. */
-  readonly mode: 'serve' | 'tree';
+  /** `tree`: send the whole tree and serve nothing. `load`: nothing at all, outside of a sandbox (prime.ts). */
+  readonly mode: 'serve' | 'tree' | 'load';
   /** The broker can make backings out of `map` requests. */
   readonly passthrough: boolean;
   /** The image is remote: what of it is not in the file has to be asked for. */

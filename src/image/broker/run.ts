@@ -2,6 +2,7 @@
 import { closeSync, writeSync } from 'node:fs';
 import { toEbbError } from '../../base/errors.ts';
 import type { Opened } from '../messages.ts';
+import { refreshCodeCache } from '../sandbox/code-cache.ts';
 import type { ImageMount } from './serve.ts';
 
 const resultDescriptor = 3;
@@ -37,6 +38,7 @@ export async function runBroker(mount: () => Promise<Mounted>): Promise<void> {
     const done = await mount();
     if ('native' in done) {
       report({ ok: true, pid: 0, mode: 'native', ...done.native });
+      refreshCodeCache();
       return;
     }
     mounted = done;
@@ -50,6 +52,7 @@ export async function runBroker(mount: () => Promise<Mounted>): Promise<void> {
     return;
   }
   if (stopping) mounted.stop();
+  refreshCodeCache();
   const why = await mounted.ended;
   log(why === undefined ? 'unmounted' : `ended: ${why}`);
 }

@@ -2,7 +2,8 @@
  * Entry point of the process that becomes the server: it gives up everything, then replaces itself by a Node that never
  * had a foreign function library. Started by start.ts, in namespaces of its own where the system permits that.
  *
- * Inherited descriptors: see `InheritedFd`. Arguments: the script to run, then its own arguments.
+ * Inherited descriptors: see `InheritedFd`. Arguments: the script to run, then its own arguments. Without a script it
+ * ends when it is loaded (prime.ts).
  */
 import path from 'node:path';
 import { dropCapabilities } from '../../sys/capabilities.ts';
@@ -13,10 +14,9 @@ import { forbidNewPrivileges, installFilter } from '../../sys/seccomp.ts';
 import { sendFd } from '../../sys/socket.ts';
 import { serverFilter } from './filter.ts';
 import { InheritedFd } from './inherited.ts';
+import { serverFlags } from './node-flags.ts';
 import { takeOwnRoot } from './own-root.ts';
 
-/** V8's heap, MiB; a parser's caches are bounded far below. */
-const heapMib = 512;
 /**
  * Everything, reserved addresses included: Node 26 reserves 1.3 GiB when it starts, and makes do without the 8 GiB of
  * guard pages that it would like for WebAssembly.
@@ -40,9 +40,14 @@ const readable = [
 ];
 
 const [script = '', ...rest] = process.argv.slice(2);
+if (script === '') process.exit(0);
 const extraReadable = process.env['EBB_SANDBOX_SCRIPTS'];
 if (extraReadable !== undefined)
   readable.push({ path: extraReadable, rights: readFile | readDirectory });
+
+/** Compiled code (code-cache.ts): nothing of anybody's data either. */
+const codeCache = process.env['NODE_COMPILE_CACHE'];
+if (codeCache !== undefined) readable.push({ path: codeCache, rights: readFile | readDirectory });
 
 dieWithParent();
 // Node has set it on all that it found open.
@@ -60,14 +65,11 @@ const listener = installFilter(program);
 sendFd(InheritedFd.broker, listener.fd);
 execute(
   process.execPath,
+  [process.execPath, ...serverFlags, script, ...rest],
   [
-    process.execPath,
-    '--no-addons',
-    '--disallow-code-generation-from-strings',
-    '--disable-warning=ExperimentalWarning',
-    `--max-old-space-size=${heapMib}`,
-    script,
-    ...rest,
+    'UV_USE_IO_URING=0',
+    'MALLOC_ARENA_MAX=2',
+    'OPENSSL_CONF=/nonexistent',
+    ...(codeCache === undefined ? [] : [`NODE_COMPILE_CACHE=${codeCache}`]),
   ],
-  ['UV_USE_IO_URING=0', 'MALLOC_ARENA_MAX=2', 'OPENSSL_CONF=/nonexistent'],
 );

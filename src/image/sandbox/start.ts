@@ -4,7 +4,7 @@
  */
 import { spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
-import { readSync, statSync, writeSync } from 'node:fs';
+import { readSync, realpathSync, statSync, writeSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
@@ -13,8 +13,10 @@ import { ebbError } from '../../base/errors.ts';
 import { PollEvent, PollSet } from '../../sys/poll.ts';
 import { continueOne } from '../../sys/seccomp.ts';
 import { receiveFd, socketPair } from '../../sys/socket.ts';
+import { codeCacheDirectory, codeCacheKeyFile } from './code-cache.ts';
 import type { OwnedFd } from '../../sys/fd.ts';
 import { closedByte, loadedByte } from './inherited.ts';
+import { launcherFlags } from './node-flags.ts';
 
 /** Nobody; what it may read is what everybody may read. */
 const nobody = 65_534;
@@ -73,6 +75,19 @@ function isPublic(file: string): boolean {
   return (statSync(file).mode & 0o004) !== 0;
 }
 
+/** Where there is compiled code that the server, whoever it becomes, can read. */
+function codeCacheEnvironment(): { readonly NODE_COMPILE_CACHE?: string } {
+  const directory = codeCacheDirectory();
+  if (directory === undefined) return {};
+  try {
+    const canRead = process.geteuid?.() !== 0 || isPublic(codeCacheKeyFile(directory));
+    if (canRead) return { NODE_COMPILE_CACHE: realpathSync(directory) };
+  } catch {
+    // There is none (yet).
+  }
+  return {};
+}
+
 /** What stands before Node on the command line. */
 function confinement(options: ServerOptions, files: readonly string[]): string[] {
   const identity =
@@ -113,19 +128,13 @@ export async function startServer(options: ServerOptions): Promise<SandboxedServ
   const output = options.output ?? 'inherit';
   const child = spawn(
     command,
-    [
-      ...words,
-      process.execPath,
-      '--disable-warning=ExperimentalWarning',
-      enter,
-      options.script,
-      ...options.args,
-    ],
+    [...words, process.execPath, ...launcherFlags, enter, options.script, ...options.args],
     {
       cwd: '/',
       env: {
         EBB_SANDBOX_NAMESPACES: options.namespaces === false ? '0' : '1',
         PATH: process.env['PATH'] ?? '/usr/sbin:/usr/bin:/sbin:/bin',
+        ...codeCacheEnvironment(),
         ...(options.scripts === undefined ? {} : { EBB_SANDBOX_SCRIPTS: options.scripts }),
       },
       stdio: [

@@ -1,6 +1,6 @@
 /**
  * Entry point of the process that reads the image. It has /dev/fuse, the image and a socket to the broker, and no way
- * to anything else (sandbox/). Argument: a `ServerRequest` as JSON.
+ * to anything else (sandbox/). Argument: a `ServerRequest` as JSON. In mode `load` it ends when it is loaded.
  */
 import { toEbbError } from '../../base/errors.ts';
 import type { Inode, Volume } from '../../ext4/volume.ts';
@@ -89,6 +89,7 @@ function sendWholeTree(image: OpenImage): void {
 
 const backings = { request: requestBacking, release: releaseBacking };
 const request = JSON.parse(process.argv[2] ?? '') as ServerRequest;
+if (request.mode === 'load') process.exit(0);
 if (request.recall !== undefined) await startPool();
 passGate();
 try {

@@ -45,6 +45,8 @@ function foreignMounts(pid: number): string[] {
     /\/src$/,
     /\/package\.json$/,
     /^\/etc\/ld\.so\.cache$/,
+    // Compiled code of the sources, where there is some.
+    /\/sandbox$/,
   ];
   return parseMountInfo(readFileSync(`/proc/${pid}/mountinfo`))
     .map((one) => one.mountPoint)
