@@ -38,6 +38,8 @@ export interface ServerRequest {
   readonly imageBytes: number;
   readonly offsetBytes?: number | undefined;
   readonly partition?: number | undefined;
+  /** `ReplayOptions.journal`. */
+  readonly journal?: 'replay' | 'full-commits' | 'ignore' | undefined;
   /** `tree`: send the whole tree and serve nothing. `load`: nothing at all, outside of a sandbox (prime.ts). */
   readonly mode: 'serve' | 'tree' | 'load';
   /** The broker can make backings out of `map` requests. */

@@ -164,4 +164,16 @@ test('file systems in partitions, in qcow2 images and under a dirty journal are 
   const { stdout } = await runOk('cat', [path.join(mounted.path, 'short')]);
   assert.deepEqual(stdout, Buffer.alloc(6), 'what the journal says, not what is in the place');
   await assert.rejects(mountImage({ path: dirty }, 'native'), /without -o native/);
+  // As ext4's option: nothing is replayed, so it is what is in the place, and the kernel can have that, too.
+  for (const options of ['noload', 'noload,native']) {
+    await using unreplayed = await mountImage({ path: dirty }, options);
+    const { stdout: found } = await runOk('cat', [path.join(unreplayed.path, 'short')]);
+    assert.notDeepEqual(found, Buffer.alloc(6), options);
+    const { stdout: sum } = await runOk('sh', [
+      '-c',
+      'cd "$0" && sha256sum large short',
+      unreplayed.path,
+    ]);
+    assert.equal(sum.toString(), sums, options);
+  }
 });

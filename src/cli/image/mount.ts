@@ -14,6 +14,8 @@ interface MountOptions {
   readonly partition?: number;
   readonly native: boolean;
   readonly allowOther: boolean;
+  /** As `ReplayOptions.journal` of src/ext4/journal/replay.ts. */
+  readonly journal: 'replay' | 'full-commits' | 'ignore';
 }
 
 /** What the broker says (src/image/broker/main.ts). */
@@ -48,9 +50,13 @@ function partitionOf(text: string): number {
   return number;
 }
 
-/** `offset=1M,partition=2,ro,native,allow_other`: as mount(8) separates them. */
+/** `offset=1M,partition=2,ro,native,allow_other,noload`: as mount(8) separates them. */
 export function parseMountOptions(words: readonly string[]): MountOptions {
-  let options: MountOptions = { native: false, allowOther: process.getuid?.() === 0 };
+  let options: MountOptions = {
+    native: false,
+    allowOther: process.getuid?.() === 0,
+    journal: 'replay',
+  };
   for (const word of words.flatMap((each) => each.split(',')).filter((each) => each !== '')) {
     const [name = '', value] = word.split('=', 2);
     if (name === 'ro' && value === undefined) continue;
@@ -58,6 +64,8 @@ export function parseMountOptions(words: readonly string[]): MountOptions {
     if (name === 'native' && value === undefined) options = { ...options, native: true };
     else if (name === 'allow_other' && value === undefined)
       options = { ...options, allowOther: true };
+    else if (word === 'noload') options = { ...options, journal: 'ignore' };
+    else if (word === 'nofastcommit') options = { ...options, journal: 'full-commits' };
     else if (name === 'offset' && value !== undefined) {
       options = { ...options, offsetBytes: parseSize(value, 'offset') };
     } else if (name === 'partition' && value !== undefined) {

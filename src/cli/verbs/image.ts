@@ -36,11 +36,11 @@ export const image: Verb = {
     'cp leaves set-user-id and set-group-id bits, capabilities, devices, FIFOs and sockets behind, follows no ' +
       'symlink in the destination, and replaces files that are there only with --force. As cp -a, it copies into ' +
       'DESTINATION when that is a directory; the PATH / means all that is in the root.',
-    'Options of -o: offset=BYTES, where the file system begins; partition=N; ro, which is always meant. Of mount: ' +
-      'native: the kernel serves it all by itself, from a copy of the metadata that Ebb has written (root; takes a ' +
-      'moment for each 10,000 files); allow_other: other users may look, too (default for root). Of the others: ' +
-      'noload: the journal is not replayed (what was changed last is missing); nofastcommit: only full transactions ' +
-      'of the journal are replayed.',
+    'Options of -o: offset=BYTES, where the file system begins; partition=N; ro, which is always meant; noload: the ' +
+      'journal is not replayed (what was changed last is missing); nofastcommit: only full transactions of the ' +
+      'journal are replayed. Of mount alone: native: the kernel serves it all by itself, from a copy of the metadata ' +
+      'that Ebb has written (root; takes a moment for each 10,000 files); allow_other: other users may look, too ' +
+      '(default for root).',
   ],
   exitCodes: {
     1: 'Something could not be read or written (check: something is damaged); standard error says what.',

@@ -93,6 +93,7 @@ async function readTree(
     imageBytes,
     offsetBytes: options.offsetBytes,
     partition: options.partition,
+    journal: options.journal,
     mode: 'tree',
     passthrough: false,
   };

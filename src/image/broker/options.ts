@@ -9,6 +9,8 @@ export const brokerOptionEntries = {
   offsetBytes: v.optional(v.pipe(v.number(), v.safeInteger(), v.minValue(0))),
   partition: v.optional(v.pipe(v.number(), v.safeInteger(), v.minValue(1))),
   native: v.boolean(),
+  /** What to make of a journal that was not replayed. */
+  journal: v.optional(v.picklist(['replay', 'full-commits', 'ignore'])),
   allowOther: v.boolean(),
 } as const;
 

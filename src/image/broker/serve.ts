@@ -212,6 +212,7 @@ export async function serveImage(
     imageBytes,
     offsetBytes: options.offsetBytes,
     partition: options.partition,
+    journal: options.journal,
     mode: 'serve',
     passthrough: mapDirectory !== undefined,
     recall: recall && factsOf(recall),

@@ -26,7 +26,7 @@ export function openImage(
   request: ServerRequest,
   source: RecallSource,
 ): OpenImage {
-  const { offsetBytes, partition, recall, imageBytes } = request;
+  const { offsetBytes, partition, journal, recall, imageBytes } = request;
   const file = fileDevice(imageFd, imageBytes);
   const recalled =
     recall === undefined
@@ -34,13 +34,15 @@ export function openImage(
       : new RecalledDevice(file, source, { ...recall, sizeBytes: imageBytes });
   const disk = openDisk(recalled ?? file);
   const place = choosePlace(disk, { offsetBytes, partition });
-  const options = { blockCacheMaxBytes, inodeCacheMax };
+  const options = { blockCacheMaxBytes, inodeCacheMax, journal };
   const { volume, replay, overlay } = openReplayed(openPlace(disk, place), options);
   // Over a replayed journal any block may be in the log instead of its place: everything is read through the volume.
   const isInPlace = disk.container.format === 'raw' && overlay === undefined;
   const notes = place.partition === undefined ? [] : [`partition ${place.partition.number}`];
   if (replay.state === 'replayed') {
     notes.push(`its journal was replayed in memory: ${replay.transactions} transactions`);
+  } else if (replay.state === 'ignored') {
+    notes.push('its journal was not replayed: what was changed last is missing');
   }
   return { volume, startBytes: isInPlace ? place.offsetBytes : undefined, notes, recalled };
 }
