@@ -14,6 +14,7 @@ import { WholeFetch } from '../../recall/namespace/whole-fetch.ts';
 import type { Remote } from '../../remote/remote.ts';
 import type { Logbook } from '../logbook.ts';
 import type { Configuration } from '../options.ts';
+import { recallLimits } from '../recall-limits.ts';
 import type { Teardown } from '../teardown.ts';
 import type { Contents } from './contents.ts';
 import { Prefetcher } from './prefetcher.ts';
@@ -69,11 +70,7 @@ export function makeServing(options: ServingOptions): Serving {
   const recall: RecallEngine = new RecallEngine({
     remote,
     clock,
-    limits: {
-      deadlineMs: configuration.deadlineMs,
-      parallelRequestsMax: configuration.connections,
-      readAheadMaxBytes: configuration.readAheadMaxBytes,
-    },
+    limits: recallLimits(configuration, remote),
     reserve: options.reserve,
     onStale: (file) => void namespace.revalidate(file.id, undefined, true).catch(() => undefined),
     onEvent: (event) => {

@@ -33,6 +33,7 @@ import { RecallViews } from '../control/recall-views.ts';
 import { startControlServer } from '../control/server.ts';
 import { logFileWriter } from '../log-file.ts';
 import { Logbook } from '../logbook.ts';
+import { recallLimits } from '../recall-limits.ts';
 import { remoteOptions } from '../remote-options.ts';
 import { SpaceKeeper } from '../space-keeper.ts';
 import type { Teardown } from '../teardown.ts';
@@ -134,11 +135,7 @@ export async function buildTree(
   const recall: RecallEngine = new RecallEngine({
     remote,
     clock,
-    limits: {
-      deadlineMs: configuration.deadlineMs,
-      parallelRequestsMax: configuration.connections,
-      readAheadMaxBytes: configuration.readAheadMaxBytes,
-    },
+    limits: recallLimits(configuration, remote),
     reserve: (bytes) => space.reserve(bytes),
     onStale: (file) => {
       // What users are changing refuses recalls, too, and that says nothing of the remote.
