@@ -22,6 +22,8 @@ export const FrameType = {
   ask: 7,
   /** Ranges that will be asked for soon: f64 offset and f64 length of each. */
   prefetch: 8,
+  /** The kernel and the server have agreed on the connection (INIT). */
+  serving: 9,
 } as const;
 
 export const frameHeaderBytes = 8;

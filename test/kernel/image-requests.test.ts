@@ -10,6 +10,7 @@ import { mountImage } from '../image/fixture.ts';
 import { runOk } from '../support/run.ts';
 import { temporaryDirectory } from '../support/temporary.ts';
 import type { TemporaryDirectory } from '../support/temporary.ts';
+import { waitFor } from '../support/wait-for.ts';
 
 const fileCount = 200;
 let directory: TemporaryDirectory;
@@ -79,6 +80,16 @@ test('one file with an attribute is enough for every question to be answered', a
   }
   assert.equal(attributeOf(file(fileCount), 'user.one'), '1');
   assert.equal(attributeOf(file(1), 'user.one'), 'ENODATA');
+});
+
+test('the kernel of root reads in large pieces what the server answers', async () => {
+  await using mounted = await mountImage({ path: plain });
+  const { dev } = await stat(mounted.path);
+  // Anonymous devices have major number 0 (makedev(3)).
+  const minor = (dev & 0xff) | ((dev >>> 12) & ~0xff);
+  const file = `/sys/class/bdi/0:${minor}/read_ahead_kb`;
+  const readAhead = (): string => readFileSync(file, 'latin1');
+  await waitFor(() => readAhead() === '1024\n', { what: 'read-ahead of 1 MiB' });
 });
 
 /** `nobody`: fusermount3 insists on an account with a name. */

@@ -36,6 +36,8 @@ import type { ImageSource } from './source.ts';
 
 /** Anything will do to see whether maps can be mounted. */
 const probeArea = { blockBytes: 4096, startBytes: 0, endBytes: 0 };
+/** Files below this size are read in one request, at most. */
+const readAheadBytes = 1024 * 1024;
 /** How long the server may take to open an image before it is given up. */
 const openTimeoutMs = 60_000;
 
@@ -140,11 +142,24 @@ class Broker {
         return this.#desk?.prefetch(payload);
       case FrameType.unmap:
         return this.#backings?.close(numberIn(payload));
+      case FrameType.serving:
+        return this.#tuneReadAhead();
       case FrameType.ended:
         this.#isUnmounted = true;
         return this.#server.kill();
       default:
         throw ebbError('EPROTO', nonsense);
+    }
+  }
+
+  /** Not before INIT, which would bring the kernel's own 128 KiB back. The size of READs of what is not mapped. */
+  #tuneReadAhead(): void {
+    const connection = this.#connection;
+    if (connection === undefined || !connection.isPrivileged) return;
+    try {
+      connection.setReadAhead(readAheadBytes);
+    } catch {
+      // As slow as for who is not root.
     }
   }
 

@@ -61,6 +61,10 @@ export function sayFailed(failed: Failed): void {
   sendJson(FrameType.failed, failed);
 }
 
+export function sayServing(): void {
+  sendFrame(FrameType.serving, new Uint8Array(0));
+}
+
 export function sayEnded(): void {
   sendFrame(FrameType.ended, new Uint8Array(0));
 }

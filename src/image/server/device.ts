@@ -46,9 +46,17 @@ export function plainTransport(deviceFd: number): Transport {
   return new PlainTransport(deviceFd);
 }
 
-/** Serves until the mount is gone or the connection was cut. The descriptor blocks. */
-export function serveDevice(deviceFd: number, session: Session): 'unmounted' | 'aborted' {
+/**
+ * Serves until the mount is gone or the connection was cut. The descriptor blocks. `onServing`: once, when INIT has
+ * been answered.
+ */
+export function serveDevice(
+  deviceFd: number,
+  session: Session,
+  onServing: () => void,
+): 'unmounted' | 'aborted' {
   const { bytes } = session.request;
+  let isServing = false;
   for (;;) {
     let count: number;
     try {
@@ -61,5 +69,8 @@ export function serveDevice(deviceFd: number, session: Session): 'unmounted' | '
       return errno === Errno.ENODEV ? 'unmounted' : 'aborted';
     }
     session.receive(count);
+    if (isServing || session.connection === undefined) continue;
+    isServing = true;
+    onServing();
   }
 }

@@ -15,6 +15,7 @@ import {
   sayEnded,
   sayFailed,
   sayOpened,
+  sayServing,
   sendTree,
   waitForTheEnd,
 } from './broker-link.ts';
@@ -52,7 +53,7 @@ async function serve(image: OpenImage): Promise<void> {
       maxStackDepth: 2,
     },
   );
-  if (waiting === undefined) serveDevice(InheritedFd.device, session);
+  if (waiting === undefined) serveDevice(InheritedFd.device, session, sayServing);
   else await waiting.serve(session, InheritedFd.device, InheritedFd.notices);
   sayEnded();
 }
