@@ -5,6 +5,8 @@
  */
 import { mkdir } from 'node:fs/promises';
 import path from 'node:path';
+import { readRunRecords, runDirectory } from '../../src/base/run-directory.ts';
+import type { RunRecord } from '../../src/base/run-directory.ts';
 import type { TreeStatus } from '../../src/daemon/api.ts';
 import { processLives } from './mount.ts';
 import { run, runOk } from './run.ts';
@@ -107,6 +109,14 @@ export class AttachedTree implements AsyncDisposable {
     const result = await this.ebb(parameters, options);
     if (result.code === 0) return result;
     throw new Error(`ebb ${parameters.join(' ')}: ${result.code}\n${outputOf(result)}`);
+  }
+
+  /** How its daemon is spoken to without a process of `ebb`. Throws when nothing is attached. */
+  runRecord(): RunRecord {
+    const place = runDirectory({ XDG_RUNTIME_DIR: path.join(this.#directory.path, 'run') });
+    const record = readRunRecords(place).find(({ mountPoint }) => mountPoint === this.path);
+    if (record === undefined) throw new Error(`${this.path} has no run record`);
+    return record;
   }
 
   /** Also remembers the pids, so that disposal finds them when nobody answers any more. */

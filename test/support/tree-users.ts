@@ -1,0 +1,62 @@
+/** Processes that use a tree (tree-user.ts). */
+import { spawn } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import path from 'node:path';
+import { text } from 'node:stream/consumers';
+import { killAtExit, killGroup } from './run.ts';
+import type { UserReport } from './tree-user.ts';
+
+export interface TreeUsers extends AsyncDisposable {
+  /** Asks them to compare all with their models and to end. SIGKILL after `timeoutMs`, and it throws. */
+  stop(timeoutMs: number): Promise<UserReport[]>;
+  /** True as soon as one has ended by itself: it found something wrong. */
+  readonly hasEnded: boolean;
+}
+
+const script = path.join(import.meta.dirname, 'tree-user.ts');
+
+/** One for each of `directories`, names relative to both `tree` and `source`; all at work when it resolves. */
+export async function startTreeUsers(
+  tree: string,
+  source: string,
+  directories: readonly string[],
+  seed: number,
+): Promise<TreeUsers> {
+  const children = directories.map((directory, index) => {
+    const number = String(seed * 1_000 + index + 1);
+    const child = spawn(process.execPath, [script, tree, source, directory, number], {
+      stdio: ['ignore', 'pipe', 'inherit', 'ipc'],
+      detached: true,
+    });
+    killAtExit(child);
+    return { child, begun: once(child, 'message'), report: reportOf(child) };
+  });
+  await Promise.all(children.map(({ begun }) => begun));
+  return {
+    async stop(timeoutMs) {
+      for (const { child } of children) child.kill('SIGTERM');
+      const kill = (): void => children.forEach(({ child }) => killGroup(child));
+      const timer = setTimeout(kill, timeoutMs);
+      try {
+        return await Promise.all(children.map(({ report }) => report));
+      } finally {
+        clearTimeout(timer);
+      }
+    },
+    get hasEnded() {
+      return children.some(({ child }) => child.exitCode !== null || child.signalCode !== null);
+    },
+    async [Symbol.asyncDispose]() {
+      for (const { child } of children) killGroup(child);
+      await Promise.allSettled(children.map(({ report }) => report));
+    },
+  };
+}
+
+async function reportOf(child: ChildProcess): Promise<UserReport> {
+  if (child.stdout === null) throw new Error('a user of the tree has no output');
+  const said = await text(child.stdout);
+  if (said === '') throw new Error('a user of the tree ended without a word (stuck in a call?)');
+  return JSON.parse(said) as UserReport;
+}
