@@ -4,7 +4,7 @@ import { parseToken } from '../base/handle-token.ts';
 import { ControlClient } from './client.ts';
 import { Mounts } from './target.ts';
 
-/** Throws EINVAL for what is no token, ENOENT when no mount of this user gave it out. */
+/** Throws EINVAL for what is no token, ENOENT when no mount or tree of this user gave it out. */
 export async function clientOfToken(token: string, mounts = new Mounts()): Promise<ControlClient> {
   const parsed = parseToken(token);
   if (parsed === undefined) {
@@ -15,7 +15,7 @@ export async function clientOfToken(token: string, mounts = new Mounts()): Promi
   if (found !== undefined) return found;
   throw ebbError(
     'ENOENT',
-    'No mount of yours gave this token out. Mount what it was given out by; ebb status lists what is mounted.',
+    'No mount or tree of yours gave this token out. Mount or attach what it was given out by; ebb status lists these.',
   );
 }
 
@@ -26,7 +26,7 @@ async function hasTag(
   const client = new ControlClient(record);
   try {
     const status = await client.status();
-    return status.kind === 'mount' && status.tokenTag === tag ? client : undefined;
+    return status.tokenTag === tag ? client : undefined;
   } catch {
     // One that does not answer is not the one that could help now.
     return undefined;

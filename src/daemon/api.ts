@@ -46,7 +46,6 @@ export interface ApiError {
   readonly retryable: boolean;
 }
 
-/** Of mounts. */
 export interface TokenStatus {
   /** The second part of every token that was given out here (base/handle-token.ts). */
   readonly tokenTag: string;
@@ -94,7 +93,7 @@ export interface MountStatus extends TokenStatus {
 }
 
 /** `ebb status` of an attached tree. */
-export interface TreeStatus {
+export interface TreeStatus extends TokenStatus {
   readonly kind: 'tree';
   /** The tree's directory: named as in `MountStatus`, because it is a mount point while it is attached. */
   readonly mountPoint: string;

@@ -39,6 +39,8 @@ export interface HandleSecretOptions {
   readonly record: HandleRecord;
   /** Exchange it: every handle and token given out so far is refused from now on. */
   readonly renew: boolean;
+  /** How a user exchanges it, for the sentence. */
+  readonly renewal?: string;
 }
 
 export interface HandleSecret {
@@ -59,11 +61,16 @@ export function openHandleSecret(options: HandleSecretOptions): HandleSecret {
   const expected = record.get() ?? '';
   // A tree that never held anything may have become another remote's, with an id of its own.
   if (renew || !expected.startsWith(`${treeId} `)) return keysOf(make(file, treeId, record));
-  const secret = read(file, treeId);
-  if (recordOf(treeId, secret) !== expected) {
+  try {
+    const secret = read(file, treeId);
+    if (recordOf(treeId, secret) === expected) return keysOf(secret);
     throw refusal('EUCLEAN', `${file} is not the one that this cache's handles were made with`);
+  } catch (error) {
+    const { code, message } = toEbbError(error);
+    const way = `Or ${options.renewal ?? 'mount once with --new-handles'}`;
+    const effect = 'all handles and tokens given out so far become stale';
+    throw ebbError(code, `${message} ${way}: ${effect}.`, { retryable: false });
   }
-  return keysOf(secret);
 }
 
 /** A crash on the way leaves a record of no secret: the next start makes another, and nothing was given out yet. */
@@ -155,7 +162,5 @@ function refusal(
   what: string,
   remedy = 'Put the right one back from a copy.',
 ): Error {
-  const way =
-    'Or mount once with --new-handles: all handles and tokens given out so far become stale.';
-  return ebbError(code, `${what}. ${remedy} ${way}`, { retryable: false });
+  return ebbError(code, `${what}. ${remedy}`, { retryable: false });
 }

@@ -290,4 +290,6 @@ const treeStatus: TreeStatus = {
   events: 99,
   remoteReachable: true,
   lastError: null,
+  tokenTag: '0123456789abcdef',
+  tokensRefused: 0,
 };

@@ -1,7 +1,7 @@
 /**
- * SIGKILL of a tree's daemon under users of all kinds: who writes, creates, renames, links and removes files of his own,
- * cold, half-cold and resident ones, and who only reads. No call fails but with the EIO that is documented, no operation
- * is lost or done twice, and all bytes are those of a model.
+ * SIGKILL of a tree's daemon under users of all kinds: who writes, creates, renames, links and removes files of his
+ * own, cold, half-cold and resident ones, and who only reads. No call fails but with the EIO that is documented, no
+ * operation is lost or done twice, and all bytes are those of a model.
  */
 import assert from 'node:assert/strict';
 import path from 'node:path';
@@ -15,6 +15,7 @@ import { ServingHammer, startStress } from '../support/hammer.ts';
 import { startTreeUsers } from '../support/tree-users.ts';
 import { temporaryDirectory } from '../support/temporary.ts';
 import type { TemporaryDirectory } from '../support/temporary.ts';
+import { waitFor } from '../support/wait-for.ts';
 
 const asked = process.env['EBB_KILL_ROUNDS'];
 const rounds = Number(asked ?? 3);
@@ -71,7 +72,7 @@ async function served(hammer: ServingHammer, tree: string, round: number): Promi
 }
 
 for (const type of types) {
-  test(`${type}: killed ${rounds} times under users who change files: nothing is lost or done twice`, async (context) => {
+  test(`${type}: killed ${rounds} times under users who change files: all is as in the model`, async (context) => {
     const options = ['--limit-rate', '60M', '--whole-max', '64K'];
     await using tree = await AttachedTree.attach({ type, remote: source, options });
     const client = new ControlClient(tree.runRecord());
@@ -83,7 +84,12 @@ for (const type of types) {
     const waitsMs: number[] = [];
     for (let round = 0; round < rounds; round += 1) {
       await sleep(random.readUInt32LE(round * 4) % killAfterMaxMs);
-      process.kill((await client.status()).pid, 'SIGKILL');
+      // Readers are served before commands are taken.
+      const status = await waitFor(() => client.status().catch(() => undefined), {
+        what: 'a daemon that can be asked',
+        timeoutMs: answerMaxMs,
+      });
+      process.kill(status.pid, 'SIGKILL');
       waitsMs.push(await served(hammer, tree.path, round));
       assert.ok(!working.hasEnded && !stress.hasEnded, `round ${round} (seed ${seed})`);
       // What is clean and not open becomes cold again.

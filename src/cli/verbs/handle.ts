@@ -16,12 +16,14 @@ export const handle: Verb = {
   summary: 'tokens that open files whatever their names will be',
   synopsis: ['[--json] FILE...', '--revoke TOKEN...'],
   description: [
-    'Prints a token for each FILE of a mount. It stands for this version of the file: ebb open TOKEN reads it after ' +
-      'a remount, a restart, a reboot, and needs no path. When the remote has another version, or the file is gone, ' +
-      'the token is refused (ESTALE); it never leads to other bytes.',
+    'Prints a token for each FILE of a mount or tree. In a mount it stands for this version of the file: ' +
+      'ebb open TOKEN reads it after a remount, a restart, a reboot, and needs no path. When the remote has another ' +
+      'version, or the file is gone, the token is refused (ESTALE); it never leads to other bytes.',
+    'In a tree it stands for the file, as long as that has a name, whatever users call it and make of it. Files that ' +
+      'did not come from the remote have none.',
     'Tokens cannot be made up: they are sealed with the secret of the cache. Whoever has one still needs access to ' +
       'the control socket to use it. --revoke takes back all tokens of the file that TOKEN stands for; ' +
-      'ebb mount --new-handles takes back those of all files.',
+      'ebb mount --new-handles (of a tree: ebb rebuild) takes back those of all files.',
   ],
   exitCodes: { 1: 'Some FILE or TOKEN was refused; the others were done.' },
   examples: [

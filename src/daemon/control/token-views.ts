@@ -5,7 +5,10 @@ import type { MetricFamily } from './open-metrics.ts';
 
 type Desk = Pick<TokenDesk, 'tag' | 'refused'>;
 
-export function tokenStatus({ tag, refused }: Desk): TokenStatus {
+/** Undefined: there are no tokens. */
+export function tokenStatus(desk: Desk | undefined): TokenStatus {
+  if (desk === undefined) return { tokenTag: '', tokensRefused: 0 };
+  const { tag, refused } = desk;
   const { invalid, revoked, stale } = refused;
   return { tokenTag: tag, tokensRefused: invalid + revoked + stale };
 }

@@ -48,6 +48,7 @@ import { StubReservoir, undecidedStubs } from './stubs.ts';
 import type { InheritedDescriptors, Start, SupervisorLink } from './supervisor-link.ts';
 import { TreeFiles } from './tree-files.ts';
 import type { TreeParts } from './tree-parts.ts';
+import { openTreeTokens } from './tree-tokens.ts';
 import { TreeReleaser } from './tree-releaser.ts';
 
 /** Failed reads remembered for `ebb explain`. */
@@ -251,6 +252,7 @@ export async function buildTree(
     },
     readFailures,
     remoteReachable: () => reachability.isReachable(clock.nowMs()),
+    tokens: openTreeTokens({ stateDirectory, treeId: prepared.treeId, catalog, logbook }),
   };
   let facts: AttachFacts = nothingNew;
   if (start.restarts === 0) {

@@ -7,6 +7,7 @@ import type { RecallEngine } from '../../recall/engine.ts';
 import type { Remote } from '../../remote/remote.ts';
 import type { NativeStubStore } from '../../tree/stubs/store.ts';
 import type { AttachConfiguration } from '../attach-options.ts';
+import type { TokenDesk } from '../handles/token-desk.ts';
 import type { RecallViews } from '../control/recall-views.ts';
 import type { Logbook } from '../logbook.ts';
 import type { SpaceKeeper } from '../space-keeper.ts';
@@ -36,4 +37,6 @@ export interface TreeParts {
   /** The last failed read of a stub, as a sentence. */
   readonly readFailures: ReadonlyMap<number, string>;
   readonly remoteReachable: () => boolean;
+  /** Undefined: the handle secret is not as it must be. */
+  readonly tokens: TokenDesk | undefined;
 }

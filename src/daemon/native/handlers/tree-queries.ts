@@ -15,6 +15,7 @@ import { releaseText, stateSummary } from '../../control/explain.ts';
 import type { DuRequest, LsRequest } from '../../control/handlers.ts';
 import { gauge } from '../../control/open-metrics.ts';
 import type { MetricFamily } from '../../control/open-metrics.ts';
+import { tokenMetric, tokenStatus } from '../../control/token-views.ts';
 import { rangesText } from '../../control/recall-views.ts';
 import { briefFileInfo, residentBytesOf, stateOf, treeFileInfo } from '../tree-facts.ts';
 import type { TreeEntry } from '../tree-files.ts';
@@ -62,6 +63,7 @@ export class TreeQueries {
       events: counters.allowed + counters.denied,
       remoteReachable: this.#parts.remoteReachable(),
       lastError: logbook.lastError,
+      ...tokenStatus(this.#parts.tokens),
     };
   }
 
@@ -165,6 +167,7 @@ export class TreeQueries {
       gauge('ebb_waiting_calls', 'System calls that wait for an answer.', status.waiting),
       gauge('ebb_daemon_restarts', 'Daemons that died since attaching.', status.restarts),
       ...this.#parts.recallViews.metrics(),
+      ...(this.#parts.tokens === undefined ? [] : [tokenMetric(this.#parts.tokens)]),
     ];
   }
 }

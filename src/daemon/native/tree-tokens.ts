@@ -1,0 +1,39 @@
+/** What gives out a tree's handle tokens, made with the handle secret beside its catalog. */
+import { toEbbError } from '../../base/errors.ts';
+import type { StubCatalog } from '../../catalog/stub-catalog.ts';
+import { openHandleSecret } from '../../tree/handle-secret.ts';
+import { TokenDesk } from '../handles/token-desk.ts';
+import { TokenSeal } from '../handles/token.ts';
+import type { Logbook } from '../logbook.ts';
+
+/** Which handle secret the tokens of this catalog's records are made with. */
+const handleSecretSetting = 'handle-secret';
+
+export interface TreeTokensOptions {
+  readonly stateDirectory: string;
+  readonly treeId: string;
+  readonly catalog: StubCatalog;
+  readonly logbook: Logbook;
+}
+
+/** Undefined, and the reason in the log, where the secret is not as it must be: the tree is served all the same. */
+export function openTreeTokens(options: TreeTokensOptions): TokenDesk | undefined {
+  const { stateDirectory, treeId, catalog, logbook } = options;
+  const record = {
+    get: () => catalog.setting(handleSecretSetting),
+    set: (value: string) => catalog.setSetting(handleSecretSetting, value),
+  };
+  try {
+    const { tokenKey } = openHandleSecret({
+      directory: stateDirectory,
+      treeId,
+      record,
+      renew: false,
+      renewal: 'run ebb rebuild',
+    });
+    return new TokenDesk(new TokenSeal(treeId, tokenKey), catalog);
+  } catch (error) {
+    logbook.log('error', `there are no tokens: ${toEbbError(error).message}`);
+    return undefined;
+  }
+}
