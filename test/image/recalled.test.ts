@@ -139,7 +139,7 @@ function startDesk(outcome: () => Promise<void>): DeskParts {
     readAheadMaxBytes: 0,
     lost: new Promise(() => {}),
     isHere: (offset, length) => offset + length <= chunkBytes,
-    isDurable: () => false,
+    durable: () => ({ has: () => false }),
     bring: (offset, length, deadlineMs) => {
       assert.ok(deadlineMs > 0 && deadlineMs <= 1000);
       brought.push([offset, length, false]);

@@ -7,18 +7,18 @@ import type {
 } from '../../daemon/helper-api.ts';
 import { RateMeter } from '../progress.ts';
 import { buildRemoteAccess } from '../remote-options.ts';
-import type { RemoteCliOptions } from '../remote-options.ts';
 import { absolutePath } from '../target.ts';
 import { visible, visibleSentence } from '../terminal.ts';
 import type { Terminal } from '../terminal.ts';
 import { formatBytes, formatRate, plural } from '../units.ts';
 import { ExitCode, UsageError } from '../verb.ts';
 import { isUrl } from './mount.ts';
+import type { ImageRemoteOptions } from './mount.ts';
 import { parsePlaceOptions } from './options.ts';
 import { readImage } from './read.ts';
 import { doneLine, entryLines, infoLines } from './show.ts';
 
-export interface ImageReadOptions extends RemoteCliOptions {
+export interface ImageReadOptions extends ImageRemoteOptions {
   readonly option?: readonly string[];
   readonly json?: boolean;
   readonly long?: boolean;
@@ -59,6 +59,7 @@ function requestOf(
   words: readonly string[],
   options: ImageReadOptions,
 ): ImageRequest {
+  if (options.cacheDir !== undefined) throw new UsageError('--cache-dir is for mount');
   const place = parsePlaceOptions(options.option ?? []);
   const misplaced = [
     ['-R', options.recursive, 'ls'],

@@ -94,6 +94,9 @@ export async function mountImage(
   const isRemote = isUrl(image);
   const imagePath = isRemote ? image : absolutePath(image);
   const cacheDirectory = remote.cacheDir === undefined ? undefined : absolutePath(remote.cacheDir);
+  if (!isRemote && cacheDirectory !== undefined) {
+    throw new UsageError('--cache-dir is for images on a web server');
+  }
   const own = isRemote ? { access: buildRemoteAccess(remote), cacheDirectory } : {};
   const { child, result }: Started<Mounted> = await startService<Mounted>(
     {

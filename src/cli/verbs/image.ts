@@ -2,7 +2,6 @@
 import { readAction, readActions } from '../image/actions.ts';
 import type { ImageReadOptions } from '../image/actions.ts';
 import { mountImage } from '../image/mount.ts';
-import type { ImageRemoteOptions } from '../image/mount.ts';
 import { defineRemoteOptions } from '../remote-options.ts';
 import { UsageError } from '../verb.ts';
 import type { Verb } from '../verb.ts';
@@ -82,7 +81,7 @@ export const image: Verb = {
   },
   run: async (command, terminal) => {
     const [word = '', source = '', ...rest] = command.args;
-    const options = command.opts<ImageReadOptions & ImageRemoteOptions>();
+    const options = command.opts<ImageReadOptions>();
     if (word === 'mount') {
       const [directory, more] = rest;
       if (directory === undefined || more !== undefined)

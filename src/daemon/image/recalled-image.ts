@@ -9,7 +9,7 @@ import { ebbError, toEbbError } from '../../base/errors.ts';
 import { encodeName } from '../../base/name.ts';
 import { NodeKind, ROOT_NODE_ID } from '../../catalog/catalog.ts';
 import type { Catalog, NewNode, Node } from '../../catalog/catalog.ts';
-import type { ImageRecall, ImageSource } from '../../image/broker/source.ts';
+import type { DurableParts, ImageRecall, ImageSource } from '../../image/broker/source.ts';
 import { RecallEngine } from '../../recall/engine.ts';
 import type { Intent } from '../../recall/recall.ts';
 import { restsOnSizeAlone } from '../../remote/http/attributes.ts';
@@ -129,14 +129,15 @@ export class RecalledImage implements ImageRecall, AsyncDisposable {
     return this.#content.residency.has(offsetBytes, lengthBytes);
   }
 
-  isDurable(offsetBytes: number, lengthBytes: number): boolean {
+  /** By the catalog's record, in which nothing stands before it was synced. */
+  durable(): DurableParts {
     const row = this.#contents.catalog.content(this.#content.id);
-    if (row === undefined) return false;
+    if (row === undefined) return { has: () => false };
     if (this.#durable === undefined || !equalBytes(this.#durable.bitmap, row.bitmap)) {
       const residency = Residency.decode(row.bitmap, row.sizeBytes, row.chunkBytes);
       this.#durable = { bitmap: row.bitmap, residency };
     }
-    return this.#durable.residency.has(offsetBytes, lengthBytes);
+    return this.#durable.residency;
   }
 
   bring(offsetBytes: number, lengthBytes: number, deadlineMs: number): Promise<void> {

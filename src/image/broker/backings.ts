@@ -157,6 +157,7 @@ export class Backings implements Disposable {
   #isBacked({ extents }: MapRequest): boolean {
     const recall = this.#recall;
     if (recall === undefined) return true;
+    const durable = recall.durable();
     return extents.every(
       ({ imageOffsetBytes, lengthBytes }) =>
         Number.isSafeInteger(imageOffsetBytes) &&
@@ -164,7 +165,7 @@ export class Backings implements Disposable {
         imageOffsetBytes >= 0 &&
         lengthBytes >= 0 &&
         imageOffsetBytes + lengthBytes <= this.#area.endBytes &&
-        recall.isDurable(imageOffsetBytes, lengthBytes),
+        durable.has(imageOffsetBytes, lengthBytes),
     );
   }
 

@@ -47,7 +47,7 @@ export async function mountNative(
     );
   }
   // The kernel asks nobody: what is not here would be zeros.
-  if (recall !== undefined && !recall.isDurable(0, imageBytes)) {
+  if (recall !== undefined && !recall.durable().has(0, imageBytes)) {
     throw ebbError(
       'EOPNOTSUPP',
       'The image is not wholly here, so the kernel cannot serve it alone: mount without -o native, or download it ' +

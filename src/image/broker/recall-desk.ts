@@ -20,6 +20,8 @@ export class RecallDesk implements Disposable {
   readonly #recall: ImageRecall;
   readonly #imageBytes: number;
   readonly #notices: Socket;
+  /** Why the last recall that failed did: the server knows an errno only. */
+  lastFailure: string | undefined;
   #lastNumber = 0;
   #recalls = 0;
   #aheadBytes = 0;
@@ -46,7 +48,10 @@ export class RecallDesk implements Disposable {
     this.#recalls += 1;
     this.#recall.bring(offsetBytes, sizeBytes, deadlineMs).then(
       () => this.#ended(number, 0),
-      (error: unknown) => this.#ended(number, errnoFor(error)),
+      (error: unknown) => {
+        this.lastFailure = toEbbError(error).message;
+        this.#ended(number, errnoFor(error));
+      },
     );
     return number;
   }

@@ -129,7 +129,9 @@ class Broker {
       case FrameType.opened:
         return this.#settleOpened.resolve(openedOf(parseFrame(payload)));
       case FrameType.failed: {
-        const failure = failureOf(payload);
+        const why = this.#desk?.lastFailure;
+        const said = failureOf(payload);
+        const failure = why === undefined ? said : ebbError(said.code, `${said.message} ${why}`);
         this.#failure = failure.message;
         this.#settleOpened.reject(failure);
         return this.#server.kill();

@@ -15,12 +15,18 @@ export interface ImageSource {
   readonly recall: ImageRecall | undefined;
 }
 
+/** Parts of an image; what is missing in it now may have come meanwhile. */
+export interface DurableParts {
+  /** Whether all of the range is there. */
+  has(offsetBytes: number, lengthBytes: number): boolean;
+}
+
 /** How parts of a remote image come into its sparse copy. */
 export interface ImageRecall extends RecallFacts {
   /** Whether the bytes are in the file. Once true, it stays true until `lost`. */
   isHere(offsetBytes: number, lengthBytes: number): boolean;
-  /** Whether they are also on stable storage: a failed sync cannot make zeros of them any more. */
-  isDurable(offsetBytes: number, lengthBytes: number): boolean;
+  /** What is also on stable storage now: a failed sync cannot make zeros of it any more. */
+  durable(): DurableParts;
   /** Resolves when the bytes are here. Rejects with EbbError, after `deadlineMs` at the latest. */
   bring(offsetBytes: number, lengthBytes: number, deadlineMs: number): Promise<void>;
   /** The same as a hint: comes after what somebody waits for. */
