@@ -19,8 +19,8 @@ export interface ClientRequest {
   readonly path: string;
   /** Lower-case names. */
   readonly headers?: Readonly<Record<string, string>>;
-  /** The request is for a file's content: like a HEAD it may take the fast lane. Listings may not. */
-  readonly isContent?: boolean;
+  /** Of a GET: which of them may take the fast lane, as a HEAD may. */
+  readonly wants?: 'content' | 'listing';
 }
 
 /** The head of the last answer of a chain of redirects. */
@@ -45,7 +45,7 @@ export interface FinalReceiver {
 export interface ClientTransports {
   /** For the remote's own origin; presents the client certificate. */
   readonly own: Transport;
-  /** For HEADs and content from the remote's own origin. */
+  /** For HEADs, content and listings from the remote's own origin. */
   readonly ranges: Transport;
   /** For other origins that redirects lead to; knows no secrets and verifies certificates. */
   readonly foreign: Transport;
@@ -114,7 +114,7 @@ export class HttpClient {
     try {
       const { method } = request;
       await this.#transport(own, request).send(
-        { method, origin, path: at.path, headers },
+        { method, origin, path: at.path, headers, mayBeChunked: request.wants === 'listing' },
         { head },
         signal,
       );
@@ -127,7 +127,7 @@ export class HttpClient {
 
   #transport(own: boolean, request: ClientRequest): Transport {
     if (!own) return this.#transports.foreign;
-    const simple = request.method === 'HEAD' || request.isContent === true;
+    const simple = request.method === 'HEAD' || request.wants !== undefined;
     return simple ? this.#transports.ranges : this.#transports.own;
   }
 

@@ -59,8 +59,9 @@ async function fetchListing(
     parser = listingParser(answer.url, answer.headers);
     return parseInto(parser, queue, piece);
   };
+  const request = { method: 'GET', path, headers: { accept }, wants: 'listing' } as const;
   try {
-    await context.client.send({ method: 'GET', path, headers: { accept } }, { head }, signal);
+    await context.client.send(request, { head }, signal);
   } finally {
     // Nothing is received into it any more (`Transport.send`).
     if (pieces.length < piecesMax) pieces.push(piece);
@@ -106,7 +107,10 @@ function parseInto(parser: ListingParser, queue: BatchQueue, piece: Uint8Array):
   };
 }
 
-/** Hands batches from the one that receives to the one that reads; holds one at a time. */
+/** Objects that may wait for the one who reads; a short listing need not be stopped while it comes. */
+const heldMax = 256;
+
+/** Hands batches from the one that receives to the one that reads; what has come waits as one batch. */
 class BatchQueue {
   #batch: ListingBatch | undefined;
   #ended = false;
@@ -114,7 +118,7 @@ class BatchQueue {
   #batchCame: (() => void) | undefined;
   #batchTaken: (() => void) | undefined;
 
-  /** Gives a promise when the one before is still there: wait. */
+  /** Gives a promise when enough waits: wait, too. */
   put(batch: ListingBatch): void | Promise<void> {
     if (batch.objects.length === 0 && batch.skipped.length === 0) return undefined;
     if (this.#ended) return undefined;
@@ -127,6 +131,7 @@ class BatchQueue {
             skipped: [...before.skipped, ...batch.skipped],
           };
     this.#batchCame?.();
+    if (this.#batch.objects.length + this.#batch.skipped.length < heldMax) return undefined;
     return new Promise((resolve) => {
       this.#batchTaken = resolve;
     });

@@ -115,7 +115,7 @@ async function attempt(
     method: 'GET',
     path,
     headers,
-    isContent: true,
+    wants: 'content',
   };
 
   const guard = new SinkGuard(sink);

@@ -16,6 +16,8 @@ export interface HttpRequest {
   readonly path: string;
   /** Lower-case names. */
   readonly headers: Readonly<Record<string, string>>;
+  /** The answer is a listing, which servers make as they send it: one in chunks is nothing unusual. */
+  readonly mayBeChunked?: boolean;
 }
 
 export interface AnswerHead {

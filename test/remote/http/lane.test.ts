@@ -50,7 +50,12 @@ async function withLane(
   script: Script,
   connections: number,
   use: (
-    get: (receiver?: Receiver, signal?: AbortSignal, method?: 'GET' | 'HEAD') => Promise<Receiver>,
+    get: (
+      receiver?: Receiver,
+      signal?: AbortSignal,
+      method?: 'GET' | 'HEAD',
+      mayBeChunked?: boolean,
+    ) => Promise<Receiver>,
     origin: ScriptedOrigin,
     fallback: Fallback,
   ) => Promise<void>,
@@ -63,8 +68,8 @@ async function withLane(
   const request = { origin, path: '/x', headers: { range: 'bytes=0-1' } } as const;
   try {
     await use(
-      async (receiver = new Receiver(), signal = never, method = 'GET') => {
-        await lane.send({ ...request, method }, receiver, signal);
+      async (receiver = new Receiver(), signal = never, method = 'GET', mayBeChunked = false) => {
+        await lane.send({ ...request, method, mayBeChunked }, receiver, signal);
         return receiver;
       },
       server,
@@ -196,6 +201,42 @@ void test('answers that are not plain fall back; after three of them the lane is
       assert.equal(origin.requests.length, 3);
     },
   );
+});
+
+void test('a listing may come in chunks; one that is cut or framed wrongly is an error', async () => {
+  const chunks = (framed: string, status = 200): Uint8Array =>
+    answer(status, { 'Transfer-Encoding': 'chunked' }, framed);
+  const good = `3;x\r\nabc\r\n1388\r\n${body}\r\n0\r\nA: b\r\n\r\n`;
+  const listing = [new Receiver(), never, 'GET', true] as const;
+  await withLane(
+    () => chunks(good),
+    4,
+    async (get, origin, fallback) => {
+      for (let count = 0; count < 5; count += 1) {
+        assert.equal((await get(new Receiver(), never, 'GET', true)).receivedBytes, 5003);
+      }
+      assert.equal(new Set(origin.requests.map(({ socket }) => socket)).size, 1);
+      assert.equal(fallback.sent, 0);
+    },
+  );
+  for (const wrong of [`${good}x`, good.replace('1388', '1387'), good.replace('1388', 'x')]) {
+    await withLane(
+      () => chunks(wrong),
+      4,
+      async (get) => {
+        await assert.rejects(get(...listing), { name: 'LaneError' }, wrong.slice(-20));
+      },
+    );
+  }
+  const cut: Script = ({ socket }) => void socket.end(chunks(good.slice(0, -20)));
+  await withLane(cut, 4, async (get) => {
+    await assert.rejects(get(...listing), { name: 'LaneError' });
+  });
+  const refused: Script = ({ count }) => chunks(good, count === 1 ? 404 : 200);
+  await withLane(refused, 4, async (get) => {
+    assert.equal((await get(new Receiver(false), never, 'GET', true)).heads[0]?.status, 404);
+    assert.equal((await get(new Receiver(), never, 'GET', true)).receivedBytes, 5003);
+  });
 });
 
 void test('1xx and garbage fall back', async () => {

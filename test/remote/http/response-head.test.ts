@@ -41,7 +41,7 @@ void test('the answer to a HEAD ends with its head', () => {
   const chunked = 'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n';
   assert.equal(parse(chunked).is, 'unusual');
   for (const text of [plain, chunked, 'HTTP/1.1 200 OK\r\n\r\n']) {
-    const head = parseResponseHead(Buffer.from(text, 'latin1'), true);
+    const head = parseResponseHead(Buffer.from(text, 'latin1'), 'bodiless');
     assert.ok(head.is === 'head');
     assert.equal(head.bodyBytes, 0);
   }

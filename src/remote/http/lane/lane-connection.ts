@@ -10,8 +10,9 @@ import { connect as connectTls } from 'node:tls';
 import { assert } from '../../../base/assert.ts';
 import { drainBytesMax } from '../transport.ts';
 import type { AnswerReceiver, BodyTarget, TransportLimits } from '../transport.ts';
+import { ChunkFraming, FramingError } from './chunk-framing.ts';
 import { parseResponseHead } from './response-head.ts';
-import type { ParsedHead } from './response-head.ts';
+import type { BodyKind, ParsedHead } from './response-head.ts';
 
 export interface LaneEndpoint {
   readonly host: string;
@@ -46,8 +47,7 @@ export class LaneError extends Error {
 
 interface Exchange {
   readonly request: string;
-  /** HEAD: the answer ends with its head. */
-  readonly bodiless: boolean;
+  readonly kind: BodyKind;
   readonly receiver: AnswerReceiver;
   readonly signal: AbortSignal;
   readonly resolve: (result: LaneResult) => void;
@@ -67,6 +67,8 @@ export class LaneConnection {
   #state: State = 'connecting';
   #exchange: Exchange | undefined;
   #target: BodyTarget | undefined;
+  /** Of a body that comes in chunks. */
+  #chunks: ChunkFraming | undefined;
   /** The memory that the kernel fills now, when it is the target's own. */
   #direct: Uint8Array | undefined;
   /** Beginning of a head that came in pieces. */
@@ -116,13 +118,13 @@ export class LaneConnection {
     request: string,
     receiver: AnswerReceiver,
     signal: AbortSignal,
-    bodiless = false,
+    kind: BodyKind = 'plain',
   ): Promise<LaneResult> {
     assert(this.#exchange === undefined, 'one request at a time on a connection');
     assert(this.#state === 'idle' || this.#state === 'connecting', 'the connection is free');
     return new Promise((resolve, reject) => {
       const onAbort = (): void => this.#fail(signal.reason);
-      this.#exchange = { request, bodiless, receiver, signal, resolve, reject, onAbort };
+      this.#exchange = { request, kind, receiver, signal, resolve, reject, onAbort };
       signal.addEventListener('abort', onAbort, { once: true });
       if (this.#state === 'idle') this.#sendRequest(request);
     });
@@ -152,7 +154,8 @@ export class LaneConnection {
   #nextMemory(): Uint8Array {
     this.#direct = undefined;
     const target = this.#target;
-    if (this.#state !== 'body' || this.#waiting || target === undefined) return this.#scratch;
+    const isPlainBody = this.#state === 'body' && this.#chunks === undefined;
+    if (!isPlainBody || this.#waiting || target === undefined) return this.#scratch;
     try {
       const memory = target.buffer();
       const fits = memory.length <= this.#leftBytes;
@@ -186,7 +189,7 @@ export class LaneConnection {
   #readHead(bytes: Uint8Array): void {
     const before = this.#partialHead;
     const whole = before === undefined ? bytes : Buffer.concat([before, bytes]);
-    const head = parseResponseHead(whole, this.#exchange?.bodiless);
+    const head = parseResponseHead(whole, this.#exchange?.kind);
     if (head.is === 'incomplete') {
       this.#partialHead = Uint8Array.from(whole);
       return;
@@ -205,10 +208,11 @@ export class LaneConnection {
     this.#keepAlive = head.keepAlive;
     this.#idleMaxMs = head.idleMaxMs;
     this.#leftBytes = head.bodyBytes;
+    this.#chunks = head.bodyBytes === Infinity ? new ChunkFraming() : undefined;
     this.#answers += 1;
     try {
       const target = this.#exchange?.receiver.head({ status, headers });
-      this.#target = this.#exchange?.bodiless === true ? undefined : target;
+      this.#target = this.#exchange?.kind === 'bodiless' ? undefined : target;
     } catch (error) {
       this.#fail(error);
       return;
@@ -227,6 +231,7 @@ export class LaneConnection {
 
   /** Scratch bytes into the target, until it makes us wait. No bytes: only looks whether all have come. */
   #copy(bytes: Uint8Array): void {
+    if (this.#chunks !== undefined) return this.#copyChunks(bytes, this.#chunks);
     if (bytes.length > this.#leftBytes) {
       this.#fail(new LaneError('UND_ERR_RES_CONTENT_LENGTH_MISMATCH', 'more bytes than promised'));
       return;
@@ -244,6 +249,29 @@ export class LaneConnection {
       this.#fail(error);
     }
     if (this.#state === 'body' && this.#leftBytes === 0) this.#finish();
+  }
+
+  /** The same of a body in chunks. */
+  #copyChunks(bytes: Uint8Array, chunks: ChunkFraming): void {
+    let rest = bytes;
+    try {
+      while (rest.length > 0 && this.#target !== undefined && !chunks.isDone) {
+        rest = rest.subarray(chunks.skip(rest));
+        if (rest.length === 0 || chunks.dataBytes === 0) continue;
+        const memory = this.#target.buffer();
+        const countBytes = Math.min(memory.length, rest.length, chunks.dataBytes);
+        memory.set(rest.subarray(0, countBytes));
+        chunks.took(countBytes);
+        rest = rest.subarray(countBytes);
+        if (!this.#delivered(this.#target, countBytes, rest)) return;
+      }
+    } catch (error) {
+      const isFraming = error instanceof FramingError;
+      this.#fail(isFraming ? new LaneError('UND_ERR_SOCKET', error.message) : error);
+    }
+    if (this.#state !== 'body' || !chunks.isDone) return;
+    if (rest.length > 0) this.#fail(new LaneError('UND_ERR_SOCKET', 'more bytes than promised'));
+    else this.#finish();
   }
 
   /** The kernel has put bytes into the target's own memory. */

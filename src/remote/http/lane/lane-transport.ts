@@ -1,6 +1,5 @@
 /**
- * The fast lane: HEADs and GETs of content to one origin over kept-alive connections, each one answer at a time,
- * no pipelining.
+ * The fast lane: HEADs and GETs to one origin over kept-alive connections, each one answer at a time, no pipelining.
  * What it does not understand goes to the general transport; see docs/decisions/0004-ranged-get-lane.md.
  */
 import { assert } from '../../../base/assert.ts';
@@ -48,7 +47,8 @@ export class LaneTransport implements Transport {
   /** Free connections, the one used last at the end, with the timers that end them. */
   readonly #idle = new Map<LaneConnection, NodeJS.Timeout>();
   readonly #waiting = new Set<Waiting>();
-  #unusualAnswers = 0;
+  /** In a row; of listings and of everything else. */
+  readonly #unusualAnswers = { chunked: 0, plain: 0 };
   #closed = false;
 
   constructor(options: LaneTransportOptions) {
@@ -64,7 +64,8 @@ export class LaneTransport implements Transport {
     signal.throwIfAborted();
     assert(request.origin === this.#options.origin, 'the lane serves one origin');
     const { fallback, connections } = this.#options;
-    if (this.#unusualAnswers >= unusualAnswersMax) {
+    const sort = request.mayBeChunked === true ? 'chunked' : 'plain';
+    if (this.#unusualAnswers[sort] >= unusualAnswersMax) {
       return fallback.send(request, receiver, signal);
     }
     const text = requestText(request);
@@ -75,13 +76,13 @@ export class LaneTransport implements Transport {
         throw signal.reason;
       }
       try {
-        const bodiless = request.method === 'HEAD';
-        const result = await connection.run(text, receiver, signal, bodiless);
+        const kind = request.method === 'HEAD' ? 'bodiless' : sort;
+        const result = await connection.run(text, receiver, signal, kind);
         if (result === 'unusual') {
-          this.#unusualAnswers += 1;
+          this.#unusualAnswers[sort] += 1;
           return await fallback.send(request, receiver, signal);
         }
-        this.#unusualAnswers = 0;
+        this.#unusualAnswers[sort] = 0;
         return undefined;
       } catch (error) {
         const stale = error instanceof LaneError && error.wasStale;

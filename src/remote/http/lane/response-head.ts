@@ -1,7 +1,7 @@
 /**
  * The head of an HTTP/1.1 answer, parsed strictly. Pure. Everything that is not the plain case (RFC 9112 with a
- * Content-Length and nothing else that frames the body) is `unusual`, and the general client gets the request: the
- * lane must never guess where a body begins or ends.
+ * Content-Length and nothing else that frames the body; for listings also chunks) is `unusual`, and the general client
+ * gets the request: the lane must never guess where a body begins or ends.
  */
 import { withoutOptionalWhitespace } from '../attributes.ts';
 import type { HeaderFields } from '../attributes.ts';
@@ -18,6 +18,7 @@ export type ParsedHead =
       readonly headers: HeaderFields;
       /** Including the empty line. */
       readonly headBytes: number;
+      /** Infinity: it comes in chunks. */
       readonly bodyBytes: number;
       readonly keepAlive: boolean;
       /** How long the server says it keeps a connection without a request (`Keep-Alive: timeout=5`). */
@@ -28,10 +29,13 @@ const statusLine = /^HTTP\/1\.1 ([1-9]\d\d)(?: [\t\u0020-\u007e\u0080-\u00ff]*)?
 const fieldLine = /^([!#$%&'*+.^_`|~0-9A-Za-z-]+):[\t ]*([\t\u0020-\u007e\u0080-\u00ff]*)$/;
 
 /**
- * Looks at the first bytes of an answer. Never throws. `bodiless`: the answer to a HEAD, which ends with its head
- * whatever its fields say (RFC 9112, section 6.3).
+ * How the answer may be framed. `bodiless`: the answer to a HEAD, which ends with its head whatever its fields say (RFC
+ * 9112, section 6.3). `chunked`: by a Content-Length or by chunks.
  */
-export function parseResponseHead(bytes: Uint8Array, bodiless = false): ParsedHead {
+export type BodyKind = 'plain' | 'bodiless' | 'chunked';
+
+/** Looks at the first bytes of an answer. Never throws. */
+export function parseResponseHead(bytes: Uint8Array, kind: BodyKind = 'plain'): ParsedHead {
   const view = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const end = view.indexOf('\r\n\r\n');
   if (end < 0) {
@@ -47,7 +51,7 @@ export function parseResponseHead(bytes: Uint8Array, bodiless = false): ParsedHe
   if (lines.length > fieldsMax) return unusual('too many fields');
   const headers = parseFields(lines);
   if (headers === undefined) return unusual('a malformed field');
-  return framed(status, headers, end + 4, bodiless);
+  return framed(status, headers, end + 4, kind);
 }
 
 function unusual(why: string): ParsedHead {
@@ -72,15 +76,25 @@ function framed(
   status: number,
   headers: HeaderFields,
   headBytes: number,
-  bodiless: boolean,
+  kind: BodyKind,
 ): ParsedHead {
-  if (!bodiless && headers['transfer-encoding'] !== undefined) return unusual('Transfer-Encoding');
-  const length = bodiless ? '0' : headers['content-length'];
-  if (typeof length !== 'string' || !/^\d{1,15}$/.test(length)) return unusual('Content-Length');
+  const bodyBytes = kind === 'bodiless' ? 0 : bodyLength(headers, kind === 'chunked');
+  if (bodyBytes === undefined)
+    return unusual('neither a Content-Length alone nor chunks that are allowed');
   const connection = [headers['connection'] ?? ''].flat().join(',').toLowerCase();
   const keepAlive = !connection.split(',').some((token) => token.trim() === 'close');
-  const bodyBytes = Number(length);
   return { is: 'head', status, headers, headBytes, bodyBytes, keepAlive, idleMaxMs: hint(headers) };
+}
+
+/** Undefined: not beyond doubt. */
+function bodyLength(headers: HeaderFields, mayBeChunked: boolean): number | undefined {
+  const coding = headers['transfer-encoding'];
+  const length = headers['content-length'];
+  if (coding !== undefined) {
+    const isChunked = typeof coding === 'string' && coding.toLowerCase() === 'chunked';
+    return mayBeChunked && isChunked && length === undefined ? Infinity : undefined;
+  }
+  return typeof length === 'string' && /^\d{1,15}$/.test(length) ? Number(length) : undefined;
 }
 
 /** RFC 9112 leaves the field to tradition (RFC 2068, section 19.7.1); Apache and Node send it. */
