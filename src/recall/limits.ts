@@ -55,7 +55,7 @@ export const defaultRecallLimits: RecallLimits = Object.freeze({
   readAheadInitialBytes: 1 * MiB,
   readAheadMaxBytes: 64 * MiB,
   streamsMax: 4096,
-  bufferBytes: 512 * 1024,
+  bufferBytes: 1 * MiB,
   bufferPoolMaxBytes: 16 * MiB,
   buffersPerRequestMax: 4,
   queuedFlightsMax: 1024,

@@ -3,7 +3,7 @@
  * reports chunks that are there.
  *
  * The hot path (`buffer`, `filled`) is synchronous arithmetic. Writes run beside receiving, one per buffer
- * (512 KiB), or earlier where a chunk is complete that somebody waits for. A chunk is reported only after its
+ * (1 MiB), or earlier where a chunk is complete that somebody waits for. A chunk is reported only after its
  * write has completed, and only whole chunks are ever written. Bytes that arrived before a failure were
  * verified (contract of Remote.read), so what is complete of them is kept.
  */
