@@ -2,11 +2,12 @@
  * Files of the image as backings of FUSE passthrough: extents that the server says, checked, become a map of one file,
  * a detached EROFS mount, a backing id. The kernel reads such a file without asking anybody.
  *
- * It would read zeros where somebody has cut the image off, so a read lease is held on it: who opens it for writing
- * waits (at most /proc/sys/fs/lease-break-time) until the mapped files are closed, and nothing is mapped any more.
+ * What it reads where somebody has cut the image off is up to the kernel (6.18: EIO), so a read lease is held on it:
+ * who opens it for writing waits (at most /proc/sys/fs/lease-break-time) until the mapped files are closed, and
+ * nothing is mapped any more.
  *
- * It would read zeros, too, where a sparse copy of a remote image has nothing yet. So a file of such an image is mapped
- * only when all of its extents are here, on stable storage; the copy is Ebb's own, and has no lease.
+ * It would read zeros, too, where a sparse copy of a remote image has nothing yet. So a file of such an image is
+ * mapped only when all of its extents are here, on stable storage; the copy is Ebb's own, and has no lease.
  */
 import { Errno } from '../../base/errno.ts';
 import { EbbError } from '../../base/errors.ts';

@@ -5,6 +5,7 @@
  */
 import type { BlockDevice } from '../../../src/ext4/block-device.ts';
 import { openVolume } from '../../../src/ext4/volume.ts';
+import type { Resealer } from './reseal.ts';
 import { walkVolume } from './walk.ts';
 
 /** Random numbers that a seed repeats (mulberry32). */
@@ -119,10 +120,15 @@ export class Mutator {
     this.#undo = [];
   }
 
-  /** One to eight changes. */
-  mutate(dice: Dice): void {
+  /** One to eight changes; `resealer` makes the checksums right again. */
+  mutate(dice: Dice, resealer?: Resealer): void {
     const changes = 1 + dice.below(dice.below(4) === 0 ? 8 : 3);
     for (let change = 0; change < changes; change += 1) this.#change(dice);
+    const changed = this.#undo.map(({ offset, bytes }) => ({ offset, sizeBytes: bytes.length }));
+    for (const place of resealer?.touched(changed) ?? []) {
+      this.#save(place.offset, place.sizeBytes);
+      resealer?.seal(place);
+    }
   }
 
   #save(offset: number, sizeBytes: number): void {
