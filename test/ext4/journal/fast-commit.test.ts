@@ -160,7 +160,7 @@ function randomCase(seed: number): Case {
   };
 }
 
-const rounds = Number(process.env['EBB_FAST_COMMIT_ROUNDS'] ?? 2);
+const rounds = Number(process.env['EBB_FAST_COMMIT_ROUNDS'] ?? 1);
 const random = Array.from({ length: rounds }, (_, round) => randomCase(round + 1));
 
 for (const each of [...cases, ...random]) {
