@@ -13,15 +13,19 @@ import type {
 } from './remote.ts';
 
 export class LateRemote implements Remote {
-  readonly kind = 'late';
+  readonly kind: string;
   readonly displayName: string;
   readonly #open: () => Promise<Remote>;
   #remote: Remote | undefined;
   #opening: Promise<Remote> | undefined;
   #closed = false;
 
-  /** `displayName`: without credentials. */
-  constructor(displayName: string, open: () => Promise<Remote>) {
+  /** What it will be: `displayName` without credentials. */
+  constructor(
+    { kind, displayName }: Pick<Remote, 'kind' | 'displayName'>,
+    open: () => Promise<Remote>,
+  ) {
+    this.kind = kind;
     this.displayName = displayName;
     this.#open = open;
   }

@@ -23,7 +23,7 @@ import { RestartPauses } from './restart-pauses.ts';
 import { Watchdog } from './watchdog.ts';
 
 /** A successor that does not answer events by then is stopped: readers must not wait for it for ever. */
-const restartMaxMs = 15_000;
+const restartMaxMs = 60_000;
 /** What a daemon gets to deny what is pending and to close its catalog. */
 const endMaxMs = 30_000;
 

@@ -4,6 +4,7 @@
  */
 import assert from 'node:assert/strict';
 import { rmSync, writeFileSync } from 'node:fs';
+import { cp, readFile, rename } from 'node:fs/promises';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { after, before, test } from 'node:test';
@@ -171,6 +172,30 @@ async function crashes(options: Partial<MountEbbOptions>, count: number): Promis
   });
   return waitsMs.sort((a, b) => a - b);
 }
+
+test('the daemon dies while a remote directory is away: what is here is served, the rest when it is back', async () => {
+  await using place = await temporaryDirectory('successor-away');
+  const remote = path.join(place.path, 'remote');
+  await cp(source, remote, { recursive: true });
+  await withEbb({ remote }, async (mount) => {
+    const [here, cold] = ['held/here.bin', 'held/cold.bin'].map((name) => ({
+      found: path.join(mount.path, name),
+      right: path.join(source, name),
+    }));
+    assert.ok(here !== undefined && cold !== undefined);
+    assert.deepEqual(await readFile(here.found), await readFile(here.right));
+    await rename(remote, `${remote}.away`);
+    const pid = await mount.currentPid();
+    await mount.kill();
+    assert.deepEqual(await readFile(here.found), await readFile(here.right));
+    await assert.rejects(readFile(cold.found), { code: 'EIO' });
+    assert.notEqual(await mount.currentPid(), pid);
+    await rename(`${remote}.away`, remote);
+    const isRight = async (): Promise<boolean> =>
+      (await readFile(cold.found)).equals(await readFile(cold.right));
+    await waitFor(isRight, { what: 'the file that was not here', timeoutMs: answerMaxMs });
+  });
+});
 
 test(`killed ${rounds} times under readers: no call fails, no byte is wrong, nothing leaks`, async (context) => {
   const waitsMs = await crashes({}, rounds);

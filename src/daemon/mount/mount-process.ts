@@ -22,7 +22,6 @@ import { FuseThreads } from '../../fuse/thread.ts';
 import type { PreparedThread } from '../../fuse/thread.ts';
 import type { ThreadSettings, ToMain } from '../../mount/messages.ts';
 import { Namespace } from '../../recall/namespace/namespace.ts';
-import { openRemote } from '../../remote/open-remote.ts';
 import { Capability, hasCapability, raiseOpenFilesLimit } from '../../sys/process.ts';
 import type { StopResult } from '../api.ts';
 import { checkMountPoint, mountIt, tuneReadAhead } from './attach.ts';
@@ -34,6 +33,7 @@ import { TokenSeal } from '../handles/token.ts';
 import { controlHandlers } from './handlers/control-handlers.ts';
 import { KernelNotices } from './kernel-notices.ts';
 import { firstListing } from './first-listing.ts';
+import { openOrWait } from '../open-or-wait.ts';
 import { remoteOptions } from '../remote-options.ts';
 import { Leftovers } from './leftovers.ts';
 import { logFileWriter } from '../log-file.ts';
@@ -219,7 +219,11 @@ async function build(
   const mounted: { connection?: Connection; hasStarted: boolean } = { hasStarted: false };
   teardown.add('closing the connection', () => mounted.connection?.close());
   teardown.add('ending the thread', () => thread.end());
-  const remote = await openRemote(remoteOptions(configuration, logbook));
+  const remote = await openOrWait(remoteOptions(configuration, logbook), {
+    mustOpen: established === undefined,
+    displayName: remoteIdentity(configuration.remote),
+    logbook,
+  });
   teardown.add('closing the remote', () => remote.close());
   const contents = await Contents.open(
     configuration.cacheDirectory,

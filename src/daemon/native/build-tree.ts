@@ -20,9 +20,6 @@ import { NativeServer } from '../../native/server.ts';
 import { NativeThread } from '../../native/thread.ts';
 import { RecallEngine } from '../../recall/engine.ts';
 import { Reachability } from '../../recall/namespace/reachability.ts';
-import { LateRemote } from '../../remote/late.ts';
-import { openRemote } from '../../remote/open-remote.ts';
-import type { Remote } from '../../remote/remote.ts';
 import type { HideResult } from '../../supervisor/messages.ts';
 import { OpenFlag, openFd } from '../../sys/fd.ts';
 import { NativeStubStore } from '../../tree/stubs/store.ts';
@@ -34,6 +31,7 @@ import { startControlServer } from '../control/server.ts';
 import { logFileWriter } from '../log-file.ts';
 import { Logbook } from '../logbook.ts';
 import { recallLimits } from '../recall-limits.ts';
+import { openOrWait } from '../open-or-wait.ts';
 import { remoteOptions } from '../remote-options.ts';
 import { SpaceKeeper } from '../space-keeper.ts';
 import type { Teardown } from '../teardown.ts';
@@ -281,21 +279,6 @@ export async function buildTree(
   undo.dissolve = false;
   void settleChanges(parts);
   return { parts, facts };
-}
-
-/** A tree that was served before is served again, whatever became of its remote: what is here can be read. */
-async function openOrWait(
-  options: Parameters<typeof openRemote>[0],
-  known: { mustOpen: boolean; displayName: string; logbook: Logbook },
-): Promise<Remote> {
-  try {
-    return await openRemote(options);
-  } catch (error) {
-    const { code, message } = toEbbError(error);
-    if (known.mustOpen || code === 'EINVAL') throw error;
-    known.logbook.log('warn', `the remote cannot be opened, serving what is here: ${message}`);
-    return new LateRemote(known.displayName, () => openRemote(options));
-  }
 }
 
 async function* detach(
