@@ -30,6 +30,9 @@ export const entry = {
 };
 export const text = (value: string): Uint8Array => Buffer.from(value);
 
+/** Called by the session itself, before and after. */
+const untold: ReadonlySet<string | symbol> = new Set(['init', 'destroy', 'admit', 'admitted']);
+
 /** A file system all of whose methods note their arguments and answer ENOTDIR. */
 
 export function recorder(): { fileSystem: FileSystem; calls: unknown[][] } {
@@ -45,7 +48,7 @@ export function recorder(): { fileSystem: FileSystem; calls: unknown[][] } {
         (_, method) =>
         (first: unknown, ...rest: unknown[]) => {
           const isCall = typeof first === 'object' && first !== null && 'unique' in first;
-          if (method === 'init' || method === 'destroy') return;
+          if (untold.has(method)) return;
           calls.push([method, ...(isCall ? rest : [first, ...rest]).map(copy)]);
           if (isCall) (first as Call).error(Errno.ENOTDIR);
         },
