@@ -56,7 +56,7 @@ export interface DurabilityPort<File extends LoggedContent> {
   commit(rows: readonly ResidencyRow[]): void;
   /** Writes the mark for what was committed. Must not throw; a claim that cannot be lowered is removed. */
   mark(file: File, row: ResidencyRow, fd: number): void;
-  /** A file's data may be lost: its claim was taken back. */
+  /** A file's data may be lost: its claim was taken back in memory, the record follows. Must not throw. */
   syncFailed(file: File, error: unknown): void;
   /** The group was not committed; it stays queued. */
   commitFailed(error: unknown): void;
@@ -186,6 +186,8 @@ export class ResidencyLog<File extends LoggedContent> {
     const rows = group.map(({ file }, index) => {
       if (!errors.has(file.id)) return snapshots[index] as ResidencyRow;
       file.residency.clear();
+      // At once: should the commit fail, too, the next sync of this descriptor would know of no error any more.
+      this.#port.syncFailed(file, errors.get(file.id));
       return rowOf(file);
     });
     try {
@@ -199,7 +201,6 @@ export class ResidencyLog<File extends LoggedContent> {
     for (const [index, { file, use }] of group.entries()) {
       this.#port.mark(file, rows[index] as ResidencyRow, use.fd); // 4.
       use[Symbol.dispose]();
-      if (errors.has(file.id)) this.#port.syncFailed(file, errors.get(file.id));
     }
   }
 

@@ -115,6 +115,23 @@ test('a failed sync takes back the whole claim of that file and of no other', as
   assert.ok(!events.includes('failed 2'));
 });
 
+test('sync and commit fail together: the loss is told all the same, and never claimed afterwards', async () => {
+  const tested = testLog();
+  const { log, events, committed } = tested;
+  const a = file(1);
+  mark(log, a, 0);
+  tested.duringSync = () => Promise.reject(ebbError('EIO', 'disk'));
+  tested.beforeCommit = () => {
+    throw ebbError('ENOSPC', 'full');
+  };
+  await assert.rejects(log.flush(), { code: 'ENOSPC' });
+  assert.ok(events.includes('failed 1'), 'the next sync knows of no error any more');
+  tested.duringSync = () => Promise.resolve();
+  tested.beforeCommit = () => undefined;
+  await log.flush();
+  assert.equal(committed.get(1)?.residentChunks, 0);
+});
+
 test('a refused commit is tried again; the claims in memory stay', async () => {
   const tested = testLog();
   const { log, events, committed } = tested;
