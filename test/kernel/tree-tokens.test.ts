@@ -1,15 +1,41 @@
 /** Handle tokens of a tree: they follow their file, whatever users do to its name, and lead to nothing else. */
 import assert from 'node:assert/strict';
-import { chmodSync, globSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  existsSync,
+  globSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import path from 'node:path';
 import { test } from 'node:test';
 import { AttachedTree } from '../support/attached-tree.ts';
 import { CorpusWriter } from '../support/corpus.ts';
 import { processLives } from '../support/mount.ts';
+import { runOk } from '../support/run.ts';
 import { temporaryDirectory } from '../support/temporary.ts';
 import { waitFor } from '../support/wait-for.ts';
 
 const bigBytes = 3 * 1024 * 1024 + 17;
+
+/** Holds a read lease on a file that another process of it empties: that one waits, past Ebb, until `go` is there. */
+const emptiesSlowly = `
+import fcntl, os, signal, sys, time
+target, waits, go = sys.argv[1:]
+signal.signal(signal.SIGIO, lambda *_: open(waits, "w").close())
+fd = os.open(target, os.O_RDONLY)
+fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+child = os.fork()
+if child == 0:
+    os.truncate(target, 0)
+    os._exit(0)
+while not os.path.exists(go):
+    time.sleep(0.02)
+fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+`;
 
 test('a token of a tree follows its file over renames, deaths and attaching again; others are refused', async () => {
   await using directory = await temporaryDirectory('tree-tokens');
@@ -17,6 +43,7 @@ test('a token of a tree follows its file over renames, deaths and attaching agai
   source.text('file', 'by token\n');
   source.text('other', 'another\n');
   source.bytes('sub/big', bigBytes);
+  source.bytes('cold', 2 * 1024 * 1024);
   const big = readFileSync(source.at('sub/big'));
   await using tree = await AttachedTree.attach({ type: 'ext4', remote: source.root });
   const at = (name: string): string => path.join(tree.path, name);
@@ -63,6 +90,17 @@ test('a token of a tree follows its file over renames, deaths and attaching agai
     assert.equal(opened.stdout.length, 0, bad);
     assert.match(opened.stderr.toString(), said);
   };
+  // Who is let in to empty it has not done so yet: what lies in it is nobody's content.
+  const cold = await take('cold');
+  const signal = path.join(directory.path, 'signal');
+  const words = ['-c', emptiesSlowly, at('cold'), `${signal}-waits`, `${signal}-go`];
+  const emptying = runOk('python3', words, { timeoutMs: 60_000 });
+  await waitFor(() => existsSync(`${signal}-waits`), { what: 'the file to be emptied' });
+  await refused(cold, /cold is just being emptied/);
+  writeFileSync(`${signal}-go`, '');
+  await emptying;
+  assert.equal((await bytesOf(cold)).length, 0);
+
   const forged = `${token.slice(0, -1)}${token.endsWith('A') ? 'B' : 'A'}`;
   await refused(forged, /was not given out here/);
   rmSync(at('file'));

@@ -10,6 +10,7 @@ import type { OwnedFd } from '../../../sys/fd.ts';
 import { decodeHandle, openByHandle } from '../../../sys/handle.ts';
 import { pread } from '../../../sys/io.ts';
 import { fileStatus } from '../../../sys/stat.ts';
+import type { StubFile } from '../../../tree/stubs/stub-store.ts';
 import type { FileInfo } from '../../api.ts';
 import type { HandleHandlers, TokenContent } from '../../control/handlers.ts';
 import { readContent } from '../../handles/read-content.ts';
@@ -20,6 +21,11 @@ import type { TreeParts } from '../tree-parts.ts';
 
 const pieceBytes = 1024 * 1024;
 const staleMessage = 'The file of this token is gone.';
+
+interface Range {
+  readonly offsetBytes: number;
+  readonly lengthBytes: number;
+}
 
 export class TreeHandles implements HandleHandlers {
   readonly #parts: TreeParts;
@@ -48,21 +54,13 @@ export class TreeHandles implements HandleHandlers {
   }
 
   async open(token: string): Promise<TokenContent> {
-    const { store, recall } = this.#parts;
     const { record, file } = this.#find(token);
     using _closing = file;
-    const stub = store.get(record.id);
-    if (stub === undefined) throw this.#tokens.stale(staleMessage);
-    if (stub.change === StubChange.clean) {
-      return {
-        sizeBytes: stub.sizeBytes,
-        read: (range, signal) => readContent(recall, stub, range, signal),
-      };
-    }
-    // The user's own, or about to be: as it is.
+    const { change, sizeBytes } = await this.#decided(record);
     return {
-      sizeBytes: fileStatus(file.fd).sizeBytes,
-      read: (range, signal) => this.#readLocal(record, range, signal),
+      // What users made of it is as long as it is.
+      sizeBytes: change === StubChange.clean ? sizeBytes : fileStatus(file.fd).sizeBytes,
+      read: (range, signal) => this.#read(record, range, signal),
     };
   }
 
@@ -86,20 +84,36 @@ export class TreeHandles implements HandleHandlers {
     }
   }
 
-  async *#readLocal(
-    record: StubRecord,
-    range: { readonly offsetBytes: number; readonly lengthBytes: number },
-    signal: AbortSignal,
-  ): AsyncGenerator<Uint8Array, void, void> {
-    using file = this.#openInode(record, OpenFlag.rdonly | OpenFlag.nonblock | OpenFlag.noatime);
-    const endBytes = range.offsetBytes + range.lengthBytes;
-    const buffer = new Uint8Array(Math.min(pieceBytes, range.lengthBytes));
-    for (let at = range.offsetBytes; at < endBytes;) {
+  /**
+   * The stub, as soon as it is known whose content it has. Throws ESTALE when it has gone, and EBUSY while somebody is
+   * about to empty it: what lies in it then is neither the remote's nor his.
+   */
+  async #decided({ id, key }: StubRecord): Promise<StubFile> {
+    const { store, server } = this.#parts;
+    const stub = store.get(id);
+    if (stub?.change === StubChange.discarding) await server.resolve(stub);
+    if (stub === undefined || store.get(id) !== stub) throw this.#tokens.stale(staleMessage);
+    if (stub.change !== StubChange.discarding) return stub;
+    throw ebbError('EBUSY', `${key} is just being emptied: try again.`, { retryable: true });
+  }
+
+  /** The remote's content is recalled; what users have or may have made of it is read as it is. */
+  async *#read(record: StubRecord, range: Range, signal: AbortSignal): AsyncGenerator<Uint8Array> {
+    const { store, recall } = this.#parts;
+    for (;;) {
       signal.throwIfAborted();
-      const count = pread(file.fd, buffer.subarray(0, Math.min(buffer.length, endBytes - at)), at);
-      if (count <= 0) throw ebbError('EIO', `${record.key} was cut or cannot be read.`);
-      yield buffer.subarray(0, count);
-      at += count;
+      const stub = await this.#decided(record);
+      if (stub.change === StubChange.clean) {
+        yield* readContent(recall, stub, range, signal);
+        return;
+      }
+      const flags = OpenFlag.rdonly | OpenFlag.nonblock | OpenFlag.noatime;
+      using file = this.#openInode(record, flags);
+      // Nothing is released while it is open. Before, the writer may have gone and the file have been released.
+      const change = store.get(record.id)?.change;
+      if (change !== StubChange.intent && change !== StubChange.dirty) continue;
+      yield* readOpen(file, record.key, range, signal);
+      return;
     }
   }
 
@@ -116,5 +130,22 @@ export class TreeHandles implements HandleHandlers {
       if (record?.id === id) return files.entry(path);
     }
     throw this.#tokens.stale(staleMessage);
+  }
+}
+
+async function* readOpen(
+  { fd }: OwnedFd,
+  key: string,
+  { offsetBytes, lengthBytes }: Range,
+  signal: AbortSignal,
+): AsyncGenerator<Uint8Array> {
+  const endBytes = offsetBytes + lengthBytes;
+  const buffer = new Uint8Array(Math.min(pieceBytes, lengthBytes));
+  for (let at = offsetBytes; at < endBytes;) {
+    signal.throwIfAborted();
+    const count = pread(fd, buffer.subarray(0, Math.min(buffer.length, endBytes - at)), at);
+    if (count <= 0) throw ebbError('EIO', `${key} was cut or cannot be read.`);
+    yield buffer.subarray(0, count);
+    at += count;
   }
 }
