@@ -143,7 +143,9 @@ for (const nonsense of ['type', 'length', 'json', 'map']) {
     } finally {
       closeSync(log);
     }
-    const answers = JSON.parse(readFileSync(output, 'utf8')) as Record<string, number>;
+    // Before it a launcher may have said why it had to start again.
+    const said = readFileSync(output, 'utf8').trimEnd().split('\n').at(-1) ?? '';
+    const answers = JSON.parse(said) as Record<string, number>;
     const { opened, inside, ...others } = answers;
     assert.equal(opened, 0);
     // It passed the checks; the kernel gives no backing to a connection that was never agreed on.
@@ -153,6 +155,7 @@ for (const nonsense of ['type', 'length', 'json', 'map']) {
     for (const [what, answer] of Object.entries(outside))
       assert.equal(answer, -Errno.EUCLEAN, what);
     assert.equal(Object.keys(outside).length, 11);
-    assert.doesNotMatch(readFileSync('/proc/self/mountinfo', 'utf8'), /hostile/);
+    // Other tests have mounts of their own.
+    assert.ok(!readFileSync('/proc/self/mountinfo', 'utf8').includes(` ${mountPoint} `));
   });
 }

@@ -1,9 +1,10 @@
 /** `ebb image mount`: what is seen through it is what the kernel's own driver shows. Needs root. */
 import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';
-import { chmod, mkdir, stat, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { test } from 'node:test';
+import { openFuseToEverybody } from '../support/fuse-device.ts';
 import { run, runOk } from '../support/run.ts';
 import { temporaryDirectory } from '../support/temporary.ts';
 import { waitFor } from '../support/wait-for.ts';
@@ -82,32 +83,26 @@ for (const [name, mkfsArguments] of kinds) {
 const user = { uid: 65_534, gid: 65_534 };
 
 test('who is not root mounts an image by fusermount3; others do not see into it', async () => {
-  // udev makes it 0666; a bare virtual machine may not have udev. As test/kernel/unprivileged.test.ts does.
-  const deviceMode = (await stat('/dev/fuse')).mode & 0o777;
-  await chmod('/dev/fuse', 0o666);
+  await openFuseToEverybody();
   await using image = await filledImage();
-  try {
-    await runOk('chown', ['-R', '65534:65534', image.directory.path]);
-    await chmod(image.directory.path, 0o755);
-    const expected = await kernelManifest(image, []);
-    await using mounted = await mountImage(image, '', user);
-    const seen = await manifest(mounted.path, [], user);
-    // What the modes in the image do not let him read, he cannot read.
-    const readable = seen.filter((line) => line['error'] === undefined);
-    assert.ok(readable.length > 1500);
-    const names = new Set(readable.map((line) => line.name));
-    assertSame(
-      readable,
-      expected.filter((line) => names.has(line.name)),
-    );
-    assert.equal(seen.find((line) => line.name === '/a/owned')?.['error'], 'EACCES');
-    const other = await run('ls', [mounted.path], { uid: 4001, gid: 4001 });
-    assert.notEqual(other.code, 0);
-    const umount = await mounted.ebb('umount', mounted.path);
-    assert.equal(umount.code, 0, umount.stderr.toString());
-  } finally {
-    await chmod('/dev/fuse', deviceMode);
-  }
+  await runOk('chown', ['-R', '65534:65534', image.directory.path]);
+  await chmod(image.directory.path, 0o755);
+  const expected = await kernelManifest(image, []);
+  await using mounted = await mountImage(image, '', user);
+  const seen = await manifest(mounted.path, [], user);
+  // What the modes in the image do not let him read, he cannot read.
+  const readable = seen.filter((line) => line['error'] === undefined);
+  assert.ok(readable.length > 1500);
+  const names = new Set(readable.map((line) => line.name));
+  assertSame(
+    readable,
+    expected.filter((line) => names.has(line.name)),
+  );
+  assert.equal(seen.find((line) => line.name === '/a/owned')?.['error'], 'EACCES');
+  const other = await run('ls', [mounted.path], { uid: 4001, gid: 4001 });
+  assert.notEqual(other.code, 0);
+  const umount = await mounted.ebb('umount', mounted.path);
+  assert.equal(umount.code, 0, umount.stderr.toString());
 });
 
 test('what is no image is refused with a sentence, and nothing is mounted', async () => {

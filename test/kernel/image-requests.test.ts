@@ -7,6 +7,7 @@ import { after, before, test } from 'node:test';
 import { toEbbError } from '../../src/base/errors.ts';
 import { getXattr, listXattrs } from '../../src/sys/xattr.ts';
 import { mountImage } from '../image/fixture.ts';
+import { openFuseToEverybody } from '../support/fuse-device.ts';
 import { runOk } from '../support/run.ts';
 import { temporaryDirectory } from '../support/temporary.ts';
 import type { TemporaryDirectory } from '../support/temporary.ts';
@@ -96,22 +97,17 @@ test('the kernel of root reads in large pieces what the server answers', async (
 const user = { uid: 65_534, gid: 65_534 };
 
 test('what a user has read once is read and listed again without the server', async () => {
-  const deviceMode = (await stat('/dev/fuse')).mode & 0o777;
-  await chmod('/dev/fuse', 0o666);
-  try {
-    await using mounted = await mountImage({ path: plain }, '', user);
-    const readAll =
-      'cd "$0" && ls -lR | sha256sum && cat many/[0-9]* | sha256sum && tail -c 5 many/9';
-    const first = await runOk('sh', ['-c', readAll, mounted.path], user);
-    const before = readCalls(mounted.serverPid);
-    const again = await runOk('sh', ['-c', readAll, mounted.path], user);
-    assert.equal(again.stdout.toString(), first.stdout.toString());
-    // Pages may go for want of memory, names do not: with a request for each open there would be 200 more.
-    assert.ok(readCalls(mounted.serverPid) - before < fileCount / 2);
-    const expected = 'for i in $(ls -1 "$0/many" | grep -v link); do seq $i 500; done | sha256sum';
-    const whole = await runOk('sh', ['-c', expected, mounted.path], user);
-    assert.equal(first.stdout.toString().split('\n')[1], whole.stdout.toString().trim());
-  } finally {
-    await chmod('/dev/fuse', deviceMode);
-  }
+  await openFuseToEverybody();
+  await using mounted = await mountImage({ path: plain }, '', user);
+  const readAll =
+    'cd "$0" && ls -lR | sha256sum && cat many/[0-9]* | sha256sum && tail -c 5 many/9';
+  const first = await runOk('sh', ['-c', readAll, mounted.path], user);
+  const before = readCalls(mounted.serverPid);
+  const again = await runOk('sh', ['-c', readAll, mounted.path], user);
+  assert.equal(again.stdout.toString(), first.stdout.toString());
+  // Pages may go for want of memory, names do not: with a request for each open there would be 200 more.
+  assert.ok(readCalls(mounted.serverPid) - before < fileCount / 2);
+  const expected = 'for i in $(ls -1 "$0/many" | grep -v link); do seq $i 500; done | sha256sum';
+  const whole = await runOk('sh', ['-c', expected, mounted.path], user);
+  assert.equal(first.stdout.toString().split('\n')[1], whole.stdout.toString().trim());
 });

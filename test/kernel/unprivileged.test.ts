@@ -12,6 +12,7 @@ import { buildCorpus } from '../support/corpus.ts';
 import { startStress } from '../support/hammer.ts';
 import { withEbb } from '../support/mount.ts';
 import type { EbbMount } from '../support/mount.ts';
+import { openFuseToEverybody } from '../support/fuse-device.ts';
 import { requireProgram, run, runOk } from '../support/run.ts';
 import type { RunResult } from '../support/run.ts';
 import { startNginx } from '../support/servers.ts';
@@ -21,18 +22,14 @@ import { ebbAttributes } from '../support/virtual-attributes.ts';
 
 /** `nobody`: fusermount3 insists on an account with a name. */
 const user = { uid: 65_534, gid: 65_534 } as const;
-const device = '/dev/fuse';
 
 let directory: TemporaryDirectory;
 let source: string;
-let deviceMode: number;
 
 before(async () => {
   assert.equal(process.getuid?.(), 0, 'this test becomes another user: it needs root');
   await requireProgram('fusermount3', 'fuse3');
-  // udev makes it 0666; a container or a bare virtual machine may not have udev.
-  deviceMode = (await stat(device)).mode & 0o777;
-  await chmod(device, 0o666);
+  await openFuseToEverybody();
   directory = await temporaryDirectory('unprivileged');
   await chmod(directory.path, 0o755);
   source = path.join(directory.path, 'source');
@@ -44,7 +41,6 @@ before(async () => {
 });
 
 after(async () => {
-  await chmod(device, deviceMode);
   await directory[Symbol.asyncDispose]();
 });
 
