@@ -1,12 +1,13 @@
 /** `ebb image mount` of an image on a web server: its bytes, and what is transferred for them. Needs root. */
 import assert from 'node:assert/strict';
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, readFileSync, readSync } from 'node:fs';
 import {
   chmod,
   mkdir,
   readFile,
   rename,
-  stat,
+  rm,
+  statfs,
   truncate,
   utimes,
   writeFile,
@@ -17,8 +18,9 @@ import { ebbError } from '../../src/base/errors.ts';
 import { RecalledImage } from '../../src/daemon/image/recalled-image.ts';
 import { serveImage } from '../../src/image/broker/serve.ts';
 import { serverScript } from '../../src/image/broker/server-words.ts';
+import { openFuseToEverybody } from '../support/fuse-device.ts';
 import { run, runOk } from '../support/run.ts';
-import { temporaryDirectory } from '../support/temporary.ts';
+import { loopFilesystem, temporaryDirectory } from '../support/temporary.ts';
 import type { TemporaryDirectory } from '../support/temporary.ts';
 import { waitFor } from '../support/wait-for.ts';
 import { assertSame, filledImage, manifest } from '../image/fixture.ts';
@@ -172,20 +174,15 @@ test('a server that ignores ranges, or does not tell versions, is refused, and n
 });
 
 test('who is not root mounts a remote image, too', async () => {
-  const deviceMode = (await stat('/dev/fuse')).mode & 0o777;
-  await chmod('/dev/fuse', 0o666);
-  try {
-    const cache = newCache();
-    await mkdir(cache, { mode: 0o700 });
-    await runOk('chown', ['65534:65534', cache]);
-    const user = { uid: 65_534, gid: 65_534 };
-    await using mounted = await mountRemote({ url: url(), cache, user });
-    const script = 'cd "$0" && sha256sum deep/er/file large short';
-    const seen = await runOk('sh', ['-c', script, mounted.path], user);
-    assert.equal(seen.stdout.toString(), sums);
-  } finally {
-    await chmod('/dev/fuse', deviceMode);
-  }
+  await openFuseToEverybody();
+  const cache = newCache();
+  await mkdir(cache, { mode: 0o700 });
+  await runOk('chown', ['65534:65534', cache]);
+  const user = { uid: 65_534, gid: 65_534 };
+  await using mounted = await mountRemote({ url: url(), cache, user });
+  const script = 'cd "$0" && sha256sum deep/er/file large short';
+  const seen = await runOk('sh', ['-c', script, mounted.path], user);
+  assert.equal(seen.stdout.toString(), sums);
 });
 
 test('-o native of a remote image is refused with the way out, until all of it is here', async () => {
@@ -356,6 +353,49 @@ test('a copy that cannot be synced ends the mount: what was called here may be z
   } finally {
     image.source.image.close();
     await image[Symbol.asyncDispose]();
+  }
+});
+
+test('a copy never takes the last of its file system: ENOSPC, and all is right with more room', async () => {
+  await using small = await loopFilesystem({ type: 'ext4', sizeBytes: 64 * 1024 * 1024 });
+  const free = async (): Promise<number> => {
+    const { bavail, bsize } = await statfs(small.path);
+    return bavail * bsize;
+  };
+  const filler = path.join(small.path, 'filler');
+  await writeFile(filler, new Uint8Array((await free()) - 14 * 1024 * 1024));
+  const before = transferred(origin);
+  const said: string[] = [];
+  const recalled = await RecalledImage.open({
+    url: url(),
+    access: {},
+    cacheDirectory: path.join(small.path, 'cache'),
+    log: (message) => said.push(message),
+  });
+  try {
+    const pieceBytes = 1024 * 1024;
+    let broughtBytes = 0;
+    const bringAll = async (): Promise<void> => {
+      for (; broughtBytes < recalled.source.imageBytes; broughtBytes += pieceBytes) {
+        await recalled.bring(broughtBytes, pieceBytes, 60_000);
+      }
+    };
+    await assert.rejects(bringAll(), { code: 'ENOSPC' });
+    const freeBytes = await free();
+    assert.ok(freeBytes > 6 * 1024 * 1024, `${freeBytes} bytes are left`);
+    assert.ok(broughtBytes > 0 && recalled.isHere(0, broughtBytes));
+    assert.match(said.join('\n'), /a part cannot be had: The file system of the copy .* free/);
+    // Nothing is fetched that has no room.
+    const more = transferred(origin).bytes - before.bytes;
+    assert.ok(more < broughtBytes + pieceBytes, `${more} bytes for ${broughtBytes}`);
+    await rm(filler);
+    await recalled.bring(broughtBytes, pieceBytes, 60_000);
+    const copied = Buffer.alloc(broughtBytes + pieceBytes);
+    assert.equal(readSync(recalled.source.image.fd, copied, 0, copied.length, 0), copied.length);
+    assert.ok(copied.equals((await readFile(image)).subarray(0, copied.length)));
+  } finally {
+    recalled.source.image.close();
+    await recalled[Symbol.asyncDispose]();
   }
 });
 

@@ -4,6 +4,7 @@
  */
 import { text } from 'node:stream/consumers';
 import * as v from 'valibot';
+import { toEbbError } from '../../base/errors.ts';
 import { mountNative } from '../../image/broker/native.ts';
 import { brokerOptionEntries } from '../../image/broker/options.ts';
 import { log, runBroker } from '../../image/broker/run.ts';
@@ -23,30 +24,40 @@ async function closedAfter(
   image: RecalledImage,
 ): Promise<string | undefined> {
   const why = await ended;
-  await image[Symbol.asyncDispose]();
+  await close(image);
   return why;
 }
 
-await runBroker(async () => {
+/** What could not be written down is fetched again; why the mount ended, or that it is there, still has to be said. */
+async function close(image: RecalledImage): Promise<void> {
+  try {
+    await image[Symbol.asyncDispose]();
+  } catch (error) {
+    log(`closing the cache: ${toEbbError(error).message}`);
+  }
+}
+
+await runBroker(async (signal) => {
   const { access, cacheDirectory, ...options } = parseLine(schema, await text(process.stdin));
   const image = await RecalledImage.open({
     url: options.imagePath,
     access,
     cacheDirectory,
     log,
+    signal,
   });
   try {
     if (options.native) {
-      const native = await mountNative(options, image.source);
-      await image[Symbol.asyncDispose]();
+      const native = await mountNative(options, image.source, signal);
+      await close(image);
       return { native };
     }
     const place = { script: serverScript, args: [] };
-    const mounted = await serveImage(options, place, image.source);
+    const mounted = await serveImage(options, place, image.source, signal);
     return { ...mounted, ended: closedAfter(mounted.ended, image) };
   } catch (error) {
     image.source.image.close();
-    await image[Symbol.asyncDispose]().catch(() => undefined);
+    await close(image);
     throw error;
   }
 });

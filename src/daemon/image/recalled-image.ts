@@ -6,6 +6,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { systemClock } from '../../base/clock.ts';
 import { ebbError, toEbbError } from '../../base/errors.ts';
+import { formatSize } from '../../base/format.ts';
 import { encodeName } from '../../base/name.ts';
 import { NodeKind, ROOT_NODE_ID } from '../../catalog/catalog.ts';
 import type { Catalog, NewNode, Node } from '../../catalog/catalog.ts';
@@ -19,6 +20,7 @@ import { OwnedFd } from '../../sys/fd.ts';
 import { Residency } from '../../tree/residency.ts';
 import type { StoredContent } from '../../tree/stored-content.ts';
 import { Contents } from '../mount/contents.ts';
+import { reservedBytesDefault } from '../../tree/content-store.ts';
 import type { TreeOptions, TreeProblem } from '../../tree/content-store.ts';
 import { defaultCacheDirectory, optionDefaults, remoteIdentity } from '../options.ts';
 import type { RemoteAccess } from '../api.ts';
@@ -39,6 +41,8 @@ export interface RecalledImageOptions {
   /** Default: as for a mount of that URL. */
   readonly cacheDirectory?: string | undefined;
   readonly log: (message: string) => void;
+  /** Ends the opening: it rejects with the reason. */
+  readonly signal?: AbortSignal;
   /** For tests of fault handling. */
   readonly syncData?: TreeOptions['syncData'];
 }
@@ -78,6 +82,7 @@ export class RecalledImage implements ImageRecall, AsyncDisposable {
       onEvent: ({ kind, error }) => {
         if (kind === 'failed' && error !== undefined) log(`a part cannot be had: ${error.message}`);
       },
+      reserve: (bytes) => this.#requireRoom(bytes),
       onStale: () => log('the image has changed at the server: unmount it and mount it again'),
     });
     this.source = {
@@ -108,10 +113,15 @@ export class RecalledImage implements ImageRecall, AsyncDisposable {
     };
     let contents: Contents | undefined;
     try {
-      const facts = await factsOf(remote, url, key);
+      const { signal = new AbortController().signal } = options;
+      const facts = await factsOf(remote, url, key, signal);
       const cacheDirectory = options.cacheDirectory ?? defaultCacheDirectory(url);
       const { syncData } = options;
-      contents = await openContents(cacheDirectory, remoteIdentity(url), { onProblem, syncData });
+      contents = await openContents(cacheDirectory, remoteIdentity(url), {
+        onProblem,
+        syncData,
+        signal,
+      });
       const node = nodeFor(contents.catalog, key, facts);
       const local = await contents.openLocal(node, key);
       const image = new RecalledImage(options, remote, contents, local, lost.promise);
@@ -148,6 +158,19 @@ export class RecalledImage implements ImageRecall, AsyncDisposable {
     return this.#ensure(offsetBytes, lengthBytes, 'readahead', this.deadlineMs);
   }
 
+  /**
+   * Before a request: what would not fit is not fetched. What a server asks for is what the image says, as much as it
+   * says; nothing can be released, since what was called here stays here. Throws ENOSPC.
+   */
+  #requireRoom(bytes: number): void {
+    const { availableBytes } = this.#contents.store.space();
+    if (availableBytes - bytes >= reservedBytesDefault) return;
+    throw ebbError(
+      'ENOSPC',
+      `The file system of the copy of the image has ${formatSize(availableBytes)} free.`,
+    );
+  }
+
   async #ensure(
     offsetBytes: number,
     lengthBytes: number,
@@ -173,7 +196,11 @@ export class RecalledImage implements ImageRecall, AsyncDisposable {
 async function openContents(
   directory: string,
   remote: string,
-  { onProblem, syncData }: Pick<TreeOptions, 'onProblem' | 'syncData'>,
+  {
+    onProblem,
+    syncData,
+    signal,
+  }: Pick<TreeOptions, 'onProblem' | 'syncData'> & { readonly signal: AbortSignal },
 ): Promise<Contents> {
   const more = { limits: { chunkBytes }, ...(syncData === undefined ? {} : { syncData }) };
   for (let waitedMs = 0; ; waitedMs += lockPollMs) {
@@ -183,6 +210,7 @@ async function openContents(
       if (toEbbError(error).code !== 'EBUSY' || waitedMs >= lockWaitMs) throw error;
     }
     await sleep(lockPollMs);
+    signal.throwIfAborted();
   }
 }
 
@@ -192,8 +220,12 @@ interface ImageFacts {
   readonly mtimeSeconds: number;
 }
 
-async function factsOf(remote: Remote, url: string, key: string): Promise<ImageFacts> {
-  const { signal } = new AbortController();
+async function factsOf(
+  remote: Remote,
+  url: string,
+  key: string,
+  signal: AbortSignal,
+): Promise<ImageFacts> {
   const { kind, sizeBytes, version, mtime } = await remote.stat(key, { signal });
   const name = remoteIdentity(url);
   if (kind !== 'file') throw ebbError('EISDIR', `${name} is no file.`);

@@ -8,7 +8,8 @@ import { parseBrokerOptions } from './options.ts';
 import { runBroker } from './run.ts';
 import { serveImage } from './serve.ts';
 
-await runBroker(async () => {
+await runBroker(async (signal) => {
   const options = parseBrokerOptions(await text(process.stdin));
-  return options.native ? { native: await mountNative(options) } : serveImage(options);
+  if (options.native) return { native: await mountNative(options, undefined, signal) };
+  return serveImage(options, undefined, undefined, signal);
 });

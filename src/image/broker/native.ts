@@ -37,6 +37,7 @@ interface Tree {
 export async function mountNative(
   options: BrokerOptions,
   source: ImageSource = localSource(options.imagePath),
+  signal: AbortSignal = new AbortController().signal,
 ): Promise<Opened> {
   using image = source.image;
   const { imageBytes, recall } = source;
@@ -62,7 +63,7 @@ export async function mountNative(
       'This kernel cannot mount EROFS from a file (Linux 6.12, EROFS_FS_BACKED_BY_FILE): mount without -o native.',
     );
   }
-  const { opened, nodes } = await readTree(options, image.fd, imageBytes);
+  const { opened, nodes } = await readTree(options, image.fd, imageBytes, signal);
   const { startBytes, blockBytes } = opened;
   const area = startBytes === undefined ? undefined : areaOf(imageBytes, blockBytes, startBytes);
   if (area === undefined) {
@@ -88,6 +89,7 @@ async function readTree(
   options: BrokerOptions,
   imageFd: number,
   imageBytes: number,
+  signal: AbortSignal,
 ): Promise<Tree> {
   const request: ServerRequest = {
     imageBytes,
@@ -125,9 +127,13 @@ async function readTree(
     () => reject(ebbError('ETIMEDOUT', 'The tree took too long.')),
     treeTimeoutMs,
   );
+  const stop = (): void => reject(toEbbError(signal.reason));
+  signal.addEventListener('abort', stop);
   try {
+    if (signal.aborted) stop();
     return await promise;
   } finally {
+    signal.removeEventListener('abort', stop);
     clearTimeout(timer);
     link.close();
   }

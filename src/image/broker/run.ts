@@ -1,6 +1,6 @@
 /** The life of a broker process: it mounts, says how that went on descriptor 3, and stays until the mount is gone. */
 import { closeSync, writeSync } from 'node:fs';
-import { toEbbError } from '../../base/errors.ts';
+import { ebbError, toEbbError } from '../../base/errors.ts';
 import type { Opened } from '../messages.ts';
 import { refreshCodeCache } from '../sandbox/code-cache.ts';
 import type { ImageMount } from './serve.ts';
@@ -23,19 +23,22 @@ function report(line: object): void {
   }
 }
 
-/** Mounts by `mount`, and takes it away on SIGTERM and SIGINT. Sets the exit code; never rejects. */
-export async function runBroker(mount: () => Promise<Mounted>): Promise<void> {
+/**
+ * Mounts by `mount`, and takes it away on SIGTERM and SIGINT; the signal that `mount` gets ends its making. Sets the
+ * exit code; never rejects.
+ */
+export async function runBroker(mount: (signal: AbortSignal) => Promise<Mounted>): Promise<void> {
   // A log that nobody reads any more is no reason to end.
   process.stderr.on('error', () => undefined);
   let mounted: ImageMount | undefined;
-  let stopping = false;
+  const stopping = new AbortController();
   const stop = (): void => {
-    stopping = true;
+    stopping.abort(ebbError('EINTR', 'stopped by a signal while mounting'));
     mounted?.stop();
   };
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, stop);
   try {
-    const done = await mount();
+    const done = await mount(stopping.signal);
     if ('native' in done) {
       report({ ok: true, pid: 0, mode: 'native', ...done.native });
       refreshCodeCache();
@@ -51,7 +54,7 @@ export async function runBroker(mount: () => Promise<Mounted>): Promise<void> {
     process.exitCode = exitCode;
     return;
   }
-  if (stopping) mounted.stop();
+  if (stopping.signal.aborted) mounted.stop();
   refreshCodeCache();
   const why = await mounted.ended;
   log(why === undefined ? 'unmounted' : `ended: ${why}`);

@@ -214,13 +214,14 @@ export type ServerPlace = Pick<ServerOptions, 'script' | 'scripts' | 'output'> &
 };
 
 /**
- * Mounts. Throws ENOENT, EACCES, EUCLEAN, EOPNOTSUPP, ...: nothing is mounted then. Takes the source over; what is
- * behind a remote one may be closed when the mount has ended.
+ * Mounts. Throws ENOENT, EACCES, EUCLEAN, EOPNOTSUPP, ..., EIO when `signal` fires: nothing is mounted then. Takes the
+ * source over; what is behind a remote one may be closed when the mount has ended.
  */
 export async function serveImage(
   options: BrokerOptions,
   place: ServerPlace = { script: serverScript, args: [] },
   source: ImageSource = localSource(options.imagePath),
+  signal: AbortSignal = new AbortController().signal,
 ): Promise<ImageMount> {
   const { name, image, imageBytes, recall } = source;
   const isPrivileged = hasCapability(Capability.sysAdmin);
@@ -254,7 +255,7 @@ export async function serveImage(
       noticesFd: theirs?.fd,
     });
     broker = new Broker(server, source, desk, mapDirectory);
-    const opened = await openedInTime(broker);
+    const opened = await openedInTime(broker, signal);
     const connection = connect(device, fuseOptions);
     setNonblocking(connection.fileDescriptor, false);
     broker.mounted(connection, opened);
@@ -280,14 +281,18 @@ function factsOf({ chunkBytes, deadlineMs, readAheadMaxBytes }: RecallFacts): Re
   return { chunkBytes, deadlineMs, readAheadMaxBytes };
 }
 
-async function openedInTime(broker: Broker): Promise<Opened> {
+async function openedInTime(broker: Broker, signal: AbortSignal): Promise<Opened> {
   const timer = setTimeout(
     () => broker.giveUp(ebbError('ETIMEDOUT', 'the image could not be opened in time')),
     openTimeoutMs,
   );
+  const stop = (): void => broker.giveUp(signal.reason);
+  signal.addEventListener('abort', stop);
   try {
+    if (signal.aborted) stop();
     return await broker.opened;
   } finally {
     clearTimeout(timer);
+    signal.removeEventListener('abort', stop);
   }
 }
