@@ -30,8 +30,9 @@ export type BodyTarget = Pick<RangeSink, 'buffer' | 'filled'>;
 
 export interface AnswerReceiver {
   /**
-   * Called once with the head of the final answer (not 1xx). Gives the target for the body, or undefined when
-   * the body is not wanted: the request is done then. May throw: the connection is closed, `send` rejects with it.
+   * Called with the head of the final answer (not 1xx): once, or once more while `filled` has not been called (the
+   * request was sent again then). Gives the target for the body, or undefined when the body is not wanted: the
+   * request is done then. May throw: the connection is closed, `send` rejects with it.
    */
   head(head: AnswerHead): BodyTarget | undefined;
 }

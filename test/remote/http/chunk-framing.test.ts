@@ -39,18 +39,21 @@ const chunk = fc.record({
   data: fc.string({ unit: fc.constantFrom('a', '\r', '\n', '0', ';', 'ÿ'), minLength: 1 }),
   extension: fc.constantFrom('', ';name', ' ; name="value"'),
   upper: fc.boolean(),
+  zeros: fc.constantFrom(0, 0, 1, 7, 100),
 });
+const lastSize = fc.constantFrom('0', '0', '0000');
 const trailer = fc.constantFrom('', 'Server-Timing: x\r\n', 'A: b\r\nC: d\r\n');
 const runs = { numRuns: Number(process.env['EBB_PROPERTY_RUNS'] ?? 300) };
 
 test('any chunks, extensions, trailers, in any pieces: the same bytes', () => {
   fc.assert(
-    fc.property(fc.array(chunk), trailer, fc.array(fc.nat(500)), (chunks, fields, at) => {
-      const framed = chunks.map(({ data, extension, upper }) => {
-        const size = data.length.toString(16);
+    fc.property(fc.array(chunk), lastSize, trailer, fc.array(fc.nat(500)), (...made) => {
+      const [chunks, last, fields, at] = made;
+      const framed = chunks.map(({ data, extension, upper, zeros }) => {
+        const size = `${'0'.repeat(zeros)}${data.length.toString(16)}`;
         return `${upper ? size.toUpperCase() : size}${extension}\r\n${data}\r\n`;
       });
-      const text = `${framed.join('')}0\r\n${fields}\r\nrest`;
+      const text = `${framed.join('')}${last}\r\n${fields}\r\nrest`;
       const body = chunks.map(({ data }) => data).join('');
       assert.deepEqual(decode(cut(text, at)), { body, isDone: true, rest: 'rest' });
       // Whatever is missing at its end: it is not complete, and no byte is wrong.
@@ -73,6 +76,7 @@ test('what is not beyond doubt is an error', () => {
     ' 1\r\n',
     '1,1\r\n',
     'fffffffffffffff\r\n',
+    '0fffffffffffffff\r\n',
     '1\r\nxy\r\n0\r\n\r\n',
     '1\r\nx0\r\n\r\n',
     `1;${'e'.repeat(9_000)}\r\n`,

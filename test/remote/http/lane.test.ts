@@ -232,11 +232,71 @@ void test('a listing may come in chunks; one that is cut or framed wrongly is an
   await withLane(cut, 4, async (get) => {
     await assert.rejects(get(...listing), { name: 'LaneError' });
   });
-  const refused: Script = ({ count }) => chunks(good, count === 1 ? 404 : 200);
-  await withLane(refused, 4, async (get) => {
-    assert.equal((await get(new Receiver(false), never, 'GET', true)).heads[0]?.status, 404);
-    assert.equal((await get(new Receiver(), never, 'GET', true)).receivedBytes, 5003);
+});
+
+const inChunks = (framed: string, status = 200): Uint8Array =>
+  answer(status, { 'Transfer-Encoding': 'chunked' }, framed);
+const goodChunks = `3;x\r\nabc\r\n1388\r\n${body}\r\n0\r\nA: b\r\n\r\n`;
+const getListing = ['GET', true] as const;
+
+void test('chunks that the lane does not understand go to the general client', async () => {
+  await withLane(
+    () => inChunks('no size\r\n'),
+    4,
+    async (get, origin, fallback) => {
+      for (let count = 0; count < 6; count += 1) {
+        const receiver = await get(new Receiver(), never, ...getListing);
+        assert.equal(receiver.heads.at(-1)?.status, 299);
+        assert.equal(receiver.receivedBytes, 0);
+      }
+      assert.equal(fallback.sent, 6);
+      assert.equal(origin.requests.length, 3);
+    },
+  );
+});
+
+void test('a listing that the lane broke off has another way, whatever goes well meanwhile', async () => {
+  const release = Promise.withResolvers<void>();
+  const script: Script = ({ count, socket }) => {
+    if (count === 2) return inChunks(goodChunks.replace('1388', '1387'));
+    if (count === 1) void release.promise.then(() => socket.write(inChunks(goodChunks)));
+    return undefined;
+  };
+  await withLane(script, 4, async (get, origin, fallback) => {
+    const other = get(new Receiver(), never, ...getListing);
+    await waitFor(() => origin.requests.length === 1, { what: 'the first request' });
+    await assert.rejects(get(new Receiver(), never, ...getListing), { reason: 'misframed' });
+    release.resolve();
+    assert.equal((await other).receivedBytes, 5003);
+    const again = await get(new Receiver(), never, ...getListing);
+    assert.equal(again.heads[0]?.status, 299);
+    assert.equal(fallback.sent, 1);
   });
+});
+
+void test('chunks nobody wants: a few keep the connection; many, or wrong ones, do not', async () => {
+  for (const [unwanted, connections] of [
+    [goodChunks, 1],
+    [`1FFFF\r\n${'b'.repeat(0x1ffff)}\r\n0\r\n\r\n`, 2],
+    [goodChunks.replace('1388', '1387'), 2],
+    [`${goodChunks}x`, 2],
+  ] as const) {
+    const script: Script = ({ count, socket }) => {
+      if (count > 1) return inChunks(goodChunks);
+      const whole = inChunks(unwanted, 404);
+      for (let at = 0; at < whole.length; at += 1_000) socket.write(whole.subarray(at, at + 1_000));
+      return undefined;
+    };
+    await withLane(script, 1, async (get, origin, fallback) => {
+      const refused = await get(new Receiver(false), never, ...getListing);
+      assert.equal(refused.heads[0]?.status, 404);
+      const next = await get(new Receiver(), never, ...getListing);
+      assert.equal(next.receivedBytes, 5003);
+      const sockets = new Set(origin.requests.map(({ socket }) => socket));
+      assert.equal(sockets.size, connections, unwanted.slice(0, 20));
+      assert.equal(fallback.sent, 0);
+    });
+  }
 });
 
 void test('1xx and garbage fall back', async () => {

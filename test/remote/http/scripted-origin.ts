@@ -1,9 +1,10 @@
 /**
- * An origin that says exactly the bytes a test wants: a raw TCP server that reads request heads and hands each
+ * An origin that says exactly the bytes a test wants: a raw TCP or TLS server that reads request heads and hands each
  * to the script. For answers that no real server gives on purpose.
  */
 import { createServer } from 'node:net';
 import type { AddressInfo, Socket } from 'node:net';
+import { createServer as createTlsServer } from 'node:tls';
 
 export interface ScriptedRequest {
   readonly method: string;
@@ -25,10 +26,14 @@ export interface ScriptedOrigin extends AsyncDisposable {
 /** What the script gives is written as it is; undefined: it wrote itself (or says nothing). */
 export type Script = (request: ScriptedRequest) => string | Uint8Array | undefined;
 
-export async function scriptedOrigin(script: Script): Promise<ScriptedOrigin> {
+/** `secure`: PEM texts, for https. */
+export async function scriptedOrigin(
+  script: Script,
+  secure?: { readonly cert: string; readonly key: string },
+): Promise<ScriptedOrigin> {
   const sockets = new Set<Socket>();
   const requests: ScriptedRequest[] = [];
-  const server = createServer((socket) => {
+  const serve = (socket: Socket): void => {
     sockets.add(socket);
     socket.on('close', () => sockets.delete(socket));
     socket.on('error', () => socket.destroy());
@@ -45,13 +50,14 @@ export async function scriptedOrigin(script: Script): Promise<ScriptedOrigin> {
         }
       }
     });
-  });
+  };
+  const server = secure === undefined ? createServer(serve) : createTlsServer(secure, serve);
   await new Promise<void>((resolve) => {
     server.listen(0, '127.0.0.1', resolve);
   });
   const { port } = server.address() as AddressInfo;
   return {
-    url: `http://127.0.0.1:${port}/`,
+    url: `${secure === undefined ? 'http' : 'https'}://127.0.0.1:${port}/`,
     requests,
     get openConnections() {
       return sockets.size;

@@ -6,8 +6,8 @@
 /** Length of one line of framing: a size with its extensions, or a trailer field. */
 const lineBytesMax = 8 * 1024;
 const trailerLinesMax = 128;
-/** 15 hexadecimal digits would be above 2^53. */
-const sizeLine = /^([0-9A-Fa-f]{1,13})[\t\u0020]*(?:;[\t\u0020-\u007e\u0080-\u00ff]*)?$/;
+/** Below 2^52; leading zeros are of no account (some servers fill up to eight digits). */
+const sizeLine = /^0*([0-9A-Fa-f]{1,13})[\t\u0020]*(?:;[\t\u0020-\u007e\u0080-\u00ff]*)?$/;
 const carriageReturn = 0x0d;
 const lineFeed = 0x0a;
 
@@ -57,6 +57,19 @@ export class ChunkFraming {
       this.#takeLine(line.slice(0, -2));
     }
     return at;
+  }
+
+  /** Passes over framing and body alike; gives what is behind the end. Throws FramingError. */
+  passOver(bytes: Uint8Array): Uint8Array {
+    let rest = bytes;
+    while (rest.length > 0 && !this.isDone) {
+      rest = rest.subarray(this.skip(rest));
+      const countBytes = Math.min(rest.length, this.#dataBytes);
+      if (countBytes === 0) continue;
+      this.took(countBytes);
+      rest = rest.subarray(countBytes);
+    }
+    return rest;
   }
 
   #takeLine(line: string): void {

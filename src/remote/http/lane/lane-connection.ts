@@ -1,7 +1,11 @@
 /**
  * One kept-alive connection of the fast lane. The socket is told where to read to (net's `onread`), so body bytes
- * go from the kernel straight into the receiver's memory. Only the head, and the first bytes after a pause, come
+ * go from the kernel straight into the receiver's memory. Only the head, chunks, and the first bytes after a pause come
  * through a scratch buffer; all connections share it, for it is emptied before any other can be read.
+ *
+ * A TLS socket hands over all records that it has read even when it is told to stop (TLSWrap::ClearOut in Node's
+ * src/crypto/crypto_tls.cc), and the end of the connection behind them. What comes while the receiver makes us wait is
+ * kept for its turn.
  */
 import { connect as connectTcp, isIP } from 'node:net';
 import type { OnReadOpts, Socket } from 'node:net';
@@ -11,6 +15,8 @@ import { assert } from '../../../base/assert.ts';
 import { drainBytesMax } from '../transport.ts';
 import type { AnswerReceiver, BodyTarget, TransportLimits } from '../transport.ts';
 import { ChunkFraming, FramingError } from './chunk-framing.ts';
+import { KeptBytes } from './kept-bytes.ts';
+import { LaneError } from './lane-error.ts';
 import { parseResponseHead } from './response-head.ts';
 import type { BodyKind, ParsedHead } from './response-head.ts';
 
@@ -31,20 +37,6 @@ export interface LaneEvents {
 /** `unusual`: nothing was delivered and the connection is gone; ask in another way. */
 export type LaneResult = 'done' | 'unusual';
 
-/** A failure of the connection; `code` is one that errors.ts explains. */
-export class LaneError extends Error {
-  override readonly name = 'LaneError';
-  readonly code: string;
-  /** A kept connection that the server had closed before it saw the request: a new one will do. */
-  readonly wasStale: boolean;
-
-  constructor(code: string, message: string, wasStale = false) {
-    super(message);
-    this.code = code;
-    this.wasStale = wasStale;
-  }
-}
-
 interface Exchange {
   readonly request: string;
   readonly kind: BodyKind;
@@ -56,6 +48,8 @@ interface Exchange {
 }
 
 const nothing = new Uint8Array(0);
+/** What may come while the receiver makes us wait: far above one read of a socket (64 KiB), two at most. */
+const keptBytesMax = 1024 * 1024;
 
 type State = 'connecting' | 'idle' | 'head' | 'body' | 'drain' | 'closed';
 
@@ -75,7 +69,13 @@ export class LaneConnection {
   #partialHead: Uint8Array | undefined;
   #leftBytes = 0;
   #keepAlive = true;
+  /** The receiver has some of the body. */
+  #hasFilled = false;
   #waiting = false;
+  /** What came while the receiver makes us wait, in order; ours, not in the scratch buffer. */
+  readonly #kept = new KeptBytes();
+  /** The socket ended while the receiver makes us wait. */
+  #endKept = false;
   #answers = 0;
   #idleMaxMs: number | undefined;
   #timer: NodeJS.Timeout | undefined;
@@ -169,6 +169,10 @@ export class LaneConnection {
 
   /** `false` stops reading until `resume`. */
   #received(countBytes: number, memory: Uint8Array): boolean {
+    if (this.#waiting) {
+      this.#keep(memory.subarray(0, countBytes));
+      return false;
+    }
     // Not for a head: its time counts from the request, however slowly it trickles.
     if (this.#state !== 'head') this.#timer?.refresh();
     if (this.#state === 'body' && memory === this.#direct) {
@@ -182,7 +186,7 @@ export class LaneConnection {
   #interpret(bytes: Uint8Array): void {
     if (this.#state === 'head') this.#readHead(bytes);
     else if (this.#state === 'body') this.#copy(bytes);
-    else if (this.#state === 'drain') this.#drain(bytes.length);
+    else if (this.#state === 'drain') this.#drain(bytes);
     else this.#fail(new LaneError('UND_ERR_SOCKET', 'bytes that nobody asked for'));
   }
 
@@ -195,12 +199,8 @@ export class LaneConnection {
       return;
     }
     this.#partialHead = undefined;
-    if (head.is === 'unusual') {
-      this.#settle()?.resolve('unusual');
-      this.#close();
-      return;
-    }
-    this.#startBody(head, whole.subarray(head.headBytes));
+    if (head.is === 'unusual') this.#giveUp();
+    else this.#startBody(head, whole.subarray(head.headBytes));
   }
 
   #startBody(head: ParsedHead & { is: 'head' }, rest: Uint8Array): void {
@@ -209,6 +209,7 @@ export class LaneConnection {
     this.#idleMaxMs = head.idleMaxMs;
     this.#leftBytes = head.bodyBytes;
     this.#chunks = head.bodyBytes === Infinity ? new ChunkFraming() : undefined;
+    this.#hasFilled = false;
     this.#answers += 1;
     try {
       const target = this.#exchange?.receiver.head({ status, headers });
@@ -220,8 +221,9 @@ export class LaneConnection {
     if (this.#target === undefined) {
       this.#state = 'drain';
       this.#settle()?.resolve('done');
-      if (head.bodyBytes > drainBytesMax) this.#close();
-      else this.#drain(rest.length);
+      if (this.#chunks !== undefined) this.#leftBytes = drainBytesMax;
+      if (this.#leftBytes > drainBytesMax) this.#close();
+      else this.#drain(rest);
       return;
     }
     this.#state = 'body';
@@ -266,12 +268,23 @@ export class LaneConnection {
         if (!this.#delivered(this.#target, countBytes, rest)) return;
       }
     } catch (error) {
-      const isFraming = error instanceof FramingError;
-      this.#fail(isFraming ? new LaneError('UND_ERR_SOCKET', error.message) : error);
+      if (error instanceof FramingError) this.#misframed(error.message);
+      else this.#fail(error);
     }
     if (this.#state !== 'body' || !chunks.isDone) return;
-    if (rest.length > 0) this.#fail(new LaneError('UND_ERR_SOCKET', 'more bytes than promised'));
+    if (rest.length > 0) this.#misframed('more bytes than promised');
     else this.#finish();
+  }
+
+  /** Chunks that are not beyond doubt: a matter for the general client, at once if nobody has seen any of it. */
+  #misframed(why: string): void {
+    if (this.#hasFilled) this.#fail(new LaneError('UND_ERR_SOCKET', why, 'misframed'));
+    else this.#giveUp();
+  }
+
+  #giveUp(): void {
+    this.#settle()?.resolve('unusual');
+    this.#close();
   }
 
   /** The kernel has put bytes into the target's own memory. */
@@ -288,15 +301,15 @@ export class LaneConnection {
   /** Tells the target; false when it makes us wait. `rest` is what else lies in the scratch buffer. */
   #delivered(target: BodyTarget, countBytes: number, rest: Uint8Array): boolean {
     this.#leftBytes -= countBytes;
+    this.#hasFilled = true;
     const wait = target.filled(countBytes);
     if (wait === undefined) return true;
     this.#waiting = true;
     this.#socket.pause();
     this.#disarm();
-    // The scratch buffer belongs to others while we wait.
-    const kept = rest.length === 0 ? nothing : Uint8Array.from(rest);
+    this.#keep(rest);
     wait.then(
-      () => this.#goOn(kept),
+      () => this.#goOn(),
       (error: unknown) => {
         this.#waiting = false;
         this.#fail(error);
@@ -305,22 +318,46 @@ export class LaneConnection {
     return false;
   }
 
-  #goOn(kept: Uint8Array): void {
+  #keep(bytes: Uint8Array): void {
+    if (this.#state !== 'body') return;
+    // The scratch buffer belongs to others while we wait.
+    this.#kept.add(bytes.buffer === this.#scratch.buffer ? Uint8Array.from(bytes) : bytes);
+    if (this.#kept.sizeBytes <= keptBytesMax) return;
+    this.#fail(new LaneError('UND_ERR_SOCKET', 'the socket does not stop'));
+  }
+
+  #goOn(): void {
     this.#waiting = false;
     if (this.#state !== 'body') return;
     this.#arm(this.#limits.bodyTimeoutMs, 'UND_ERR_BODY_TIMEOUT', 'the answer stopped');
-    this.#copy(kept);
-    if (!this.#waiting) this.#resume();
+    // All in one, so that bytes behind the body are noticed before the next request can go out.
+    this.#copy(this.#kept.take());
+    if (this.#waiting) return;
+    if (this.#endKept) this.#end(undefined);
+    else this.#resume();
   }
 
   #resume(): void {
     if (this.#state !== 'closed') this.#socket.resume();
   }
 
-  #drain(countBytes: number): void {
-    this.#leftBytes -= countBytes;
-    if (this.#leftBytes < 0) this.#fail(new LaneError('UND_ERR_SOCKET', 'a body too long'));
+  /** The rest of a body that nobody wants; of one in chunks `#leftBytes` is how much may come yet. */
+  #drain(bytes: Uint8Array): void {
+    this.#leftBytes -= bytes.length;
+    if (this.#leftBytes < 0) this.#close();
+    else if (this.#chunks !== undefined) this.#drainChunks(bytes, this.#chunks);
     else if (this.#leftBytes === 0) this.#release();
+  }
+
+  #drainChunks(bytes: Uint8Array, chunks: ChunkFraming): void {
+    try {
+      const rest = chunks.passOver(bytes);
+      if (rest.length > 0) this.#close();
+      else if (chunks.isDone) this.#release();
+    } catch {
+      // Its request is settled: only the connection is lost.
+      this.#close();
+    }
   }
 
   #finish(): void {
@@ -343,10 +380,15 @@ export class LaneConnection {
   /** The socket ended, with or without an error. */
   #end(error: Error | undefined): void {
     if (this.#state === 'closed') return;
+    if (error === undefined && this.#waiting) {
+      this.#endKept = true;
+      this.#keepAlive = false;
+      return;
+    }
     const unanswered = this.#state === 'head' && this.#partialHead === undefined;
-    const stale = unanswered && this.#answers > 0;
-    if (error !== undefined && !stale) this.#fail(error);
-    else this.#fail(new LaneError('UND_ERR_SOCKET', 'the server closed the connection', stale));
+    const reason = unanswered && this.#answers > 0 ? 'stale' : undefined;
+    if (error !== undefined && reason === undefined) this.#fail(error);
+    else this.#fail(new LaneError('UND_ERR_SOCKET', 'the server closed the connection', reason));
   }
 
   #fail(reason: unknown): void {
@@ -367,6 +409,7 @@ export class LaneConnection {
   #close(): void {
     if (this.#state === 'closed') return;
     this.#state = 'closed';
+    this.#kept.take();
     this.#disarm();
     this.#socket.destroy();
     this.#events.closed(this);

@@ -12,8 +12,9 @@ import type {
   Transport,
   TransportLimits,
 } from '../transport.ts';
-import { LaneConnection, LaneError } from './lane-connection.ts';
+import { LaneConnection } from './lane-connection.ts';
 import type { LaneEndpoint } from './lane-connection.ts';
+import { LaneError } from './lane-error.ts';
 import { headBytesMax } from './response-head.ts';
 
 /** Holds a head. What follows it in the same read is copied once more, so it is not larger than that. */
@@ -82,11 +83,14 @@ export class LaneTransport implements Transport {
           this.#unusualAnswers[sort] += 1;
           return await fallback.send(request, receiver, signal);
         }
-        this.#unusualAnswers[sort] = 0;
+        // Others may have found meanwhile that the lane is not for this server.
+        if (this.#unusualAnswers[sort] < unusualAnswersMax) this.#unusualAnswers[sort] = 0;
         return undefined;
       } catch (error) {
-        const stale = error instanceof LaneError && error.wasStale;
-        if (!stale || attempt > connections) throw error;
+        const reason = error instanceof LaneError ? error.reason : undefined;
+        // Some of it was delivered: whoever asks again is to have another way, and not after others that went well.
+        if (reason === 'misframed') this.#unusualAnswers[sort] = unusualAnswersMax;
+        if (reason !== 'stale' || attempt > connections) throw error;
       }
     }
   }
