@@ -176,18 +176,24 @@ export class MountSupervisor {
         return;
       case 'ready':
         this.#servingSinceMs = performance.now();
-        this.#isReplacing = false;
         this.#ready.resolve(message.facts);
         return this.#standbys.wanted();
       case 'failed':
         this.#options.log('error', message.error);
         this.#ready.reject(ebbError(errnoCode(message.code) ?? 'EIO', message.error));
-        return;
+        return this.#startFailed();
       case 'restart':
         return void this.#replace(daemon);
       case 'alive':
         return this.#watchdog.heard();
     }
+  }
+
+  /** It knows why it cannot serve: that counts as a start in vain, and no request that it took is to blame. */
+  #startFailed(): void {
+    if (this.#takingSinceMs === undefined) return;
+    this.#takingSinceMs = undefined;
+    this.#predecessorFailed = false;
   }
 
   /** The daemon has written everything down: that it is killed costs what a crash costs, and nothing else. */
@@ -224,9 +230,14 @@ export class MountSupervisor {
 
   async #restart(how: string, livedMs: number): Promise<void> {
     const { log } = this.#options;
-    const pauseMs = this.#isReplacing ? 0 : this.#pauses.next(livedMs, performance.now());
-    if (this.#isReplacing) log('info', 'the daemon is replaced');
-    else {
+    // Its successors die of something else.
+    const isPlanned = this.#isReplacing;
+    this.#isReplacing = false;
+    const pauseMs = isPlanned ? 0 : this.#pauses.next(livedMs, performance.now());
+    if (isPlanned) {
+      this.#pauses.reset();
+      log('info', 'the daemon is replaced');
+    } else {
       log('error', `the daemon ended (${how})`);
       this.#standbys.trouble();
     }

@@ -3,12 +3,14 @@
  * fails and no byte is wrong; files and directories that were open go on. Nothing that the kernel was given leaks.
  */
 import assert from 'node:assert/strict';
-import { rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { cp, readFile, rename } from 'node:fs/promises';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { after, before, test } from 'node:test';
 import { mountAt, readMountInfo } from '../../src/base/mount-info.ts';
+import { readRunRecords, runFiles } from '../../src/base/run-directory.ts';
+import { ControlClient } from '../../src/cli/client.ts';
 import { compileHelper } from '../probes/probe.ts';
 import { CorpusWriter, mebibyte, noise } from '../support/corpus.ts';
 import { ServingHammer, startStress } from '../support/hammer.ts';
@@ -310,6 +312,41 @@ test(
     rmSync(flag);
   },
 );
+
+test('daemons that fail as they take over: started ever more slowly, and no call that waits is blamed', async () => {
+  const cold = path.join(directory.path, 'taking over');
+  const writer = new CorpusWriter(cold);
+  for (const how of ['replaced', 'killed']) writer.bytes(how, 100_000);
+  await withEbb({ remote: cold }, async (mount) => {
+    for (const how of ['replaced', 'killed'] as const) {
+      const pid = await mount.currentPid();
+      const record = readRunRecords().find(({ mountPoint }) => mountPoint === mount.path);
+      assert.ok(record !== undefined);
+      const { log } = runFiles(mount.path);
+      const pauses = (): number => readFileSync(log, 'utf8').split('starts in 1000 ms').length;
+      const pausesBefore = pauses();
+      const aside = `${record.socketPath}.aside`;
+      renameSync(record.socketPath, aside);
+      // Nobody can listen there.
+      mkdirSync(record.socketPath);
+      if (how === 'killed') await mount.kill();
+      else await new ControlClient({ ...record, socketPath: aside }).restart();
+      const gone = (): boolean => !processLives(pid);
+      await waitFor(gone, { what: 'the old daemon to end', timeoutMs: answerMaxMs });
+      const reading = run('cmp', [path.join(mount.path, how), path.join(cold, how)], {
+        timeoutMs: 2 * answerMaxMs,
+      });
+      await waitFor(() => pauses() > pausesBefore, {
+        what: `a pause that grows (${how})`,
+        timeoutMs: answerMaxMs,
+      });
+      rmSync(record.socketPath, { recursive: true, force: true });
+      const { code, stderr } = await reading;
+      assert.equal(code, 0, stderr.toString());
+      assert.notEqual(await mount.currentPid(), pid);
+    }
+  });
+});
 
 test('the supervisor is killed: the daemon goes on, and can be found and unmounted', async () => {
   await withEbb({ remote: source }, async (mount) => {
