@@ -1,7 +1,8 @@
 /**
  * Which names came before, for directories of any size: a few as they are, many as hashes of 96 bits in one table of
  * numbers, 16 to 50 bytes each however long they are. Two of ten million different names have the same hash with a
- * probability of less than 10^-15.
+ * probability of less than 10^-15. What is hashed comes from a server: the hash has a key, made anew for each process,
+ * so that nobody can choose names that meet in one place of the table or are taken for each other.
  */
 
 /** Names that are kept as they are. */
@@ -9,6 +10,9 @@ const exactMax = 4_096;
 const wordsPerName = 3;
 /** The table grows when more than 3 of 4 places are taken. */
 const loadMax = 0.75;
+/** Where the three words of a hash begin, then two factors for each of them. */
+export const keyWords = 3 * wordsPerName;
+const processKey = crypto.getRandomValues(new Int32Array(keyWords));
 
 export class NameSet {
   #names: Set<string> | undefined = new Set();
@@ -18,6 +22,12 @@ export class NameSet {
   #size = 0;
   /** The hash that was made last. */
   readonly #hash = new Uint32Array(wordsPerName);
+  readonly #key: Int32Array;
+
+  /** `key`: `keyWords` random words; another than that of the process is for tests. */
+  constructor(key = processKey) {
+    this.#key = key;
+  }
 
   get size(): number {
     return this.#size;
@@ -42,7 +52,7 @@ export class NameSet {
 
   #addHash(name: string): boolean {
     if (this.#size >= (this.#placeMask + 1) * loadMax) this.#grow();
-    hashInto(name, this.#hash);
+    hashInto(name, this.#key, this.#hash);
     const [a = 0, b = 0, c = 0] = this.#hash;
     const isNew = this.#put(a, b, c);
     if (isNew) this.#size += 1;
@@ -78,16 +88,16 @@ export class NameSet {
   }
 }
 
-/** Three hashes in the manner of MurmurHash3 (Appleby), with constants of their own each. */
-function hashInto(name: string, hash: Uint32Array): void {
-  let a = 0x2545f491;
-  let b = 0x9e3779b9;
-  let c = 0x7f4a7c15;
+/** Three hashes in the manner of MurmurHash3 (Appleby), whose factors are part of the key. */
+function hashInto(name: string, key: Int32Array, hash: Uint32Array): void {
+  let [a = 0, b = 0, c = 0] = key;
+  // Odd factors lose nothing.
+  const [, , , a1 = 0, a2 = 0, b1 = 0, b2 = 0, c1 = 0, c2 = 0] = key;
   for (let index = 0; index < name.length; index += 1) {
     const unit = name.charCodeAt(index) + 1;
-    a = step(a, Math.imul(unit, 0xcc9e2d51), 0x1b873593);
-    b = step(b, Math.imul(unit, 0x85ebca6b), 0xc2b2ae35);
-    c = step(c, Math.imul(unit, 0x27d4eb2f), 0x165667b1);
+    a = step(a, Math.imul(unit, a1 | 1), a2 | 1);
+    b = step(b, Math.imul(unit, b1 | 1), b2 | 1);
+    c = step(c, Math.imul(unit, c1 | 1), c2 | 1);
   }
   // 0 means a free place.
   hash[0] = finish(a ^ name.length) || 1;

@@ -47,7 +47,7 @@ export class ListingReader {
 export class ListingReaders {
   readonly #ttlMs: number;
   readonly #nowMs: () => number;
-  /** By directory and process, in the order in which they began. */
+  /** By directory and thread, in the order in which they began. */
   readonly #readers = new Map<string, ListingReader>();
 
   constructor(ttlMs: number, nowMs: () => number) {
@@ -59,7 +59,7 @@ export class ListingReaders {
     return this.#readers.size;
   }
 
-  /** A process opened a directory whose listing is fresh for `freshMs` still. */
+  /** A thread (`pid` of a request is the id of one) opened a directory whose listing is fresh for `freshMs` still. */
   opened(directoryId: number, pid: number, freshMs: number): void {
     if (freshMs === 0) return;
     const key = `${directoryId} ${pid}`;
