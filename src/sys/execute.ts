@@ -5,7 +5,13 @@ const PR_SET_PDEATHSIG = 1;
 const SIGKILL = 9;
 
 /** asm-generic/resource.h RLIMIT_*. */
-export const ResourceLimit = { fileSize: 1, core: 4, openFiles: 7, addressSpace: 9 } as const;
+export const ResourceLimit = {
+  fileSize: 1,
+  data: 2,
+  core: 4,
+  openFiles: 7,
+  addressSpace: 9,
+} as const;
 export type ResourceLimit = (typeof ResourceLimit)[keyof typeof ResourceLimit];
 
 const native = lazily(() => ({

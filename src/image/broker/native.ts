@@ -21,7 +21,7 @@ import { areaOf, findMapDirectory } from './backings.ts';
 import { ServerLink } from './frames.ts';
 import type { Frame } from './frames.ts';
 import type { BrokerOptions } from './options.ts';
-import { failureOf, openedOf, parseFrame, serverScript } from './server-words.ts';
+import { failureOf, openedOf, parseFrame, serverScript, withNotes } from './server-words.ts';
 import { localSource } from './source.ts';
 import type { ImageSource } from './source.ts';
 
@@ -116,7 +116,8 @@ async function readTree(
     } else if (type === FrameType.failed) reject(failureOf(payload));
     else if (type !== FrameType.tree || opened === undefined)
       reject(ebbError('EPROTO', 'The server of the image sends nonsense.'));
-    else if (decodeNodes(parseFrame(payload), nodes)) resolve({ opened, nodes });
+    else if (decodeNodes(parseFrame(payload), nodes))
+      resolve({ opened: withNotes(opened, server), nodes });
   };
   const link = new ServerLink(server.socket.release(), take, (error) => {
     reject(

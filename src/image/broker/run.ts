@@ -54,6 +54,7 @@ export async function runBroker(mount: (signal: AbortSignal) => Promise<Mounted>
     process.exitCode = exitCode;
     return;
   }
+  for (const note of mounted.opened.notes) log(note.replaceAll(/\p{Cc}/gu, ' '));
   if (stopping.signal.aborted) mounted.stop();
   refreshCodeCache();
   const why = await mounted.ended;

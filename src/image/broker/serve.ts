@@ -30,6 +30,7 @@ import {
   openedOf,
   parseFrame,
   serverScript,
+  withNotes,
 } from './server-words.ts';
 import { localSource } from './source.ts';
 import type { ImageSource } from './source.ts';
@@ -260,7 +261,7 @@ export async function serveImage(
     setNonblocking(connection.fileDescriptor, false);
     broker.mounted(connection, opened);
     const { ended } = broker;
-    return { opened, ended, stop: () => broker?.stop() };
+    return { opened: withNotes(opened, server), ended, stop: () => broker?.stop() };
   } catch (error) {
     broker?.giveUp(error);
     await broker?.ended;

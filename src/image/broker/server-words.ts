@@ -5,6 +5,7 @@ import type { ErrnoCode } from '../../base/errno.ts';
 import { ebbError } from '../../base/errors.ts';
 import type { EbbError } from '../../base/errors.ts';
 import type { Failed, Opened } from '../messages.ts';
+import type { SandboxedServer } from '../sandbox/start.ts';
 
 export const serverScript = fileURLToPath(new URL('../server/main.ts', import.meta.url));
 export const nonsense = 'The server of the image sends nonsense.';
@@ -36,6 +37,11 @@ export function openedOf(value: object): Opened {
     uuid: text(said['uuid']),
     notes,
   };
+}
+
+/** What the user is told besides: also of what is around the server. */
+export function withNotes(opened: Opened, { notes }: Pick<SandboxedServer, 'notes'>): Opened {
+  return { ...opened, notes: [...notes, ...opened.notes] };
 }
 
 /** The error in a `failed`. */

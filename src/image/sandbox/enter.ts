@@ -18,10 +18,12 @@ import { serverFlags } from './node-flags.ts';
 import { takeOwnRoot } from './own-root.ts';
 
 /**
- * Everything, reserved addresses included. Node 26 has 3.3 GiB of 4 when it has started, and some starts end for want
- * of more (docs/decisions/0023-a-gate-for-the-image-server.md); memory is bounded by the heap.
+ * Everything, reserved addresses included: bounds what is mapped, not what is used. Node 26 has 3.3 GiB of 4 when it
+ * has started, and some starts end for want of more (docs/decisions/0023-a-gate-for-the-image-server.md).
  */
 const addressSpaceMaxBytes = 16 * 1024 ** 3;
+/** Private writable memory, buffers outside of V8's heap included: what a server can take from the machine. */
+const dataMaxBytes = 2 * 1024 ** 3;
 const openFilesMax = 64;
 /** The only file that it can write to is the broker's log, behind what is there. */
 const logMaxBytes = 16 * 1024 * 1024;
@@ -55,6 +57,7 @@ for (const fd of [0, 1, 2, ...Object.values(InheritedFd)]) clearCloseOnExec(fd);
 limitResource(ResourceLimit.core, 0);
 limitResource(ResourceLimit.fileSize, logMaxBytes);
 limitResource(ResourceLimit.openFiles, openFilesMax);
+limitResource(ResourceLimit.data, dataMaxBytes);
 limitResource(ResourceLimit.addressSpace, addressSpaceMaxBytes);
 if (process.env['EBB_SANDBOX_NAMESPACES'] === '1') takeOwnRoot(readable.map((each) => each.path));
 dropCapabilities();

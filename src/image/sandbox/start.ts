@@ -2,14 +2,14 @@
  * Starts a server in its sandbox: namespaces by unshare(1) and setpriv(1) of util-linux, the rest by enter.ts, and the
  * gate of filter.ts, which is held open here until the server has loaded its code.
  */
-import { spawn } from 'node:child_process';
+import { execFile, spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
 import { readSync, realpathSync, statSync, writeSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { Errno } from '../../base/errno.ts';
-import { ebbError } from '../../base/errors.ts';
+import { ebbError, toEbbError } from '../../base/errors.ts';
 import { PollEvent, PollSet } from '../../sys/poll.ts';
 import { continueOne } from '../../sys/seccomp.ts';
 import { receiveFd, socketPair } from '../../sys/socket.ts';
@@ -25,6 +25,8 @@ const startTimeoutMs = 60_000;
 const pollMs = 2;
 /** The gate looks at the clock this often. */
 const gatePollMs = 1000;
+const refusalTextMax = 200;
+const enterScript = fileURLToPath(new URL('enter.ts', import.meta.url));
 
 export interface ServerOptions {
   readonly script: string;
@@ -48,6 +50,8 @@ export class SandboxedServer implements Disposable {
   readonly socket: OwnedFd;
   /** How it ended, for people. */
   readonly ended: Promise<string>;
+  /** What was not as it should be about its start, for people. */
+  notes: readonly string[] = [];
 
   constructor(child: ChildProcess, socket: OwnedFd, ended: Promise<string>) {
     this.child = child;
@@ -89,7 +93,10 @@ function codeCacheEnvironment(): { readonly NODE_COMPILE_CACHE?: string } {
 }
 
 /** What stands before Node on the command line. */
-function confinement(options: ServerOptions, files: readonly string[]): string[] {
+function confinement(
+  options: Pick<ServerOptions, 'namespaces'>,
+  files: readonly string[],
+): string[] {
   const identity =
     process.geteuid?.() === 0 && files.every((file) => isPublic(file))
       ? [`--reuid=${nobody}`, `--regid=${nobody}`, '--clear-groups']
@@ -117,18 +124,52 @@ function confinement(options: ServerOptions, files: readonly string[]): string[]
 }
 
 /**
- * Resolves when the server has loaded its code and the gate behind it is closed. Without namespaces when they are not
- * to be had (the filter alone holds everything that the tests try). Throws EIO with how it ended when it dies before.
+ * Resolves when the server has loaded its code and the gate behind it is closed. Without namespaces where unshare(1)
+ * gives none (the filter alone holds everything that the tests try); whatever else ends a start is tried once more, and
+ * then an EIO with how it ended. `notes` says either.
  */
 export async function startServer(options: ServerOptions): Promise<SandboxedServer> {
+  try {
+    return await startOnce(options);
+  } catch (error) {
+    const failed = toEbbError(error).message;
+    const refusal = options.namespaces === false ? undefined : await namespacesRefused();
+    const server = await startOnce({ ...options, ...(refusal && { namespaces: false }) });
+    server.notes = [
+      refusal === undefined
+        ? `${failed} It was started again.`
+        : `The server of the image runs without namespaces, which this system refuses: ${refusal}.`,
+    ];
+    return server;
+  }
+}
+
+/**
+ * Why unshare(1) gives no namespaces: a container, a careful system. undefined: it does, so that something else has
+ * ended a start; a sandbox does not become weaker by that.
+ */
+async function namespacesRefused(): Promise<string | undefined> {
+  const [command = 'setpriv', ...words] = confinement({}, [process.execPath, enterScript]);
+  const options = { cwd: '/', timeout: startTimeoutMs, killSignal: 'SIGKILL' } as const;
+  return new Promise((resolve) => {
+    execFile(command, [...words, 'true'], options, (error, _stdout, stderr) => {
+      // Killed, or too late: nobody has refused anything.
+      const isRefused =
+        error !== null && (typeof error.code === 'number' || error.code === 'ENOENT');
+      const said = stderr.trim().split('\n').at(-1)?.slice(0, refusalTextMax);
+      resolve(isRefused ? said || error.message : undefined);
+    });
+  });
+}
+
+async function startOnce(options: ServerOptions): Promise<SandboxedServer> {
   const [ours, theirs] = socketPair();
-  const enter = fileURLToPath(new URL('enter.ts', import.meta.url));
-  const before = confinement(options, [process.execPath, enter]);
+  const before = confinement(options, [process.execPath, enterScript]);
   const [command = 'setpriv', ...words] = before;
   const output = options.output ?? 'inherit';
   const child = spawn(
     command,
-    [...words, process.execPath, ...launcherFlags, enter, options.script, ...options.args],
+    [...words, process.execPath, ...launcherFlags, enterScript, options.script, ...options.args],
     {
       cwd: '/',
       env: {
@@ -160,8 +201,6 @@ export async function startServer(options: ServerOptions): Promise<SandboxedServ
   } catch (error) {
     server[Symbol.dispose]();
     const how = await ended;
-    // unshare(1) ends at once where there are no user namespaces to be had: a container, a careful system.
-    if (options.namespaces !== false) return startServer({ ...options, namespaces: false });
     throw ebbError('EIO', `The server of the image did not start: ${how}.`, { cause: error });
   }
   writeSync(ours.fd, Uint8Array.of(closedByte));

@@ -1,0 +1,73 @@
+/** Starts of a server that do not go as they should: what becomes of its namespaces. */
+import assert from 'node:assert/strict';
+import { readlinkSync } from 'node:fs';
+import { chmod, mkdir, writeFile } from 'node:fs/promises';
+import path from 'node:path';
+import { test } from 'node:test';
+import { startServer } from '../../../src/image/sandbox/start.ts';
+import type { SandboxedServer } from '../../../src/image/sandbox/start.ts';
+import { openFd, OpenFlag } from '../../../src/sys/fd.ts';
+import { runOk } from '../../support/run.ts';
+import { temporaryDirectory } from '../../support/temporary.ts';
+
+/** Starts a server with `script` in the place of unshare(1); it finds the real one in REAL, and may write to STATE. */
+async function startWith(
+  script: string,
+  isRight: (server: SandboxedServer) => void,
+): Promise<void> {
+  await using directory = await temporaryDirectory('start');
+  await chmod(directory.path, 0o755);
+  const state = path.join(directory.path, 'state');
+  await mkdir(state);
+  await chmod(state, 0o777);
+  const real = (await runOk('sh', ['-c', 'command -v unshare'])).stdout.toString().trim();
+  const fake = path.join(directory.path, 'unshare');
+  await writeFile(fake, `#!/bin/sh\nREAL=${real}\nSTATE=${state}/was-here\n${script}\n`);
+  await chmod(fake, 0o755);
+  const before = process.env['PATH'] ?? '';
+  process.env['PATH'] = `${directory.path}:${before}`;
+  try {
+    using nothing = openFd('/dev/null', OpenFlag.rdwr);
+    using server = await startServer({
+      script: path.join(import.meta.dirname, 'hostile-server.ts'),
+      scripts: import.meta.dirname,
+      args: [JSON.stringify({ imageBytes: 1_000_000 })],
+      deviceFd: nothing.fd,
+      imageFd: nothing.fd,
+      output: 'ignore',
+    });
+    isRight(server);
+  } finally {
+    process.env['PATH'] = before;
+  }
+}
+
+function isInNamespaces({ child }: SandboxedServer): boolean {
+  return readlinkSync(`/proc/${child.pid}/ns/net`) !== readlinkSync('/proc/self/ns/net');
+}
+
+test('a system that refuses namespaces gets a server without, and that is said', async () => {
+  await startWith('echo "unshare: Operation not permitted" >&2; exit 1', (server) => {
+    assert.equal(isInNamespaces(server), false);
+    const [note = '', ...more] = server.notes;
+    assert.match(note, /without namespaces, .* refuses: unshare: Operation not permitted\.$/);
+    assert.deepEqual(more, []);
+  });
+});
+
+test('a start that is killed once is tried again, with namespaces, and that is said', async () => {
+  const script = 'if mkdir $STATE 2>/dev/null; then kill -KILL $$; fi; exec $REAL "$@"';
+  await startWith(script, (server) => {
+    assert.equal(isInNamespaces(server), true);
+    assert.match(server.notes.join(), /did not start: SIGKILL\. It was started again\./);
+  });
+});
+
+test('a start that is killed each time fails: a sandbox does not become weaker by that', async () => {
+  // The question whether namespaces are to be had is answered as it is.
+  const script = 'for last; do :; done; [ "$last" = true ] || kill -KILL $$; exec $REAL "$@"';
+  await assert.rejects(
+    startWith(script, () => assert.fail('it started')),
+    { code: 'EIO', message: 'The server of the image did not start: SIGKILL.' },
+  );
+});
