@@ -1,7 +1,7 @@
 /**
  * The event thread's side: answers what needs nobody else, asks main about the rest. Runs between a requester's system
  * call and its data, so it does no more than it must, and it never waits: nothing here opens a file or talks to the
- * remote.
+ * remote, and it looks at no program's memory.
  *
  * What it may answer by itself is always safe: a file without the tree's mark is none of ours; a chunk whose bit is set
  * has been written and cannot go while the event's descriptor is open (release needs a write lease, I6).
@@ -18,7 +18,7 @@ import { getXattr } from '../sys/xattr.ts';
 import { Residency } from '../tree/residency.ts';
 import { KnownState } from './messages.ts';
 import type { Question, ToMain, ToThread } from './messages.ts';
-import { systemCallOf } from './requester.ts';
+import { systemCallAtOnce } from './requester.ts';
 import { effectAtOpen } from './syscall.ts';
 
 /** Questions that may wait for main at one time; above it the requester gets EAGAIN. */
@@ -198,7 +198,7 @@ export class EventHandler {
     if (!event.hasRange || event.count === 0) return false;
     if (!known.residency.has(event.offset, event.count)) return false;
     if (event.count > truncateRangeMaxBytes) return true;
-    const { effect } = systemCallOf(event.pid);
+    const effect = systemCallAtOnce(event.pid)?.effect;
     return effect === 'reads' || effect === 'deferred';
   }
 
@@ -269,7 +269,8 @@ export class EventHandler {
 }
 
 function onlyReads(tid: number): boolean {
-  return effectAtOpen(systemCallOf(tid)) === 'reads';
+  const call = systemCallAtOnce(tid);
+  return call !== undefined && effectAtOpen(call) === 'reads';
 }
 
 function isSettled(known: KnownFile): boolean {

@@ -58,6 +58,17 @@ export function systemCallOf(tid: number): SystemCall {
   return flags === undefined ? call : { ...call, effect: effectOfOpen(flags) };
 }
 
+/**
+ * As `systemCallOf`, by what takes no time: looked at once, and only the registers, not the memory of the program,
+ * whose pages may have to be brought by somebody who waits for us. Undefined: that does not tell.
+ */
+export function systemCallAtOnce(tid: number): SystemCall | undefined {
+  const text = systemCallText(tid);
+  if (text !== undefined && isRunning(text)) return undefined;
+  const call = parseSystemCall(text, architecture);
+  return call.openHowAddress === undefined ? call : undefined;
+}
+
 /** How often a requester is looked at who is not asleep yet: some times at once, then once a millisecond. */
 const looksAtOnce = 8;
 const looksMax = 58;
