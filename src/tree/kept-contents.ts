@@ -12,7 +12,7 @@ import { ResidencyLog } from './durability.ts';
 import type { DurabilityLimits, DurabilityPort } from './durability.ts';
 import { LoadedContents } from './loaded-contents.ts';
 import type { ContentPort, LocalContent } from './local-content.ts';
-import { isWrittenAtOnce } from './local-io.ts';
+import { WritesAtOnce } from './local-io.ts';
 import type { Place } from './local-io.ts';
 import { ReleaseGate } from './release-gate.ts';
 import { Residency, chunkBytesFor } from './residency.ts';
@@ -39,6 +39,7 @@ export class KeptContents<Content extends LocalContent> implements ContentPort<C
   readonly descriptors: DescriptorCache;
   readonly log: ResidencyLog<Content>;
   readonly #room: Room;
+  readonly #atOnce = new WritesAtOnce();
   readonly #loaded = new LoadedContents<Content>();
 
   constructor(options: KeptContentsOptions<Content>) {
@@ -92,8 +93,8 @@ export class KeptContents<Content extends LocalContent> implements ContentPort<C
     this.dirtied(content);
   }
 
-  writesAtOnce(lengthBytes: number): boolean {
-    return isWrittenAtOnce(lengthBytes, this.log.uncommittedBytes);
+  writeAtOnce(fd: number, bytes: Uint8Array, offsetBytes: number): boolean {
+    return this.#atOnce.write(fd, bytes, offsetBytes, this.log.uncommittedBytes);
   }
 
   dirtied(content: Content): void {

@@ -26,8 +26,8 @@ export interface ContentPort<Content> {
    * when the write would take room that is reserved.
    */
   admitWrite(content: Content, lengthBytes: number): Promise<void>;
-  /** So much is written by the calling thread itself, see `isWrittenAtOnce`. */
-  writesAtOnce(lengthBytes: number): boolean;
+  /** Writes in the calling thread. False: that is left to the pool. See `WritesAtOnce.write`. */
+  writeAtOnce(fd: number, bytes: Uint8Array, offsetBytes: number): boolean;
   /** The file holds data that is not synced: keeps its descriptor open. */
   dirtied(content: Content): void;
   /** Throws ESTALE when the content was deleted. */

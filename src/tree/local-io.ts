@@ -1,38 +1,53 @@
 /** What reading and writing local files have in common, whoever keeps them. `place`: what the user knows it as. */
+import { systemClock } from '../base/clock.ts';
+import type { Clock } from '../base/clock.ts';
 import { errnoCodeOf, errnoMessage } from '../base/errno.ts';
 import { ebbError, toEbbError } from '../base/errors.ts';
 import type { EbbError } from '../base/errors.ts';
 import { punchHole } from '../sys/fallocate.ts';
-import { writeAllAt, writeSmallAt } from '../sys/file-io.ts';
+import { writeSmallAt } from '../sys/file-io.ts';
 import { pread } from '../sys/io.ts';
 
 export type Place = 'cache' | 'tree';
 
 /** Larger writes go to the pool: this thread must not wait for a disk, and copies of this size take 20 µs. */
 const smallWriteBytes = 64 * 1024;
-/** The same for the first chunk after a pause, which somebody waits for. */
+/** The same for the first chunk after a pause, which somebody waits for: nothing of ours is dirty or being synced. */
 const firstWriteBytes = 256 * 1024;
-/** With more that is not committed the kernel may hold up who writes until the disk has taken some. */
-const calmBytes = 32 * 1024 * 1024;
+/** A write that took longer waited for the disk: the kernel holds up who writes while much is dirty, also of others. */
+const slowMs = 50;
+/** Then the pool writes for so long. */
+const pauseMs = 5_000;
 
-/** Whether so many bytes are written at once, while `uncommittedBytes` wait for their sync. */
-export function isWrittenAtOnce(lengthBytes: number, uncommittedBytes: number): boolean {
-  if (lengthBytes <= smallWriteBytes) return true;
-  return lengthBytes <= firstWriteBytes && uncommittedBytes <= calmBytes;
-}
+/** Which writes the calling thread does itself: handing a piece to the pool costs two more changes of threads. */
+export class WritesAtOnce {
+  readonly #clock: Pick<Clock, 'monotonicMs'>;
+  readonly #write: typeof writeSmallAt;
+  #pausedUntilMs = -Infinity;
 
-/**
- * Writes at once, or in the thread pool, where a piece costs two more changes of threads. Rejects with what the kernel
- * says; then any part may have been written.
- */
-export async function writeContent(
-  fd: number,
-  bytes: Uint8Array,
-  offsetBytes: number,
-  atOnce: boolean,
-): Promise<void> {
-  if (atOnce) writeSmallAt(fd, bytes, offsetBytes);
-  else await writeAllAt(fd, bytes, offsetBytes);
+  /** `write`: for tests. */
+  constructor(clock: Pick<Clock, 'monotonicMs'> = systemClock, write = writeSmallAt) {
+    this.#clock = clock;
+    this.#write = write;
+  }
+
+  /**
+   * Writes, while `uncommittedBytes` wait for their sync or are being synced. False: it is the pool's to write. Throws
+   * what the kernel says; then any part may have been written.
+   */
+  write(fd: number, bytes: Uint8Array, offsetBytes: number, uncommittedBytes: number): boolean {
+    const maxBytes = uncommittedBytes > 0 ? smallWriteBytes : firstWriteBytes;
+    if (bytes.byteLength > maxBytes) return false;
+    const startedMs = this.#clock.monotonicMs();
+    if (startedMs < this.#pausedUntilMs) return false;
+    try {
+      this.#write(fd, bytes, offsetBytes);
+    } finally {
+      const endedMs = this.#clock.monotonicMs();
+      if (endedMs - startedMs > slowMs) this.#pausedUntilMs = endedMs + pauseMs;
+    }
+    return true;
+  }
 }
 
 /** Reads to the end of `into` or of the content. Returns the count. Throws EIO. */

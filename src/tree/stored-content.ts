@@ -1,8 +1,8 @@
 /** One content of the cache: the file behind a node id. */
+import { writeAllAt } from '../sys/file-io.ts';
 import type { DescriptorUse } from './descriptor-cache.ts';
 import { LocalContent } from './local-content.ts';
 import type { ContentIdentity, ContentPort } from './local-content.ts';
-import { writeContent } from './local-io.ts';
 import type { Residency } from './residency.ts';
 
 /** The catalog's row of a content. */
@@ -32,7 +32,8 @@ export class StoredContent extends LocalContent {
   protected override async writeNow(bytes: Uint8Array, offsetBytes: number): Promise<void> {
     using use = this.#port.use(this);
     try {
-      await writeContent(use.fd, bytes, offsetBytes, this.#port.writesAtOnce(bytes.byteLength));
+      const isWritten = this.#port.writeAtOnce(use.fd, bytes, offsetBytes);
+      if (!isWritten) await writeAllAt(use.fd, bytes, offsetBytes);
     } finally {
       this.#port.dirtied(this);
     }

@@ -28,7 +28,7 @@ test('writes to a content take turns; one that fails holds nobody up', async () 
       under += 1;
       underMost = Math.max(underMost, under);
     },
-    writesAtOnce: (lengthBytes) => lengthBytes < pieceBytes,
+    writeAtOnce: () => false,
     dirtied: () => {
       under -= 1;
     },

@@ -1,18 +1,18 @@
 /**
- * Opening and reading a small piece of a local file in the thread that asks. A turn of the thread pool costs two
- * changes of threads, on a busy machine several times the work itself, and the first byte waited for two such turns.
+ * Reading a small piece of a local file in the thread that asks. A turn of the thread pool costs two changes of
+ * threads, on a busy machine several times the work itself.
  *
- * Nothing here waits for a disk. Somebody who watches the file may hold up who opens it: another tree of Ebb's, whose
- * stubs are left to the pool, or a virus scanner. Where that took long once the pool is used from then on.
+ * Nothing here waits for a disk: what is not in the page cache is left to the pool. Nor for anybody who watches files:
+ * another tree of Ebb's, whose stubs are left to the pool, or a virus scanner. Where one took long the pool is used
+ * from then on. Opening always is the pool's: every tree on that file system has to let in who opens a file, and its
+ * daemon may just be waiting for this one.
  */
-import { openSync } from 'node:fs';
 import { treeMarkName } from '../../base/tree-mark.ts';
 import { decodeName } from '../../base/name.ts';
 import { preadCached } from '../../sys/io.ts';
 import { Capability, hasCapability } from '../../sys/process.ts';
 import { getXattr } from '../../sys/xattr.ts';
-import { Descriptor, contentFlags } from './walk.ts';
-import type { Found } from './walk.ts';
+import type { Descriptor, Found } from './walk.ts';
 
 /** Larger ranges go to the pool, whose threads work side by side. */
 const rangeMaxBytes = 256 * 1024;
@@ -23,30 +23,19 @@ export class AtOnce {
   /** The marks of other trees can be seen, and nobody made us wait so far. */
   #trusted = hasCapability(Capability.sysAdmin);
 
-  /** The content of a found file on a local file system; undefined: leave it to the pool. Throws as open(2). */
-  open(object: Found, lengthBytes: number | undefined): Descriptor | undefined {
-    if (!this.#trusted || lengthBytes === undefined || lengthBytes > rangeMaxBytes)
-      return undefined;
-    if (isStub(object)) return undefined;
-    return this.#timed(() => Descriptor.own(openSync(object.handle.path, contentFlags)));
+  /** Whether so much of a found file on a local file system may be asked of `read`. */
+  mayRead(object: Found, lengthBytes: number | undefined): boolean {
+    if (!this.#trusted || lengthBytes === undefined || lengthBytes > rangeMaxBytes) return false;
+    return !isStub(object);
   }
 
   /** Fills the start of `into` from the page cache. 0: leave it to the pool. */
   read(content: Descriptor, into: Uint8Array, offsetBytes: number): number {
     if (!this.#trusted) return 0;
-    return Math.max(
-      0,
-      this.#timed(() => preadCached(content.fd, into, offsetBytes)),
-    );
-  }
-
-  #timed<Result>(work: () => Result): Result {
     const startedMs = performance.now();
-    try {
-      return work();
-    } finally {
-      if (performance.now() - startedMs > patienceMs) this.#trusted = false;
-    }
+    const count = preadCached(content.fd, into, offsetBytes);
+    if (performance.now() - startedMs > patienceMs) this.#trusted = false;
+    return Math.max(0, count);
   }
 }
 

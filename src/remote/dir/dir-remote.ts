@@ -15,7 +15,7 @@
  * - Bytes are read straight into the sink's memory. An aborted read therefore rejects only when the
  *   pread under way has returned: otherwise the kernel would still write into memory that its owner
  *   uses for something else.
- * - Small ranges of local files are opened and read at once (at-once.ts).
+ * - Small ranges of local files are read at once (at-once.ts).
  */
 import { read as readCallback } from 'node:fs';
 import type { BigIntStats } from 'node:fs';
@@ -69,7 +69,7 @@ interface OpenFile {
   readonly sizeBytes: number;
   /** Asking for its attributes does not wait. */
   readonly isLocal: boolean;
-  /** It was opened at once, and is read so as far as it can be. */
+  /** It is read at once as far as it can be. */
   readonly isQuick: boolean;
 }
 
@@ -190,9 +190,8 @@ class DirectoryRemote implements Remote {
       throw changed(key);
     }
     const isLocal = this.#root.isLocal && found.stats.dev === this.#root.device;
-    const quick = isLocal ? this.#atOnce.open(found, options.lengthBytes) : undefined;
-    const content = quick ?? (await openContent(found));
-    const isQuick = quick !== undefined;
+    const isQuick = isLocal && this.#atOnce.mayRead(found, options.lengthBytes);
+    const content = await openContent(found);
     return { content, attributes, sizeBytes: attributes.sizeBytes ?? 0, isLocal, isQuick };
   }
 

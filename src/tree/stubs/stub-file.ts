@@ -3,12 +3,12 @@ import { StubChange } from '../../base/stub-facts.ts';
 import type { StubFacts } from '../../base/stub-facts.ts';
 import { ebbError } from '../../base/errors.ts';
 import type { EbbError } from '../../base/errors.ts';
+import { writeAllAt } from '../../sys/file-io.ts';
 import { Seek, seek } from '../../sys/io.ts';
 import { fileStatus, setFileTimes } from '../../sys/stat.ts';
 import type { FileTime } from '../../sys/stat.ts';
 import { LocalContent } from '../local-content.ts';
 import type { ContentPort } from '../local-content.ts';
-import { writeContent } from '../local-io.ts';
 import type { Residency } from '../residency.ts';
 import { truncateFile } from '../truncate.ts';
 import type { StubTimes } from './kept-times.ts';
@@ -67,10 +67,9 @@ export class LoadedStub extends LocalContent implements StubFile {
     using _kept = this.#owner.keepTimes(this, { atime, mtime });
     try {
       // The kernel reads a block of poison before it writes a part of it: that waits for the disk.
-      const { byteLength } = bytes;
-      const whole = this.#fillsBlocks(offsetBytes, byteLength);
-      const atOnce = whole && this.#port.writesAtOnce(byteLength);
-      await writeContent(use.fd, bytes, offsetBytes, atOnce);
+      const whole = this.#fillsBlocks(offsetBytes, bytes.byteLength);
+      const isWritten = whole && this.#port.writeAtOnce(use.fd, bytes, offsetBytes);
+      if (!isWritten) await writeAllAt(use.fd, bytes, offsetBytes);
     } finally {
       this.#port.dirtied(this);
       const after = fileStatus(use.fd).sizeBytes;
