@@ -3,6 +3,7 @@
  * remote is used as soon as it can be opened.
  */
 import { toEbbError } from '../base/errors.ts';
+import { abandonOnAbort } from '../remote/abortable.ts';
 import { LateRemote } from '../remote/late.ts';
 import { openRemote } from '../remote/open-remote.ts';
 import type { Remote } from '../remote/remote.ts';
@@ -16,18 +17,31 @@ export interface OpenOrWaitOptions {
   readonly logbook: Logbook;
 }
 
+/** For so long who waits for a successor waits for a server that does not answer, too. */
+const openMaxMs = 5_000;
+
 /** Throws what `openRemote` throws if it must open, and EINVAL. */
 export async function openOrWait(
   options: Parameters<typeof openRemote>[0],
   { mustOpen, displayName, logbook }: OpenOrWaitOptions,
 ): Promise<Remote> {
+  if (mustOpen) return await openRemote(options);
+  const kind = /^https?:/i.test(options.url) ? 'http' : 'dir';
+  const late = (why: string, opening?: Promise<Remote>): Remote => {
+    logbook.log('warn', `the remote cannot be opened, serving what is here: ${why}`);
+    return new LateRemote({ kind, displayName }, () => openRemote(options), opening);
+  };
+  const opening = openRemote(options);
+  const overdue = new AbortController();
+  const timer = setTimeout(() => overdue.abort(), openMaxMs);
   try {
-    return await openRemote(options);
+    return await abandonOnAbort(opening, overdue.signal);
   } catch (error) {
+    if (overdue.signal.aborted) return late(`no answer within ${openMaxMs} ms`, opening);
     const { code, message } = toEbbError(error);
-    if (mustOpen || code === 'EINVAL') throw error;
-    logbook.log('warn', `the remote cannot be opened, serving what is here: ${message}`);
-    const kind = /^https?:/i.test(options.url) ? 'http' : 'dir';
-    return new LateRemote({ kind, displayName }, () => openRemote(options));
+    if (code === 'EINVAL') throw error;
+    return late(message);
+  } finally {
+    clearTimeout(timer);
   }
 }

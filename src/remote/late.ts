@@ -1,8 +1,9 @@
 /**
- * A remote that could not be opened yet (a directory that is not mounted): each call tries to open it first. What is
- * here goes on meanwhile, and nothing is concluded about what the remote has.
+ * A remote that could not be opened yet (a directory that is not mounted, or whose server does not answer): each call
+ * tries to open it first. What is here goes on meanwhile, and nothing is concluded about what the remote has.
  */
 import { ebbError, toEbbError } from '../base/errors.ts';
+import { abandonOnAbort } from './abortable.ts';
 import type {
   CallOptions,
   ListingBatch,
@@ -20,14 +21,16 @@ export class LateRemote implements Remote {
   #opening: Promise<Remote> | undefined;
   #closed = false;
 
-  /** What it will be: `displayName` without credentials. */
+  /** What it will be: `displayName` without credentials. `opening`: a try that is under way. */
   constructor(
     { kind, displayName }: Pick<Remote, 'kind' | 'displayName'>,
     open: () => Promise<Remote>,
+    opening?: Promise<Remote>,
   ) {
     this.kind = kind;
     this.displayName = displayName;
     this.#open = open;
+    if (opening !== undefined) void this.#begin(opening);
   }
 
   get supportsRanges(): boolean {
@@ -35,36 +38,58 @@ export class LateRemote implements Remote {
   }
 
   async *list(key: string, options: CallOptions): AsyncGenerator<ListingBatch> {
-    yield* (await this.#opened()).list(key, options);
+    yield* (await this.#opened(options.signal)).list(key, options);
   }
 
   async stat(key: string, options: CallOptions): Promise<ObjectAttributes> {
-    return await (await this.#opened()).stat(key, options);
+    return await (await this.#opened(options.signal)).stat(key, options);
   }
 
   async read(key: string, sink: RangeSink, options: ReadOptions): Promise<void> {
-    await (await this.#opened()).read(key, sink, options);
+    await (await this.#opened(options.signal)).read(key, sink, options);
   }
 
+  /** Does not wait for a try that is under way: it may hang. What it opens is closed then. */
   async close(): Promise<void> {
     this.#closed = true;
-    const remote = this.#remote ?? (await this.#opening?.catch(() => undefined));
-    await remote?.close();
+    await this.#remote?.close();
   }
 
-  /** Its absence says nothing about any object of it: never ENOENT. */
-  async #opened(): Promise<Remote> {
-    if (this.#closed) throw ebbError('ESHUTDOWN', `The remote ${this.displayName} was closed.`);
+  /** Its absence says nothing about any object of it: never ENOENT. Rejects with the reason of `signal`. */
+  async #opened(signal: AbortSignal): Promise<Remote> {
+    if (this.#closed) throw this.#wasClosed();
     if (this.#remote !== undefined) return this.#remote;
-    this.#opening ??= this.#open().finally(() => {
-      this.#opening = undefined;
-    });
+    const opening = this.#opening ?? this.#begin(this.#open());
     try {
-      this.#remote = await this.#opening;
-      return this.#remote;
+      return await abandonOnAbort(opening, signal);
     } catch (error) {
+      if (signal.aborted || this.#closed) throw error;
       const why = `The remote ${this.displayName} cannot be opened now: ${toEbbError(error).message}`;
       throw ebbError('EIO', why, { cause: error, retryable: true });
     }
+  }
+
+  /** One try at a time: each may hold a thread of the pool for as long as a server does not answer. */
+  #begin(trying: Promise<Remote>): Promise<Remote> {
+    const opening = this.#settle(trying).finally(() => {
+      this.#opening = undefined;
+    });
+    opening.catch(() => undefined);
+    this.#opening = opening;
+    return opening;
+  }
+
+  async #settle(trying: Promise<Remote>): Promise<Remote> {
+    const remote = await trying;
+    if (this.#closed) {
+      await remote.close();
+      throw this.#wasClosed();
+    }
+    this.#remote = remote;
+    return remote;
+  }
+
+  #wasClosed(): Error {
+    return ebbError('ESHUTDOWN', `The remote ${this.displayName} was closed.`);
   }
 }

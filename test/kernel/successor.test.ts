@@ -175,6 +175,15 @@ async function crashes(options: Partial<MountEbbOptions>, count: number): Promis
   return waitsMs.sort((a, b) => a - b);
 }
 
+/** What is here stays so, whatever happens to the daemon from now on; else the last second may be lost. */
+async function writeDown(mount: EbbMount): Promise<void> {
+  const replaced = await mount.ebb(['daemon', 'restart', mount.path], {
+    timeoutMs: 2 * answerMaxMs,
+  });
+  assert.equal(replaced.code, 0, replaced.stderr.toString());
+  await mount.currentPid();
+}
+
 test('the daemon dies while a remote directory is away: what is here is served, the rest when it is back', async () => {
   await using place = await temporaryDirectory('successor-away');
   const remote = path.join(place.path, 'remote');
@@ -186,8 +195,9 @@ test('the daemon dies while a remote directory is away: what is here is served, 
     }));
     assert.ok(here !== undefined && cold !== undefined);
     assert.deepEqual(await readFile(here.found), await readFile(here.right));
+    await writeDown(mount);
     await rename(remote, `${remote}.away`);
-    const pid = await mount.currentPid();
+    const { pid } = mount;
     await mount.kill();
     assert.deepEqual(await readFile(here.found), await readFile(here.right));
     await assert.rejects(readFile(cold.found), { code: 'EIO' });
@@ -196,6 +206,32 @@ test('the daemon dies while a remote directory is away: what is here is served, 
     const isRight = async (): Promise<boolean> =>
       (await readFile(cold.found)).equals(await readFile(cold.right));
     await waitFor(isRight, { what: 'the file that was not here', timeoutMs: answerMaxMs });
+  });
+});
+
+test('the daemon dies while the server of a remote directory does not answer: the same', async () => {
+  await withEbb({ remote: source }, async (server) => {
+    await withEbb({ remote: server.path }, async (mount) => {
+      const [here, cold] = ['held/here.bin', 'held/cold.bin'].map((name) => ({
+        found: path.join(mount.path, name),
+        right: path.join(source, name),
+      }));
+      assert.ok(here !== undefined && cold !== undefined);
+      assert.deepEqual(await readFile(here.found), await readFile(here.right));
+      await writeDown(mount);
+      const stopped = [server.supervisorPid, await server.currentPid()];
+      for (const pid of stopped) process.kill(pid, 'SIGSTOP');
+      try {
+        await mount.kill();
+        const read = await run('cmp', [here.found, here.right], { timeoutMs: answerMaxMs });
+        assert.equal(read.code, 0, read.stderr.toString());
+      } finally {
+        for (const pid of stopped) process.kill(pid, 'SIGCONT');
+      }
+      const same = await run('cmp', [cold.found, cold.right], { timeoutMs: answerMaxMs });
+      assert.equal(same.code, 0, same.stderr.toString());
+      assert.equal((await mount.status()).restarts, 2);
+    });
   });
 });
 
