@@ -124,3 +124,12 @@ test('with a ttl of 0 nobody is trusted, and a bounded number of readers is reme
   assert.equal(readers.find(0, pid), undefined);
   assert.ok(readers.find(readersMax, pid));
 });
+
+test('what a long listing told first is served like the rest of it', () => {
+  using scene = new Scene(ttlMs);
+  const told = (name: string, agoMs: number): NewNode =>
+    fileRow(name, { checkedAtMs: scene.nowMs - agoMs });
+  scene.list([told('early', 2 * ttlMs), told('late', 1)]);
+  scene.nowMs += 1_000;
+  for (const name of ['early', 'late']) assert.equal(lookup(scene, name), ttlMs - 1_000);
+});
