@@ -11,6 +11,7 @@ import { ebbError } from '../base/errors.ts';
 import { formatDuration } from '../base/format.ts';
 import { checkedRemote } from './checked.ts';
 import { openDirectoryRemote } from './dir/dir-remote.ts';
+import type { DirectoryRemoteOptions } from './dir/dir-remote.ts';
 import { openHttpRemote } from './http/http-remote.ts';
 import type { HttpRemoteOptions } from './http/options.ts';
 import { limitedRemote } from './limit.ts';
@@ -22,7 +23,7 @@ import type { RequestTrace } from './trace.ts';
 
 const requestsMaxDefault = 16;
 
-export interface RemoteOptions extends Omit<HttpRemoteOptions, 'url'> {
+export interface RemoteOptions extends Omit<HttpRemoteOptions, 'url'>, DirectoryRemoteOptions {
   /** `http://` or `https://` URL, `file://` URL, or the absolute path of a directory. */
   readonly url: string;
   /** Tries after the first one. 0 <= retries. Default 4. */
@@ -66,8 +67,8 @@ export async function openRemote(options: RemoteOptions): Promise<Remote> {
 function openBare(options: RemoteOptions): Promise<Remote> {
   const { url } = options;
   if (/^https?:\/\//i.test(url)) return openHttpRemote(options);
-  if (/^file:\/\//i.test(url)) return openDirectoryRemote(pathOfFileUrl(url));
-  if (url.startsWith('/')) return openDirectoryRemote(url);
+  if (/^file:\/\//i.test(url)) return openDirectoryRemote(pathOfFileUrl(url), options);
+  if (url.startsWith('/')) return openDirectoryRemote(url, options);
   throw ebbError(
     'EINVAL',
     'A remote is an http:// or https:// URL, a file:// URL, or the absolute path of a directory.',

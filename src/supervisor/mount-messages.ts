@@ -29,6 +29,8 @@ export interface Established {
   readonly flags: string;
   readonly maxWriteBytes: number;
   readonly maxReadaheadBytes: number;
+  /** Which directory the remote is (`onRoot` of src/remote/dir/dir-remote.ts); absent: none. */
+  readonly remoteRoot?: string | undefined;
 }
 
 export type ToMountDaemon =

@@ -4,7 +4,7 @@
  */
 import assert from 'node:assert/strict';
 import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
-import { cp, readFile, rename } from 'node:fs/promises';
+import { cp, readdir, readFile, rename } from 'node:fs/promises';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { after, before, test } from 'node:test';
@@ -207,6 +207,34 @@ test('the daemon dies while a remote directory is away: what is here is served, 
       (await readFile(cold.found)).equals(await readFile(cold.right));
     await waitFor(isRight, { what: 'the file that was not here', timeoutMs: answerMaxMs });
   });
+});
+
+test('the daemon dies while a disk is not mounted: its empty mount point is not taken for the remote', async () => {
+  await using place = await temporaryDirectory('successor-unmounted');
+  const remote = place.path;
+  const bind = async (): Promise<void> => {
+    assert.equal((await run('mount', ['--bind', source, remote])).code, 0);
+  };
+  await bind();
+  try {
+    await withEbb({ remote, options: ['--ttl', '0'] }, async (mount) => {
+      const [cold, right] = [mount.path, source].map((root) => path.join(root, 'held/cold.bin'));
+      assert.ok(cold !== undefined && right !== undefined);
+      const names = (await readdir(mount.path)).sort();
+      await writeDown(mount);
+      await run('umount', ['--lazy', remote]);
+      await mount.kill();
+      assert.deepEqual((await readdir(mount.path)).sort(), names);
+      await assert.rejects(readFile(cold), { code: 'EIO' });
+      await bind();
+      const isRight = async (): Promise<boolean> =>
+        (await readFile(cold)).equals(await readFile(right));
+      await waitFor(isRight, { what: 'the file that was not here', timeoutMs: answerMaxMs });
+      assert.deepEqual((await readdir(mount.path)).sort(), names);
+    });
+  } finally {
+    await run('umount', ['--lazy', remote]);
+  }
 });
 
 test('the daemon dies while the server of a remote directory does not answer: the same', async () => {

@@ -8,6 +8,7 @@ import {
   readFile,
   rename,
   rm,
+  stat,
   symlink,
   utimes,
   writeFile,
@@ -143,6 +144,29 @@ void test('an unmounted filesystem, as the root or below it, is EIO', asRoot, as
   await rejectsWith(below.stat('mount/file', { signal }), 'EIO');
   await rejectsWith(readAll(below, 'mount/file'), 'EIO');
 });
+
+for (const type of ['ext4', 'xfs'] as const) {
+  void test(
+    `the root is known again when ${type} is mounted from another device`,
+    asRoot,
+    async () => {
+      await using filesystem = await loopFilesystem({ type });
+      let expectedRoot: string | undefined;
+      await openDirectoryRemote(filesystem.path, { onRoot: (root) => (expectedRoot = root) });
+      assert.ok(expectedRoot !== undefined);
+      const { dev } = await stat(filesystem.path);
+      await runOk('umount', [filesystem.path]);
+      const failure = await rejectsWith(
+        openDirectoryRemote(filesystem.path, { expectedRoot }),
+        'EIO',
+      );
+      assert.match(failure.message, /is its filesystem not mounted/);
+      await runOk('mount', ['-o', 'loop', filesystem.imagePath, filesystem.path]);
+      assert.notEqual((await stat(filesystem.path)).dev, dev);
+      await openDirectoryRemote(filesystem.path, { expectedRoot });
+    },
+  );
+}
 
 for (const type of ['xfs', 'btrfs'] as const) {
   void test(`holes, versions and names on ${type}`, asRoot, async () => {

@@ -219,7 +219,13 @@ async function build(
   const mounted: { connection?: Connection; hasStarted: boolean } = { hasStarted: false };
   teardown.add('closing the connection', () => mounted.connection?.close());
   teardown.add('ending the thread', () => thread.end());
-  const remote = await openOrWait(remoteOptions(configuration, logbook), {
+  let remoteRoot: string | undefined;
+  const howToOpen = {
+    ...remoteOptions(configuration, logbook),
+    expectedRoot: established?.remoteRoot,
+    onRoot: (root: string) => (remoteRoot = root),
+  };
+  const remote = await openOrWait(howToOpen, {
     mustOpen: established === undefined,
     displayName: remoteIdentity(configuration.remote),
     logbook,
@@ -355,7 +361,7 @@ async function build(
   const info = await threads.connected;
   signal.throwIfAborted();
   if (inherited === undefined) {
-    link.mounted(connection, info);
+    link.mounted(connection, info, remoteRoot);
     if (privileged) tuneReadAhead(connection, kernelReadAheadBytes, logbook);
   }
 

@@ -62,7 +62,7 @@ export class SupervisorLink {
 
   /** What a former daemon mounted. */
   inherited(established: Established): Inherited {
-    const { mountPoint, isPrivileged, flags, ...rest } = established;
+    const { mountPoint, isPrivileged, flags, remoteRoot: _remoteRoot, ...rest } = established;
     const device = duplicateFd(this.#link.fd);
     this.#link.close();
     return {
@@ -92,11 +92,15 @@ export class SupervisorLink {
   }
 
   /** Gives the supervisor what the next daemon needs. Only after INIT. */
-  mounted(connection: Connection, { flags, ...rest }: ConnectionInfo): void {
+  mounted(
+    connection: Connection,
+    { flags, ...rest }: ConnectionInfo,
+    remoteRoot: string | undefined,
+  ): void {
     const { mountPoint, isPrivileged } = connection;
     sendFd(this.#link.fd, connection.fileDescriptor);
     this.#link.close();
-    const established = { mountPoint, isPrivileged, ...rest, flags: String(flags) };
+    const established = { mountPoint, isPrivileged, ...rest, flags: String(flags), remoteRoot };
     this.#send({ kind: 'mounted', established });
   }
 

@@ -45,15 +45,31 @@ import { isLocalFilesystem, userXattrs } from './xattrs.ts';
 /** One pread: large enough to be cheap, small enough that an abort does not wait long for it. */
 const readMaxBytes = 4 * 1024 * 1024;
 
+export interface DirectoryRemoteOptions {
+  /** What `onRoot` said when it was opened before: another directory is an error. */
+  readonly expectedRoot?: string | undefined;
+  /** Called with what tells the directory from the mount point of a filesystem that is not mounted. */
+  readonly onRoot?: (root: string) => void;
+}
+
 /**
- * Opens the directory at the absolute `path` as a remote. Throws ENOENT, ENOTDIR, EACCES. Symlinks
- * in `path` itself are followed.
+ * Opens the directory at the absolute `path` as a remote. Throws ENOENT, ENOTDIR, EACCES; EIO when it is not the
+ * expected one. Symlinks in `path` itself are followed.
  */
-export async function openDirectoryRemote(path: string): Promise<Remote> {
+export async function openDirectoryRemote(
+  path: string,
+  { expectedRoot, onRoot }: DirectoryRemoteOptions = {},
+): Promise<Remote> {
   if (!path.startsWith('/')) throw ebbError('EINVAL', `${path} is not an absolute path.`);
   try {
     const { type } = await statfs(Buffer.from(encodeName(path)));
     const root = await identifyRoot(path, isLocalFilesystem(type));
+    const found = rootName(type, root);
+    if (expectedRoot !== undefined && expectedRoot !== found) {
+      const why = 'it is another directory than before; is its filesystem not mounted?';
+      throw ebbError('EIO', why, { retryable: true });
+    }
+    onRoot?.(found);
     return new DirectoryRemote(root, type);
   } catch (error) {
     const { code, message } = toEbbError(error);
@@ -61,6 +77,12 @@ export async function openDirectoryRemote(path: string): Promise<Remote> {
       cause: error,
     });
   }
+}
+
+/** Survives that the filesystem is unmounted and mounted again, which its device number does not. */
+function rootName(filesystemMagic: number, { inode }: RootIdentity): string {
+  const name = hasStableInodes(filesystemMagic) ? String(inode) : '';
+  return `${filesystemMagic.toString(16)}:${name}`;
 }
 
 interface OpenFile {
