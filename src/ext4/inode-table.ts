@@ -15,6 +15,7 @@ export class InodeTable {
   readonly #verifyChecksums: boolean;
   readonly #known: BoundedMap<number, LoadedInode>;
   readonly #perBlock: number;
+  #hasMetUnused = false;
 
   constructor(
     superblock: Superblock,
@@ -38,7 +39,16 @@ export class InodeTable {
     const { block, offset } = this.#locate(number);
     const inode = decodeInode(this.#superblock, number, block, offset, this.#verifyChecksums);
     this.#known.set(number, inode);
+    const { inodesPerGroup } = this.#superblock;
+    const { neverUsedInodes } = this.#groups.descriptor(this.#groupOf(number));
+    if ((number - 1) % inodesPerGroup >= inodesPerGroup - neverUsedInodes)
+      this.#hasMetUnused = true;
     return inode;
+  }
+
+  /** Whether an inode was met that its group counts among those that were never used: that count is wrong. */
+  get hasMetUnused(): boolean {
+    return this.#hasMetUnused;
   }
 
   /** All bytes of an inode. A view, not a copy. */

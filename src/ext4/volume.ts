@@ -166,7 +166,7 @@ class OpenVolume implements Volume {
   attributedInodes(): number[] | undefined {
     // Where hints are of use, inode tables are far away.
     const isFar = this.#image.device.prefetch !== undefined;
-    if (isFar || this.superblock.state !== 'clean') return undefined;
+    if (isFar || this.superblock.state !== 'clean' || this.#inodes.hasMetUnused) return undefined;
     try {
       return [...attributedInodes(this.#image, this.#groups)];
     } catch (error) {

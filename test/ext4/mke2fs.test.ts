@@ -174,3 +174,25 @@ test('what stat(2) does not say: projects, generations, versions, birth', async 
   const [, features = ''] = /Filesystem features: +(.*)/.exec(said) ?? [];
   assert.deepEqual([...volume.superblock.features].toSorted(), features.split(' ').toSorted());
 });
+
+test('attributes are looked for everywhere when a group counts used inodes as never used', async () => {
+  await using directory = await temporaryDirectory('mke2fs-unused');
+  const source = path.join(directory.path, 'source');
+  mkdirSync(source);
+  const file = path.join(source, 'file');
+  writeFileSync(file, 'content');
+  setXattr(file, 'user.name', Buffer.from('value'));
+  const image = await makeImage(directory.path, ['-t', 'ext4', '-d', source]);
+  using device = openImage(image);
+  const right = openVolume(device);
+  const { number } = resolvePath(right, '/file');
+  assert.deepEqual(right.attributedInodes(), [number]);
+  const { inodesPerGroup } = right.superblock;
+  assert.ok(number <= inodesPerGroup);
+  const unused = inodesPerGroup - number + 1;
+  await debugfs(image, [`set_bg 0 itable_unused ${unused}`, 'set_bg 0 checksum calc']);
+  const wrong = openVolume(device);
+  assert.deepEqual(wrong.attributedInodes(), [], 'nobody has seen it yet');
+  assert.equal(resolvePath(wrong, '/file').number, number);
+  assert.equal(wrong.attributedInodes(), undefined);
+});

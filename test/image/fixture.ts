@@ -7,7 +7,7 @@ import type { RunResult } from '../support/run.ts';
 import { temporaryDirectory } from '../support/temporary.ts';
 import type { TemporaryDirectory } from '../support/temporary.ts';
 import { waitFor } from '../support/wait-for.ts';
-import { readFileSync } from 'node:fs';
+import { readFileSync, statSync } from 'node:fs';
 import { isRunning, processStartTicks } from '../../src/base/run-directory.ts';
 
 const launcher = path.join(import.meta.dirname, '../../ebb');
@@ -136,6 +136,14 @@ export interface MountedImage extends AsyncDisposable {
   /** `ebb` in the environment of the mount. */
   ebb(...words: readonly string[]): Promise<RunResult>;
   isMounted(): boolean;
+}
+
+/** What the kernel reads ahead there. Needs root. */
+export function readAheadKib(mountPoint: string): number {
+  const { dev } = statSync(mountPoint);
+  // Anonymous devices have major number 0 (makedev(3)).
+  const minor = (dev & 0xff) | ((dev >>> 12) & ~0xff);
+  return Number(readFileSync(`/sys/class/bdi/0:${minor}/read_ahead_kb`, 'latin1'));
 }
 
 function children(pid: number): number[] {

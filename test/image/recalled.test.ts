@@ -1,5 +1,7 @@
 /** Remote images in parts: the device that never reads what is not here, the desk that believes nothing, read-ahead. */
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { writeSync } from 'node:fs';
 import { Socket } from 'node:net';
 import { test } from 'node:test';
 import fc from 'fast-check';
@@ -7,6 +9,10 @@ import { Errno } from '../../src/base/errno.ts';
 import { EbbError, ebbError } from '../../src/base/errors.ts';
 import { memoryDevice } from '../../src/ext4/block-device.ts';
 import { isDamage } from '../../src/ext4/errors.ts';
+import { Opcode } from '../../src/fuse/constants.ts';
+import { WireBuffer } from '../../src/fuse/wire/buffer.ts';
+import { encodeRequest } from '../../src/fuse/wire/message.ts';
+import { ServerLink } from '../../src/image/broker/frames.ts';
 import { RecallDesk } from '../../src/image/broker/recall-desk.ts';
 import type { ImageRecall } from '../../src/image/broker/source.ts';
 import {
@@ -14,11 +20,14 @@ import {
   decodePrefetch,
   encodeAsk,
   encodePrefetch,
+  FrameType,
 } from '../../src/image/messages.ts';
 import { ReadAhead } from '../../src/image/server/read-ahead.ts';
 import { NotHereYet, RecalledDevice } from '../../src/image/server/recalled-device.ts';
 import type { RecallSource } from '../../src/image/server/recalled-device.ts';
+import { RecalledLoop } from '../../src/image/server/recalled-loop.ts';
 import { socketPair } from '../../src/sys/socket.ts';
+import { SyntheticKernel } from '../fuse/synthetic-kernel.ts';
 import { waitFor } from '../support/wait-for.ts';
 
 const chunkBytes = 64;
@@ -124,6 +133,8 @@ test('a request whose time is up is EIO for what is not here, and no error for w
 
 interface DeskParts extends Disposable {
   readonly desk: RecallDesk;
+  /** The server's end of the notices. */
+  readonly socket: Socket;
   /** What was said about ended recalls: number and errno of each. */
   readonly notices: number[];
   /** Ranges that were brought, and whether only as a hint. */
@@ -159,6 +170,7 @@ function startDesk(outcome: () => Promise<void>): DeskParts {
   const desk = new RecallDesk(recall, imageBytes, ours);
   return {
     desk,
+    socket,
     notices,
     brought,
     [Symbol.dispose]: () => {
@@ -204,6 +216,114 @@ test('the desk says how each recall ended; what a remote says of itself is EIO f
   const numbers = [ask(), ask(), ask()];
   await waitFor(() => parts.notices.length === 6, { what: 'three notices' });
   assert.deepEqual(parts.notices, [numbers[0], 0, numbers[1], Errno.EIO, numbers[2], Errno.ENOSPC]);
+});
+
+test('a server that takes no notices is refused further recalls, and hears of all that it has asked for', async () => {
+  using parts = startDesk(() => Promise.resolve());
+  parts.socket.pause();
+  const ask = (): number =>
+    parts.desk.ask(encodeAsk({ offsetBytes: chunkBytes, sizeBytes: 1, deadlineMs: 50 }));
+  let asked = 0;
+  while (ask() > 0) {
+    asked += 1;
+    assert.ok(asked < 100_000, 'notices are queued without end');
+    // They end meanwhile.
+    if (asked % 100 === 0) await new Promise(setImmediate);
+  }
+  assert.equal(ask(), -Errno.EAGAIN);
+  parts.socket.resume();
+  await waitFor(() => parts.notices.length === 2 * asked, { what: 'a notice of each' });
+  await waitFor(() => ask() > 0, { what: 'a recall that is taken again' });
+});
+
+test('a server that has closed its notices is given up', async () => {
+  using parts = startDesk(() => Promise.resolve());
+  parts.socket.destroy();
+  await once(parts.socket, 'close');
+  parts.desk.ask(encodeAsk({ offsetBytes: chunkBytes, sizeBytes: 1, deadlineMs: 50 }));
+  await parts.desk.lost;
+});
+
+test('a server that takes no answers is asked no more questions until it does', async () => {
+  const [ours, theirs] = socketPair();
+  const server = new Socket({ fd: theirs.release() });
+  let taken = 0;
+  const link = new ServerLink(
+    ours.release(),
+    () => {
+      taken += 1;
+      link.answer(taken);
+    },
+    () => undefined,
+  );
+  try {
+    server.pause();
+    const frames = 100_000;
+    const one = new Uint8Array(Uint32Array.of(FrameType.unmap, 0).buffer);
+    server.write(Buffer.concat(Array.from({ length: frames }, () => one)));
+    let before = -1;
+    // Nothing moves any more, one way or the other.
+    await waitFor(
+      () => {
+        const isStill = taken > 0 && taken === before;
+        before = taken;
+        return isStill;
+      },
+      { what: 'a link that waits', intervalMs: 500 },
+    );
+    assert.ok(taken < frames, 'all were answered into a queue');
+    const answers: Buffer[] = [];
+    server.on('data', (bytes: Buffer) => answers.push(bytes));
+    server.resume();
+    const bytesOf = (): number => answers.reduce((sum, each) => sum + each.length, 0);
+    await waitFor(() => bytesOf() === frames * 4, { what: 'all answers', timeoutMs: 30_000 });
+    const all = Uint8Array.from(Buffer.concat(answers));
+    assert.ok(new Int32Array(all.buffer).every((value, index) => value === index + 1));
+  } finally {
+    link.close();
+    server.destroy();
+  }
+});
+
+test('when the broker says nothing any more, who waits is told so, and serving ends', async () => {
+  const broker = new FakeBroker();
+  const device = new RecalledDevice(memoryDevice(broker.copy), broker, {
+    sizeBytes: imageBytes,
+    chunkBytes,
+    deadlineMs: 60_000,
+  });
+  const loop = new RecalledLoop(device);
+  const kernel = new SyntheticKernel({
+    lookup(call) {
+      try {
+        device.read(0, new Uint8Array(1));
+        call.error(Errno.ENOENT);
+      } catch (error) {
+        assert.ok(error instanceof NotHereYet);
+        loop.enter(call.defer(), error);
+      }
+    },
+  });
+  const [kernelEnd, deviceEnd] = socketPair();
+  const [brokerEnd, noticesEnd] = socketPair();
+  using fuse = kernelEnd;
+  using fuseDevice = deviceEnd;
+  using notices = noticesEnd;
+  kernel.init();
+  const request = new WireBuffer(65_536);
+  const lookup = { opcode: Opcode.LOOKUP, unique: 4, nodeId: 1, names: [Buffer.from('name')] };
+  const length = encodeRequest(request, lookup);
+  assert.equal(writeSync(fuse.fd, request.bytes, 0, length), length);
+  let servings = 0;
+  const served = loop.serve(kernel.session, fuseDevice.fd, notices.fd, () => (servings += 1));
+  assert.equal(servings, 1);
+  assert.equal(kernel.sent.length, 1, 'it waits');
+  brokerEnd.close();
+  await assert.rejects(served, { code: 'EIO' });
+  assert.equal(kernel.answer(Opcode.LOOKUP).unique, 4);
+  assert.equal(kernel.answer(Opcode.LOOKUP).errno, Errno.EIO);
+  // Lets the thread go that is in read(2).
+  fuse.close();
 });
 
 test('read-ahead: nothing for random reads, rising windows for reads in order, never twice, never past the end', () => {

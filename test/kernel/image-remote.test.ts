@@ -23,7 +23,7 @@ import { run, runOk } from '../support/run.ts';
 import { loopFilesystem, temporaryDirectory } from '../support/temporary.ts';
 import type { TemporaryDirectory } from '../support/temporary.ts';
 import { waitFor } from '../support/wait-for.ts';
-import { assertSame, filledImage, manifest } from '../image/fixture.ts';
+import { assertSame, filledImage, manifest, readAheadKib } from '../image/fixture.ts';
 import { mountRemote, serveImages, transferred } from '../image/remote-fixture.ts';
 import { startNginx } from '../support/servers.ts';
 import type { RunningServer } from '../support/servers.ts';
@@ -105,6 +105,7 @@ test('a remote image shows what the kernel shows of the same file, cold, and mou
 test('each chunk is fetched once, and a file that is all here is read by the kernel alone', async () => {
   const before = transferred(origin);
   await using mounted = await mountRemote({ url: url(), cache: newCache() });
+  await waitFor(() => readAheadKib(mounted.path) === 1024, { what: 'read-ahead of 1 MiB' });
   assert.equal(await sumsIn(mounted.path), sums);
   // nginx writes its log when an answer has gone, which may be after it was read.
   const fetched = (): number => transferred(origin).bytes - before.bytes;

@@ -1,12 +1,12 @@
 /** What the kernel does not have to ask the server of an image. Needs root. */
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
-import { chmod, mkdir, stat, truncate, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, truncate, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { after, before, test } from 'node:test';
 import { toEbbError } from '../../src/base/errors.ts';
 import { getXattr, listXattrs } from '../../src/sys/xattr.ts';
-import { mountImage } from '../image/fixture.ts';
+import { mountImage, readAheadKib } from '../image/fixture.ts';
 import { openFuseToEverybody } from '../support/fuse-device.ts';
 import { runOk } from '../support/run.ts';
 import { temporaryDirectory } from '../support/temporary.ts';
@@ -85,12 +85,7 @@ test('one file with an attribute is enough for every question to be answered', a
 
 test('the kernel of root reads in large pieces what the server answers', async () => {
   await using mounted = await mountImage({ path: plain });
-  const { dev } = await stat(mounted.path);
-  // Anonymous devices have major number 0 (makedev(3)).
-  const minor = (dev & 0xff) | ((dev >>> 12) & ~0xff);
-  const file = `/sys/class/bdi/0:${minor}/read_ahead_kb`;
-  const readAhead = (): string => readFileSync(file, 'latin1');
-  await waitFor(() => readAhead() === '1024\n', { what: 'read-ahead of 1 MiB' });
+  await waitFor(() => readAheadKib(mounted.path) === 1024, { what: 'read-ahead of 1 MiB' });
 });
 
 /** `nobody`: fusermount3 insists on an account with a name. */

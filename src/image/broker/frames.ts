@@ -69,7 +69,11 @@ export class ServerLink {
 
   /** Answers a `map`: a backing id or -errno. */
   answer(value: number): void {
-    this.#socket.write(new Uint8Array(Int32Array.of(value).buffer));
+    const isTaken = this.#socket.write(new Uint8Array(Int32Array.of(value).buffer));
+    if (isTaken || this.#socket.isPaused()) return;
+    // Who takes no answers is asked for no more questions: otherwise they would be queued without end.
+    this.#socket.pause();
+    this.#socket.once('drain', () => this.#socket.resume());
   }
 
   close(): void {

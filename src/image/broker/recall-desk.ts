@@ -8,7 +8,7 @@ import { askMaxBytes, decodeAsk, decodePrefetch } from '../messages.ts';
 import { nonsense } from './server-words.ts';
 import type { ImageRecall } from './source.ts';
 
-/** Recalls that somebody waits for; more are refused with EAGAIN. */
+/** Recalls of which the server has not yet taken how they ended; more are refused with EAGAIN. */
 const recallsMax = 16_384;
 /** What is brought because of hints, at any time; more hints are dropped. */
 const aheadMaxBytes = 64 * 1024 * 1024;
@@ -24,7 +24,13 @@ export class RecallDesk implements Disposable {
   lastFailure: string | undefined;
   #lastNumber = 0;
   #recalls = 0;
+  readonly #lost = Promise.withResolvers<undefined>();
   #aheadBytes = 0;
+
+  /** Resolves when nobody takes notices any more, as far as a write can tell: the server waits for them. */
+  get lost(): Promise<undefined> {
+    return this.#lost.promise;
+  }
 
   /** Takes over our end of the socket for notices. */
   constructor(recall: ImageRecall, imageBytes: number, noticesFd: OwnedFd) {
@@ -32,7 +38,7 @@ export class RecallDesk implements Disposable {
     this.#imageBytes = imageBytes;
     // Writes are queued here: a server that does not read them cannot stop us. `recallsMax` bounds them.
     this.#notices = new Socket({ fd: noticesFd.release(), readable: false, writable: true });
-    this.#notices.on('error', () => undefined);
+    this.#notices.on('error', () => this.#lost.resolve(undefined));
   }
 
   /** See `RecallSource.ask`. Throws EPROTO for nonsense. */
@@ -92,10 +98,11 @@ export class RecallDesk implements Disposable {
   }
 
   #ended(number: number, errno: number): void {
-    this.#recalls -= 1;
-    if (!this.#notices.destroyed) {
-      this.#notices.write(new Uint8Array(Int32Array.of(number, errno).buffer));
-    }
+    if (this.#notices.destroyed) return;
+    // Not before it has gone: a server that takes none of them could have any number wait here.
+    this.#notices.write(new Uint8Array(Int32Array.of(number, errno).buffer), () => {
+      this.#recalls -= 1;
+    });
   }
 }
 

@@ -100,6 +100,10 @@ class Broker {
       },
     );
     this.ended = this.#untilTheEnd(link.promise);
+    void desk?.lost.then(() => {
+      if (!this.#isUnmounted)
+        this.giveUp(ebbError('EIO', 'the server of the image takes no notices any more'));
+    });
     void source.recall?.lost.then((why) => this.giveUp(ebbError('EIO', why)));
   }
 

@@ -54,7 +54,7 @@ async function serve(image: OpenImage): Promise<void> {
     },
   );
   if (waiting === undefined) serveDevice(InheritedFd.device, session, sayServing);
-  else await waiting.serve(session, InheritedFd.device, InheritedFd.notices);
+  else await waiting.serve(session, InheritedFd.device, InheritedFd.notices, sayServing);
   sayEnded();
 }
 

@@ -8,7 +8,7 @@
  */
 import { read, readSync, stat } from 'node:fs';
 import { Errno } from '../../base/errno.ts';
-import { toEbbError } from '../../base/errors.ts';
+import { ebbError, toEbbError } from '../../base/errors.ts';
 import type { DeferredCall } from '../../fuse/filesystem.ts';
 import type { Session } from '../../fuse/session.ts';
 import { noticeBytes } from '../messages.ts';
@@ -70,11 +70,19 @@ export class RecalledLoop implements WaitingRoom {
     }
   }
 
-  /** Resolves when the mount is gone or the connection was cut. Both descriptors block. */
-  serve(session: Session, deviceFd: number, noticesFd: number): Promise<void> {
+  /**
+   * Resolves when the mount is gone or the connection was cut. Rejects with EIO when the broker says nothing any more:
+   * who waits has been told. Both descriptors block. `onServing`: once, when INIT has been answered.
+   */
+  serve(
+    session: Session,
+    deviceFd: number,
+    noticesFd: number,
+    onServing: () => void,
+  ): Promise<void> {
     this.#session = session;
     this.#device.patience = 'throw';
-    const { promise, resolve } = Promise.withResolvers<void>();
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
     // The session's own buffer is needed for requests that come again meanwhile.
     const fresh = new Uint8Array(session.request.bytes.length);
     const notices = new Int32Array((noticeBytes / 4) * noticesPerRead);
@@ -82,15 +90,29 @@ export class RecalledLoop implements WaitingRoom {
     let noticesHeldBytes = 0;
     let isReadingDevice = false;
     let isReadingNotices = false;
+    let isServing = false;
+    let hasEnded = false;
     const end = (): void => {
+      hasEnded = true;
       session.end();
       resolve();
+    };
+    const lose = (): void => {
+      reject(ebbError('EIO', 'The broker of the image says nothing any more.'));
+      this.#failAll(session);
+      end();
+    };
+    const receive = (count: number): void => {
+      this.#receive(session, count);
+      if (isServing || session.connection === undefined) return;
+      isServing = true;
+      onServing();
     };
     const goOn = (): void => {
       while (this.#awaited.size === 0 && !isReadingDevice) {
         const count = readRequest(deviceFd, session.request.bytes);
         if (count === undefined) return end();
-        this.#receive(session, count);
+        receive(count);
       }
       if (!isReadingDevice) readDevice();
       if (!isReadingNotices && this.#awaited.size > 0) readNotices();
@@ -99,9 +121,10 @@ export class RecalledLoop implements WaitingRoom {
       isReadingDevice = true;
       read(deviceFd, fresh, 0, fresh.length, null, (error, count) => {
         isReadingDevice = false;
+        if (hasEnded) return;
         if (error === null) {
           session.request.bytes.set(fresh.subarray(0, count));
-          this.#receive(session, count);
+          receive(count);
         } else if (!isPassing(error)) return end();
         goOn();
       });
@@ -111,8 +134,8 @@ export class RecalledLoop implements WaitingRoom {
       const room = noticeTarget.length - noticesHeldBytes;
       read(noticesFd, noticeTarget, noticesHeldBytes, room, null, (error, count) => {
         isReadingNotices = false;
-        // Without a broker nothing will come any more; the kernel kills us together with it.
-        if (error !== null || count === 0) return;
+        if (hasEnded) return;
+        if (error !== null || count === 0) return lose();
         noticesHeldBytes += count;
         const whole = Math.floor(noticesHeldBytes / noticeBytes);
         const ended = notices.slice(0, whole * (noticeBytes / 4));
@@ -126,6 +149,14 @@ export class RecalledLoop implements WaitingRoom {
     };
     goOn();
     return promise;
+  }
+
+  #failAll(session: Session): void {
+    for (const { requests } of this.#awaited.values()) {
+      for (const { call } of requests) session.replier.error(call, Errno.EIO);
+    }
+    this.#awaited.clear();
+    this.#waitingCount = 0;
   }
 
   #receive(session: Session, countBytes: number): void {
