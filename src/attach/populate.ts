@@ -183,11 +183,12 @@ class Run {
     for (const key of keys) this.#tasks.push({ key, attributes: undefined, isEmpty: false });
     try {
       await this.#workAll();
-    } finally {
-      // Also of an interrupted run: what it completed need not be done again.
-      await this.#maker?.[Symbol.asyncDispose]();
-      await this.#queue.settled();
+    } catch (error) {
+      // Also of an interrupted run: what it completed need not be done again. Why it ended says `error`.
+      await this.#finish().catch(() => undefined);
+      throw error;
     }
+    await this.#finish();
     this.#parts.catalog.flush();
     this.#show(this.#lastKey, true);
     return {
@@ -198,6 +199,14 @@ class Run {
       failed: this.#failed,
       failures: this.#failures,
     };
+  }
+
+  async #finish(): Promise<void> {
+    try {
+      await this.#maker?.[Symbol.asyncDispose]();
+    } finally {
+      await this.#queue.settled();
+    }
   }
 
   #makerFor(moreStubs: number): StubMaker | undefined {

@@ -6,7 +6,6 @@
  * caller's as before.
  */
 import path from 'node:path';
-import { once } from 'node:events';
 import { Worker } from 'node:worker_threads';
 import type { StubFacts } from '../../base/stub-facts.ts';
 import { ebbError, toEbbError } from '../../base/errors.ts';
@@ -23,7 +22,7 @@ export class StubMaker implements AsyncDisposable {
   readonly #worker: Worker;
   readonly #chunkBytes: number | undefined;
   readonly #waiting = new Map<number, PromiseWithResolvers<MakeAnswer>>();
-  readonly #gone: Promise<unknown>;
+  readonly #gone = Promise.withResolvers<void>();
   #next = 1;
   #failure: EbbError | undefined;
 
@@ -35,7 +34,11 @@ export class StubMaker implements AsyncDisposable {
       this.#waiting.delete(answer.number);
     });
     this.#worker.on('error', (error) => this.#fail(error));
-    this.#gone = once(this.#worker, 'exit').then(() => this.#fail(undefined));
+    // Not `once` of node:events: that rejects on an error, which is told to those who wait for an answer.
+    this.#worker.on('exit', () => {
+      this.#fail(undefined);
+      this.#gone.resolve();
+    });
   }
 
   /**
@@ -56,10 +59,10 @@ export class StubMaker implements AsyncDisposable {
     });
   }
 
-  /** Ends the thread after what was asked for. */
+  /** Ends the thread after what was asked for. Never rejects. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.#worker.postMessage('end');
-    await this.#gone;
+    await this.#gone.promise;
   }
 
   #fail(cause: unknown): void {

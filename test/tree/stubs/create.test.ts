@@ -11,6 +11,7 @@ import { filesystemStatus } from '../../../src/sys/statfs.ts';
 import { getXattr, setXattr } from '../../../src/sys/xattr.ts';
 import { isPoison, poisonBodyBytes } from '../../../src/tree/stubs/poison.ts';
 import { run } from '../support/image.ts';
+import type { NamedStub } from '../../../src/tree/stubs/stub-maker-thread.ts';
 import { imageTypes, newStub, newTree, openStubs, stubMtime } from '../support/stubs.ts';
 import type { TestTree } from '../support/stubs.ts';
 
@@ -64,6 +65,18 @@ for (const type of imageTypes) {
       const found = readdirSync(tree.data, { encoding: 'buffer' }).map((name) => name.length);
       assert.deepEqual(new Set(found), new Set([255, 4]));
       assert.equal(found.length, 2);
+    });
+
+    test('a thread that dies is told to who waits for it, and to nobody else', async () => {
+      using tree = newTree(type);
+      using stubs = openStubs(tree);
+      const { store } = stubs;
+      const maker = store.startMaker();
+      const broken = undefined as unknown as NamedStub;
+      const dead = { name: 'EbbError', code: 'EIO' };
+      await assert.rejects(maker.make(store.rootFd, [broken]), dead);
+      await maker[Symbol.asyncDispose]();
+      await assert.rejects(maker.make(store.rootFd, []), dead);
     });
 
     test('a thread makes the same, answers in order, and ends when it is told to', async () => {
