@@ -83,8 +83,14 @@ export class TreeRehearsal {
     const catalog = openSqliteStubCatalog(path.join(directory, 'catalog.sqlite'));
     teardown.add('closing the catalog', () => catalog[Symbol.dispose]());
     catalog.continueIdsAfter(idsAfter);
-    // It shares poison and kept times with the tree's own store, which recalls nothing meanwhile.
-    const store = new NativeStubStore({ privateFd, seal, records: catalog, onProblem: ignored });
+    // It shares poison with the tree's own store. Kept times it must not: that one may be releasing or recalling.
+    const store = new NativeStubStore({
+      privateFd,
+      seal,
+      records: catalog,
+      onProblem: ignored,
+      keepsTimes: false,
+    });
     teardown.add('closing the stubs', () => store.abandon());
     const limits = { readAheadMaxBytes };
     const recall = new RecallEngine({ remote, limits });

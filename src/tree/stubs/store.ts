@@ -59,6 +59,8 @@ export interface StubStoreOptions {
   readonly records: StubRecords;
   readonly onProblem: (problem: StubProblem) => void;
   readonly limits?: StoreLimits;
+  /** False beside another store of the tree, whose file of times it is: see kept-times.ts. Default true. */
+  readonly keepsTimes?: boolean;
   /** For tests of fault handling. */
   readonly syncData?: (fd: number) => Promise<void>;
 }
@@ -78,7 +80,7 @@ export class NativeStubStore implements StubStore, StubOwner {
   readonly #poisonDirectory: OwnedFd;
   readonly #kept: KeptContents<LoadedStub>;
   readonly #changes: Changes;
-  /** Undefined: writes move no times. */
+  /** Undefined: writes move no times, or it is another store's. */
   readonly #times: KeptTimes | undefined;
 
   constructor(options: StubStoreOptions) {
@@ -109,9 +111,10 @@ export class NativeStubStore implements StubStore, StubOwner {
       commit: (row) => this.records.setChange([row]),
       settled: (id) => this.log.settled(id),
     });
-    this.#times = this.isInvisible
-      ? undefined
-      : new KeptTimes(options.privateFd, this.access, (id) => this.records.get(id));
+    this.#times =
+      this.isInvisible || options.keepsTimes === false
+        ? undefined
+        : new KeptTimes(options.privateFd, this.access, (id) => this.records.get(id));
   }
 
   get log(): ResidencyLog<LoadedStub> {
