@@ -18,11 +18,19 @@ import { tryLock } from '../sys/lease.ts';
 import { catalogPath, identifyTree, lockCache, treePath } from '../tree/layout.ts';
 import { rebuildCatalog } from '../tree/rebuild.ts';
 import { rebuildStubs } from '../tree/stubs/rebuild.ts';
+import type { StubRebuildReport, StubRebuildTarget } from '../tree/stubs/rebuild.ts';
 import { StubAccess } from '../tree/stubs/stub-access.ts';
 import type { RebuildResult } from './helper-api.ts';
 
 /** SQLite keeps these beside a database in WAL mode (sqlite.org/walformat.html). */
 const companions = ['', '-wal', '-shm'];
+
+const noCatalog: StubRebuildTarget = {
+  byHandle: () => undefined,
+  insert: () => undefined,
+  continueIdsAfter: () => undefined,
+  flush: () => undefined,
+};
 
 /** Rebuilds, or with `dryRun` only makes sure that it could be done. Never throws. */
 export async function rebuild(directory: string, dryRun: boolean): Promise<RebuildResult> {
@@ -61,16 +69,22 @@ async function rebuildTree(
   const flags = OpenFlag.rdonly | OpenFlag.directory | OpenFlag.nofollow;
   using root = openFd(path.join(ebbDirectory, 'data'), flags);
   if (!tryLock(root.fd)) throw ebbError('EBUSY', 'The tree is attached: ebb umount it first.');
-  if (dryRun) return { ok: true, files: 0, residentBytes: 0, skipped: 0 };
   const { hasReflinks: hasPoison } = new StubAccess(root.fd);
+  const rebuildInto = async (target: StubRebuildTarget): Promise<StubRebuildReport> => {
+    const report = await rebuildStubs({ rootFd: root.fd, seal, hasPoison, target });
+    // A mark is of one inode: in a copy none is believed, and it must not become the tree.
+    if (!isPlaceKnown && report.stubs === 0 && report.ignoredCount > 0) throw isCopy(directory);
+    return report;
+  };
+  if (dryRun) {
+    if (!isPlaceKnown) await rebuildInto(noCatalog);
+    return { ok: true, files: 0, residentBytes: 0, skipped: 0 };
+  }
   const { stubs, residentBytes, ignoredCount } = await replace(
     stubCatalogPath(stateDirectory),
     async (fresh) => {
       using target = openSqliteStubCatalog(fresh);
-      const report = await rebuildStubs({ rootFd: root.fd, seal, hasPoison, target });
-      // A mark is of one inode: in a copy none is believed, and it must not become the tree.
-      if (!isPlaceKnown && report.stubs === 0) throw isCopy(directory);
-      return report;
+      return await rebuildInto(target);
     },
   );
   if (!isPlaceKnown) writePlace(stateDirectory, ebbDirectory);

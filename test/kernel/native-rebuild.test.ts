@@ -64,8 +64,13 @@ for (const type of treeFilesystems) {
     assert.match(unknown.stderr.toString(), /place is gone, .* run ebb rebuild /);
     const copy = `${tree.path}-copy`;
     await shellOk(tree, 'cp -a "$0" "$0-copy"');
-    const copied = await tree.ebb(['rebuild', copy]);
-    assert.match(copied.stderr.toString(), /is a copy of a tree, not the tree itself/);
+    for (const words of [
+      ['rebuild', '--dry-run', copy],
+      ['rebuild', copy],
+    ]) {
+      const copied = await tree.ebb(words);
+      assert.match(copied.stderr.toString(), /is a copy of a tree, not the tree itself/);
+    }
     const rebuilt = await tree.ebbOk(['rebuild', tree.path]);
     assert.match(rebuilt.stdout.toString(), /3 files/);
     await tree.attach();
