@@ -11,6 +11,7 @@ import { ebbError, toEbbError } from '../base/errors.ts';
 import { formatSize } from '../base/format.ts';
 import { bytesToRelease, chooseReleases } from '../policy/release-policy.ts';
 import type { ReleaseRow, SpaceLimits, SpaceUse } from '../policy/release-policy.ts';
+import type { Intent } from '../recall/recall.ts';
 import type { Logbook } from './logbook.ts';
 
 const checkIntervalMs = 2_000;
@@ -70,13 +71,18 @@ export class SpaceKeeper {
     this.#timer.unref();
   }
 
-  /** Makes room for a recall. ENOSPC when it would leave the disk with less than `--min-free`. */
-  async reserve(bytes: number): Promise<void> {
+  /** As `Reserve`: makes room for a recall. ENOSPC when it would leave the disk with less than `--min-free`. */
+  async reserve(bytes: number, intent: Intent): Promise<void> {
     const { cacheSizeBytes, minFreeBytes } = this.#options.limits;
     const isUnlimited = cacheSizeBytes === undefined && minFreeBytes === undefined;
     // Nothing would be released; whether there is room at all is looked at before each write (tree/content-store.ts).
     if (isUnlimited && bytes <= uncheckedMaxBytes) return;
     const before = this.#use(bytes);
+    const isShort = before.freeBytes - bytes < (minFreeBytes ?? 0);
+    const { limits } = this.#options;
+    if (intent === 'prefetch' && (isShort || bytesToRelease(before, limits) > 0)) {
+      throw ebbError('EAGAIN', 'There is no room for what nobody has asked for.');
+    }
     const stroke = this.#check(before);
     if (stroke !== undefined && this.#isOver(bytes)) {
       const { promise, resolve } = Promise.withResolvers<void>();

@@ -77,6 +77,7 @@ export class NativeServer {
       recall,
       known: this.#known,
       siblingsOf: options.siblingsOf,
+      touched: (fileId) => options.onAccesses([[fileId, Date.now()]]),
       settle: (fileId) => this.#settleComplete(fileId),
     });
     this.#writers = new Writers({
@@ -267,6 +268,7 @@ export class NativeServer {
 
   async #serve(pending: PendingQuestion, question: Question, file: StubFile): Promise<void> {
     let asker: Asker | undefined;
+    let isNoted = question.group !== 'open';
     while (!pending.isAnswered) {
       if (this.#gates.isShut(file.id)) {
         await untilDone(this.#gates.opened(file.id), pending.signal);
@@ -274,15 +276,17 @@ export class NativeServer {
       }
       asker ??= askerOf(question, this.#verdicts);
       const decision = this.#decide(question, file, asker);
-      if (question.group === 'open') this.#noteOpen(decision, file, asker);
+      isNoted ||= this.#noteOpen(decision, file, asker);
       if (await this.#carryOut(decision, pending, file, asker)) return;
     }
   }
 
-  #noteOpen(decision: Decision, file: StubFile, { requester, facts }: Asker): void {
-    if (decision.kind !== 'recall' || facts.effect !== 'reads') return;
-    if (file.sizeBytes > this.#options.policy.wholeFileMaxBytes) return;
+  /** True: noted, which it is once, however often its question is decided. */
+  #noteOpen(decision: Decision, file: StubFile, { requester, facts }: Asker): boolean {
+    const isSmall = file.sizeBytes <= this.#options.policy.wholeFileMaxBytes;
+    if (decision.kind !== 'recall' || facts.effect !== 'reads' || !isSmall) return false;
     this.#siblings.opened(file, !file.residency.complete, () => requester);
+    return true;
   }
 
   /** False: the facts have changed, decide again. */
@@ -422,8 +426,7 @@ export class NativeServer {
   }
 }
 
-function wholeOf(file: StubFile): Recall {
-  const { sizeBytes: lengthBytes } = file;
+function wholeOf({ sizeBytes: lengthBytes }: StubFile): Recall {
   return { kind: 'recall', offsetBytes: 0, lengthBytes, stream: false, exact: false };
 }
 

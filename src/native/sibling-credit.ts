@@ -67,13 +67,21 @@ export class SiblingCredit {
     return searchOf(directory, fileId);
   }
 
-  /** These were found and are being brought; fewer than `count`: there are no more. */
-  brought(directoryKey: string, fileIds: readonly number[], { count }: SiblingSearch): void {
+  /**
+   * These are being brought, of those that were `found`: some may be under way already. Fewer found than `count`: there
+   * are no more.
+   */
+  brought(
+    directoryKey: string,
+    fileIds: readonly number[],
+    { count }: SiblingSearch,
+    found: readonly number[],
+  ): void {
     const directory = this.#directories.get(directoryKey);
     if (directory === undefined) return;
-    const isAll = fileIds.length < count;
+    const isAll = found.length < count;
     if (isAll) directory.opensToWait = opensWithoutLooking;
-    directory.lastId = isAll ? undefined : fileIds.at(-1);
+    directory.lastId = isAll ? undefined : found.at(-1);
     directory.unused += fileIds.length;
     for (const id of fileIds) this.#unused.set(id, directory);
   }

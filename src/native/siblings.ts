@@ -29,6 +29,8 @@ export interface SiblingsOptions {
   readonly known: Pick<KnownFiles, 'tell'>;
   /** Undefined: nothing is brought. */
   readonly siblingsOf: SiblingsOf | undefined;
+  /** It came: what was brought last is not what is released first. */
+  readonly touched: (fileId: number) => void;
   /** All of the file is here. */
   readonly settle: (fileId: number) => void;
 }
@@ -73,7 +75,7 @@ export class Siblings {
     if (this.#running + search.count > runningMax) return;
     const found = siblingsOf({ id: search.afterId, key }, search.count);
     const ids = found.filter((one) => one !== id && !this.#recent.has(one));
-    this.#credit.brought(directoryOf(key), ids, search);
+    this.#credit.brought(directoryOf(key), ids, search, found);
     if (ids.length === 0) return;
     const who = requester();
     for (const one of ids) {
@@ -86,11 +88,12 @@ export class Siblings {
   }
 
   async #fetch(fileId: number, requester: Requester): Promise<void> {
-    const { store, recall, known, settle } = this.#options;
+    const { store, recall, known, touched, settle } = this.#options;
     const file = store.get(fileId);
     if (file === undefined || file.change !== StubChange.clean) return;
     const { signal } = this.#closing;
     await recall.ensure(file, 0, file.sizeBytes, { intent: 'prefetch', requester, signal });
+    touched(fileId);
     known.tell(file);
     settle(fileId);
   }

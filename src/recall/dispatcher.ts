@@ -11,15 +11,14 @@ import { BufferPool } from './buffer-pool.ts';
 import type { Flight } from './flights.ts';
 import type { RecallLimits } from './limits.ts';
 import { Pace } from './pace.ts';
-import type { Intent } from './recall.ts';
+import type { Intent, Reserve } from './recall.ts';
 import { Transfer } from './transfer.ts';
 
 export interface DispatcherOptions {
   readonly remote: Remote;
   readonly clock: Clock;
   readonly limits: RecallLimits;
-  /** Makes sure that so many bytes fit into the tree; throws or rejects with ENOSPC/EDQUOT. */
-  readonly reserve: (bytes: number) => void | Promise<void>;
+  readonly reserve: Reserve;
   readonly isWanted: (flight: Flight, firstChunk: number, endChunk: number) => boolean;
   readonly onStarted: (flight: Flight) => void;
   readonly onWritten: (flight: Flight, firstChunk: number, chunkCount: number) => void;
@@ -133,7 +132,7 @@ export class Dispatcher {
     this.#options.onStarted(flight);
     let failure: EbbError | undefined;
     try {
-      const reserved = reserve(flight.lengthBytes);
+      const reserved = reserve(flight.lengthBytes, flight.intent);
       if (reserved !== undefined) await reserved;
       flight.progressAtMs = clock.monotonicMs();
       await transfer.run(remote);
@@ -171,7 +170,7 @@ export class Dispatcher {
         if (flight.receivedBytes === 0) flight.firstByteAtMs = flight.progressAtMs;
         flight.receivedBytes += countBytes;
       },
-      makeRoom: (bytes) => this.#options.reserve(bytes),
+      makeRoom: (bytes) => this.#options.reserve(bytes, flight.intent),
     });
   }
 

@@ -326,7 +326,10 @@ export class RecallEngine implements Recall {
   }
 
   #flightFailed(content: ContentRecall, flight: Flight, error: EbbError): void {
-    this.#report('failed', flight, error);
+    // A guess for which there is no room: nobody's failure.
+    const isForgone = flight.origin === 'prefetch' && error.code === 'EAGAIN';
+    if (isForgone) this.#report('cancelled', flight, undefined);
+    else this.#report('failed', flight, error);
     const { file } = content;
     content.unplan(flight);
     if (error.code === 'EOPNOTSUPP' && !flight.whole) {
@@ -335,7 +338,7 @@ export class RecallEngine implements Recall {
       for (const waiter of content.waiters) this.#planOn(content, waiter);
       return;
     }
-    this.#failures += 1;
+    this.#failures += isForgone ? 0 : 1;
     if (error.code === 'ESTALE') this.#abandon(content, error);
     const answer = forReader(error);
     for (const waiter of content.waitersOf(flight)) {

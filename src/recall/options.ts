@@ -4,7 +4,7 @@ import type { EbbError } from '../base/errors.ts';
 import type { Remote } from '../remote/remote.ts';
 import type { ContentFile } from '../tree/content.ts';
 import type { RecallLimits } from './limits.ts';
-import type { EnsureOptions, FlightView } from './recall.ts';
+import type { EnsureOptions, FlightView, Reserve } from './recall.ts';
 
 /** What may be done for a request: everything, only the chunks asked for, or nothing (the error says why). */
 export type Verdict = 'allow' | 'exact' | EbbError;
@@ -24,9 +24,9 @@ export interface RecallEngineOptions {
   readonly limits?: Partial<RecallLimits>;
   /**
    * Asks the release policy for space before a flight starts, and again when a write found the disk full.
-   * Throws or rejects with ENOSPC/EDQUOT.
+   * Throws or rejects as `Reserve` says.
    */
-  readonly reserve?: (bytes: number) => void | Promise<void>;
+  readonly reserve?: Reserve;
   /** Asked once per `ensure` that needs content. Default: allow. */
   readonly verdict?: (
     file: ContentFile,

@@ -11,6 +11,12 @@ export interface Requester {
 /** In order of priority. */
 export type Intent = 'demand' | 'readahead' | 'get' | 'prefetch';
 
+/**
+ * Makes sure that so many bytes fit into the tree. Throws or rejects with ENOSPC, EDQUOT; and with EAGAIN when
+ * something would have to be released for a `prefetch`: a guess must not drive out what was used.
+ */
+export type Reserve = (bytes: number, intent: Intent) => void | Promise<void>;
+
 export interface EnsureOptions {
   readonly intent: Intent;
   readonly requester: Requester;

@@ -55,7 +55,10 @@ test('room is made from what was used longest ago', async () => {
   const stop = answerQuiesces(scene);
   const { space } = keeper(scene, { cacheSizeBytes: 4 * fileBytes });
   try {
-    await space.reserve(fileBytes);
+    // Not for a guess, as long as nobody wants it.
+    await assert.rejects(space.reserve(fileBytes, 'prefetch'), { code: 'EAGAIN' });
+    assert.equal(scene.contents.get(ids[0] ?? 0)?.residency.complete, true);
+    await space.reserve(fileBytes, 'demand');
     await waitFor(() => scene.contents.get(ids[0] ?? 0)?.residency.residentBytes === 0, {
       what: 'the oldest to go',
     });
@@ -71,7 +74,7 @@ test('min-free is hard: ENOSPC when nothing helps', async () => {
   const stop = answerQuiesces(scene);
   const { space } = keeper(scene, { minFreeBytes: 2 ** 52 });
   try {
-    await assert.rejects(space.reserve(1), (error: EbbError) => error.code === 'ENOSPC');
+    await assert.rejects(space.reserve(1, 'demand'), (error: EbbError) => error.code === 'ENOSPC');
   } finally {
     await space.close();
     stop();
@@ -82,7 +85,7 @@ test('closing does not wait for a thread that is gone', async () => {
   await using scene = await servedScene();
   await fill(scene, ['a', 'b']);
   const { space } = keeper(scene, { cacheSizeBytes: fileBytes });
-  const reserved = space.reserve(1).catch(() => undefined);
+  const reserved = space.reserve(1, 'demand').catch(() => undefined);
   await scene.message('quiesce');
   // Nobody will ever answer that.
   scene.server.close();

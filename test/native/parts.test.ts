@@ -93,7 +93,7 @@ test('property: what is brought of a directory for nothing is little, and who ta
         const found = Array.from({ length: 200 }, (_, at) => directory * 1_000 + at)
           .filter((one) => one > afterId && !here.has(one))
           .slice(0, count);
-        credit.brought(`d${directory}/`, found, search);
+        credit.brought(`d${directory}/`, found, search, found);
         for (const one of found) here.add(one);
         state.brought += found.length;
         assert.ok(state.brought <= 8 + 3 * state.uses, 'no more than two for each that was used');
@@ -111,10 +111,21 @@ test('property: what is brought of a directory for nothing is little, and who ta
     if (search === undefined) continue;
     const all = Array.from({ length: 1_000 }, (_, one) => one);
     const found = all.filter((one) => one > search.afterId && !here.has(one));
-    credit.brought('d/', found.slice(0, search.count), search);
-    for (const one of found.slice(0, search.count)) here.add(one);
+    const near = found.slice(0, search.count);
+    credit.brought('d/', near, search, near);
+    for (const one of near) here.add(one);
   }
   assert.equal(misses, 3);
+});
+
+test('what was found and is under way already does not end the search for siblings', () => {
+  const credit = new SiblingCredit();
+  for (const id of [1, 2]) assert.equal(credit.missed('d/', id, 0), undefined);
+  const first = credit.missed('d/', 3, 0);
+  assert.deepEqual(first, { afterId: 3, count: 8 });
+  const found = [4, 5, 6, 7, 8, 9, 10, 11];
+  credit.brought('d/', found.slice(0, 3), first, found);
+  assert.deepEqual(credit.used(4), { afterId: 11, count: 8 }, 'two brought, one used');
 });
 
 test('a gate lets one work at a time, in order, and those who wait see it open', async () => {

@@ -153,6 +153,25 @@ test('a refused reservation is the reader error, before anything is asked of the
   assert.equal(it.remote.seen.length, 0);
 });
 
+test('a guess without room is nobody’s failure, and who reads meanwhile has room made', async () => {
+  const refusal = Promise.withResolvers<void>();
+  const asked: string[] = [];
+  const reserve = (_bytes: number, intent: string): void | Promise<void> => {
+    asked.push(intent);
+    return intent === 'prefetch' ? refusal.promise : undefined;
+  };
+  await using it = scene(64 * MiB, { reserve });
+  it.remote.open();
+  const guess = it.engine.ensure(it.file, 0, 10, { ...by(1), intent: 'prefetch' });
+  const read = it.engine.ensure(it.file, 0, 10, by(2));
+  refusal.reject(ebbError('EAGAIN', 'There is no room.'));
+  await assert.rejects(guess, isCode('EAGAIN'));
+  await read;
+  assert.deepEqual(asked, ['prefetch', 'demand']);
+  assert.equal(it.remote.seen.length, 1);
+  assert.equal(it.engine.totals().failures, 0);
+});
+
 test('cancel rejects the readers, stops everything and leaves the file alone afterwards', async () => {
   await using it = scene(64 * MiB);
   const reads = [0, 8, 16].map((at) => it.engine.ensure(it.file, at * MiB, MiB, by(at)));

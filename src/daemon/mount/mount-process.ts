@@ -293,7 +293,7 @@ async function build(
     spoolDirectory,
     deviceFileDescriptor: connection.fileDescriptor,
     threads: () => threads,
-    reserve: (bytes) => space.reserve(bytes),
+    reserve: (bytes, intent) => space.reserve(bytes, intent),
     onReadEnded: (nodeId, error) => {
       if (error === undefined) readFailures.delete(nodeId);
       else readFailures.set(nodeId, error.message);

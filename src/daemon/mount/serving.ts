@@ -11,6 +11,7 @@ import { RecallEngine } from '../../recall/engine.ts';
 import type { Namespace } from '../../recall/namespace/namespace.ts';
 import { Preparer } from '../../recall/namespace/prepare.ts';
 import { WholeFetch } from '../../recall/namespace/whole-fetch.ts';
+import type { Reserve } from '../../recall/recall.ts';
 import type { Remote } from '../../remote/remote.ts';
 import type { Logbook } from '../logbook.ts';
 import type { Configuration } from '../options.ts';
@@ -33,7 +34,7 @@ export interface ServingOptions {
   /** The thread that the server speaks to; asked for with each message. */
   readonly threads: () => Pick<FuseThreads, 'post' | 'postQuietly'>;
   /** As in `RecallEngineOptions`. */
-  readonly reserve: (bytes: number) => void | Promise<void>;
+  readonly reserve: Reserve;
   readonly onReadEnded: (nodeId: number, error: EbbError | undefined) => void;
   readonly logbook: Logbook;
   /** Gets what has to be ended. */
@@ -59,7 +60,7 @@ export function makeServing(options: ServingOptions): Serving {
     stallMaxMs: configuration.deadlineMs,
     contentOf: (node, key) => contents.contentOf(node, key),
     discard: (id) => contents.discardUnrecorded(id),
-    reserve: options.reserve,
+    reserve: (bytes) => options.reserve(bytes, 'demand'),
     onFetched: ({ nodeId, key, bytes, requester }) => {
       wholeFetchedBytes += bytes;
       if (requester !== undefined) recall.credit(requester, nodeId, key, bytes);

@@ -135,7 +135,7 @@ export async function buildTree(
     remote,
     clock,
     limits: recallLimits(configuration, remote),
-    reserve: (bytes) => space.reserve(bytes),
+    reserve: (bytes, intent) => space.reserve(bytes, intent),
     onStale: (file) => {
       // What users are changing refuses recalls, too, and that says nothing of the remote.
       if (store.get(file.id)?.change !== StubChange.clean) return;
