@@ -161,7 +161,9 @@ for (const type of ['ext4', 'xfs'] as const) {
         'EIO',
       );
       assert.match(failure.message, /is its filesystem not mounted/);
-      await runOk('mount', ['-o', 'loop', filesystem.imagePath, filesystem.path]);
+      const copy = `${filesystem.imagePath}.copy`;
+      await runOk('cp', ['--sparse=always', filesystem.imagePath, copy]);
+      await runOk('mount', ['-o', 'loop', copy, filesystem.path]);
       assert.notEqual((await stat(filesystem.path)).dev, dev);
       await openDirectoryRemote(filesystem.path, { expectedRoot });
     },
