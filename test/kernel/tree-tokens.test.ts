@@ -96,9 +96,12 @@ test('a token of a tree follows its file over renames, deaths and attaching agai
   const words = ['-c', emptiesSlowly, at('cold'), `${signal}-waits`, `${signal}-go`];
   const emptying = runOk('python3', words, { timeoutMs: 60_000 });
   await waitFor(() => existsSync(`${signal}-waits`), { what: 'the file to be emptied' });
-  await refused(cold, /cold is just being emptied/);
-  writeFileSync(`${signal}-go`, '');
-  await emptying;
+  try {
+    await refused(cold, /cold is just being emptied/);
+  } finally {
+    writeFileSync(`${signal}-go`, '');
+    await emptying;
+  }
   assert.equal((await bytesOf(cold)).length, 0);
 
   const forged = `${token.slice(0, -1)}${token.endsWith('A') ? 'B' : 'A'}`;
