@@ -1,5 +1,5 @@
 /**
- * Runs the tests: those without a kernel mount first, then those in test/kernel/. Two runs of
+ * Runs the tests: those without a kernel mount first, then those in test/kernel/. Runs of
  * node:test, shown as one: one report, one summary at the end, with the files that took longest.
  *
  *     node test/run.ts [FILE]...
@@ -15,8 +15,10 @@ import { spec } from 'node:test/reporters';
 const testTimeoutMs = 300_000;
 /** For all of them: something hangs. */
 const totalTimeoutMs = 80 * 60_000;
-/** Files at a time. Most of what the kernel's tests do is waiting. */
-const concurrency = 2;
+/** Most of what the kernel's tests do is waiting. */
+const filesAtATime = 2;
+/** Mount namespaces that it makes are users of the trees that others take away. */
+const aloneNames: ReadonlySet<string> = new Set(['native-places.test.ts']);
 const slowestShown = 12;
 
 const root = path.join(import.meta.dirname, '..');
@@ -55,9 +57,14 @@ const startedAtMs = performance.now();
 /** All events of both runs, with one summary instead of two. */
 async function* events(files: readonly string[]): AsyncGenerator<TestEvent> {
   const isKernel = (file: string): boolean => file.startsWith(`test${path.sep}kernel${path.sep}`);
-  const runs = [files.filter((file) => !isKernel(file)), files.filter(isKernel)];
+  const isAlone = (file: string): boolean => aloneNames.has(path.basename(file));
+  const runs = [
+    { files: files.filter((file) => !isKernel(file)), concurrency: filesAtATime },
+    { files: files.filter((file) => isKernel(file) && !isAlone(file)), concurrency: filesAtATime },
+    { files: files.filter((file) => isKernel(file) && isAlone(file)), concurrency: 1 },
+  ];
   const signal = AbortSignal.timeout(totalTimeoutMs);
-  for (const some of runs) {
+  for (const { files: some, concurrency } of runs) {
     if (some.length === 0) continue;
     const options = { cwd: root, timeout: testTimeoutMs, forceExit: true, signal };
     for await (const event of run({ ...options, files: some, concurrency })) {

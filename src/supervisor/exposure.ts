@@ -3,6 +3,7 @@
  * what users see is a clone of `.ebb/data` that is mounted over it.
  */
 import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { ebbError, toEbbError } from '../base/errors.ts';
 import { findMountHolders } from '../base/mount-holders.ts';
 import { isTreeMount, mountAt, readMountInfo } from '../base/mount-info.ts';
@@ -11,7 +12,7 @@ import { unmountAsync, UnmountFlag } from '../sys/mount.ts';
 import { fileStatus } from '../sys/stat.ts';
 import { attachMount, changeMount, cloneMount } from '../sys/mount-tree.ts';
 import { dataName } from './guard.ts';
-import type { HideResult } from './messages.ts';
+import type { HideResult, Holder } from './messages.ts';
 import { otherMounts } from './reachability.ts';
 import type { Shown } from './reachability.ts';
 
@@ -20,6 +21,10 @@ export function treeMountAt(tree: string): MountInfo | undefined {
   const found = mountAt(readMountInfo(), tree);
   return found !== undefined && isTreeMount(found) ? found : undefined;
 }
+
+/** Services and sandboxes that are starting have a copy of all mounts for a moment. */
+const copiesMaxMs = 2_000;
+const copiesEveryMs = 200;
 
 export class Exposure {
   readonly tree: string;
@@ -61,11 +66,12 @@ export class Exposure {
 
   /**
    * Takes the mount off TREE. Busy and not `lazy`: nothing happens, and the holders are named; a copy of the mount
-   * somewhere else (bind mounts, other mount namespaces) counts, because it would stay.
+   * somewhere else (bind mounts, other mount namespaces) counts, because it would stay. Copies may be momentary: they
+   * are looked for again for `copiesMaxMs` before they count.
    */
   async hide(lazy: boolean): Promise<HideResult> {
     if (!lazy) {
-      const copies = await otherMounts(this.#shown, this.tree);
+      const copies = await this.#copies();
       if (copies.length > 0) return { stopped: false, holders: copies };
     }
     try {
@@ -78,5 +84,14 @@ export class Exposure {
       return { stopped: false, holders: await findMountHolders(this.tree) };
     }
     return { stopped: true, holders: [] };
+  }
+
+  async #copies(): Promise<Holder[]> {
+    const endsAtMs = performance.now() + copiesMaxMs;
+    for (;;) {
+      const copies = await otherMounts(this.#shown, this.tree);
+      if (copies.length === 0 || performance.now() >= endsAtMs) return copies;
+      await sleep(copiesEveryMs);
+    }
   }
 }
