@@ -192,6 +192,8 @@ for (const type of treeFilesystems) {
         path.join(tree.path, names[13] ?? ''),
       ]);
       const status = await tree.status();
+      // A daemon that hears of its supervisor's death takes the tree away.
+      process.kill(status.pid, 'SIGSTOP');
       kill(status.supervisorPid);
       kill(status.pid);
       await waitFor(() => !processLives(status.pid), { what: 'the daemon to be gone' });
