@@ -4,7 +4,7 @@ import type { Call, FileSystem } from '../fuse/filesystem.ts';
 import type { FileSystemContext } from '../fuse/thread-main.ts';
 import { openSqliteCatalogReader } from '../catalog/sqlite/reader.ts';
 import { fuseBackingClose, fuseBackingOpen } from '../sys/ioctl.ts';
-import { mapSharedFile } from '../sys/shared-file.ts';
+import { mapSharedFile } from '../sys/map.ts';
 import { filesystemStatus } from '../sys/statfs.ts';
 import { Bridge } from './bridge.ts';
 import { MountFileSystem } from './filesystem.ts';

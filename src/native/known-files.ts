@@ -5,6 +5,7 @@
  * The shared word of a file is the truth for both: main changes it before it does what makes an old answer wrong.
  */
 import { StubChange } from '../base/stub-facts.ts';
+import { sameTime } from '../sys/stat.ts';
 import type { FileTime } from '../sys/stat.ts';
 import type { StubFile, StubStore } from '../tree/stubs/stub-store.ts';
 import { KnownState } from './messages.ts';
@@ -148,8 +149,4 @@ export class KnownFiles {
 
 function textOf(handle: Uint8Array): string {
   return Buffer.from(handle.buffer, handle.byteOffset, handle.byteLength).toString('latin1');
-}
-
-function sameTime(a: FileTime, b: FileTime | undefined): boolean {
-  return a.seconds === b?.seconds && a.nanoseconds === b.nanoseconds;
 }

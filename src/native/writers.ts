@@ -13,7 +13,7 @@ import { OpenFlag } from '../sys/fd.ts';
 import type { OwnedFd } from '../sys/fd.ts';
 import { decodeHandle, openByHandle } from '../sys/handle.ts';
 import { dropLease, tryLease } from '../sys/lease.ts';
-import { fileStatus } from '../sys/stat.ts';
+import { fileStatus, sameTime } from '../sys/stat.ts';
 import type { StubFile, StubStore } from '../tree/stubs/stub-store.ts';
 import type { FileGates } from './file-gates.ts';
 import type { KnownFiles } from './known-files.ts';
@@ -162,9 +162,7 @@ export class Writers {
       if (sizeBytes !== file.sizeBytes) return dirty;
       // Who was watched would have been seen emptying it: only its times, mode or name have changed. That this is
       // the version's content cannot be recorded then, and that it is the user's would be wrong: reading it fails.
-      const sameMtime =
-        mtime.seconds === file.mtime.seconds && mtime.nanoseconds === file.mtime.nanoseconds;
-      return sameMtime || this.#open.has(file.id) ? undefined : dirty;
+      return sameTime(mtime, file.mtime) || this.#open.has(file.id) ? undefined : dirty;
     } finally {
       dropLease(fd.fd);
     }

@@ -31,6 +31,10 @@ export interface FileTime {
   readonly nanoseconds: number;
 }
 
+export function sameTime(a: FileTime, b: FileTime | undefined): boolean {
+  return a.seconds === b?.seconds && a.nanoseconds === b.nanoseconds;
+}
+
 export interface FileStatus {
   /** File type and permission bits, as st_mode. */
   readonly mode: number;

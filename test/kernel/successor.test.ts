@@ -184,16 +184,32 @@ async function writeDown(mount: EbbMount): Promise<void> {
   await mount.currentPid();
 }
 
+interface Held {
+  readonly found: string;
+  readonly right: string;
+}
+
+/** The file that tests bring here, and the one that they leave cold. */
+function heldIn(mount: EbbMount): readonly [here: Held, cold: Held] {
+  const held = (name: string): Held => ({
+    found: path.join(mount.path, name),
+    right: path.join(source, name),
+  });
+  return [held('held/here.bin'), held('held/cold.bin')];
+}
+
+async function untilRight({ found, right }: Held): Promise<void> {
+  const isRight = async (): Promise<boolean> =>
+    (await readFile(found)).equals(await readFile(right));
+  await waitFor(isRight, { what: 'the file that was not here', timeoutMs: answerMaxMs });
+}
+
 test('the daemon dies while a remote directory is away: what is here is served, the rest when it is back', async () => {
   await using place = await temporaryDirectory('successor-away');
   const remote = path.join(place.path, 'remote');
   await cp(source, remote, { recursive: true });
   await withEbb({ remote }, async (mount) => {
-    const [here, cold] = ['held/here.bin', 'held/cold.bin'].map((name) => ({
-      found: path.join(mount.path, name),
-      right: path.join(source, name),
-    }));
-    assert.ok(here !== undefined && cold !== undefined);
+    const [here, cold] = heldIn(mount);
     assert.deepEqual(await readFile(here.found), await readFile(here.right));
     await writeDown(mount);
     await rename(remote, `${remote}.away`);
@@ -203,9 +219,7 @@ test('the daemon dies while a remote directory is away: what is here is served, 
     await assert.rejects(readFile(cold.found), { code: 'EIO' });
     assert.notEqual(await mount.currentPid(), pid);
     await rename(`${remote}.away`, remote);
-    const isRight = async (): Promise<boolean> =>
-      (await readFile(cold.found)).equals(await readFile(cold.right));
-    await waitFor(isRight, { what: 'the file that was not here', timeoutMs: answerMaxMs });
+    await untilRight(cold);
   });
 });
 
@@ -218,18 +232,15 @@ test('the daemon dies while a disk is not mounted: its empty mount point is not 
   await bind();
   try {
     await withEbb({ remote, options: ['--ttl', '0'] }, async (mount) => {
-      const [cold, right] = [mount.path, source].map((root) => path.join(root, 'held/cold.bin'));
-      assert.ok(cold !== undefined && right !== undefined);
+      const [, cold] = heldIn(mount);
       const names = (await readdir(mount.path)).sort();
       await writeDown(mount);
       await run('umount', ['--lazy', remote]);
       await mount.kill();
       assert.deepEqual((await readdir(mount.path)).sort(), names);
-      await assert.rejects(readFile(cold), { code: 'EIO' });
+      await assert.rejects(readFile(cold.found), { code: 'EIO' });
       await bind();
-      const isRight = async (): Promise<boolean> =>
-        (await readFile(cold)).equals(await readFile(right));
-      await waitFor(isRight, { what: 'the file that was not here', timeoutMs: answerMaxMs });
+      await untilRight(cold);
       assert.deepEqual((await readdir(mount.path)).sort(), names);
     });
   } finally {
@@ -240,11 +251,7 @@ test('the daemon dies while a disk is not mounted: its empty mount point is not 
 test('the daemon dies while the server of a remote directory does not answer: the same', async () => {
   await withEbb({ remote: source }, async (server) => {
     await withEbb({ remote: server.path }, async (mount) => {
-      const [here, cold] = ['held/here.bin', 'held/cold.bin'].map((name) => ({
-        found: path.join(mount.path, name),
-        right: path.join(source, name),
-      }));
-      assert.ok(here !== undefined && cold !== undefined);
+      const [here, cold] = heldIn(mount);
       assert.deepEqual(await readFile(here.found), await readFile(here.right));
       await writeDown(mount);
       const stopped = [server.supervisorPid, await server.currentPid()];

@@ -9,12 +9,12 @@ import { StubChange } from '../../base/stub-facts.ts';
 import type { StubFacts } from '../../base/stub-facts.ts';
 import { ebbError } from '../../base/errors.ts';
 import { syncFile } from '../../sys/file-io.ts';
-import { fileStatus } from '../../sys/stat.ts';
+import { fileStatus, sameTime } from '../../sys/stat.ts';
 import type { FileTime } from '../../sys/stat.ts';
 import type { MarkSeal } from '../mark.ts';
 import type { StubAccess } from './stub-access.ts';
 import type { LoadedStub } from './stub-file.ts';
-import { sameTime, wasCutOff } from './evidence.ts';
+import { wasCutOff } from './evidence.ts';
 import { writeStubMark } from './stub-mark.ts';
 
 const { clean, intent, discarding, dirty } = StubChange;

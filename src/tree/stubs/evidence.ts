@@ -3,6 +3,7 @@
  * was *not* cut off; that bytes are here is never concluded from it (I2).
  */
 import { pread, seek, Seek } from '../../sys/io.ts';
+import { sameTime } from '../../sys/stat.ts';
 import type { FileStatus, FileTime } from '../../sys/stat.ts';
 import type { Residency } from '../residency.ts';
 import { isPoison } from './poison.ts';
@@ -67,8 +68,4 @@ function isPoisonAt(fd: number, offsetBytes: number, lengthBytesMax: number): bo
   const sample = new Uint8Array(Math.min(sampleBytes, lengthBytesMax));
   const count = pread(fd, sample, offsetBytes);
   return count > 0 && isPoison(sample.subarray(0, count), offsetBytes);
-}
-
-export function sameTime(a: FileTime, b: FileTime): boolean {
-  return a.seconds === b.seconds && a.nanoseconds === b.nanoseconds;
 }

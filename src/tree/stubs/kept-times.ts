@@ -14,9 +14,8 @@ import { EbbError } from '../../base/errors.ts';
 import { OpenFlag, openFd } from '../../sys/fd.ts';
 import type { OwnedFd } from '../../sys/fd.ts';
 import { pread, pwrite } from '../../sys/io.ts';
-import { fileStatus, setFileTimes } from '../../sys/stat.ts';
+import { fileStatus, sameTime, setFileTimes } from '../../sys/stat.ts';
 import type { FileTime } from '../../sys/stat.ts';
-import { sameTime } from './evidence.ts';
 import type { StubAccess } from './stub-access.ts';
 
 const name = 'times';

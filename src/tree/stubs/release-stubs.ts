@@ -1,12 +1,11 @@
 /** Release (release.ts) of stubs. */
 import { StubChange } from '../../base/stub-facts.ts';
-import { fileStatus, setFileTimes } from '../../sys/stat.ts';
+import { fileStatus, sameTime, setFileTimes } from '../../sys/stat.ts';
 import { readStubMark, writeStubMark } from './stub-mark.ts';
 import { punchContent } from '../local-io.ts';
 import { releaseFiles } from '../release.ts';
 import type { ReleasePort, ReleaseRequest, ReleaseResult } from '../release.ts';
 import type { ResidencyRow } from '../durability.ts';
-import { sameTime } from './evidence.ts';
 import type { NativeStubStore } from './store.ts';
 import type { LoadedStub } from './stub-file.ts';
 
