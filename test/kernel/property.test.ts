@@ -248,7 +248,7 @@ async function runSteps(mount: EbbMount, remote: ChangingRemote, random: Random,
 test('random steps over a changing directory equal the model', async (context) => {
   await using directory = await temporaryDirectory('property');
   const random = new Random(seed);
-  const remote = new ChangingRemote(directory.path, random);
+  const remote = new ChangingRemote(directory.path, random, 'in place');
   await using mount = await mountEbb({ remote: remote.root, options: ['--ttl', '0'] });
   context.diagnostic(await runSteps(mount, remote, random, steps));
 });
@@ -257,7 +257,7 @@ test('random steps over a changing web server equal the model', async (context) 
   await using directory = await temporaryDirectory('property');
   await chmod(directory.path, 0o755);
   const random = new Random(seed + 1);
-  const remote = new ChangingRemote(directory.path, random);
+  const remote = new ChangingRemote(directory.path, random, 'by rename');
   await using origin = await startNginx({ root: remote.root });
   await using mount = await mountEbb({ remote: origin.url, options: ['--ttl', '0'] });
   context.diagnostic(await runSteps(mount, remote, random, Math.ceil(steps / 2)));

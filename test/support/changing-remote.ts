@@ -54,15 +54,24 @@ const sizeMaxBytes = 900_000;
 /** Modification times go up by one second with every change, so that every server can tell versions apart. */
 const firstMtimeSeconds = 1_500_000_000;
 
+/**
+ * How bytes that a file has are changed. A web server that sends from the page cache (sendfile(2)) sends what a
+ * program writes into the file meanwhile under the tag of the version before: no reader can tell, so a file that
+ * such a server sends is replaced.
+ */
+export type Overwriting = 'in place' | 'by rename';
+
 export class ChangingRemote {
   /** What is served or mounted. */
   readonly root: string;
+  readonly #overwriting: Overwriting;
   readonly #models: string;
   readonly #random: Random;
   readonly #current = new Map<string, FileVersion>();
   #changes = 0;
 
-  constructor(directory: string, random: Random) {
+  constructor(directory: string, random: Random, overwriting: Overwriting) {
+    this.#overwriting = overwriting;
     this.root = path.join(directory, 'remote');
     this.#models = path.join(directory, 'models');
     this.#random = random;
@@ -98,11 +107,7 @@ export class ChangingRemote {
   /** A new file renamed over the name, or made there. */
   replace(name: string): void {
     const sizeBytes = this.#randomSize();
-    const temporary = path.join(this.#models, 'new');
-    writeFileSync(temporary, noise(`${name} ${this.#changes}`, sizeBytes));
-    this.#stamp(temporary);
-    renameSync(temporary, this.#at(name));
-    this.#remember(name, sizeBytes);
+    this.#rename(name, noise(`${name} ${this.#changes}`, sizeBytes));
   }
 
   append(name: string): void {
@@ -113,11 +118,13 @@ export class ChangingRemote {
     this.#remember(name, version.sizeBytes + more);
   }
 
-  /** Same inode, same size, other bytes. */
+  /** Same size, other bytes; in place: same inode. */
   overwrite(name: string): void {
     const { sizeBytes } = this.#existing(name);
+    const bytes = noise(`over ${name} ${this.#changes}`, sizeBytes);
+    if (this.#overwriting === 'by rename') return this.#rename(name, bytes);
     const descriptor = openSync(this.#at(name), 'r+');
-    writeSync(descriptor, noise(`over ${name} ${this.#changes}`, sizeBytes));
+    writeSync(descriptor, bytes);
     closeSync(descriptor);
     this.#stamp(this.#at(name));
     this.#remember(name, sizeBytes);
@@ -127,6 +134,14 @@ export class ChangingRemote {
     rmSync(this.#at(name));
     this.#current.delete(name);
     this.#changes += 1;
+  }
+
+  #rename(name: string, bytes: Uint8Array): void {
+    const temporary = path.join(this.#models, 'new');
+    writeFileSync(temporary, bytes);
+    this.#stamp(temporary);
+    renameSync(temporary, this.#at(name));
+    this.#remember(name, bytes.length);
   }
 
   #existing(name: string): FileVersion {
