@@ -2,7 +2,9 @@
  * What was served before is served again, whatever became of its remote meanwhile: what is here can be read, and the
  * remote is used as soon as it can be opened.
  */
+import { deadline } from '../base/deadline.ts';
 import { toEbbError } from '../base/errors.ts';
+import { isHttpUrl } from '../base/http-url.ts';
 import { abandonOnAbort } from '../remote/abortable.ts';
 import { LateRemote } from '../remote/late.ts';
 import { openRemote } from '../remote/open-remote.ts';
@@ -26,14 +28,13 @@ export async function openOrWait(
   { mustOpen, displayName, logbook }: OpenOrWaitOptions,
 ): Promise<Remote> {
   if (mustOpen) return await openRemote(options);
-  const kind = /^https?:/i.test(options.url) ? 'http' : 'dir';
+  const kind = isHttpUrl(options.url) ? 'http' : 'dir';
   const late = (why: string, opening?: Promise<Remote>): Remote => {
     logbook.log('warn', `the remote cannot be opened, serving what is here: ${why}`);
     return new LateRemote({ kind, displayName }, () => openRemote(options), opening);
   };
   const opening = openRemote(options);
-  const overdue = new AbortController();
-  const timer = setTimeout(() => overdue.abort(), openMaxMs);
+  using overdue = deadline(openMaxMs);
   try {
     return await abandonOnAbort(opening, overdue.signal);
   } catch (error) {
@@ -41,7 +42,5 @@ export async function openOrWait(
     const { code, message } = toEbbError(error);
     if (code === 'EINVAL') throw error;
     return late(message);
-  } finally {
-    clearTimeout(timer);
   }
 }

@@ -4,6 +4,7 @@ import { homedir } from 'node:os';
 import path from 'node:path';
 import * as v from 'valibot';
 import { ebbError } from '../base/errors.ts';
+import { isHttpUrl } from '../base/http-url.ts';
 import type { MountOptions } from './api.ts';
 
 export const optionDefaults = {
@@ -113,7 +114,7 @@ export function defaultCacheDirectory(remote: string, uid = process.getuid?.() ?
 
 /** The remote's name without credentials and trailing slashes. */
 export function remoteIdentity(remote: string): string {
-  if (!/^https?:\/\//i.test(remote)) return path.resolve(remote.replace(/^file:\/\//, ''));
+  if (!isHttpUrl(remote)) return path.resolve(remote.replace(/^file:\/\//, ''));
   const url = new URL(remote);
   url.username = '';
   url.password = '';

@@ -1,6 +1,8 @@
 /** What the rehearsals of mounts and of trees have in common (docs/decisions/0011-a-mount-rehearses.md). */
 import { rmSync } from 'node:fs';
-import { ebbError, toEbbError } from '../base/errors.ts';
+import { deadline } from '../base/deadline.ts';
+import { toEbbError } from '../base/errors.ts';
+import { abandonOnAbort } from '../remote/abortable.ts';
 import type { Logbook } from './logbook.ts';
 import { Teardown } from './teardown.ts';
 
@@ -25,18 +27,14 @@ export async function rehearsing(
   const teardown = new Teardown();
   const problem = (what: string, error: Error): void =>
     logbook.log('debug', `rehearsal, ${what}: ${error.message}`);
-  let overdue: NodeJS.Timeout | undefined;
   try {
     rmSync(directory, { recursive: true, force: true });
     teardown.add('removing its files', () => rmSync(directory, { recursive: true, force: true }));
-    const timeout = new Promise<never>((_resolve, reject) => {
-      overdue = setTimeout(() => reject(ebbError('ETIMEDOUT', 'too slow')), durationMaxMs);
-    });
-    await Promise.race([play(teardown), timeout]);
+    using limit = deadline(durationMaxMs, undefined, 'too slow');
+    await abandonOnAbort(play(teardown), limit.signal);
   } catch (error) {
     problem('playing', toEbbError(error));
   } finally {
-    clearTimeout(overdue);
     await teardown.run(problem);
   }
 }

@@ -73,13 +73,13 @@ export class SpaceKeeper {
 
   /** As `Reserve`: makes room for a recall. ENOSPC when it would leave the disk with less than `--min-free`. */
   async reserve(bytes: number, intent: Intent): Promise<void> {
-    const { cacheSizeBytes, minFreeBytes } = this.#options.limits;
+    const { limits } = this.#options;
+    const { cacheSizeBytes, minFreeBytes } = limits;
     const isUnlimited = cacheSizeBytes === undefined && minFreeBytes === undefined;
     // Nothing would be released; whether there is room at all is looked at before each write (tree/content-store.ts).
     if (isUnlimited && bytes <= uncheckedMaxBytes) return;
     const before = this.#use(bytes);
     const isShort = before.freeBytes - bytes < (minFreeBytes ?? 0);
-    const { limits } = this.#options;
     if (intent === 'prefetch' && (isShort || bytesToRelease(before, limits) > 0)) {
       throw ebbError('EAGAIN', 'There is no room for what nobody has asked for.');
     }

@@ -7,6 +7,7 @@
  * `find`, `ls -l`, `tar` and `du` look at names in the order in which they were given them. It may have closed the
  * directory by then (fts(3) does), but not have paused for longer than the time to live.
  */
+import { BoundedMap } from '../base/bounded-map.ts';
 
 /** Readers remembered; what is older is served by the time to live alone. */
 export const readersMax = 4_096;
@@ -48,7 +49,7 @@ export class ListingReaders {
   readonly #ttlMs: number;
   readonly #nowMs: () => number;
   /** By directory and thread, in the order in which they began. */
-  readonly #readers = new Map<string, ListingReader>();
+  readonly #readers = new BoundedMap<string, ListingReader>(readersMax);
 
   constructor(ttlMs: number, nowMs: () => number) {
     this.#ttlMs = ttlMs;
@@ -63,13 +64,6 @@ export class ListingReaders {
   opened(directoryId: number, pid: number, freshMs: number): void {
     if (freshMs === 0) return;
     const key = `${directoryId} ${pid}`;
-    this.#readers.delete(key);
-    if (this.#readers.size >= readersMax) {
-      for (const oldest of this.#readers.keys()) {
-        this.#readers.delete(oldest);
-        break;
-      }
-    }
     this.#readers.set(
       key,
       new ListingReader(this.#nowMs() + freshMs, Math.min(trustMaxMs, this.#ttlMs)),

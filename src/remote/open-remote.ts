@@ -9,6 +9,7 @@
 import { fileURLToPath } from 'node:url';
 import { ebbError } from '../base/errors.ts';
 import { formatDuration } from '../base/format.ts';
+import { isHttpUrl } from '../base/http-url.ts';
 import { checkedRemote } from './checked.ts';
 import { openDirectoryRemote } from './dir/dir-remote.ts';
 import type { DirectoryRemoteOptions } from './dir/dir-remote.ts';
@@ -66,7 +67,7 @@ export async function openRemote(options: RemoteOptions): Promise<Remote> {
 
 function openBare(options: RemoteOptions): Promise<Remote> {
   const { url } = options;
-  if (/^https?:\/\//i.test(url)) return openHttpRemote(options);
+  if (isHttpUrl(url)) return openHttpRemote(options);
   if (/^file:\/\//i.test(url)) return openDirectoryRemote(pathOfFileUrl(url), options);
   if (url.startsWith('/')) return openDirectoryRemote(url, options);
   throw ebbError(

@@ -63,7 +63,7 @@ export class MountSupervisor {
     this.#killHanging();
   });
   #daemon: Daemon | undefined;
-  #servingSinceMs: number | undefined;
+  #isServing = false;
   /** Since when the daemon takes requests, though it may not have said yet that it serves. */
   #takingSinceMs: number | undefined;
   /** The last one that took requests died of something else than somebody's SIGKILL. */
@@ -91,7 +91,7 @@ export class MountSupervisor {
 
   /** Unmounts lazily: who asks by a signal cannot be told who uses it. Without a daemon everybody is let go. */
   stop(): void {
-    if (this.#servingSinceMs !== undefined) this.#daemon?.send({ kind: 'stop' });
+    if (this.#isServing) this.#daemon?.send({ kind: 'stop' });
     else void this.#abandon();
   }
 
@@ -175,7 +175,7 @@ export class MountSupervisor {
         this.#takingSinceMs = performance.now();
         return;
       case 'ready':
-        this.#servingSinceMs = performance.now();
+        this.#isServing = true;
         this.#ready.resolve(message.facts);
         return this.#standbys.wanted();
       case 'failed':
@@ -213,10 +213,10 @@ export class MountSupervisor {
   #daemonEnded(how: string, inOrder: boolean): void {
     this.#daemon = undefined;
     this.#watchdog.stop();
-    const hadServed = this.#restarts > 0 || this.#servingSinceMs !== undefined;
+    const hadServed = this.#restarts > 0 || this.#isServing;
     const sinceMs = this.#takingSinceMs;
     if (sinceMs !== undefined) this.#predecessorFailed = how !== 'SIGKILL' || this.#isHanging;
-    this.#servingSinceMs = undefined;
+    this.#isServing = false;
     this.#takingSinceMs = undefined;
     this.#isHanging = false;
     if (this.#isOver) return;
@@ -255,7 +255,7 @@ export class MountSupervisor {
     if (daemon === undefined) return this.#giveUp('the connection is gone');
     this.#restarts += 1;
     const overdue = setTimeout(() => {
-      if (this.#servingSinceMs !== undefined || this.#daemon !== daemon) return;
+      if (this.#isServing || this.#daemon !== daemon) return;
       log('error', `the daemon does not serve after ${restartMaxMs} ms: it is stopped`);
       this.#killHanging();
     }, restartMaxMs);

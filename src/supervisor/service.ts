@@ -4,8 +4,8 @@
  */
 import { closeSync, writeSync } from 'node:fs';
 import { text } from 'node:stream/consumers';
-import type { EbbError } from '../base/errors.ts';
 import { toEbbError } from '../base/errors.ts';
+import { outliveTheLog, startExitCode } from '../base/service-process.ts';
 import { indispensable } from './daemon-process.ts';
 import type { Opaque } from './messages.ts';
 
@@ -46,13 +46,6 @@ function reportLast(line: Opaque): void {
   }
 }
 
-const refusedCodes = new Set(['EBUSY', 'EEXIST']);
-
-function exitCodeOf(error: EbbError): 1 | 2 | 3 {
-  if (error.code === 'EINVAL') return 2;
-  return refusedCodes.has(error.code) ? 3 : 1;
-}
-
 function log(level: 'info' | 'warn' | 'error', message: string): void {
   process.stderr.write(`${new Date().toISOString()} ${level} supervisor: ${message}\n`);
 }
@@ -61,8 +54,7 @@ function log(level: 'info' | 'warn' | 'error', message: string): void {
 export async function runService(
   start: (line: string, callbacks: Callbacks) => Promise<Service>,
 ): Promise<void> {
-  // A log that nobody reads any more (a closed pipe, a full disk) is no reason to end.
-  process.stderr.on('error', () => undefined);
+  outliveTheLog();
   indispensable();
   const stopping = new AbortController();
   let service: Service | undefined;
@@ -81,7 +73,7 @@ export async function runService(
     });
   } catch (thrown) {
     const error = toEbbError(thrown);
-    const exitCode = exitCodeOf(error);
+    const exitCode = startExitCode(error);
     reportLast({ ok: false, error: error.message, code: error.code, exitCode });
     log('error', error.stack ?? error.message);
     process.exitCode = exitCode;

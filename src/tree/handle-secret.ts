@@ -33,6 +33,20 @@ export interface HandleRecord {
   set(fingerprint: string): void;
 }
 
+/** The setting of the catalog. */
+const settingName = 'handle-secret';
+
+/** In a catalog of either kind. */
+export function handleRecord(catalog: {
+  setting(name: string): string | undefined;
+  setSetting(name: string, value: string): void;
+}): HandleRecord {
+  return {
+    get: () => catalog.setting(settingName),
+    set: (fingerprint) => catalog.setSetting(settingName, fingerprint),
+  };
+}
+
 export interface HandleSecretOptions {
   readonly directory: string;
   readonly treeId: string;

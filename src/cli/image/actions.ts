@@ -1,4 +1,5 @@
 /** `ebb image info|check|ls|cat|cp`: asks the reader and shows what it says. */
+import { isHttpUrl } from '../../base/http-url.ts';
 import type {
   ImageEntry,
   ImageHelperRequest,
@@ -12,7 +13,6 @@ import { visible, visibleSentence } from '../terminal.ts';
 import type { Terminal } from '../terminal.ts';
 import { formatBytes, formatRate, plural } from '../units.ts';
 import { ExitCode, UsageError } from '../verb.ts';
-import { isUrl } from './mount.ts';
 import type { ImageRemoteOptions } from './mount.ts';
 import { parsePlaceOptions } from './options.ts';
 import { readImage } from './read.ts';
@@ -42,7 +42,7 @@ export async function readAction(
   terminal: Terminal,
 ): Promise<ExitCode> {
   const helperRequest: ImageHelperRequest = {
-    source: isUrl(image) ? image : absolutePath(image),
+    source: isHttpUrl(image) ? image : absolutePath(image),
     access: buildRemoteAccess(options),
     request: requestOf(action, words, options),
   };

@@ -1,4 +1,5 @@
 /** `ebb image mount`: starts the broker and says what it says. */
+import { isHttpUrl, withoutCredentials } from '../../base/http-url.ts';
 import { buildRemoteAccess } from '../remote-options.ts';
 import type { RemoteCliOptions } from '../remote-options.ts';
 import { startService } from '../start-service.ts';
@@ -29,17 +30,6 @@ interface Mounted {
 /** How a remote image is reached, and where its parts are kept. */
 export interface ImageRemoteOptions extends RemoteCliOptions {
   readonly cacheDir?: string;
-}
-
-export function isUrl(image: string): boolean {
-  return /^https?:\/\//i.test(image);
-}
-
-function withoutSecrets(image: string): string {
-  const url = new URL(image);
-  url.username = '';
-  url.password = '';
-  return url.href;
 }
 
 function partitionOf(text: string): number {
@@ -91,7 +81,7 @@ export async function mountImage(
 ): Promise<ExitCode> {
   const options = parseMountOptions(words);
   const mountPoint = realDirectory(directory, 'mount point');
-  const isRemote = isUrl(image);
+  const isRemote = isHttpUrl(image);
   const imagePath = isRemote ? image : absolutePath(image);
   const cacheDirectory = remote.cacheDir === undefined ? undefined : absolutePath(remote.cacheDir);
   if (!isRemote && cacheDirectory !== undefined) {
@@ -118,7 +108,7 @@ export async function mountImage(
   for (const note of result.notes) terminal.warn(`ebb image: ${visible(note)}`);
   const name = result.label === '' ? '' : ` (${visible(result.label)})`;
   terminal.print(
-    `Mounted ${visible(isRemote ? withoutSecrets(image) : imagePath)}${name} at ${visible(mountPoint)}, read-only; ` +
+    `Mounted ${visible(withoutCredentials(imagePath))}${name} at ${visible(mountPoint)}, read-only; ` +
       `unmount with: ebb umount ${shellWord(mountPoint)}`,
   );
   return ExitCode.done;

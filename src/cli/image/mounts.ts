@@ -1,7 +1,7 @@
 /** Mounts of images, as the kernel lists them: their brokers have no records and answer no questions. */
+import path from 'node:path';
 import { imageMapSuffix, isImageMount, readMountInfo } from '../../base/mount-info.ts';
 import type { MountInfo } from '../../base/mount-info.ts';
-import path from 'node:path';
 
 /** What `ebb status --json` prints of one. */
 export interface ImageMountView {

@@ -1,4 +1,5 @@
 /** `ebb attach`: check, start the supervisor, show how the names come in, report. */
+import { withoutCredentials } from '../../base/http-url.ts';
 import type { AttachProgress, AttachStartResult } from '../../daemon/api.ts';
 import type { AttachCheck } from '../../daemon/helper-api.ts';
 import { AttachProgressLine } from '../attach/progress.ts';
@@ -101,19 +102,11 @@ async function check(
   remote: string | undefined,
   stateDirectory: string | undefined,
 ): Promise<AttachCheck> {
+  // Arguments of a process can be read by everybody.
   const named = remote === undefined ? undefined : withoutCredentials(remote);
   return (await runHelper('attach-check', [
     JSON.stringify({ tree, remote: named, stateDirectory }),
   ])) as AttachCheck;
-}
-
-/** Arguments of a process can be read by everybody. */
-function withoutCredentials(remote: string): string {
-  if (remote.startsWith('/')) return remote;
-  const url = new URL(remote);
-  url.username = '';
-  url.password = '';
-  return url.href;
 }
 
 function complain(

@@ -53,13 +53,10 @@ export const status: Verb = {
   run: async (command, terminal) => {
     const mounts = new Mounts();
     const { args } = command;
-    const allImages = imageMounts();
-    const isAsked = (view: ImageMountView): boolean =>
-      args.length === 0 || args.some((typed) => absolutePath(typed) === view.mountPoint);
-    const images = allImages.filter(isAsked);
-    const others = args.filter(
-      (typed) => !images.some(({ mountPoint }) => mountPoint === absolutePath(typed)),
-    );
+    const asked = new Set(args.map(absolutePath));
+    const images = imageMounts().filter((view) => args.length === 0 || asked.has(view.mountPoint));
+    const imagePoints = new Set(images.map(({ mountPoint }) => mountPoint));
+    const others = args.filter((typed) => !imagePoints.has(absolutePath(typed)));
     const records =
       args.length > 0
         ? others.map((typed) => mounts.locate(typed).client.record)

@@ -7,6 +7,7 @@
 import { closeSync, fstatSync, openSync, readFileSync } from 'node:fs';
 import { MessageChannel, Worker } from 'node:worker_threads';
 import { ebbError, toEbbError } from '../../base/errors.ts';
+import { isHttpUrl } from '../../base/http-url.ts';
 import { encodeName } from '../../base/name.ts';
 import { fileDevice } from '../../ext4/block-device.ts';
 import { runImageRequest } from '../../image/reader/run-request.ts';
@@ -26,7 +27,7 @@ async function main(): Promise<number> {
   const helperRequest = JSON.parse(readFileSync(0, 'utf8')) as ImageHelperRequest;
   try {
     const { source } = helperRequest;
-    if (/^https?:\/\//i.test(source)) return await readRemote(helperRequest);
+    if (isHttpUrl(source)) return await readRemote(helperRequest);
     return readLocal(helperRequest);
   } catch (error) {
     const { code, message } = toEbbError(error);

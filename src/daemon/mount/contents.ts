@@ -9,7 +9,7 @@ import { openSqliteCatalog } from '../../catalog/sqlite/catalog.ts';
 import type { LocalContents } from '../../recall/namespace/prepare.ts';
 import { openTree } from '../../tree/content-store.ts';
 import type { ContentStore, TreeOptions, TreeProblem } from '../../tree/content-store.ts';
-import { openHandleSecret } from '../../tree/handle-secret.ts';
+import { handleRecord, openHandleSecret } from '../../tree/handle-secret.ts';
 import type { HandleSecret } from '../../tree/handle-secret.ts';
 import { catalogPath, disownTree, makeDirectories } from '../../tree/layout.ts';
 import type { StoredContent } from '../../tree/stored-content.ts';
@@ -17,8 +17,6 @@ import type { Reservoir } from '../space-keeper.ts';
 
 /** Rows of the catalog that are looked at in one go. */
 const rowsPerPage = 500;
-/** Which handle secret the ids of this catalog were given out under. */
-const handleSecretSetting = 'handle-secret';
 
 export class Contents implements LocalContents, Reservoir {
   readonly catalog: Catalog;
@@ -74,10 +72,7 @@ export class Contents implements LocalContents, Reservoir {
   /** What handles of this cache's nodes are made with; `renew` as in `HandleSecretOptions`. Throws as it does. */
   handleSecret(renew: boolean): HandleSecret {
     const { directory, identity } = this.store;
-    const record = {
-      get: () => this.catalog.setting(handleSecretSetting),
-      set: (value: string) => this.catalog.setSetting(handleSecretSetting, value),
-    };
+    const record = handleRecord(this.catalog);
     return openHandleSecret({ directory, treeId: identity.treeId, record, renew });
   }
 

@@ -1,13 +1,10 @@
 /** What gives out a tree's handle tokens, made with the handle secret beside its catalog. */
 import { toEbbError } from '../../base/errors.ts';
 import type { StubCatalog } from '../../catalog/stub-catalog.ts';
-import { openHandleSecret } from '../../tree/handle-secret.ts';
+import { handleRecord, openHandleSecret } from '../../tree/handle-secret.ts';
 import { TokenDesk } from '../handles/token-desk.ts';
 import { TokenSeal } from '../handles/token.ts';
 import type { Logbook } from '../logbook.ts';
-
-/** Which handle secret the tokens of this catalog's records are made with. */
-const handleSecretSetting = 'handle-secret';
 
 export interface TreeTokensOptions {
   readonly stateDirectory: string;
@@ -19,15 +16,11 @@ export interface TreeTokensOptions {
 /** Undefined, and the reason in the log, where the secret is not as it must be: the tree is served all the same. */
 export function openTreeTokens(options: TreeTokensOptions): TokenDesk | undefined {
   const { stateDirectory, treeId, catalog, logbook } = options;
-  const record = {
-    get: () => catalog.setting(handleSecretSetting),
-    set: (value: string) => catalog.setSetting(handleSecretSetting, value),
-  };
   try {
     const { tokenKey } = openHandleSecret({
       directory: stateDirectory,
       treeId,
-      record,
+      record: handleRecord(catalog),
       renew: false,
       renewal: 'run ebb rebuild',
     });

@@ -1,6 +1,7 @@
 /** The life of a broker process: it mounts, says how that went on descriptor 3, and stays until the mount is gone. */
 import { closeSync, writeSync } from 'node:fs';
 import { ebbError, toEbbError } from '../../base/errors.ts';
+import { outliveTheLog } from '../../base/service-process.ts';
 import type { Opened } from '../messages.ts';
 import { refreshCodeCache } from '../sandbox/code-cache.ts';
 import type { ImageMount } from './serve.ts';
@@ -28,8 +29,7 @@ function report(line: object): void {
  * exit code; never rejects.
  */
 export async function runBroker(mount: (signal: AbortSignal) => Promise<Mounted>): Promise<void> {
-  // A log that nobody reads any more is no reason to end.
-  process.stderr.on('error', () => undefined);
+  outliveTheLog();
   let mounted: ImageMount | undefined;
   const stopping = new AbortController();
   const stop = (): void => {

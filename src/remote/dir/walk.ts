@@ -186,7 +186,7 @@ function findCached(root: RootIdentity, names: readonly Uint8Array[]): Found | u
 }
 
 /** How content is opened: pipes do not wait, terminals stay what they are. */
-export const contentFlags = O_RDONLY | O_NONBLOCK | O_NOCTTY;
+const contentFlags = O_RDONLY | O_NONBLOCK | O_NOCTTY;
 
 /** Opens the content of a found regular file: the very same inode. */
 export function openContent(object: Found): Promise<Descriptor> {

@@ -15,8 +15,7 @@ export interface TreeEnds {
 
 export function treeHandlers(parts: TreeParts, ends: TreeEnds): ControlHandlers {
   const actions = new TreeActions(parts);
-  const { recallViews, logbook } = parts;
-  const { tokens } = parts;
+  const { recallViews, logbook, tokens } = parts;
   return {
     ...(tokens === undefined ? {} : { handles: new TreeHandles(parts, tokens) }),
     ...sharedHandlers({ queries: new TreeQueries(parts), actions, recallViews, logbook }),
