@@ -23,6 +23,7 @@ import type {
   Remote,
   SkippedName,
 } from './remote.ts';
+import { WrappedRemote } from './wrapped.ts';
 
 export interface CheckOptions {
   /** Listings are checked for names that come twice: what came is remembered. Default true. */
@@ -34,36 +35,23 @@ export function checkedRemote(inner: Remote, options: CheckOptions = {}): Remote
   return new CheckedRemote(inner, options);
 }
 
-class CheckedRemote implements Remote {
-  readonly #inner: Remote;
+class CheckedRemote extends WrappedRemote {
   readonly #checksRepeats: boolean;
 
   constructor(inner: Remote, options: CheckOptions) {
-    this.#inner = inner;
+    super(inner);
     this.#checksRepeats = options.checksRepeats ?? true;
-  }
-
-  get kind(): string {
-    return this.#inner.kind;
-  }
-
-  get displayName(): string {
-    return this.#inner.displayName;
-  }
-
-  get supportsRanges(): boolean {
-    return this.#inner.supportsRanges;
   }
 
   /**
    * Names that no directory can hold, and names that come twice, are moved to `skipped`; attributes
    * that cannot be true end the listing with EIO.
    */
-  async *list(key: string, options: CallOptions): AsyncIterable<ListingBatch> {
+  override async *list(key: string, options: CallOptions): AsyncIterable<ListingBatch> {
     splitKey(key);
     options.signal.throwIfAborted();
     const seen = this.#checksRepeats ? new NameSet() : undefined;
-    for await (const batch of this.#inner.list(key, options)) {
+    for await (const batch of this.inner.list(key, options)) {
       options.signal.throwIfAborted();
       const objects: ListedObject[] = [];
       const skipped: SkippedName[] = [...batch.skipped];
@@ -83,21 +71,21 @@ class CheckedRemote implements Remote {
     options.signal.throwIfAborted();
   }
 
-  async stat(key: string, options: CallOptions): Promise<ObjectAttributes> {
+  override async stat(key: string, options: CallOptions): Promise<ObjectAttributes> {
     splitKey(key);
     options.signal.throwIfAborted();
-    const attributes = await this.#inner.stat(key, options);
+    const attributes = await this.inner.stat(key, options);
     this.#refuseNonsense(key, attributes);
     return attributes;
   }
 
-  async read(key: string, sink: RangeSink, options: ReadOptions): Promise<void> {
+  override async read(key: string, sink: RangeSink, options: ReadOptions): Promise<void> {
     splitKey(key);
     checkRange(options);
     options.signal.throwIfAborted();
     const checked = new CheckedSink(key, sink, options);
     try {
-      await this.#inner.read(key, checked, options);
+      await this.inner.read(key, checked, options);
     } catch (error) {
       checked.end();
       // Whatever the remote made of it: first what the sink said, then what we found.
@@ -106,10 +94,6 @@ class CheckedRemote implements Remote {
     const failure = checked.failure ?? checked.shortfall();
     checked.end();
     if (failure !== undefined) throw failure;
-  }
-
-  close(): Promise<void> {
-    return this.#inner.close();
   }
 
   #refuseNonsense(key: string, attributes: ObjectAttributes): void {

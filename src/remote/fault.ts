@@ -19,6 +19,7 @@ import type {
   ReadOptions,
   Remote,
 } from './remote.ts';
+import { WrappedRemote } from './wrapped.ts';
 
 export interface FaultCall {
   readonly call: 'list' | 'stat' | 'read';
@@ -54,33 +55,20 @@ export function faultyRemote(inner: Remote, decide: DecideFault): Remote {
   return new FaultyRemote(inner, decide);
 }
 
-class FaultyRemote implements Remote {
-  readonly #inner: Remote;
+class FaultyRemote extends WrappedRemote {
   readonly #decide: DecideFault;
   #calls = 0;
 
   constructor(inner: Remote, decide: DecideFault) {
-    this.#inner = inner;
+    super(inner);
     this.#decide = decide;
   }
 
-  get kind(): string {
-    return this.#inner.kind;
-  }
-
-  get displayName(): string {
-    return this.#inner.displayName;
-  }
-
-  get supportsRanges(): boolean {
-    return this.#inner.supportsRanges;
-  }
-
-  async *list(key: string, options: CallOptions): AsyncIterable<ListingBatch> {
+  override async *list(key: string, options: CallOptions): AsyncIterable<ListingBatch> {
     const fault = this.#fault('list', key, 0);
     await this.#before(fault, options.signal);
     let batches = 0;
-    for await (const batch of this.#inner.list(key, options)) {
+    for await (const batch of this.inner.list(key, options)) {
       await strike(fault, batches, options.signal);
       yield batch;
       batches += 1;
@@ -88,31 +76,27 @@ class FaultyRemote implements Remote {
     await strike(fault, batches, options.signal);
   }
 
-  async stat(key: string, options: CallOptions): Promise<ObjectAttributes> {
+  override async stat(key: string, options: CallOptions): Promise<ObjectAttributes> {
     const fault = this.#fault('stat', key, 0);
     await this.#before(fault, options.signal);
     await strike(fault, 0, options.signal);
-    const attributes = await this.#inner.stat(key, options);
+    const attributes = await this.inner.stat(key, options);
     if (fault?.kind !== 'wrongVersion') return attributes;
     return { ...attributes, version: `${attributes.version}-not` };
   }
 
-  async read(key: string, sink: RangeSink, options: ReadOptions): Promise<void> {
+  override async read(key: string, sink: RangeSink, options: ReadOptions): Promise<void> {
     const fault = this.#fault('read', key, options.offsetBytes);
     await this.#before(fault, options.signal);
     await strike(fault, 0, options.signal);
     if (fault === undefined || fault.kind === 'delay') {
-      await this.#inner.read(key, sink, options);
+      await this.inner.read(key, sink, options);
       return;
     }
     const faulty = new FaultySink(sink, isEvil(fault) ? fault : undefined, afterOf(fault), () =>
       strike(fault, Infinity, options.signal),
     );
-    await faulty.run((between) => this.#inner.read(key, between, options));
-  }
-
-  close(): Promise<void> {
-    return this.#inner.close();
+    await faulty.run((between) => this.inner.read(key, between, options));
   }
 
   #fault(call: FaultCall['call'], key: string, offsetBytes: number): Fault | undefined {

@@ -17,6 +17,7 @@ import type {
   ReadOptions,
   Remote,
 } from './remote.ts';
+import { WrappedRemote } from './wrapped.ts';
 import { TokenBucket } from './token-bucket.ts';
 
 /** Requests that may wait for their turn; one more is refused with EBUSY (retryable). */
@@ -34,14 +35,13 @@ export function limitedRemote(inner: Remote, options: LimitOptions): Remote {
   return new LimitedRemote(inner, options);
 }
 
-class LimitedRemote implements Remote {
-  readonly #inner: Remote;
+class LimitedRemote extends WrappedRemote {
   readonly #requests: Semaphore | undefined;
   readonly #bucket: TokenBucket | undefined;
   readonly #clock: Clock;
 
   constructor(inner: Remote, options: LimitOptions) {
-    this.#inner = inner;
+    super(inner);
     this.#clock = options.clock ?? systemClock;
     const { requestsMax: permits, bytesPerSecond } = options;
     if (permits !== undefined) {
@@ -50,20 +50,8 @@ class LimitedRemote implements Remote {
     if (bytesPerSecond !== undefined) this.#bucket = new TokenBucket(bytesPerSecond);
   }
 
-  get kind(): string {
-    return this.#inner.kind;
-  }
-
-  get displayName(): string {
-    return this.#inner.displayName;
-  }
-
-  get supportsRanges(): boolean {
-    return this.#inner.supportsRanges;
-  }
-
-  async *list(key: string, options: CallOptions): AsyncIterable<ListingBatch> {
-    const batches = this.#inner.list(key, options)[Symbol.asyncIterator]();
+  override async *list(key: string, options: CallOptions): AsyncIterable<ListingBatch> {
+    const batches = this.inner.list(key, options)[Symbol.asyncIterator]();
     try {
       for (;;) {
         const step = await this.#inTurn(options.signal, () => batches.next());
@@ -75,17 +63,13 @@ class LimitedRemote implements Remote {
     }
   }
 
-  stat(key: string, options: CallOptions): Promise<ObjectAttributes> {
-    return this.#inTurn(options.signal, () => this.#inner.stat(key, options));
+  override stat(key: string, options: CallOptions): Promise<ObjectAttributes> {
+    return this.#inTurn(options.signal, () => this.inner.stat(key, options));
   }
 
-  read(key: string, sink: RangeSink, options: ReadOptions): Promise<void> {
+  override read(key: string, sink: RangeSink, options: ReadOptions): Promise<void> {
     const slowed = this.#slowed(sink, options.signal);
-    return this.#inTurn(options.signal, () => this.#inner.read(key, slowed, options));
-  }
-
-  close(): Promise<void> {
-    return this.#inner.close();
+    return this.#inTurn(options.signal, () => this.inner.read(key, slowed, options));
   }
 
   async #inTurn<T>(signal: AbortSignal, work: () => Promise<T>): Promise<T> {

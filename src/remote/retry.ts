@@ -26,6 +26,7 @@ import type {
   ReadOptions,
   Remote,
 } from './remote.ts';
+import { WrappedRemote } from './wrapped.ts';
 
 /** Names remembered of one listing; beyond that a broken listing is not begun anew. */
 const listedNamesMax = 1_000_000;
@@ -107,34 +108,21 @@ class Attempts {
   }
 }
 
-class RetryingRemote implements Remote {
-  readonly #inner: Remote;
+class RetryingRemote extends WrappedRemote {
   readonly #options: RetryOptions;
   readonly #closed = new AbortController();
 
   constructor(inner: Remote, options: RetryOptions) {
-    this.#inner = inner;
+    super(inner);
     this.#options = options;
   }
 
-  get kind(): string {
-    return this.#inner.kind;
-  }
-
-  get displayName(): string {
-    return this.#inner.displayName;
-  }
-
-  get supportsRanges(): boolean {
-    return this.#inner.supportsRanges;
-  }
-
-  async *list(key: string, options: CallOptions): AsyncIterable<ListingBatch> {
+  override async *list(key: string, options: CallOptions): AsyncIterable<ListingBatch> {
     const attempts = this.#attempts(key, options.signal);
     const seen = new NameSet();
     for (;;) {
       try {
-        for await (const batch of this.#inner.list(key, options)) {
+        for await (const batch of this.inner.list(key, options)) {
           const fresh = newNames(batch, seen, attempts.isFirst);
           if (fresh.objects.length + fresh.skipped.length > 0) yield fresh;
         }
@@ -146,33 +134,33 @@ class RetryingRemote implements Remote {
     }
   }
 
-  async stat(key: string, options: CallOptions): Promise<ObjectAttributes> {
+  override async stat(key: string, options: CallOptions): Promise<ObjectAttributes> {
     const attempts = this.#attempts(key, options.signal);
     for (;;) {
       try {
-        return await this.#inner.stat(key, options);
+        return await this.inner.stat(key, options);
       } catch (error) {
         await attempts.pause(error);
       }
     }
   }
 
-  async read(key: string, sink: RangeSink, options: ReadOptions): Promise<void> {
+  override async read(key: string, sink: RangeSink, options: ReadOptions): Promise<void> {
     const attempts = this.#attempts(key, options.signal);
     const resuming = new ResumingSink(key, sink, options);
     let markBytes = 0;
     for (;;) {
-      const next = resuming.next(this.#inner.supportsRanges);
+      const next = resuming.next(this.inner.supportsRanges);
       if (next === 'done') return;
       try {
-        await this.#inner.read(key, resuming, next);
+        await this.inner.read(key, resuming, next);
         return;
       } catch (error) {
         await resuming.idle();
         const sinkError = resuming.sinkFailure;
         if (sinkError !== undefined) throw sinkError.error;
         // It has just turned out that ranges are ignored: the next try reads the whole file.
-        if (resuming.becameWholeOnly(error, this.#inner.supportsRanges)) continue;
+        if (resuming.becameWholeOnly(error, this.inner.supportsRanges)) continue;
         if (!resuming.canResume) throw error;
         if (resuming.deliveredBytes - markBytes >= progressBytes) {
           attempts.reset();
@@ -183,9 +171,9 @@ class RetryingRemote implements Remote {
     }
   }
 
-  close(): Promise<void> {
+  override close(): Promise<void> {
     this.#closed.abort(ebbError('ESHUTDOWN', `The remote ${this.displayName} was closed.`));
-    return this.#inner.close();
+    return this.inner.close();
   }
 
   #attempts(key: string, signal: AbortSignal): Attempts {

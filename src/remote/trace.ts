@@ -11,6 +11,7 @@ import type {
   ReadOptions,
   Remote,
 } from './remote.ts';
+import { WrappedRemote } from './wrapped.ts';
 
 export interface RequestTrace {
   readonly call: 'list' | 'stat' | 'read';
@@ -87,34 +88,21 @@ class Span {
   }
 }
 
-class TracedRemote implements Remote {
-  readonly #inner: Remote;
+class TracedRemote extends WrappedRemote {
   readonly #onRequest: (trace: RequestTrace) => void;
   readonly #clock: Clock;
 
   constructor(inner: Remote, onRequest: (trace: RequestTrace) => void, clock: Clock) {
-    this.#inner = inner;
+    super(inner);
     this.#onRequest = onRequest;
     this.#clock = clock;
   }
 
-  get kind(): string {
-    return this.#inner.kind;
-  }
-
-  get displayName(): string {
-    return this.#inner.displayName;
-  }
-
-  get supportsRanges(): boolean {
-    return this.#inner.supportsRanges;
-  }
-
-  async *list(key: string, options: CallOptions): AsyncIterable<ListingBatch> {
+  override async *list(key: string, options: CallOptions): AsyncIterable<ListingBatch> {
     const span = new Span({ call: 'list', key }, options.signal, this.#clock);
     let trace: RequestTrace | undefined;
     try {
-      for await (const batch of this.#inner.list(key, options)) {
+      for await (const batch of this.inner.list(key, options)) {
         span.answered();
         span.objects += batch.objects.length;
         yield batch;
@@ -128,12 +116,12 @@ class TracedRemote implements Remote {
     }
   }
 
-  async stat(key: string, options: CallOptions): Promise<ObjectAttributes> {
+  override async stat(key: string, options: CallOptions): Promise<ObjectAttributes> {
     const span = new Span({ call: 'stat', key }, options.signal, this.#clock);
-    return await this.#traced(span, () => this.#inner.stat(key, options));
+    return await this.#traced(span, () => this.inner.stat(key, options));
   }
 
-  async read(key: string, sink: RangeSink, options: ReadOptions): Promise<void> {
+  override async read(key: string, sink: RangeSink, options: ReadOptions): Promise<void> {
     const { offsetBytes, lengthBytes, signal } = options;
     const span = new Span({ call: 'read', key, offsetBytes, lengthBytes }, signal, this.#clock);
     const counting: RangeSink = {
@@ -147,11 +135,7 @@ class TracedRemote implements Remote {
         return sink.filled(countBytes);
       },
     };
-    await this.#traced(span, () => this.#inner.read(key, counting, options));
-  }
-
-  close(): Promise<void> {
-    return this.#inner.close();
+    await this.#traced(span, () => this.inner.read(key, counting, options));
   }
 
   async #traced<T>(span: Span, work: () => Promise<T>): Promise<T> {

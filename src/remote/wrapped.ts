@@ -1,0 +1,38 @@
+/** What remotes that add something to another one have in common. */
+import type {
+  CallOptions,
+  ListingBatch,
+  ObjectAttributes,
+  RangeSink,
+  ReadOptions,
+  Remote,
+} from './remote.ts';
+
+/** Is what the inner remote is; who extends it says what it does to the calls. `close` closes the inner one. */
+export abstract class WrappedRemote implements Remote {
+  protected readonly inner: Remote;
+
+  constructor(inner: Remote) {
+    this.inner = inner;
+  }
+
+  get kind(): string {
+    return this.inner.kind;
+  }
+
+  get displayName(): string {
+    return this.inner.displayName;
+  }
+
+  get supportsRanges(): boolean {
+    return this.inner.supportsRanges;
+  }
+
+  abstract list(key: string, options: CallOptions): AsyncIterable<ListingBatch>;
+  abstract stat(key: string, options: CallOptions): Promise<ObjectAttributes>;
+  abstract read(key: string, sink: RangeSink, options: ReadOptions): Promise<void>;
+
+  close(): Promise<void> {
+    return this.inner.close();
+  }
+}
