@@ -55,14 +55,14 @@ export class BlockMap {
     return run;
   }
 
-  /** Whatever is mapped, rising, up to a logical block. EUCLEAN when it is more than there can be. */
-  *extents(inode: LoadedInode, endBlock: number): Generator<Extent> {
+  /** Whatever is mapped, rising, between two logical blocks. EUCLEAN when it is more than there can be. */
+  *extents(inode: LoadedInode, endBlock: number, fromBlock = 0): Generator<Extent> {
     const end = Math.min(endBlock, this.blocksMax(inode));
     const { blockCount: blocksMax, features } = this.#superblock;
     const mayShare = features.names.has('shared_blocks');
     let mapped = 0;
     let runs = 0;
-    for (let at = 0; at < end;) {
+    for (let at = fromBlock; at < end;) {
       runs += 1;
       // Pointers that lead in circles would have no end otherwise.
       if (runs > runsPerWalkMax || (mapped > blocksMax && !mayShare)) {

@@ -106,6 +106,12 @@ export interface Extent {
   readonly unwritten: boolean;
 }
 
+export interface ExtentsOptions {
+  readonly pastEnd?: boolean;
+  /** In blocks of the file. Default 0. */
+  readonly fromBlock?: number;
+}
+
 export interface DirectoryEntry {
   /** 1 to 255 bytes without '/' and NUL, never "." or "..". */
   readonly name: Uint8Array;
@@ -187,9 +193,10 @@ export interface Volume {
 
   /**
    * Where the content is, rising by logical block, up to the end of the file (`pastEnd`: also what is
-   * allocated after it). None when the content is in the inode (`inlineData`) or encrypted (ENOKEY).
+   * allocated after it), from `fromBlock` on: an extent in which that lies begins there. None when the content is in
+   * the inode (`inlineData`) or encrypted (ENOKEY).
    */
-  extents(inode: Inode, options?: { readonly pastEnd?: boolean }): Iterable<Extent>;
+  extents(inode: Inode, options?: ExtentsOptions): Iterable<Extent>;
 
   /** EINVAL when it is not a symlink, ENOKEY when it is encrypted. */
   symlinkTarget(inode: Inode): Uint8Array;

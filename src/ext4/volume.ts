@@ -7,6 +7,7 @@ import type {
   DirectoryEntry,
   ExtendedAttribute,
   Extent,
+  ExtentsOptions,
   FilesystemStatistics,
   Inode,
   SuperblockFacts,
@@ -144,12 +145,13 @@ class OpenVolume implements Volume {
     return sizeBytes;
   }
 
-  extents(inode: Inode, options: { readonly pastEnd?: boolean } = {}): Iterable<Extent> {
+  extents(inode: Inode, options: ExtentsOptions = {}): Iterable<Extent> {
     const file = this.#loaded(inode);
     if (file.type === 'file') mustBePlain(file);
     if (!hasBlocks(this.#image, file)) return [];
     const end = Math.ceil(file.sizeBytes / this.superblock.blockSizeBytes);
-    return this.#image.map.extents(file, options.pastEnd === true ? Infinity : end);
+    const { pastEnd = false, fromBlock = 0 } = options;
+    return this.#image.map.extents(file, pastEnd ? Infinity : end, fromBlock);
   }
 
   symlinkTarget(inode: Inode): Uint8Array {

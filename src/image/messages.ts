@@ -2,8 +2,9 @@
  * What server and broker say to each other over their socket pair. The broker believes nothing: every frame has a
  * largest size, every number is checked where it is used.
  *
- * After the gate (sandbox/inherited.ts) the server sends frames: u32 type, u32 length, payload. Three are answered by
- * one i32: `opened` by 0 when the image is mounted, `map` by a backing id or -errno, `ask` by what becomes of it.
+ * After the gate (sandbox/inherited.ts) the server sends frames: u32 type, u32 length, payload. Some are answered by
+ * one i32: `opened` by 0 when the image is mounted, `map` and `mapAgain` by a backing id or -errno, `ask` by what becomes
+ * of it.
  */
 export const FrameType = {
   /** JSON `Opened`: the image could be opened. Answered. */
@@ -14,6 +15,8 @@ export const FrameType = {
   map: 3,
   /** f64: a backing id that no file has open any more. */
   unmap: 4,
+  /** f64: an inode that was mapped by a `map` before. Answered as that, -ENOENT when the broker has forgotten it. */
+  mapAgain: 10,
   /** JSON: a piece of the tree for a native mount (tree-message.ts). */
   tree: 5,
   /** The mount is gone: the server has nothing to do any more. */
@@ -84,17 +87,20 @@ export interface MapRequest {
 const headNumbers = 2;
 const numbersPerExtent = 3;
 
+/** A `MapRequest` before it is sent. */
+export interface FilePlaces {
+  readonly inode: number;
+  readonly sizeBytes: number;
+  /** Offset in the file, offset in the image and length of each extent. */
+  readonly runs: Float64Array;
+}
+
 /** f64 inode, f64 size, then three f64 for each extent. */
-export function encodeMapRequest({ inode, sizeBytes, extents }: MapRequest): Uint8Array {
-  const numbers = new Float64Array(headNumbers + extents.length * numbersPerExtent);
+export function encodeMapRequest({ inode, sizeBytes, runs }: FilePlaces): Uint8Array {
+  const numbers = new Float64Array(headNumbers + runs.length);
   numbers[0] = inode;
   numbers[1] = sizeBytes;
-  for (const [index, extent] of extents.entries()) {
-    const at = headNumbers + index * numbersPerExtent;
-    numbers[at] = extent.fileOffsetBytes;
-    numbers[at + 1] = extent.imageOffsetBytes;
-    numbers[at + 2] = extent.lengthBytes;
-  }
+  numbers.set(runs, headNumbers);
   return new Uint8Array(numbers.buffer);
 }
 

@@ -1,7 +1,7 @@
 /**
  * A whole tree from server to broker, for a native mount: pieces of JSON, nodes in the order of their numbers, a
- * directory before what is in it. What comes out of `decodeNodes` has the right types and nothing more: `checkTree`
- * decides about the rest.
+ * directory before what is in it. A node with very many extents or entries goes on in messages of its own. What comes
+ * out of `decodeNodes` has the right types and nothing more: `checkTree` decides about the rest.
  */
 import { ebbError } from '../base/errors.ts';
 import type { EbbError } from '../base/errors.ts';
@@ -34,13 +34,33 @@ interface NodeMessage {
   readonly d?: readonly (readonly [name: string, node: number])[];
 }
 
+/** More extents or entries of the node before it. */
+type MoreMessage = Pick<NodeMessage, 'e' | 'd'> & { readonly more: true };
+
 export interface TreePiece {
-  readonly nodes: readonly NodeMessage[];
+  readonly nodes: readonly (NodeMessage | MoreMessage)[];
   readonly isLast: boolean;
 }
 
+/** A piece that has this much is sent. */
+const pieceBytes = 1024 * 1024;
+/** Extents or entries of one message: with the longest names far less than a frame may have. */
+const partMax = 4096;
+/** What one node is besides: numbers and punctuation. */
+const nodeBytes = 200;
+const extentBytes = 60;
+const entryBytes = 20;
+
 function text(bytes: Uint8Array): string {
   return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString(encoding);
+}
+
+function tripleOf(extent: PlainExtent): Triple {
+  return [extent.fileOffsetBytes, extent.imageOffsetBytes, extent.lengthBytes];
+}
+
+function pairOf({ name, node }: PlainEntry): readonly [name: string, node: number] {
+  return [text(name), node];
 }
 
 function contentMessage(content: PlainContent): Omit<NodeMessage, 'a' | 'k' | 'x'> {
@@ -48,18 +68,14 @@ function contentMessage(content: PlainContent): Omit<NodeMessage, 'a' | 'k' | 'x
     case 'file':
       return {
         n: [content.sizeBytes],
-        e: content.extents.map((each): Triple => [
-          each.fileOffsetBytes,
-          each.imageOffsetBytes,
-          each.lengthBytes,
-        ]),
+        e: content.extents.slice(0, partMax).map(tripleOf),
       };
     case 'inline':
       return { b: text(content.bytes) };
     case 'symlink':
       return { b: text(content.target) };
     case 'directory':
-      return { d: content.entries.map(({ name, node }) => [text(name), node]) };
+      return { d: content.entries.slice(0, partMax).map(pairOf) };
     case 'character':
     case 'block':
       return { n: [content.major, content.minor] };
@@ -68,7 +84,7 @@ function contentMessage(content: PlainContent): Omit<NodeMessage, 'a' | 'k' | 'x
   }
 }
 
-export function encodeNode(node: PlainNode): NodeMessage {
+function nodeMessage(node: PlainNode): NodeMessage {
   const { permissions, uid, gid, mtimeSeconds, mtimeNanoseconds, xattrs, content } = node;
   return {
     a: [permissions, uid, gid, mtimeSeconds, mtimeNanoseconds],
@@ -78,6 +94,46 @@ export function encodeNode(node: PlainNode): NodeMessage {
     k: content.kind,
     ...contentMessage(content),
   };
+}
+
+function* messagesOf(node: PlainNode): Generator<NodeMessage | MoreMessage> {
+  yield nodeMessage(node);
+  const { content } = node;
+  if (content.kind === 'file') {
+    for (let at = partMax; at < content.extents.length; at += partMax) {
+      yield { more: true, e: content.extents.slice(at, at + partMax).map(tripleOf) };
+    }
+  } else if (content.kind === 'directory') {
+    for (let at = partMax; at < content.entries.length; at += partMax) {
+      yield { more: true, d: content.entries.slice(at, at + partMax).map(pairOf) };
+    }
+  }
+}
+
+/** About how long a message is. */
+function messageBytes(message: NodeMessage | MoreMessage): number {
+  let bytes = nodeBytes + extentBytes * (message.e?.length ?? 0);
+  for (const [name] of message.d ?? []) bytes += entryBytes + 2 * name.length;
+  if ('more' in message) return bytes;
+  for (const [name, value] of message.x ?? []) bytes += 2 * (name.length + value.length);
+  return bytes + 2 * (message.b?.length ?? 0);
+}
+
+/** The tree in pieces, each of which fits into a frame. */
+export function* treePieces(tree: Iterable<PlainNode>): Generator<TreePiece> {
+  let nodes: (NodeMessage | MoreMessage)[] = [];
+  let sizeBytes = 0;
+  for (const node of tree) {
+    for (const message of messagesOf(node)) {
+      nodes.push(message);
+      sizeBytes += messageBytes(message);
+      if (sizeBytes < pieceBytes) continue;
+      yield { nodes, isLast: false };
+      nodes = [];
+      sizeBytes = 0;
+    }
+  }
+  yield { nodes, isLast: true };
 }
 
 function nonsense(): EbbError {
@@ -149,9 +205,7 @@ function contentOf(said: Fields): PlainContent {
   }
 }
 
-function nodeOf(value: unknown): PlainNode {
-  if (typeof value !== 'object' || value === null) throw nonsense();
-  const said = value as Fields;
+function nodeOf(said: Fields): PlainNode {
   const facts = list(said['a']);
   return {
     permissions: numberAt(facts, 0),
@@ -168,8 +222,21 @@ function nodeOf(value: unknown): PlainNode {
 export function decodeNodes(piece: object, nodes: PlainNode[]): boolean {
   const said = piece as Fields;
   for (const each of list(said['nodes'])) {
-    if (nodes.length >= treeNodesMax) throw nonsense();
-    nodes.push(nodeOf(each));
+    if (typeof each !== 'object' || each === null) throw nonsense();
+    const message = each as Fields;
+    if (message['more'] === true) addMore(nodes, message);
+    else if (nodes.length >= treeNodesMax) throw nonsense();
+    else nodes.push(nodeOf(message));
   }
   return said['isLast'] === true;
+}
+
+function addMore(nodes: PlainNode[], message: Fields): void {
+  const content = nodes.at(-1)?.content;
+  // The arrays are ours: `contentOf` made them.
+  if (content?.kind === 'file') {
+    for (const each of list(message['e'])) (content.extents as PlainExtent[]).push(extentOf(each));
+  } else if (content?.kind === 'directory') {
+    for (const each of list(message['d'])) (content.entries as PlainEntry[]).push(entryOf(each));
+  } else throw nonsense();
 }

@@ -1,16 +1,31 @@
-/** What the broker of a remote image does with a signal while its mount is being made. */
+/** What the broker does when a mount is not made: a signal comes, or nothing can be mounted. */
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { chmod, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import type { AddressInfo, Socket } from 'node:net';
 import path from 'node:path';
 import { text } from 'node:stream/consumers';
 import type { Readable } from 'node:stream';
 import { test } from 'node:test';
+import { runOk } from '../support/run.ts';
 import { temporaryDirectory } from '../support/temporary.ts';
 
+const serveFailing = path.join(import.meta.dirname, 'serve-failing.ts');
 const broker = path.join(import.meta.dirname, '../../src/daemon/image/mount-main.ts');
+
+test('a mount that fails before its server is started leaves the image closed', async () => {
+  await using directory = await temporaryDirectory('serve-failing');
+  await chmod(directory.path, 0o755);
+  const image = path.join(directory.path, 'disk.img');
+  await writeFile(image, new Uint8Array(4096));
+  // Without root the mount is the first thing that is made, and there is no such directory.
+  const words = [serveFailing, image, path.join(directory.path, 'missing')];
+  const user = { uid: 65_534, gid: 65_534 };
+  const { stdout } = await runOk(process.execPath, words, user);
+  assert.equal(stdout.toString().trim(), 'ENOENT closed');
+});
 
 test('SIGTERM ends the making of a mount whose server says nothing, long before its deadline', async () => {
   await using directory = await temporaryDirectory('broker-signals');

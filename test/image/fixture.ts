@@ -103,9 +103,10 @@ export async function manifest(
   directory: string,
   without: readonly string[] = [],
   user?: { readonly uid: number; readonly gid: number },
+  timeoutMs = 120_000,
 ): Promise<ManifestLine[]> {
   const { stdout } = await runOk(process.execPath, [manifestScript, directory], {
-    timeoutMs: 120_000,
+    timeoutMs,
     ...user,
   });
   const lines = stdout

@@ -18,7 +18,14 @@ import { Seek, seek } from '../../src/sys/io.ts';
 import { getXattr, listXattrs } from '../../src/sys/xattr.ts';
 
 const [root = '', what = 'content'] = process.argv.slice(2);
+const longMap = 1000;
 const buffer = new Uint8Array(1024 * 1024);
+
+/** Of very many holes it is enough to know whether they are the same. */
+function shortOf(map: readonly number[]): unknown {
+  if (map.length <= longMap) return map;
+  return { seams: map.length, sha256: createHash('sha256').update(map.join()).digest('hex') };
+}
 
 function contentOf(file: Buffer, sizeBytes: number): object {
   const fd = openSync(file, 'r');
@@ -40,7 +47,7 @@ function contentOf(file: Buffer, sizeBytes: number): object {
       readBytes += count;
       hash.update(buffer.subarray(0, count));
     }
-    return { readBytes, sha256: hash.digest('hex'), map };
+    return { readBytes, sha256: hash.digest('hex'), map: shortOf(map) };
   } finally {
     closeSync(fd);
   }

@@ -151,8 +151,9 @@ for (const nonsense of ['type', 'length', 'json', 'map']) {
     assert.equal(opened, 0);
     // It passed the checks; the kernel gives no backing to a connection that was never agreed on.
     assert.equal(inside, -Errno.EPERM);
-    const { 'too large a table': table, ...outside } = others;
+    const { 'too large a table': table, 'never mapped': never, ...outside } = others;
     assert.equal(table, -Errno.EFBIG);
+    assert.equal(never, -Errno.ENOENT);
     for (const [what, answer] of Object.entries(outside))
       assert.equal(answer, -Errno.EUCLEAN, what);
     assert.equal(Object.keys(outside).length, 11);

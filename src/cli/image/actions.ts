@@ -13,6 +13,7 @@ import { visible, visibleSentence } from '../terminal.ts';
 import type { Terminal } from '../terminal.ts';
 import { formatBytes, formatRate, plural } from '../units.ts';
 import { ExitCode, UsageError } from '../verb.ts';
+import { refuseCopyOptions } from './mount.ts';
 import type { ImageRemoteOptions } from './mount.ts';
 import { parsePlaceOptions } from './options.ts';
 import { readImage } from './read.ts';
@@ -59,7 +60,7 @@ function requestOf(
   words: readonly string[],
   options: ImageReadOptions,
 ): ImageRequest {
-  if (options.cacheDir !== undefined) throw new UsageError('--cache-dir is for mount');
+  refuseCopyOptions(options, 'mount');
   const place = parsePlaceOptions(options.option ?? []);
   const misplaced = [
     ['-R', options.recursive, 'ls'],

@@ -1,5 +1,7 @@
 /** `ebb image mount`: starts the broker and says what it says. */
 import { isHttpUrl, withoutCredentials } from '../../base/http-url.ts';
+import { defaultCacheParent } from '../mount/options.ts';
+import { minFreeBytes, optional } from '../option-values.ts';
 import { buildRemoteAccess } from '../remote-options.ts';
 import type { RemoteCliOptions } from '../remote-options.ts';
 import { startService } from '../start-service.ts';
@@ -30,6 +32,8 @@ interface Mounted {
 /** How a remote image is reached, and where its parts are kept. */
 export interface ImageRemoteOptions extends RemoteCliOptions {
   readonly cacheDir?: string;
+  readonly cacheSize?: string;
+  readonly minFree?: string;
 }
 
 function partitionOf(text: string): number {
@@ -70,6 +74,28 @@ export function parseMountOptions(words: readonly string[]): MountOptions {
   return options;
 }
 
+/** Where the copy of a remote image is, and how much of it there may be. */
+function copyOptions({ cacheDir, cacheSize, minFree }: ImageRemoteOptions): object {
+  const cacheDirectory = cacheDir === undefined ? undefined : absolutePath(cacheDir);
+  return {
+    cacheDirectory,
+    cacheSizeBytes: optional(parseSize)(cacheSize, '--cache-size'),
+    minFreeBytes: minFreeBytes(minFree, cacheDirectory ?? defaultCacheParent()),
+  };
+}
+
+/** `what`: all that these options are for. */
+export function refuseCopyOptions(options: ImageRemoteOptions, what: string): void {
+  const given = [
+    ['--cache-dir', options.cacheDir],
+    ['--cache-size', options.cacheSize],
+    ['--min-free', options.minFree],
+  ] as const;
+  for (const [name, value] of given) {
+    if (value !== undefined) throw new UsageError(`${name} is for ${what}`);
+  }
+}
+
 /** Starts the broker in the background. Never throws for what it does: the exit code says it. */
 export async function mountImage(
   image: string,
@@ -83,11 +109,8 @@ export async function mountImage(
   const mountPoint = realDirectory(directory, 'mount point');
   const isRemote = isHttpUrl(image);
   const imagePath = isRemote ? image : absolutePath(image);
-  const cacheDirectory = remote.cacheDir === undefined ? undefined : absolutePath(remote.cacheDir);
-  if (!isRemote && cacheDirectory !== undefined) {
-    throw new UsageError('--cache-dir is for images on a web server');
-  }
-  const own = isRemote ? { access: buildRemoteAccess(remote), cacheDirectory } : {};
+  const own = isRemote ? { access: buildRemoteAccess(remote), ...copyOptions(remote) } : {};
+  if (!isRemote) refuseCopyOptions(remote, 'images on a web server');
   const { child, result }: Started<Mounted> = await startService<Mounted>(
     {
       script: isRemote ? 'daemon/image/mount-main.ts' : 'image/broker/main.ts',

@@ -14,7 +14,7 @@ export const image: Verb = {
   name: 'image',
   summary: 'look into a disk image without trusting it',
   synopsis: [
-    'mount [-o OPTION,...] [--cache-dir DIR] [--json] IMAGE|URL DIR',
+    'mount [-o OPTION,...] [--cache-dir DIR] [--cache-size SIZE] [--min-free SIZE] [--json] IMAGE|URL DIR',
     'info [-o OPTION,...] [--json] IMAGE|URL',
     'ls [-l [-h]] [-R] [-o OPTION,...] [--json] IMAGE|URL [PATH...]',
     'cat [-o OPTION,...] IMAGE|URL PATH...',
@@ -75,6 +75,15 @@ export const image: Verb = {
         '--cache-dir <DIR>',
         'mount of a URL: where parts of the image are kept. Default /var/cache/ebb/NAME for root, else ' +
           '~/.cache/ebb/NAME.',
+      )
+      .option(
+        '--cache-size <SIZE>',
+        'mount of a URL: the copy grows no further than this. Parts that are not in it by then are ENOSPC, until it ' +
+          'is mounted again. Default: no limit.',
+      )
+      .option(
+        '--min-free <SIZE|PERCENT>',
+        'mount of a URL: the same when the file system of the copy would have less free than this. Default 8M.',
       )
       .option('--json', 'Prints one JSON object a line: ImageLine.');
     defineRemoteOptions(command);

@@ -10,13 +10,15 @@ import { brokerOptionEntries } from '../../image/broker/options.ts';
 import { log, runBroker } from '../../image/broker/run.ts';
 import { serveImage } from '../../image/broker/serve.ts';
 import { serverScript } from '../../image/broker/server-words.ts';
-import { absolutePath, parseLine, remoteAccessEntries } from '../options.ts';
+import { absolutePath, natural, parseLine, positive, remoteAccessEntries } from '../options.ts';
 import { RecalledImage } from './recalled-image.ts';
 
 const schema = v.object({
   ...brokerOptionEntries,
   access: v.object(remoteAccessEntries),
   cacheDirectory: v.optional(absolutePath),
+  cacheSizeBytes: v.optional(positive),
+  minFreeBytes: v.optional(natural),
 });
 
 async function closedAfter(
@@ -38,11 +40,13 @@ async function close(image: RecalledImage): Promise<void> {
 }
 
 await runBroker(async (signal) => {
-  const { access, cacheDirectory, ...options } = parseLine(schema, await text(process.stdin));
+  const parsed = parseLine(schema, await text(process.stdin));
+  const { access, cacheDirectory, cacheSizeBytes, minFreeBytes, ...options } = parsed;
   const image = await RecalledImage.open({
     url: options.imagePath,
     access,
     cacheDirectory,
+    limits: { cacheSizeBytes, minFreeBytes },
     log,
     signal,
   });

@@ -6,11 +6,11 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { systemClock } from '../../base/clock.ts';
 import { ebbError, toEbbError } from '../../base/errors.ts';
-import { formatSize } from '../../base/format.ts';
 import { encodeName } from '../../base/name.ts';
 import { NodeKind, ROOT_NODE_ID } from '../../catalog/catalog.ts';
 import type { Catalog, NewNode, Node } from '../../catalog/catalog.ts';
 import type { DurableParts, ImageRecall, ImageSource } from '../../image/broker/source.ts';
+import type { SpaceLimits } from '../../policy/release-policy.ts';
 import { RecallEngine } from '../../recall/engine.ts';
 import type { Intent } from '../../recall/recall.ts';
 import { restsOnSizeAlone } from '../../remote/http/attributes.ts';
@@ -20,10 +20,10 @@ import { OwnedFd } from '../../sys/fd.ts';
 import { Residency } from '../../tree/residency.ts';
 import type { StoredContent } from '../../tree/stored-content.ts';
 import { Contents } from '../mount/contents.ts';
-import { reservedBytesDefault } from '../../tree/content-store.ts';
 import type { TreeOptions, TreeProblem } from '../../tree/content-store.ts';
 import { defaultCacheDirectory, optionDefaults, remoteIdentity } from '../options.ts';
 import type { RemoteAccess } from '../api.ts';
+import { CopyRoom } from './copy-room.ts';
 import { locateImage } from './locate.ts';
 import { rangesOnly } from './ranges-only.ts';
 
@@ -40,6 +40,8 @@ export interface RecalledImageOptions {
   readonly access: RemoteAccess;
   /** Default: as for a mount of that URL. */
   readonly cacheDirectory?: string | undefined;
+  /** Of the copy. Default: all but 8 MiB of its file system. */
+  readonly limits?: SpaceLimits;
   readonly log: (message: string) => void;
   /** Ends the opening: it rejects with the reason. */
   readonly signal?: AbortSignal;
@@ -56,6 +58,7 @@ export class RecalledImage implements ImageRecall, AsyncDisposable {
   readonly source: ImageSource;
   readonly #remote: Remote;
   readonly #contents: Contents;
+  readonly #room: CopyRoom;
   readonly #content: StoredContent;
   readonly #engine: RecallEngine;
   #durable: { readonly bitmap: Uint8Array; readonly residency: Residency } | undefined;
@@ -64,6 +67,7 @@ export class RecalledImage implements ImageRecall, AsyncDisposable {
     options: RecalledImageOptions,
     remote: Remote,
     contents: Contents,
+    room: CopyRoom,
     { file, descriptor }: { readonly file: StoredContent; readonly descriptor: number },
     lost: Promise<string>,
   ) {
@@ -74,15 +78,18 @@ export class RecalledImage implements ImageRecall, AsyncDisposable {
     this.lost = lost;
     this.#remote = remote;
     this.#contents = contents;
+    this.#room = room;
     this.#content = file;
     this.#engine = new RecallEngine({
       remote: rangesOnly(remote),
       // The server knows which extents come next; what lies behind them in the image may be anything.
       limits: { deadlineMs: this.deadlineMs, readAheadMaxBytes: 0 },
-      onEvent: ({ kind, error }) => {
+      onEvent: (event) => {
+        this.#room.note(event);
+        const { kind, error } = event;
         if (kind === 'failed' && error !== undefined) log(`a part cannot be had: ${error.message}`);
       },
-      reserve: (bytes) => this.#requireRoom(bytes),
+      reserve: (bytes) => this.#room.require(bytes, this.#engine.flights()),
       onStale: () => log('the image has changed at the server: unmount it and mount it again'),
     });
     this.source = {
@@ -123,8 +130,10 @@ export class RecalledImage implements ImageRecall, AsyncDisposable {
         signal,
       });
       const node = nodeFor(contents.catalog, key, facts);
+      const room = new CopyRoom(options.limits ?? {}, contents);
+      await room.makeRoom(node.id);
       const local = await contents.openLocal(node, key);
-      const image = new RecalledImage(options, remote, contents, local, lost.promise);
+      const image = new RecalledImage(options, remote, contents, room, local, lost.promise);
       // The superblock is on its way while the server starts.
       image.bringAhead(0, image.chunkBytes).catch(() => undefined);
       return image;
@@ -156,19 +165,6 @@ export class RecalledImage implements ImageRecall, AsyncDisposable {
 
   bringAhead(offsetBytes: number, lengthBytes: number): Promise<void> {
     return this.#ensure(offsetBytes, lengthBytes, 'readahead', this.deadlineMs);
-  }
-
-  /**
-   * Before a request: what would not fit is not fetched. What a server asks for is what the image says, as much as it
-   * says; nothing can be released, since what was called here stays here. Throws ENOSPC.
-   */
-  #requireRoom(bytes: number): void {
-    const { availableBytes } = this.#contents.store.space();
-    if (availableBytes - bytes >= reservedBytesDefault) return;
-    throw ebbError(
-      'ENOSPC',
-      `The file system of the copy of the image has ${formatSize(availableBytes)} free.`,
-    );
   }
 
   async #ensure(

@@ -119,14 +119,29 @@ export class Backings implements Disposable {
    * when not all of them are here.
    */
   open(request: MapRequest): number {
-    if (!this.#isLeased || this.#ids.size >= mappedMax) return -Errno.EBUSY;
+    if (!this.#mayOpen()) return -Errno.EBUSY;
     if (!this.#isBacked(request)) return -Errno.EAGAIN;
+    return this.#give(request.inode, () => this.#find(request));
+  }
+
+  /** The same of an inode that is mapped; -ENOENT when it is not, any more. */
+  openAgain(inode: number): number {
+    const mapped = this.#known(inode);
+    if (mapped === undefined) return -Errno.ENOENT;
+    return this.#mayOpen() ? this.#give(inode, () => mapped) : -Errno.EBUSY;
+  }
+
+  #mayOpen(): boolean {
+    return this.#isLeased && this.#ids.size < mappedMax;
+  }
+
+  #give(inode: number, find: () => Mapped): number {
     try {
-      const mapped = this.#find(request);
+      const mapped = find();
       const id = fuseBackingOpen(this.#deviceFd, mapped.file.fd);
       if (id <= 0) return id === 0 ? -Errno.EIO : id;
       mapped.users += 1;
-      this.#ids.set(id, request.inode);
+      this.#ids.set(id, inode);
       return id;
     } catch (error) {
       if (!(error instanceof EbbError)) throw error;
@@ -172,18 +187,23 @@ export class Backings implements Disposable {
 
   /** Whoever maps another file under the same number gets the first one: it was checked, too. */
   #find(request: MapRequest): Mapped {
-    const known = this.#mapped.get(request.inode);
-    if (known !== undefined) {
-      this.#mapped.delete(request.inode);
-      this.#mapped.set(request.inode, known);
-      return known;
-    }
+    const known = this.#known(request.inode);
+    if (known !== undefined) return known;
     const map = mapOf(request, this.#area);
     using mounted = mountMap(map, this.#imageFd, this.#directory);
     const file = openFd(fileName, OpenFlag.rdonly, 0, mounted.fd);
     const mapped = { file, users: 0 };
     this.#mapped.set(request.inode, mapped);
     return mapped;
+  }
+
+  /** It is the one used last now. */
+  #known(inode: number): Mapped | undefined {
+    const known = this.#mapped.get(inode);
+    if (known === undefined) return undefined;
+    this.#mapped.delete(inode);
+    this.#mapped.set(inode, known);
+    return known;
   }
 
   #trim(): void {

@@ -21,12 +21,21 @@ import { areaOf, findMapDirectory } from './backings.ts';
 import { ServerLink } from './frames.ts';
 import type { Frame } from './frames.ts';
 import type { BrokerOptions } from './options.ts';
-import { failureOf, openedOf, parseFrame, serverScript, withNotes } from './server-words.ts';
+import {
+  failureOf,
+  nonsense,
+  openedOf,
+  parseFrame,
+  serverScript,
+  withNotes,
+} from './server-words.ts';
 import { localSource } from './source.ts';
 import type { ImageSource } from './source.ts';
 
 /** A tree of a million files takes a minute or two. */
 const treeTimeoutMs = 600_000;
+/** What the server may say of a tree: several times as much is held in memory. A million files are about half of it. */
+const treeMaxBytes = 256 * 1024 * 1024;
 
 interface Tree {
   readonly opened: Opened;
@@ -109,13 +118,18 @@ async function readTree(
   const { promise, resolve, reject } = Promise.withResolvers<Tree>();
   const nodes: PlainNode[] = [];
   let opened: Opened | undefined;
+  let saidBytes = 0;
   const take = ({ type, payload }: Frame): void => {
+    saidBytes += payload.length;
     if (type === FrameType.opened) {
       opened = openedOf(parseFrame(payload));
       link.answer(0);
     } else if (type === FrameType.failed) reject(failureOf(payload));
-    else if (type !== FrameType.tree || opened === undefined)
-      reject(ebbError('EPROTO', 'The server of the image sends nonsense.'));
+    else if (type !== FrameType.tree || opened === undefined) reject(ebbError('EPROTO', nonsense));
+    else if (saidBytes > treeMaxBytes)
+      reject(
+        ebbError('EFBIG', 'The tree is too large for a native mount: mount without -o native.'),
+      );
     else if (decodeNodes(parseFrame(payload), nodes))
       resolve({ opened: withNotes(opened, server), nodes });
   };

@@ -143,6 +143,8 @@ class Broker {
       }
       case FrameType.map:
         return this.#link.answer(this.#map(payload));
+      case FrameType.mapAgain:
+        return this.#link.answer(this.#backings?.openAgain(numberIn(payload)) ?? -Errno.EOPNOTSUPP);
       case FrameType.ask:
         return this.#link.answer(this.#desk?.ask(payload) ?? -Errno.EOPNOTSUPP);
       case FrameType.prefetch:
@@ -220,13 +222,27 @@ export type ServerPlace = Pick<ServerOptions, 'script' | 'scripts' | 'output'> &
 
 /**
  * Mounts. Throws ENOENT, EACCES, EUCLEAN, EOPNOTSUPP, ..., EIO when `signal` fires: nothing is mounted then. Takes the
- * source over; what is behind a remote one may be closed when the mount has ended.
+ * source over, also when it throws; what is behind a remote one may be closed when the mount has ended.
  */
 export async function serveImage(
   options: BrokerOptions,
   place: ServerPlace = { script: serverScript, args: [] },
   source: ImageSource = localSource(options.imagePath),
   signal: AbortSignal = new AbortController().signal,
+): Promise<ImageMount> {
+  try {
+    return await serveSource(options, place, source, signal);
+  } catch (error) {
+    source.image.close();
+    throw error;
+  }
+}
+
+async function serveSource(
+  options: BrokerOptions,
+  place: ServerPlace,
+  source: ImageSource,
+  signal: AbortSignal,
 ): Promise<ImageMount> {
   const { name, image, imageBytes, recall } = source;
   const isPrivileged = hasCapability(Capability.sysAdmin);
@@ -270,7 +286,6 @@ export async function serveImage(
     broker?.giveUp(error);
     await broker?.ended;
     desk?.[Symbol.dispose]();
-    image.close();
     if (!(device instanceof OwnedFd)) await device.unmount({ lazy: true }).catch(() => undefined);
     device.close();
     throw error;

@@ -55,7 +55,8 @@ export interface ImageArea {
   readonly endBytes: number;
 }
 
-export const treeNodesMax = 1_000_000;
+/** A million files, and the directories that they are in. */
+export const treeNodesMax = 1_048_576;
 export const fileExtentsMax = 1_000_000;
 /** A page, as kernel and ext4 have it for symlinks; inline files are smaller than any block. */
 export const inlineContentMaxBytes = 65_536;

@@ -10,7 +10,7 @@ import {
   FrameType,
   noticeBytes,
 } from '../messages.ts';
-import type { Failed, MapRequest, Opened } from '../messages.ts';
+import type { Failed, FilePlaces, Opened } from '../messages.ts';
 import type { RecallSource } from './recalled-device.ts';
 
 const fd = InheritedFd.broker;
@@ -74,8 +74,14 @@ export function sendTree(piece: object): void {
 }
 
 /** A backing id, or -errno. */
-export function requestBacking(request: MapRequest): number {
-  sendFrame(FrameType.map, encodeMapRequest(request));
+export function requestBacking(places: FilePlaces): number {
+  sendFrame(FrameType.map, encodeMapRequest(places));
+  return readAnswer();
+}
+
+/** A backing id, or -errno: -ENOENT when the places have to be said. */
+export function requestBackingAgain(inode: number): number {
+  sendFrame(FrameType.mapAgain, new Uint8Array(Float64Array.of(inode).buffer));
   return readAnswer();
 }
 

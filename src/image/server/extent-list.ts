@@ -1,92 +1,135 @@
-/** Where a file's bytes are in the image file, looked up by offset. */
+/** Where a file's bytes are in the image file. */
 import type { Inode, Volume } from '../../ext4/volume.ts';
+import type { PlainExtent } from '../erofs/plain-node.ts';
 
-export interface Run {
-  readonly fileOffsetBytes: number;
-  readonly imageOffsetBytes: number;
-  readonly lengthBytes: number;
+const numbersPerRun = 3;
+const firstCapacity = 8;
+
+/** Runs of a file that have content, rising; what lies between reads as zeros. Compact: 24 bytes each. */
+export class RunList {
+  #numbers = new Float64Array(firstCapacity * numbersPerRun);
+  #count = 0;
+
+  get count(): number {
+    return this.#count;
+  }
+
+  /** Offset in the file, offset in the image and length of each, as `encodeMapRequest` wants them. A view. */
+  get numbers(): Float64Array {
+    return this.#numbers.subarray(0, this.#count * numbersPerRun);
+  }
+
+  fileOffset(index: number): number {
+    return this.#numbers[index * numbersPerRun] ?? 0;
+  }
+
+  imageOffset(index: number): number {
+    return this.#numbers[index * numbersPerRun + 1] ?? 0;
+  }
+
+  length(index: number): number {
+    return this.#numbers[index * numbersPerRun + 2] ?? 0;
+  }
+
+  /** Neighbours in file and image become one. */
+  add(fileOffsetBytes: number, imageOffsetBytes: number, lengthBytes: number): void {
+    const last = this.#count - 1;
+    if (
+      last >= 0 &&
+      this.fileOffset(last) + this.length(last) === fileOffsetBytes &&
+      this.imageOffset(last) + this.length(last) === imageOffsetBytes
+    ) {
+      this.#numbers[last * numbersPerRun + 2] = this.length(last) + lengthBytes;
+      return;
+    }
+    const at = this.#count * numbersPerRun;
+    if (at === this.#numbers.length) {
+      const larger = new Float64Array(at * 2);
+      larger.set(this.#numbers);
+      this.#numbers = larger;
+    }
+    this.#numbers[at] = fileOffsetBytes;
+    this.#numbers[at + 1] = imageOffsetBytes;
+    this.#numbers[at + 2] = lengthBytes;
+    this.#count += 1;
+  }
+
+  extents(): PlainExtent[] {
+    return Array.from({ length: this.#count }, (_, index) => ({
+      fileOffsetBytes: this.fileOffset(index),
+      imageOffsetBytes: this.imageOffset(index),
+      lengthBytes: this.length(index),
+    }));
+  }
+
+  /** Place in the image of `[offset, offset + lengthBytes)` when one run holds all of it. */
+  placeOf(offset: number, lengthBytes: number): number | undefined {
+    let low = 0;
+    let high = this.#count;
+    // The first run that ends after `offset`.
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if (this.fileOffset(middle) + this.length(middle) <= offset) low = middle + 1;
+      else high = middle;
+    }
+    if (low === this.#count || this.fileOffset(low) > offset) return undefined;
+    const inside = offset - this.fileOffset(low);
+    return inside + lengthBytes <= this.length(low) ? this.imageOffset(low) + inside : undefined;
+  }
 }
 
-/** Files of more runs are read through the volume and not mapped. */
-export const runsMax = 200_000;
-
 /**
- * The runs of a file that have content, rising, neighbours merged; what lies between reads as zeros. undefined when the
- * bytes are not simply at a place in the image (inline data, encrypted), or there are too many runs.
+ * The runs of a file. undefined when the bytes are not simply at a place in the image (inline data, encrypted), or
+ * there are more than `max` runs.
  */
 export function runsOf(
   volume: Volume,
   inode: Inode,
   startBytes: number,
-  max = runsMax,
-): Run[] | undefined {
-  if (inode.type !== 'file' || inode.inlineData || inode.encrypted) return undefined;
+  max: number,
+): RunList | undefined {
+  if (!hasPlaces(inode)) return undefined;
   const { blockSizeBytes } = volume.superblock;
-  const runs: Run[] = [];
+  const runs = new RunList();
   for (const { logicalBlock, physicalBlock, blockCount, unwritten } of volume.extents(inode)) {
     if (unwritten) continue;
-    const fileOffsetBytes = logicalBlock * blockSizeBytes;
-    const imageOffsetBytes = startBytes + physicalBlock * blockSizeBytes;
-    const lengthBytes = blockCount * blockSizeBytes;
-    const last = runs.at(-1);
-    if (
-      last !== undefined &&
-      last.fileOffsetBytes + last.lengthBytes === fileOffsetBytes &&
-      last.imageOffsetBytes + last.lengthBytes === imageOffsetBytes
-    ) {
-      runs[runs.length - 1] = { ...last, lengthBytes: last.lengthBytes + lengthBytes };
-    } else {
-      if (runs.length === max) return undefined;
-      runs.push({ fileOffsetBytes, imageOffsetBytes, lengthBytes });
-    }
+    runs.add(
+      logicalBlock * blockSizeBytes,
+      startBytes + physicalBlock * blockSizeBytes,
+      blockCount * blockSizeBytes,
+    );
+    if (runs.count > max) return undefined;
   }
   return runs;
 }
 
-/** Index of the first run that ends after `offset`; `runs.length` when there is none. */
-export function firstRunAfter(runs: readonly Run[], offset: number): number {
-  let low = 0;
-  let high = runs.length;
-  while (low < high) {
-    const middle = (low + high) >>> 1;
-    const run = runs[middle];
-    if (run !== undefined && run.fileOffsetBytes + run.lengthBytes <= offset) low = middle + 1;
-    else high = middle;
-  }
-  return low;
-}
-
-/** Place in the image of `[offset, offset + lengthBytes)` when one run holds all of it. */
-export function placeOf(
-  runs: readonly Run[],
-  offset: number,
-  lengthBytes: number,
-): number | undefined {
-  const run = runs[firstRunAfter(runs, offset)];
-  if (run === undefined || run.fileOffsetBytes > offset) return undefined;
-  const inside = offset - run.fileOffsetBytes;
-  return inside + lengthBytes <= run.lengthBytes ? run.imageOffsetBytes + inside : undefined;
-}
-
-/** lseek(2) SEEK_DATA and SEEK_HOLE; undefined is ENXIO. */
-export function seekRuns(
-  runs: readonly Run[],
-  sizeBytes: number,
+/**
+ * lseek(2) SEEK_DATA and SEEK_HOLE; undefined is ENXIO. Asks the map from `offset` on, so that a walk over all holes of
+ * a file costs what the file has of them, once.
+ */
+export function seekContent(
+  volume: Volume,
+  inode: Inode,
   offset: number,
   what: 'data' | 'hole',
 ): number | undefined {
+  const { sizeBytes } = inode;
   if (offset >= sizeBytes) return undefined;
-  let index = firstRunAfter(runs, offset);
-  if (what === 'data') {
-    const run = runs[index];
-    if (run === undefined || run.fileOffsetBytes >= sizeBytes) return undefined;
-    return Math.max(offset, run.fileOffsetBytes);
-  }
+  if (!hasPlaces(inode)) return what === 'data' ? offset : sizeBytes;
+  const { blockSizeBytes } = volume.superblock;
+  const fromBlock = Math.floor(offset / blockSizeBytes);
   let at = offset;
-  for (; index < runs.length; index += 1) {
-    const run = runs[index];
-    if (run === undefined || run.fileOffsetBytes > at) break;
-    at = run.fileOffsetBytes + run.lengthBytes;
+  for (const { logicalBlock, blockCount, unwritten } of volume.extents(inode, { fromBlock })) {
+    if (unwritten) continue;
+    const start = logicalBlock * blockSizeBytes;
+    if (what === 'data') return Math.max(offset, start);
+    if (start > at) break;
+    at = start + blockCount * blockSizeBytes;
   }
-  return Math.min(at, sizeBytes);
+  return what === 'data' ? undefined : Math.min(at, sizeBytes);
+}
+
+/** Neither in the inode nor encrypted. */
+function hasPlaces({ type, inlineData, encrypted }: Inode): boolean {
+  return type === 'file' && !inlineData && !encrypted;
 }

@@ -21,9 +21,10 @@ import { AttributeSurvey } from './attribute-survey.ts';
 import { attributesOf, entryOf, inodeNumberOf, timeoutMs } from './attributes.ts';
 import { DirectoryReader } from './directory-reader.ts';
 import { OpenModes } from './open-modes.ts';
-import { placeOf, runsMax, runsOf, seekRuns } from './extent-list.ts';
-import type { Run } from './extent-list.ts';
-import type { MapRequest } from '../messages.ts';
+import { fileExtentsMax } from '../erofs/plain-node.ts';
+import { runsOf, seekContent } from './extent-list.ts';
+import type { RunList } from './extent-list.ts';
+import type { FilePlaces } from '../messages.ts';
 import type { OpenImage } from './open.ts';
 import { ReadAhead } from './read-ahead.ts';
 import { NotHereYet } from './recalled-device.ts';
@@ -33,7 +34,9 @@ import { isShownXattr } from './shown-xattrs.ts';
 /** Where backings come from: the broker. */
 export interface BackingSource {
   /** A backing id, or -errno. */
-  request(request: MapRequest): number;
+  request(places: FilePlaces): number;
+  /** The same of a file whose places the broker was told; -ENOENT when it has forgotten them. */
+  again(inode: number): number;
   release(id: number): void;
 }
 
@@ -57,16 +60,19 @@ export interface WaitingRoom {
 interface OpenFile {
   readonly inode: Inode;
   readonly ahead: ReadAhead | undefined;
-  /** Found at the first read; null: through the volume. */
-  runs: readonly Run[] | null | undefined;
 }
 
 /** Opening a backing costs what reading this much through the server does. */
 const mappedMinimumBytes = 1024 * 1024;
 const handlesMax = 1_000_000;
-/** Read last without having been opened; of these files the runs are kept, if they are not too many. */
+/** Listed last without having been opened. */
 const unopenedMax = 64;
-const unopenedRunsMax = 4096;
+/** Files of which it is remembered where their bytes are, while they are read through the server ... */
+const placesKnownMax = 256;
+/** ... and how many runs they may have. Others are read through the volume. */
+const placesRunsMax = 4096;
+/** Files with more runs than `placesRunsMax` that were mapped last: their runs are not collected again. */
+const fragmentedMax = 256;
 const seekData = 3;
 const seekHole = 4;
 const noEntry = {
@@ -88,8 +94,10 @@ export class ImageFileSystem implements FileSystem {
   readonly #waiting: WaitingRoom | undefined;
   readonly #readAheadMaxBytes: number;
   readonly #directories = new Map<number, DirectoryReader>();
-  /** What the kernel reads without opening it, by inode. */
-  readonly #unopenedFiles = new BoundedMap<number, OpenFile>(unopenedMax);
+  /** null: too many runs, or none. By inode. */
+  readonly #places = new BoundedMap<number, RunList | null>(placesKnownMax);
+  readonly #fragmented = new BoundedMap<number, true>(fragmentedMax);
+  /** What the kernel lists without opening it, by inode. */
   readonly #unopenedDirectories = new BoundedMap<number, DirectoryReader>(unopenedMax);
   readonly #survey: AttributeSurvey;
   #agreed = 0n;
@@ -142,9 +150,9 @@ export class ImageFileSystem implements FileSystem {
       const handle = this.#handle();
       const ahead =
         this.#recalled === undefined ? undefined : new ReadAhead(this.#readAheadMaxBytes);
-      const file: OpenFile = { inode, ahead, runs: undefined };
+      const file: OpenFile = { inode, ahead };
       const isDirect = (flags & constants.O_DIRECT) !== 0;
-      const mode = this.#modes.open(inode.number, isDirect, () => this.#backing(file));
+      const mode = this.#modes.open(inode.number, isDirect, () => this.#backing(inode));
       // The kernel cannot read the backing without its cache, nor the file through us at the same time.
       if (mode === undefined) return call.error(Errno.EINVAL);
       this.#files.set(handle, file);
@@ -165,8 +173,8 @@ export class ImageFileSystem implements FileSystem {
       if (wanted <= 0) return call.data(this.#buffer.subarray(0, 0));
       this.#readAhead(file, offset, wanted);
       // Of a remote image nothing is read past the device, which knows what is here.
-      const runs = this.#recalled === undefined ? this.#runs(file) : null;
-      const place = runs === null ? undefined : placeOf(runs, offset, wanted);
+      const places = this.#recalled === undefined ? this.#placesOf(file.inode) : null;
+      const place = places?.placeOf(offset, wanted);
       if (place !== undefined) return call.dataFromFile(this.#imageFd, place, wanted, wanted);
       const bytes = this.#bytes(wanted);
       const count = this.#volume.read(file.inode, offset, bytes);
@@ -188,10 +196,8 @@ export class ImageFileSystem implements FileSystem {
       const file = this.#file(nodeId, handle);
       if (file === undefined) return call.error(Errno.EBADF);
       if (whence !== seekData && whence !== seekHole) return call.error(Errno.EINVAL);
-      const { sizeBytes } = file.inode;
-      const whole = [{ fileOffsetBytes: 0, imageOffsetBytes: 0, lengthBytes: sizeBytes }];
-      const runs = runsOf(this.#volume, file.inode, 0) ?? whole;
-      const found = seekRuns(runs, sizeBytes, offset, whence === seekData ? 'data' : 'hole');
+      const what = whence === seekData ? 'data' : 'hole';
+      const found = seekContent(this.#volume, file.inode, offset, what);
       return found === undefined ? call.error(Errno.ENXIO) : call.offset(found);
     });
   }
@@ -263,13 +269,9 @@ export class ImageFileSystem implements FileSystem {
 
   /** Handle 0: nobody opened it (`noOpen`). */
   #file(nodeId: number, handle: number): OpenFile | undefined {
-    if (handle !== 0) return this.#files.get(handle);
-    const known = this.#unopenedFiles.get(nodeId);
-    if (known !== undefined) return known;
-    const file: OpenFile = { inode: this.#inode(nodeId), ahead: undefined, runs: undefined };
-    this.#runs(file, unopenedRunsMax);
-    this.#unopenedFiles.set(nodeId, file);
-    return file;
+    return handle === 0
+      ? { inode: this.#inode(nodeId), ahead: undefined }
+      : this.#files.get(handle);
   }
 
   /** Who lists a directory twice at once makes the reader jump, which costs him time and nothing else. */
@@ -291,20 +293,30 @@ export class ImageFileSystem implements FileSystem {
   }
 
   /** A backing id for a file that is worth one, or <= 0. */
-  #backing(file: OpenFile): number {
-    const { type, sizeBytes, number } = file.inode;
+  #backing(inode: Inode): number {
+    const { type, sizeBytes, number } = inode;
     if (this.#backings === undefined || type !== 'file' || sizeBytes < mappedMinimumBytes) return 0;
-    const extents = this.#runsHere(file);
-    return extents === null ? 0 : this.#backings.request({ inode: number, sizeBytes, extents });
+    if (this.#fragmented.has(number)) {
+      const id = this.#backings.again(number);
+      if (id !== -Errno.ENOENT) return id;
+    }
+    const runs = this.#allRuns(inode);
+    if (runs === undefined) return 0;
+    const id = this.#backings.request({ inode: number, sizeBytes, runs: runs.numbers });
+    if (id > 0 && runs.count > placesRunsMax) this.#fragmented.set(number, true);
+    return id;
   }
 
   /** The runs, unless parts of the map are still at the remote: who opens a file does not wait for all of its map. */
-  #runsHere(file: OpenFile): readonly Run[] | null {
-    if (this.#recalled === undefined) return this.#runs(file);
+  #allRuns(inode: Inode): RunList | undefined {
+    const start = this.#startBytes;
+    if (start === undefined) return undefined;
+    const collect = (): RunList | undefined => runsOf(this.#volume, inode, start, fileExtentsMax);
+    if (this.#recalled === undefined) return collect();
     try {
-      return this.#recalled.with('look', () => this.#runs(file));
+      return this.#recalled.with('look', collect);
     } catch (error) {
-      if (error instanceof EbbError && error.retryable) return null;
+      if (error instanceof EbbError && error.retryable) return undefined;
       throw error;
     }
   }
@@ -327,15 +339,14 @@ export class ImageFileSystem implements FileSystem {
     return (this.#lastHandle += 1);
   }
 
-  #runs(file: OpenFile, max = runsMax): readonly Run[] | null {
-    if (file.runs === undefined) {
-      const { inode } = file;
-      file.runs =
-        this.#startBytes === undefined
-          ? null
-          : (runsOf(this.#volume, inode, this.#startBytes, max) ?? null);
+  #placesOf(inode: Inode): RunList | null {
+    if (this.#startBytes === undefined) return null;
+    let places = this.#places.get(inode.number);
+    if (places === undefined) {
+      places = runsOf(this.#volume, inode, this.#startBytes, placesRunsMax) ?? null;
+      this.#places.set(inode.number, places);
     }
-    return file.runs;
+    return places;
   }
 
   /** What `act` throws before it answers becomes the answer. Bugs go on to the session, which answers EIO. */

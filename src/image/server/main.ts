@@ -12,6 +12,7 @@ import {
   recallSource,
   releaseBacking,
   requestBacking,
+  requestBackingAgain,
   sayEnded,
   sayFailed,
   sayOpened,
@@ -22,12 +23,11 @@ import {
 import { plainTransport, serveDevice } from './device.ts';
 import { ImageFileSystem } from './filesystem.ts';
 import { RecalledLoop, startPool } from './recalled-loop.ts';
-import { approximateBytes, treeNodes } from './tree-walk.ts';
-import { encodeNode } from '../tree-message.ts';
+import { treeNodes } from './tree-walk.ts';
+import { treePieces } from '../tree-message.ts';
 import { openImage } from './open.ts';
 import type { OpenImage } from './open.ts';
 
-const pieceBytes = 1024 * 1024;
 /** Entries of the root directory whose inodes are brought before anybody lists it. */
 const firstListingEntries = 256;
 
@@ -72,23 +72,11 @@ function bringFirstListing(volume: Volume, root: Inode): void {
   volume.prefetchInodes(numbers);
 }
 
-/** In pieces: a frame has a largest size. */
-function sendWholeTree(image: OpenImage): void {
-  let piece: ReturnType<typeof encodeNode>[] = [];
-  let sizeBytes = 0;
-  for (const node of treeNodes(image)) {
-    const message = encodeNode(node);
-    piece.push(message);
-    sizeBytes += approximateBytes(node);
-    if (sizeBytes < pieceBytes) continue;
-    sendTree({ nodes: piece, isLast: false });
-    piece = [];
-    sizeBytes = 0;
-  }
-  sendTree({ nodes: piece, isLast: true });
-}
-
-const backings = { request: requestBacking, release: releaseBacking };
+const backings = {
+  request: requestBacking,
+  again: requestBackingAgain,
+  release: releaseBacking,
+};
 const request = JSON.parse(process.argv[2] ?? '') as ServerRequest;
 if (request.mode === 'load') process.exit(0);
 if (request.recall !== undefined) await startPool();
@@ -105,8 +93,9 @@ try {
     uuid: superblock.uuid,
     notes: image.notes,
   });
-  if (isMounted && request.mode === 'tree') sendWholeTree(image);
-  else if (isMounted) await serve(image);
+  if (isMounted && request.mode === 'tree') {
+    for (const piece of treePieces(treeNodes(image))) sendTree(piece);
+  } else if (isMounted) await serve(image);
 } catch (error) {
   const { code, message } = toEbbError(error);
   sayFailed({ code, message });

@@ -4,7 +4,7 @@
  */
 import { ebbError } from '../../base/errors.ts';
 import type { DirectoryEntry, Inode } from '../../ext4/volume.ts';
-import { inlineContentMaxBytes, treeNodesMax } from '../erofs/plain-node.ts';
+import { fileExtentsMax, inlineContentMaxBytes, treeNodesMax } from '../erofs/plain-node.ts';
 import type { PlainContent, PlainEntry, PlainNode } from '../erofs/plain-node.ts';
 import { runsOf } from './extent-list.ts';
 import type { OpenImage } from './open.ts';
@@ -16,8 +16,8 @@ const prefetchEntries = 256;
 class TreeWalk {
   readonly #image: OpenImage;
   readonly #startBytes: number;
-  /** In the order of the nodes' numbers. */
-  readonly #inodes: Inode[] = [];
+  /** Numbers of inodes, in the order of the nodes' numbers: a million inodes would be most of our memory. */
+  readonly #inodes: number[] = [];
   /** Of files with several names. */
   readonly #linked = new Map<number, number>();
 
@@ -27,10 +27,10 @@ class TreeWalk {
   }
 
   *nodes(): Generator<PlainNode> {
-    this.#inodes.push(this.#image.volume.root());
+    const { volume } = this.#image;
+    this.#inodes.push(volume.root().number);
     for (let index = 0; index < this.#inodes.length; index += 1) {
-      const inode = this.#inodes[index];
-      if (inode !== undefined) yield this.#node(inode);
+      yield this.#node(volume.inode(this.#inodes[index] ?? 0));
     }
   }
 
@@ -67,8 +67,8 @@ class TreeWalk {
 
   #file(inode: Inode): PlainContent {
     const { sizeBytes, number } = inode;
-    const extents = runsOf(this.#image.volume, inode, this.#startBytes);
-    if (extents !== undefined) return { kind: 'file', sizeBytes, extents };
+    const runs = runsOf(this.#image.volume, inode, this.#startBytes, fileExtentsMax);
+    if (runs !== undefined) return { kind: 'file', sizeBytes, extents: runs.extents() };
     if (sizeBytes > inlineContentMaxBytes) {
       throw ebbError('EOPNOTSUPP', `Inode ${number} cannot be mapped. ${plainMountText}`);
     }
@@ -103,23 +103,11 @@ class TreeWalk {
     if (index >= treeNodesMax) {
       throw ebbError('EFBIG', `The image has more than ${treeNodesMax} files. ${plainMountText}`);
     }
-    this.#inodes.push(inode);
+    this.#inodes.push(inode.number);
     // Whatever its link count says: two nodes for one inode would be wrong, one for two names is right.
     if (inode.type !== 'directory') this.#linked.set(entry.inodeNumber, index);
     return index;
   }
-}
-
-/** About how long a node's message is, from above: one node alone must fit into a frame. */
-export function approximateBytes({ content, xattrs }: PlainNode): number {
-  let bytes = 200;
-  for (const { name, value } of xattrs) bytes += 2 * (name.length + value.length);
-  if (content.kind === 'file') bytes += 60 * content.extents.length;
-  else if (content.kind === 'directory') {
-    for (const { name } of content.entries) bytes += 20 + 2 * name.length;
-  } else if (content.kind === 'inline') bytes += 2 * content.bytes.length;
-  else if (content.kind === 'symlink') bytes += 2 * content.target.length;
-  return bytes;
 }
 
 /** Throws EOPNOTSUPP where files are not in one place (qcow2, a journal to replay), and what reading throws. */

@@ -26,15 +26,9 @@ function map(
   extents: readonly (readonly [file: number, image: number, length: number])[],
   sizeBytes = mib,
 ): number {
-  const plain = extents.map(([fileOffsetBytes, imageOffsetBytes, lengthBytes]) => ({
-    fileOffsetBytes,
-    imageOffsetBytes,
-    lengthBytes,
-  }));
-  send(
-    FrameType.map,
-    encodeMapRequest({ inode: Math.floor(Math.random() * 1e9), sizeBytes, extents: plain }),
-  );
+  const inode = Math.floor(Math.random() * 1e9);
+  const runs = Float64Array.from(extents.flat());
+  send(FrameType.map, encodeMapRequest({ inode, sizeBytes, runs }));
   return answer();
 }
 
@@ -72,6 +66,8 @@ answers['too large a table'] = map(
   ],
   2 ** 44,
 );
+send(FrameType.mapAgain, new Uint8Array(Float64Array.of(77).buffer));
+answers['never mapped'] = answer();
 for (const id of [0, -1, 1e9, Number.NaN, answers['inside'] ?? 0, answers['inside'] ?? 0]) {
   send(FrameType.unmap, new Uint8Array(Float64Array.of(id).buffer));
 }
