@@ -3,8 +3,8 @@
  * largest size, every number is checked where it is used.
  *
  * After the gate (sandbox/inherited.ts) the server sends frames: u32 type, u32 length, payload. Some are answered by
- * one i32: `opened` by 0 when the image is mounted, `map` and `mapAgain` by a backing id or -errno, `ask` by what becomes
- * of it.
+ * one i32: `opened` by 0 when the image is mounted, `map` and `mapAgain` by a backing id or -errno, `ask` by what
+ * becomes of it.
  */
 export const FrameType = {
   /** JSON `Opened`: the image could be opened. Answered. */

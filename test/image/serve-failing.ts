@@ -1,4 +1,4 @@
-/** Serves an image where nothing can be mounted, as whoever runs it. Prints the errno, and whether the image is still open. */
+/** Serves an image where nothing can be mounted. Prints the errno, and whether the image is still open. */
 import { readdirSync, readlinkSync } from 'node:fs';
 import { toEbbError } from '../../src/base/errors.ts';
 import { serveImage } from '../../src/image/broker/serve.ts';

@@ -75,8 +75,8 @@ export class CopyRoom {
     if (allocatedBytes + underWayBytes <= cacheSizeBytes) return;
     throw ebbError(
       'ENOSPC',
-      `The copy of the image has ${formatSize(allocatedBytes)}, and --cache-size allows ${formatSize(cacheSizeBytes)}: ` +
-        'unmount it and mount it again, or with a larger one.',
+      `The copy of the image has ${formatSize(allocatedBytes)}, and --cache-size allows ` +
+        `${formatSize(cacheSizeBytes)}: unmount it and mount it again, or with a larger one.`,
     );
   }
 }
