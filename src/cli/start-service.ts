@@ -9,6 +9,7 @@ import { fileURLToPath } from 'node:url';
 import { createInterface } from 'node:readline';
 import type { Readable, Writable } from 'node:stream';
 import { ensureRunDirectory, runFiles } from '../base/run-directory.ts';
+import type { KeptDescriptor } from './kept-descriptors.ts';
 import { ExitCode } from './verb.ts';
 
 export interface Failure {
@@ -33,6 +34,8 @@ export interface Service {
   readonly foreground: boolean;
   /** For the sentence about one that died: `it had mounted anything`. */
   readonly aim: string;
+  /** Descriptors for the service, which this process gives away. */
+  readonly kept?: readonly KeptDescriptor[];
   /** Lines before the answer. */
   readonly onProgress?: (line: object) => void;
 }
@@ -65,12 +68,14 @@ export async function startService<Result extends { readonly ok: true }>(
   const { log } = runFiles(service.mountPoint);
   const logDescriptor = service.foreground ? undefined : openLog(log);
   const output = logDescriptor ?? 'inherit';
+  const kept = service.kept ?? [];
   const child = spawn(process.execPath, [...process.execArgv, ...serviceFlags, scriptOf(service)], {
     cwd: '/',
-    env: { ...daemonEnvironment, ...process.env },
+    env: { ...daemonEnvironment, ...process.env, ...keptVariable(kept) },
     detached: true,
-    stdio: ['pipe', output, output, 'pipe'],
+    stdio: ['pipe', output, output, 'pipe', ...kept.map(({ fd }) => fd)],
   });
+  for (const { fd } of kept) closeSync(fd);
   if (logDescriptor !== undefined) closeSync(logDescriptor);
   const ended = new Promise<string>((resolve) => {
     child.once('error', (error) => resolve(error.message));
@@ -91,6 +96,11 @@ export async function startService<Result extends { readonly ok: true }>(
 
 function scriptOf({ script, scriptVariable }: Service): string {
   return process.env[scriptVariable] ?? fileURLToPath(new URL(`../${script}`, import.meta.url));
+}
+
+/** The numbers that they get follow the order. */
+function keptVariable(kept: readonly KeptDescriptor[]): Readonly<Record<string, string>> {
+  return kept.length === 0 ? {} : { EBB_KEPT_DESCRIPTORS: kept.map(({ name }) => name).join(':') };
 }
 
 /** The last run's log is kept once, as `.log.1`. */

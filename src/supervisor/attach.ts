@@ -19,69 +19,156 @@ import { OpenFlag, OwnedFd, openFd } from '../sys/fd.ts';
 import { tryLock } from '../sys/lease.ts';
 import { unmount, UnmountFlag } from '../sys/mount.ts';
 import { Capability, hasCapability, setOpenFilesLimitTo } from '../sys/process.ts';
+import { DescriptorStore } from './descriptor-store.ts';
 import { treeMountAt } from './exposure.ts';
 import { Guard } from './guard.ts';
+import { descriptorsToKeep, FactsFile, resumeKept, takeKept } from './kept-tree.ts';
+import type { KeptTree, TreeFacts } from './kept-tree.ts';
 import type { Opaque } from './messages.ts';
+import { makePledge } from './pledge.ts';
+import type { Pledge } from './pledge.ts';
 import type { Callbacks, Service } from './service.ts';
 import { TreeSupervisor } from './tree-supervisor.ts';
+import type { SupervisorOptions } from './tree-supervisor.ts';
 
 /** Of supervisor and daemon: each question that waits keeps one descriptor of the daemon. Bounds the sweep, too. */
 const descriptorsMax = 65_536;
 
 /** `line`: what `ebb attach` sent. Throws EbbError with a sentence for the user; nothing is left then. */
 export async function attach(line: string, callbacks: Callbacks): Promise<Service> {
-  const startedAtMs = Date.now();
   const options = parse(line);
-  const { tree } = options;
   if (!hasCapability(Capability.sysAdmin)) {
     throw ebbError('EPERM', 'attaching a tree needs root (CAP_SYS_ADMIN)');
   }
   setOpenFilesLimitTo(descriptorsMax);
-  const files = runFiles(tree, ensureRunDirectory());
+  ensureRunDirectory();
+  // Only a service of its own is started again: in the background it may be anybody's.
+  const isService = options['foreground'] === true;
+  const store = isService ? DescriptorStore.ofService(callbacks.log) : undefined;
+  const kept = takeKept();
+  const found = kept.size === 0 ? undefined : await resumeKept(kept, options.tree, callbacks.log);
+  if (found !== undefined) return await goOn(found, { options, callbacks, store });
+  if (kept.size > 0) await store?.drop(kept.keys());
+  return await attachAfresh(line, { options, callbacks, store });
+}
+
+interface Task {
+  readonly options: Opaque & { readonly tree: string };
+  readonly callbacks: Callbacks;
+  readonly store: DescriptorStore | undefined;
+}
+
+async function attachAfresh(line: string, task: Task): Promise<Service> {
+  const { tree } = task.options;
+  const startedAtMs = Date.now();
   using _lock = lockTree(tree);
   const prepared = await prepare(line);
-  const { ebbDirectory, treeId } = prepared;
-  const guard = Guard.set(ebbDirectory);
+  const guard = Guard.set(prepared.ebbDirectory);
+  const factsFile = new FactsFile();
+  const pledge = makePledge();
   try {
-    const { supervisor, ready } = await TreeSupervisor.start({
-      ...callbacks,
-      tree,
-      ebbDirectory,
-      socketPath: files.socket,
-      guard,
-      treeId,
-      options,
-      prepared,
-      startedAtMs,
-    });
-    const run: RunRecord = {
-      kind: 'tree',
-      pid: process.pid,
-      startTicks: processStartTicks(process.pid) ?? 0,
-      mountPoint: tree,
-      remote: ready.remote,
-      cacheDirectory: ready.stateDirectory,
-      socketPath: files.socket,
-    };
-    writeRunRecord(run);
-    callbacks.log('info', `${run.remote} is attached to ${tree}`);
-    return {
-      facts: { ...ready.facts, run, supervisorPid: process.pid },
-      ended: supervisor.ended.then(() => {
-        removeRunRecord(tree);
-        guard[Symbol.dispose]();
-        return true;
-      }),
-      stop: async () => {
-        const { stopped } = await supervisor.stop(true);
-        if (stopped) await supervisor.finish();
-      },
-      revive: () => supervisor.revive(),
-    };
+    const parts = { guard, factsFile, pledge, prepared, startedAtMs };
+    const { supervisor, ready } = await TreeSupervisor.start(supervisorOptions(task, parts));
+    const { remote, stateDirectory, facts } = ready;
+    const { shown } = supervisor;
+    // A daemon that was here before is not to be dissolved again.
+    const later = { ...prepared, isNew: false };
+    if (shown !== undefined) {
+      const known = { remote, stateDirectory, facts };
+      factsFile.write({ tree, prepared: later, startedAtMs, ready: known, shown });
+    }
+    await keep(task, parts);
+    return await serve(supervisor, ready, { ...task, ...parts });
   } catch (error) {
     guard[Symbol.dispose]();
+    factsFile[Symbol.dispose]();
+    pledge[Symbol.dispose]();
     throw error;
   }
+}
+
+/** With what a supervisor that has died left behind. */
+async function goOn(found: KeptTree, task: Task): Promise<Service> {
+  const { guard, facts, factsFile, exposure, restarts, former } = found;
+  const { prepared, startedAtMs } = facts;
+  const parts = { guard, factsFile, pledge: makePledge(), prepared, startedAtMs };
+  // Before there is a daemon: from then on a successor waits for the end of this one's.
+  await keep(task, parts, former);
+  const supervisor = TreeSupervisor.resume(supervisorOptions(task, parts), exposure, restarts);
+  return await serve(supervisor, facts.ready, { ...task, ...parts });
+}
+
+/** Pledges in the store, whose processes have died, are `former`. */
+async function keep(
+  { store }: Task,
+  { guard, factsFile, pledge }: Parts,
+  former: readonly string[] = [],
+): Promise<void> {
+  await store?.keep(descriptorsToKeep(guard, factsFile), pledge, former);
+  pledge.theirs.close();
+}
+
+interface Parts {
+  readonly guard: Guard;
+  readonly factsFile: FactsFile;
+  readonly pledge: Pledge;
+  readonly prepared: Prepared;
+  readonly startedAtMs: number;
+}
+
+function supervisorOptions(
+  { options, callbacks }: Task,
+  { guard, factsFile, pledge, prepared, startedAtMs }: Parts,
+): SupervisorOptions {
+  const { tree } = options;
+  const { ebbDirectory, treeId } = prepared;
+  return {
+    ...callbacks,
+    tree,
+    ebbDirectory,
+    socketPath: runFiles(tree).socket,
+    guard,
+    treeId,
+    options,
+    prepared,
+    startedAtMs,
+    pledge: pledge.ours,
+    onDaemon: (pid, restarts) => factsFile.noteProcesses(pid, restarts),
+  };
+}
+
+async function serve(
+  supervisor: TreeSupervisor,
+  { remote, stateDirectory, facts }: TreeFacts['ready'],
+  { options, callbacks, store, guard, factsFile, pledge }: Task & Parts,
+): Promise<Service> {
+  const { tree } = options;
+  const run: RunRecord = {
+    kind: 'tree',
+    pid: process.pid,
+    startTicks: processStartTicks(process.pid) ?? 0,
+    mountPoint: tree,
+    remote,
+    cacheDirectory: stateDirectory,
+    socketPath: runFiles(tree).socket,
+  };
+  writeRunRecord(run);
+  callbacks.log('info', `${remote} is attached to ${tree}`);
+  await store?.started();
+  return {
+    facts: { ...facts, run, supervisorPid: process.pid },
+    ended: supervisor.ended.then(async () => {
+      await store?.drop();
+      removeRunRecord(tree);
+      for (const part of [guard, factsFile, pledge]) part[Symbol.dispose]();
+      return true;
+    }),
+    stop: async () => {
+      const { stopped } = await supervisor.stop(true);
+      if (stopped) await supervisor.finish();
+    },
+    revive: () => supervisor.revive(),
+  };
 }
 
 function parse(line: string): Opaque & { readonly tree: string } {

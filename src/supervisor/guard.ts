@@ -16,6 +16,8 @@ import { changeMount, cloneMount } from '../sys/mount-tree.ts';
 /** Inside of TREE/.ebb (docs/native.md). */
 export const dataName = 'data';
 
+export type GuardPart = 'access' | 'open' | 'changes' | 'privateMount' | 'lock';
+
 export class Guard implements Disposable {
   readonly access: Group;
   readonly open: Group;
@@ -26,10 +28,7 @@ export class Guard implements Disposable {
   readonly lock: OwnedFd;
   readonly #owned: DisposableStack;
 
-  private constructor(
-    parts: Pick<Guard, 'access' | 'open' | 'changes' | 'privateMount' | 'lock'>,
-    owned: DisposableStack,
-  ) {
+  private constructor(parts: Pick<Guard, GuardPart>, owned: DisposableStack) {
     this.access = parts.access;
     this.open = parts.open;
     this.changes = parts.changes;
@@ -60,6 +59,18 @@ export class Guard implements Disposable {
     markFilesystem(changes, root, FanEvent.modify | FanEvent.closeWrite | FanEvent.deleteSelf);
     markFilesystem(open, root, FanEvent.openPermission);
     markFilesystem(access, root, FanEvent.preAccess);
+    return new Guard({ access, open, changes, privateMount, lock }, owned.move());
+  }
+
+  /** What a supervisor that has died left with the service manager; owned from now on. */
+  static adopt(parts: Readonly<Record<GuardPart, OwnedFd>>): Guard {
+    using owned = new DisposableStack();
+    const { privateMount, lock } = parts;
+    owned.use(privateMount);
+    owned.use(lock);
+    const access = owned.use(Group.adopt(parts.access, 'preContent'));
+    const open = owned.use(Group.adopt(parts.open, 'preContent'));
+    const changes = owned.use(Group.adopt(parts.changes, 'notification'));
     return new Guard({ access, open, changes, privateMount, lock }, owned.move());
   }
 

@@ -6,7 +6,7 @@
  */
 
 /** Changes of this file that an older supervisor would not understand get a new number. */
-export const protocolVersion = 1;
+export const protocolVersion = 2;
 
 /**
  * Descriptor numbers in the daemon. Standard input, output and error come first; the fourth is the channel.
@@ -24,6 +24,8 @@ export const Inherited = {
   privateMount: 7,
   /** Holds the tree's lock (flock) as long as either process lives. */
   lock: 8,
+  /** Hangs up when nobody will start another supervisor (pledge.ts). */
+  pledge: 9,
 } as const;
 
 /** JSON that is passed on as it is. */

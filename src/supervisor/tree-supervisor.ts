@@ -11,6 +11,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ebbError, toEbbError } from '../base/errors.ts';
 import { errnoCode } from '../base/errno.ts';
+import type { OwnedFd } from '../sys/fd.ts';
 import { openFilesLimit } from '../sys/process.ts';
 import { DaemonProcess } from './daemon-process.ts';
 import { Denier } from './denier.ts';
@@ -19,6 +20,7 @@ import { denyWhileReachable } from './farewell.ts';
 import type { Guard } from './guard.ts';
 import { protocolVersion } from './messages.ts';
 import type { HideResult, Opaque, ToDaemon, ToSupervisor } from './messages.ts';
+import type { Shown } from './reachability.ts';
 import { RestartPauses } from './restart-pauses.ts';
 import { Watchdog } from './watchdog.ts';
 
@@ -38,6 +40,10 @@ export interface SupervisorOptions {
   readonly options: Opaque;
   readonly prepared: Opaque;
   readonly startedAtMs: number;
+  /** Tells daemons, and holds back a successor (pledge.ts), as long as any of them lives. */
+  readonly pledge: OwnedFd;
+  /** A daemon was started. `restarts`: those before it. */
+  readonly onDaemon: (pid: number | undefined, restarts: number) => void;
   readonly log: (level: 'info' | 'warn' | 'error', message: string) => void;
   readonly onProgress: (progress: Opaque) => void;
 }
@@ -91,6 +97,25 @@ export class TreeSupervisor {
       await supervisor.#awaitEnd(supervisor.#daemon, endMaxMs);
       throw error;
     }
+  }
+
+  /**
+   * Goes on with a tree that users see and whose supervisor has died, like its daemon, after `restarts` others of that
+   * tree: what they had taken is denied, and another daemon starts, as often as it takes.
+   */
+  static resume(options: SupervisorOptions, exposure: Exposure, restarts: number): TreeSupervisor {
+    const supervisor = new TreeSupervisor(options);
+    supervisor.#exposure = exposure;
+    supervisor.#restarts = restarts;
+    const denied = options.guard.sweep(openFilesLimit().soft);
+    options.log('warn', `the supervisor before this one died; ${denied} waiting calls got EIO`);
+    void supervisor.#restart(0);
+    return supervisor;
+  }
+
+  /** The mount that users were given. */
+  get shown(): Shown | undefined {
+    return this.#exposure?.shown;
   }
 
   /** Takes the tree away, see `Exposure.hide`; then the daemon ends, then `ended` resolves. */
@@ -154,14 +179,20 @@ export class TreeSupervisor {
       script: 'daemon/native-main.ts',
       scriptVariable: 'EBB_NATIVE_MAIN',
       // The order of src/supervisor/messages.ts `Inherited`.
-      inherited: [guard.access, guard.open, guard.changes, guard.privateMount, guard.lock].map(
-        ({ fd }) => fd,
-      ),
+      inherited: [
+        guard.access,
+        guard.open,
+        guard.changes,
+        guard.privateMount,
+        guard.lock,
+        this.#options.pledge,
+      ].map(({ fd }) => fd),
     };
     const daemon: Daemon = DaemonProcess.start(program, (message) =>
       this.#take(daemon, message as ToSupervisor),
     );
     this.#daemon = daemon;
+    this.#options.onDaemon(daemon.pid, this.#restarts);
     void daemon.ended.then(({ how, inOrder }) => {
       if (this.#daemon === daemon) this.#daemonEnded(how, inOrder);
     });

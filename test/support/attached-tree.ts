@@ -35,6 +35,11 @@ export interface AttachOptions {
   readonly subvolume?: boolean;
   /** What attaching may take. Default 120,000. */
   readonly timeoutMs?: number;
+  /** Runs `ebb attach` and resolves when the tree is attached. Default: it runs in the background. */
+  readonly start?: (
+    command: readonly string[],
+    env: Readonly<Record<string, string>>,
+  ) => Promise<void>;
   /** Before attaching: puts files into the directory that becomes the tree. */
   readonly prepare?: (directory: string) => Promise<void>;
 }
@@ -83,9 +88,14 @@ export class AttachedTree implements AsyncDisposable {
 
   /** Attaches again, after a stop or a crash. */
   async attach(): Promise<void> {
-    const { options = [], remote, timeoutMs = attachTimeoutMs } = this.#options;
+    const { options = [], remote, start, timeoutMs = attachTimeoutMs } = this.#options;
     const state = ['--state', this.stateDirectory];
     const parameters = ['attach', ...options, ...state, this.path, remote];
+    if (start !== undefined) {
+      await start([launcher, ...parameters], this.#environment());
+      await this.status();
+      return;
+    }
     const result = await this.ebb(parameters, { timeoutMs });
     if (result.code !== 0) {
       const how = result.timedOut ? `did not return in ${timeoutMs} ms` : `${result.code}`;
@@ -100,8 +110,12 @@ export class AttachedTree implements AsyncDisposable {
       timeoutMs: commandTimeoutMs,
       cwd: this.#directory.path,
       ...options,
-      env: { XDG_RUNTIME_DIR: path.join(this.#directory.path, 'run'), ...options.env },
+      env: { ...this.#environment(), ...options.env },
     });
+  }
+
+  #environment(): Record<string, string> {
+    return { XDG_RUNTIME_DIR: path.join(this.#directory.path, 'run') };
   }
 
   /** Like `ebb`, but must end with 0. */

@@ -7,6 +7,7 @@ import { buildAttachOptions, defineAttachOptions } from '../attach/options.ts';
 import type { AttachCliOptions } from '../attach/options.ts';
 import { checkRemote } from '../mount/checks.ts';
 import { runHelper } from '../helper.ts';
+import { keptDescriptors } from '../kept-descriptors.ts';
 import { followForeground, startService } from '../start-service.ts';
 import { realDirectory } from '../target.ts';
 import { shellWord, visible, visibleSentence, warnLines } from '../terminal.ts';
@@ -59,7 +60,12 @@ export const attach: Verb = {
     const remote = typedRemote === undefined ? undefined : checkRemote(typedRemote);
     const tree = realDirectory(typedTree, 'tree');
     const full = buildAttachOptions(tree, remote, options);
-    const checked = await check(tree, remote, full.stateDirectory);
+    const kept = options.foreground === true ? keptDescriptors(process.env, process.pid) : [];
+    // Whatever kept what it had attached wants it back.
+    const isKept = kept.length > 0 && options.dryRun !== true;
+    const checked = isKept
+      ? ({ ok: true } as const)
+      : await check(tree, remote, full.stateDirectory);
     if (!checked.ok) return complain(checked, options.json === true, terminal);
     if (options.dryRun === true) {
       if (options.json === true) terminal.print(JSON.stringify(checked));
@@ -75,6 +81,7 @@ export const attach: Verb = {
         mountPoint: tree,
         foreground: options.foreground === true,
         aim: 'the tree was attached',
+        kept,
         onProgress: (said) => {
           if ('progress' in said) line.show(said.progress as AttachProgress);
         },

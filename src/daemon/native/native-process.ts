@@ -6,6 +6,8 @@ import { Group } from '../../fanotify/group.ts';
 import { Denier } from '../../supervisor/denier.ts';
 import { Exposure } from '../../supervisor/exposure.ts';
 import { denyWhileReachable } from '../../supervisor/farewell.ts';
+import { isHeld, untilReleased } from '../../supervisor/pledge.ts';
+import type { OwnedFd } from '../../sys/fd.ts';
 import type { StopResult } from '../api.ts';
 import { parseAttachOptions } from '../attach-options.ts';
 import type { Logbook } from '../logbook.ts';
@@ -124,11 +126,11 @@ export class NativeProcess {
     const why = await Promise.race([
       this.#stopped.promise.then(() => 'stopped' as const),
       this.#link.ended.then(() => 'stopped' as const),
-      this.#link.lost.then(() => 'lost' as const),
+      this.#abandoned(inherited.pledge, logbook).then(() => 'lost' as const),
     ]);
     let exposure: Exposure | undefined;
     if (why === 'lost') {
-      logbook.log('error', 'the supervisor is gone: the tree is taken away');
+      logbook.log('error', 'there is no supervisor any more: the tree is taken away');
       exposure = Exposure.adopt(tree);
       await exposure?.hide(true).catch((error: unknown) => {
         logbook.log('error', `the tree cannot be taken away: ${toEbbError(error).message}`);
@@ -140,6 +142,14 @@ export class NativeProcess {
       removeRunRecord(tree);
     }
     for (const descriptor of Object.values(inherited)) descriptor.close();
+  }
+
+  /** Resolves when the supervisor is gone and nobody is pledged to start another one, who would end this process. */
+  async #abandoned(pledge: OwnedFd, logbook: Logbook): Promise<void> {
+    await this.#link.lost;
+    if (!isHeld(pledge.fd)) return;
+    logbook.log('warn', 'the supervisor is gone: this goes on until the next one comes');
+    await untilReleased(pledge.fd, Infinity);
   }
 
   /** With the groups closed, everything would be allowed: as long as anybody is left, this process stays. */

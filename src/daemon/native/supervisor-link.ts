@@ -13,6 +13,7 @@ export interface InheritedDescriptors {
   readonly changes: OwnedFd;
   readonly privateMount: OwnedFd;
   readonly lock: OwnedFd;
+  readonly pledge: OwnedFd;
 }
 
 /** Takes the inherited numbers over; once. */
@@ -27,6 +28,7 @@ export function takeInherited(): InheritedDescriptors {
     changes: take(Inherited.changeGroup),
     privateMount: take(Inherited.privateMount),
     lock: take(Inherited.lock),
+    pledge: take(Inherited.pledge),
   };
 }
 
@@ -35,7 +37,7 @@ export class SupervisorLink {
   readonly started: Promise<Start>;
   /** Resolves when the tree was taken away and all is to end. */
   readonly ended: Promise<void>;
-  /** Resolves when the supervisor is gone: nobody would start another daemon. */
+  /** Resolves when the supervisor is gone: nobody would start another daemon, unless the pledge holds. */
   readonly lost: Promise<void>;
   readonly #stops = new Map<number, (result: HideResult) => void>();
   #nextStop = 1;
@@ -91,8 +93,13 @@ export class SupervisorLink {
 
   /**
    * Has the tree taken away. When it is, this process has `endMaxMs` to end by itself; undefined: as long as it likes.
+   * Rejects with EAGAIN when there is no supervisor.
    */
   stop(lazy: boolean, endMaxMs: number | undefined): Promise<HideResult> {
+    if (!process.connected) {
+      const message = 'the supervisor of the tree has died, another one is being started';
+      return Promise.reject(ebbError('EAGAIN', message, { retryable: true }));
+    }
     const { promise, resolve } = Promise.withResolvers<HideResult>();
     const id = this.#nextStop++;
     this.#stops.set(id, resolve);
