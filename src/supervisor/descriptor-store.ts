@@ -1,9 +1,10 @@
 /**
- * The descriptor store of systemd (sd_notify(3), FDSTORE=1; systemd.service(5), FileDescriptorStoreMax=): what lies in it
- * outlives every process of the service, and the next one that is started gets it (sd_listen_fds(3)).
+ * The descriptor store of systemd (sd_notify(3), FDSTORE=1; systemd.service(5), FileDescriptorStoreMax=): what lies
+ * in it outlives every process of the service, and the next one that is started gets it (sd_listen_fds(3)).
  *
- * systemd does not say whether it has taken something in. BARRIER=1 tells when it has looked at everything, and a pledge
- * that is sent last tells that there was room for it and so for all before it: an end that was thrown away hangs up.
+ * systemd does not say whether it has taken something in. BARRIER=1 tells when it has looked at everything, and a
+ * pledge that is sent last tells that there was room for it and so for all before it: an end that was thrown away
+ * hangs up.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ebbError, toEbbError } from '../base/errors.ts';

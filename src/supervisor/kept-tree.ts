@@ -1,7 +1,7 @@
 /**
- * What a supervisor leaves with the service manager (descriptor-store.ts), and how its successor goes on with it. Besides
- * the descriptors of the guard that is a file in memory: what a successor has to know and cannot find out while the tree
- * is shown, and which processes have to be gone before it may read the groups.
+ * What a supervisor leaves with the service manager (descriptor-store.ts), and how its successor goes on with it.
+ * Besides the descriptors of the guard that is a file in memory: what a successor has to know and cannot find out
+ * while the tree is shown, and which processes have to be gone before it may read the groups.
  */
 import { ftruncateSync, readFileSync, readSync, writeSync } from 'node:fs';
 import { ebbError, toEbbError } from '../base/errors.ts';

@@ -1,6 +1,6 @@
 /**
- * Datagrams to a service manager (sd_notify(3)): `NOTIFY_SOCKET` is the path of a unix socket, or with `@` a name in the
- * abstract namespace; descriptors go along as SCM_RIGHTS (unix(7)). Structures of 64-bit Linux.
+ * Datagrams to a service manager (sd_notify(3)): `NOTIFY_SOCKET` is the path of a unix socket, or with `@` a name in
+ * the abstract namespace; descriptors go along as SCM_RIGHTS (unix(7)). Structures of 64-bit Linux.
  */
 import { Errno } from '../base/errno.ts';
 import { ebbError } from '../base/errors.ts';
