@@ -89,6 +89,16 @@ attempt('spawn', () => {
 attempt('kill the parent', () => process.kill(process.ppid, 0));
 attempt('kill the broker', () => process.kill(parentPid, 0));
 attempt('setuid', () => process.setuid?.(0));
+attempt('4 GiB of memory', () => {
+  const held: ArrayBuffer[] = [];
+  try {
+    // Outside of V8's heap, whose limit is another one. Nothing of it is touched.
+    while (held.length < 16) held.push(new ArrayBuffer(256 * 1024 * 1024));
+    return held.length;
+  } finally {
+    for (const buffer of held) buffer.transfer(0);
+  }
+});
 // oxlint-disable-next-line typescript/no-implied-eval -- this is what is tried
 attempt('eval', () => new Function('return 1')() as unknown);
 await settled('TCP', (done) => {

@@ -106,6 +106,7 @@ for (const namespaces of [true, false]) {
       assert.ok(Object.keys(attempts).length > 25, 'it tried');
       assert.equal(attempts['open /etc/passwd'], 'ENOSYS');
       assert.equal(attempts['spawn'], 'ENOSYS');
+      assert.match(attempts['4 GiB of memory'] ?? '', /allocation failed/);
     } finally {
       listener.close();
     }
@@ -143,7 +144,16 @@ test('outside of the sandbox the same code gets most of what it tries', async ()
     });
     const attempts = JSON.parse(readLine(socket.fd)) as Record<string, string>;
     const done = Object.keys(attempts).filter((name) => attempts[name]?.startsWith('done'));
-    for (const name of ['open /etc/passwd', 'koffi', 'spawn', 'TCP', 'listen', 'UDP', 'thread']) {
+    for (const name of [
+      '4 GiB of memory',
+      'open /etc/passwd',
+      'koffi',
+      'spawn',
+      'TCP',
+      'listen',
+      'UDP',
+      'thread',
+    ]) {
       assert.ok(done.includes(name), `${name}: ${attempts[name]}`);
     }
     assert.ok(done.length > 18, done.join(', '));
