@@ -351,6 +351,8 @@ export interface AttachOptions extends RemoteAccess {
   readonly executableWholeMaxBytes?: number;
   /** First match wins; they stand before the defaults. */
   readonly rules?: readonly RequesterRule[];
+  /** The directory that is the remote may be another one than before. */
+  readonly remoteMoved?: boolean;
   readonly logLevel?: 'debug' | 'info' | 'warn' | 'error';
   readonly foreground?: boolean;
 }

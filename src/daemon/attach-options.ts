@@ -40,6 +40,7 @@ const schema = v.strictObject({
     [],
   ),
   logLevel: v.optional(v.picklist(['debug', 'info', 'warn', 'error']), 'info'),
+  remoteMoved: v.optional(v.boolean(), false),
   foreground: v.optional(v.boolean(), false),
 });
 

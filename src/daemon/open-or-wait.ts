@@ -17,6 +17,8 @@ export interface OpenOrWaitOptions {
   /** Without credentials. */
   readonly displayName: string;
   readonly logbook: Logbook;
+  /** It was not opened, for this reason: it will be when it is needed. */
+  readonly onLate?: (why: string) => void;
 }
 
 /** For so long who waits for a successor waits for a server that does not answer, too. */
@@ -25,12 +27,13 @@ const openMaxMs = 5_000;
 /** Throws what `openRemote` throws if it must open, and EINVAL. */
 export async function openOrWait(
   options: Parameters<typeof openRemote>[0],
-  { mustOpen, displayName, logbook }: OpenOrWaitOptions,
+  { mustOpen, displayName, logbook, onLate }: OpenOrWaitOptions,
 ): Promise<Remote> {
   if (mustOpen) return await openRemote(options);
   const kind = isHttpUrl(options.url) ? 'http' : 'dir';
   const late = (why: string, opening?: Promise<Remote>): Remote => {
     logbook.log('warn', `the remote cannot be opened, serving what is here: ${why}`);
+    onLate?.(why);
     return new LateRemote({ kind, displayName }, () => openRemote(options), opening);
   };
   const opening = openRemote(options);

@@ -33,6 +33,8 @@ export interface FilesystemStatus {
   readonly nameMaxBytes: number;
   readonly blockSizeBytes: number;
   readonly readOnly: boolean;
+  /** f_fsid: what it is made of differs between file systems. */
+  readonly fsid: bigint;
 }
 
 const ST_RDONLY = 1;
@@ -61,5 +63,6 @@ export function filesystemStatus(target: number | string): FilesystemStatus {
     filesFree: long(48),
     nameMaxBytes: long(64),
     readOnly: (long(80) & ST_RDONLY) !== 0,
+    fsid: view.getBigUint64(56, true),
   };
 }

@@ -6,7 +6,8 @@ import { test } from 'node:test';
 import { treeMarkName } from '../../src/base/tree-mark.ts';
 import { AtOnce } from '../../src/remote/dir/at-once.ts';
 import { openDirectoryRemote } from '../../src/remote/dir/dir-remote.ts';
-import { find, identifyRoot, openContent } from '../../src/remote/dir/walk.ts';
+import { RemoteRoot } from '../../src/remote/dir/root.ts';
+import { find, openContent } from '../../src/remote/dir/walk.ts';
 import { setXattr } from '../../src/sys/xattr.ts';
 import { noSignal, readAll } from '../conformance/collect.ts';
 import { patternBytes } from '../support/pattern.ts';
@@ -26,7 +27,7 @@ test(
     for (const name of ['plain', 'stub'])
       await writeFile(path.join(directory.path, 'd', name), bytes);
     setXattr(path.join(directory.path, 'd/stub'), treeMarkName, Uint8Array.of(1));
-    const root = await identifyRoot(directory.path, true);
+    const root = await RemoteRoot.identify(directory.path);
     const atOnce = new AtOnce();
     using stub = await find(root, 'd/stub');
     assert.equal(atOnce.mayRead(stub, 1), false);

@@ -17,6 +17,7 @@ import path from 'node:path';
 import { test } from 'node:test';
 import { openDirectoryRemote } from '../../src/remote/dir/dir-remote.ts';
 import { timestampOf } from '../../src/remote/dir/facts.ts';
+import { isSameRoot } from '../../src/remote/dir/root.ts';
 import {
   CollectingSink,
   listAll,
@@ -36,6 +37,15 @@ remoteConformance('dir', () => directoryFixture());
 
 const asRoot = { skip: process.getuid?.() === 0 ? false : 'needs root' };
 const signal = noSignal;
+
+/** The directory streams of the listings are closed a moment after their last entry. */
+async function unmountIdle(mountPoint: string): Promise<void> {
+  const unmounted = async (): Promise<boolean> => {
+    await runOk('umount', [mountPoint]);
+    return true;
+  };
+  await waitFor(unmounted, { what: 'the filesystem to be idle' });
+}
 
 void test('times before 1970 have a positive fraction', () => {
   assert.deepEqual(timestampOf(-250_000_000n), { seconds: -1, nanoseconds: 750_000_000 });
@@ -132,12 +142,7 @@ void test('an unmounted filesystem, as the root or below it, is EIO', asRoot, as
   assert.equal((await listAll(remote, '')).objects.get('file')?.kind, 'file');
   assert.equal((await listAll(below, '')).objects.get('mount')?.kind, 'directory');
   assert.ok((await listAll(below, 'mount')).objects.has('file'));
-  // The directory streams of the listings are closed a moment after their last entry.
-  const unmounted = async (): Promise<boolean> => {
-    await runOk('umount', [filesystem.path]);
-    return true;
-  };
-  await waitFor(unmounted, { what: 'the filesystem to be idle' });
+  await unmountIdle(filesystem.path);
   await rejectsWith(listAll(remote, ''), 'EIO');
   await rejectsWith(remote.stat('file', { signal }), 'EIO');
   await rejectsWith(listAll(below, 'mount'), 'EIO');
@@ -169,6 +174,80 @@ for (const type of ['ext4', 'xfs'] as const) {
     },
   );
 }
+
+for (const type of ['ext4', 'xfs', 'btrfs'] as const) {
+  void test(
+    `another ${type} in the place of the root's is EIO; the same one, mounted again, is not`,
+    asRoot,
+    async () => {
+      await using filesystem = await loopFilesystem({ type });
+      const { device, path: root } = filesystem;
+      const bytes = patternBytes(1, 5000);
+      await mkdir(`${root}/d`);
+      await writeFile(`${root}/d/file`, bytes);
+      let expectedRoot = '';
+      const remote = await openDirectoryRemote(root, { onRoot: (name) => (expectedRoot = name) });
+      const isRight = async (): Promise<void> => {
+        assert.ok((await readAll(remote, 'd/file')).bytes.equals(bytes));
+        assert.deepEqual(sortedNames(await listAll(remote, 'd')), ['file']);
+      };
+      await isRight();
+      const before = await stat(root, { bigint: true });
+      await unmountIdle(root);
+      await runOk('mount', [device, root]);
+      await isRight();
+      await unmountIdle(root);
+      // The same device and inode number.
+      await runOk(`mkfs.${type}`, ['-q', type === 'ext4' ? '-F' : '-f', device]);
+      await runOk('mount', [device, root]);
+      const { dev, ino } = await stat(root, { bigint: true });
+      assert.equal(ino, before.ino);
+      if (type !== 'btrfs') assert.equal(dev, before.dev);
+      await mkdir(`${root}/d`);
+      await writeFile(`${root}/d/file`, 'other');
+      await rejectsWith(listAll(remote, ''), 'EIO');
+      await rejectsWith(remote.stat('d/file', { signal }), 'EIO');
+      await rejectsWith(remote.stat('d/none', { signal }), 'EIO');
+      await rejectsWith(readAll(remote, 'd/file'), 'EIO');
+      const otherRootHint = 'See there.';
+      const failure = await rejectsWith(
+        openDirectoryRemote(root, { expectedRoot, otherRootHint }),
+        'EIO',
+      );
+      assert.match(failure.message, /another directory than before.* See there\./);
+    },
+  );
+}
+
+void test(
+  'another subvolume of the same btrfs in the place of the root is EIO',
+  asRoot,
+  async () => {
+    await using filesystem = await loopFilesystem({ type: 'btrfs' });
+    const { device, path: root } = filesystem;
+    for (const name of ['a', 'b']) await runOk('btrfs', ['subvolume', 'create', `${root}/${name}`]);
+    await unmountIdle(root);
+    const mountSubvolume = (name: string) => runOk('mount', ['-o', `subvol=${name}`, device, root]);
+    await mountSubvolume('a');
+    let expectedRoot = '';
+    await openDirectoryRemote(root, { onRoot: (name) => (expectedRoot = name) });
+    await unmountIdle(root);
+    await mountSubvolume('b');
+    await rejectsWith(openDirectoryRemote(root, { expectedRoot }), 'EIO');
+    await unmountIdle(root);
+    await mountSubvolume('a');
+    await openDirectoryRemote(root, { expectedRoot });
+  },
+);
+
+void test('a name that told less is matched by one that tells more, not the other way', () => {
+  assert.ok(isSameRoot('ef53:2', 'ef53:2:0a'));
+  assert.ok(isSameRoot('6a:7:', '6a:7:'));
+  assert.ok(isSameRoot('65735546::', '65735546::'));
+  for (const found of ['ef53:2', 'ef53:2:', 'ef53:2:0b', 'ef53:3:0a', '9123:2:0a']) {
+    assert.equal(isSameRoot('ef53:2:0a', found), false, found);
+  }
+});
 
 for (const type of ['xfs', 'btrfs'] as const) {
   void test(`holes, versions and names on ${type}`, asRoot, async () => {

@@ -20,6 +20,7 @@ export interface AttachCliOptions extends RemoteCliOptions {
   readonly wholeMax?: string;
   readonly execWholeMax?: string;
   readonly rule?: readonly string[];
+  readonly remoteMoved?: boolean;
   readonly logLevel?: string;
   readonly dryRun?: boolean;
   readonly json?: boolean;
@@ -73,7 +74,12 @@ export function defineAttachOptions(command: Command): void {
       'Octal mode of directories where the remote gives none. Default 0755.',
     )
     .option('--uid <UID>', 'Owner where the remote gives none. Default 0.')
-    .option('--gid <GID>', 'Group where the remote gives none. Default 0.');
+    .option('--gid <GID>', 'Group where the remote gives none. Default 0.')
+    .option(
+      '--remote-moved',
+      'REMOTE is a local directory, and rightly another one than before (its content was copied to a new disk): ' +
+        'takes what is there now. Without, files that are not here are errors.',
+    );
   defineRemoteOptions(command);
   command
     .option('--log-level <LEVEL>', 'debug, info, warn or error. Default info.')
@@ -104,6 +110,7 @@ export function buildAttachOptions(
     wholeFileMaxBytes: size(options.wholeMax, '--whole-max'),
     executableWholeMaxBytes: size(options.execWholeMax, '--exec-whole-max'),
     rules: options.rule?.map(parseRule),
+    remoteMoved: options.remoteMoved,
     logLevel: logLevelOf(options.logLevel),
     foreground: options.foreground,
   });

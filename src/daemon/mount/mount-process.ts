@@ -224,6 +224,7 @@ async function build(
     ...remoteOptions(configuration, logbook),
     expectedRoot: established?.remoteRoot,
     onRoot: (root: string) => (remoteRoot = root),
+    otherRootHint: 'If it has moved for good: ebb umount, then ebb mount.',
   };
   const remote = await openOrWait(howToOpen, {
     mustOpen: established === undefined,

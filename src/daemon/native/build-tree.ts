@@ -6,6 +6,7 @@
  */
 import { StubChange } from '../../base/stub-facts.ts';
 import { Populator } from '../../attach/populate.ts';
+import { keepRemoteRoot, readRemoteRoot } from '../../attach/remote-root.ts';
 import { readSecret, stubCatalogPath } from '../../attach/tree-layout.ts';
 import { BoundedMap } from '../../base/bounded-map.ts';
 import { systemClock } from '../../base/clock.ts';
@@ -93,10 +94,19 @@ export async function buildTree(
   const { stateDirectory } = prepared;
   const logbook = new Logbook(clock, configuration.logLevel, logFileWriter(runFiles(tree).log));
   const url = configuration.remote ?? prepared.remote;
-  const remote = await openOrWait(remoteOptions({ ...configuration, remote: url }, logbook), {
-    mustOpen: undo.dissolve,
+  const mayHaveMoved = configuration.remoteMoved && start.restarts === 0;
+  const howToOpen = {
+    ...remoteOptions({ ...configuration, remote: url }, logbook),
+    expectedRoot: mayHaveMoved ? undefined : readRemoteRoot(stateDirectory),
+    onRoot: (root: string) => keepRemoteRoot(stateDirectory, root),
+    otherRootHint: `If it has moved for good: ebb umount ${tree}, then ebb attach --remote-moved ${tree}.`,
+  };
+  let lateWhy: string | undefined;
+  const remote = await openOrWait(howToOpen, {
+    mustOpen: undo.dissolve || mayHaveMoved,
     displayName: prepared.remote,
     logbook,
+    onLate: (why) => (lateWhy = why),
   });
   teardown.add('closing the remote', () => remote.close());
   const catalog = openSqliteStubCatalog(stubCatalogPath(stateDirectory));
@@ -257,7 +267,7 @@ export async function buildTree(
     // Nobody can see the tree yet. Later somebody may be waiting already.
     const rehearsed = rehearsal.play();
     try {
-      facts = await bringNames({ populator, catalog, link, signal });
+      facts = await bringNames({ populator, catalog, link, signal, remoteProblem: lateWhy });
     } finally {
       await rehearsed;
       // What came in stays, whatever else went wrong: the next attaching goes on with it.

@@ -29,6 +29,8 @@ export interface FirstNamesOptions {
   readonly catalog: StubCatalog;
   readonly link: SupervisorLink;
   readonly signal: AbortSignal;
+  /** Why the remote cannot be used now. */
+  readonly remoteProblem: string | undefined;
 }
 
 /**
@@ -36,7 +38,7 @@ export interface FirstNamesOptions {
  * be listed and never was: then there is nothing to show.
  */
 export async function bringNames(options: FirstNamesOptions): Promise<AttachFacts> {
-  const { populator, catalog, link, signal } = options;
+  const { populator, catalog, link, signal, remoteProblem } = options;
   const result = await populator.run({
     mode: 'resume',
     isExposed: false,
@@ -48,7 +50,10 @@ export async function bringNames(options: FirstNamesOptions): Promise<AttachFact
   if (rootFailure !== undefined && (catalog.listed('')?.listedAtMs ?? 0) === 0) {
     throw ebbError('EIO', `the remote cannot be listed: ${rootFailure.message}`);
   }
-  return factsOf(result);
+  const facts = factsOf(result);
+  if (remoteProblem === undefined) return facts;
+  const problem = { path: '', error: `what is not here cannot be read now: ${remoteProblem}` };
+  return { ...facts, problems: [problem, ...facts.problems] };
 }
 
 function factsOf(result: PopulateResult): AttachFacts {

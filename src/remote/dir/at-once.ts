@@ -12,7 +12,8 @@ import { decodeName } from '../../base/name.ts';
 import { preadCached } from '../../sys/io.ts';
 import { Capability, hasCapability } from '../../sys/process.ts';
 import { getXattr } from '../../sys/xattr.ts';
-import type { Descriptor, Found } from './walk.ts';
+import type { Descriptor } from './descriptor.ts';
+import type { Found } from './walk.ts';
 
 /** Larger ranges go to the pool, whose threads work side by side. */
 const rangeMaxBytes = 256 * 1024;

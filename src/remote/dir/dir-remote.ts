@@ -19,9 +19,7 @@
  */
 import { read as readCallback } from 'node:fs';
 import type { BigIntStats } from 'node:fs';
-import { statfs } from 'node:fs/promises';
 import { ebbError, toEbbError } from '../../base/errors.ts';
-import { encodeName } from '../../base/name.ts';
 import { abandonOnAbort } from '../abortable.ts';
 import { deliver, rangeEnd } from '../deliver.ts';
 import type { ByteSource } from '../deliver.ts';
@@ -35,12 +33,13 @@ import type {
   Remote,
 } from '../remote.ts';
 import { AtOnce } from './at-once.ts';
-import { attributesOf, hasStableInodes, kindOf, versionOf } from './facts.ts';
+import type { Descriptor } from './descriptor.ts';
+import { attributesOf, kindOf, versionOf } from './facts.ts';
 import { DirectoryListing, linkTarget } from './listing.ts';
+import { isSameRoot, RemoteRoot } from './root.ts';
 import { SubmountGuard } from './submounts.ts';
-import { find, identifyRoot, openContent, originError } from './walk.ts';
-import type { Descriptor, RootIdentity } from './walk.ts';
-import { isLocalFilesystem, userXattrs } from './xattrs.ts';
+import { find, openContent, originError } from './walk.ts';
+import { userXattrs } from './xattrs.ts';
 
 /** One pread: large enough to be cheap, small enough that an abort does not wait long for it. */
 const readMaxBytes = 4 * 1024 * 1024;
@@ -48,8 +47,10 @@ const readMaxBytes = 4 * 1024 * 1024;
 export interface DirectoryRemoteOptions {
   /** What `onRoot` said when it was opened before: another directory is an error. */
   readonly expectedRoot?: string | undefined;
-  /** Called with what tells the directory from the mount point of a filesystem that is not mounted. */
+  /** Called with what tells the directory from all others (`RemoteRoot.name`), whenever it was opened. */
   readonly onRoot?: (root: string) => void;
+  /** For that error: what has another directory taken for the remote. */
+  readonly otherRootHint?: string;
 }
 
 /**
@@ -58,31 +59,24 @@ export interface DirectoryRemoteOptions {
  */
 export async function openDirectoryRemote(
   path: string,
-  { expectedRoot, onRoot }: DirectoryRemoteOptions = {},
+  { expectedRoot, onRoot, otherRootHint }: DirectoryRemoteOptions = {},
 ): Promise<Remote> {
   if (!path.startsWith('/')) throw ebbError('EINVAL', `${path} is not an absolute path.`);
   try {
-    const { type } = await statfs(Buffer.from(encodeName(path)));
-    const root = await identifyRoot(path, isLocalFilesystem(type));
-    const found = rootName(type, root);
-    if (expectedRoot !== undefined && expectedRoot !== found) {
+    const root = await RemoteRoot.identify(path);
+    if (expectedRoot !== undefined && !isSameRoot(expectedRoot, root.name)) {
       const why = 'it is another directory than before; is its filesystem not mounted?';
-      throw ebbError('EIO', why, { retryable: true });
+      const hint = otherRootHint === undefined ? '' : ` ${otherRootHint}`;
+      throw ebbError('EIO', why + hint, { retryable: true });
     }
-    onRoot?.(found);
-    return new DirectoryRemote(root, type);
+    onRoot?.(root.name);
+    return new DirectoryRemote(root);
   } catch (error) {
     const { code, message } = toEbbError(error);
     throw ebbError(code, `The directory ${path} cannot be opened as a remote: ${message}`, {
       cause: error,
     });
   }
-}
-
-/** Survives that the filesystem is unmounted and mounted again, which its device number does not. */
-function rootName(filesystemMagic: number, { inode }: RootIdentity): string {
-  const name = hasStableInodes(filesystemMagic) ? String(inode) : '';
-  return `${filesystemMagic.toString(16)}:${name}`;
 }
 
 interface OpenFile {
@@ -99,16 +93,14 @@ class DirectoryRemote implements Remote {
   readonly kind = 'dir';
   readonly supportsRanges = true;
   readonly displayName: string;
-  readonly #root: RootIdentity;
-  readonly #inodesAreStable: boolean;
+  readonly #root: RemoteRoot;
   readonly #submounts: SubmountGuard;
   readonly #atOnce = new AtOnce();
   readonly #closed = new AbortController();
 
-  constructor(root: RootIdentity, filesystemMagic: number) {
+  constructor(root: RemoteRoot) {
     this.displayName = root.path;
     this.#root = root;
-    this.#inodesAreStable = hasStableInodes(filesystemMagic);
     this.#submounts = new SubmountGuard(root);
   }
 
@@ -183,7 +175,7 @@ class DirectoryRemote implements Remote {
   }
 
   async #describe(stats: BigIntStats, path: Buffer): Promise<ObjectAttributes> {
-    const attributes = attributesOf(stats, this.#inodesAreStable);
+    const attributes = attributesOf(stats, this.#root.hasStableInodes);
     if (attributes.kind === 'symlink') return { ...attributes, target: await linkTarget(path) };
     const mayHaveXattrs = attributes.kind === 'file' || attributes.kind === 'directory';
     if (!mayHaveXattrs || !this.#root.isLocal || stats.dev !== this.#root.device) {
@@ -207,7 +199,7 @@ class DirectoryRemote implements Remote {
     const kind = kindOf(found.stats);
     if (kind === 'directory') throw ebbError('EISDIR', `${key} is a directory.`);
     if (kind !== 'file') throw ebbError('EOPNOTSUPP', `${key} is a ${kind}, it has no content.`);
-    const attributes = attributesOf(found.stats, this.#inodesAreStable);
+    const attributes = attributesOf(found.stats, this.#root.hasStableInodes);
     if (options.version !== undefined && options.version !== attributes.version) {
       throw changed(key);
     }
@@ -225,7 +217,8 @@ class DirectoryRemote implements Remote {
       verify: () =>
         this.#asked(key, async () => {
           const stats = isLocal ? content.statNow() : await content.stat();
-          if (versionOf(stats, this.#inodesAreStable) !== attributes.version) throw changed(key);
+          if (versionOf(stats, this.#root.hasStableInodes) !== attributes.version)
+            throw changed(key);
         }),
     };
   }

@@ -63,10 +63,12 @@ export function attributesOf(stats: BigIntStats, inodesAreStable: boolean): Obje
 
 /**
  * Filesystems whose inode numbers may differ after a remount (statfs(2), linux/magic.h): FUSE
- * (sshfs gives numbers as it meets files) and CIFS without `serverino`. There the version goes
- * without.
+ * (sshfs gives numbers as it meets files), CIFS without `serverino`, vfat and exfat (iunique()). There the version
+ * goes without.
  */
-const unstableInodeMagics: ReadonlySet<number> = new Set([0x65735546, 0xff534d42, 0xfe534d42]);
+const unstableInodeMagics: ReadonlySet<number> = new Set([
+  0x65735546, 0xff534d42, 0xfe534d42, 0x4d44, 0x2011bab0,
+]);
 
 export function hasStableInodes(filesystemMagic: number): boolean {
   return !unstableInodeMagics.has(filesystemMagic >>> 0);

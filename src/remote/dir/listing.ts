@@ -6,14 +6,15 @@ import { ebbError, toEbbError } from '../../base/errors.ts';
 import { decodeName } from '../../base/name.ts';
 import { joinKey } from '../key.ts';
 import type { ListedObject, ListingBatch, ObjectAttributes } from '../remote.ts';
+import type { RemoteRoot } from './root.ts';
 import { find } from './walk.ts';
-import type { Found, RootIdentity } from './walk.ts';
+import type { Found } from './walk.ts';
 
 /** Entries per batch; also how many are asked for their attributes at once. */
 const batchObjectsMax = 256;
 
 export interface DirectoryListingOptions {
-  readonly root: RootIdentity;
+  readonly root: RemoteRoot;
   readonly key: string;
   /**
    * Makes attributes of what lstat(2) said; `path` reaches the object (its last name not to be

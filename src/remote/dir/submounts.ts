@@ -5,17 +5,17 @@
  */
 import { ebbError } from '../../base/errors.ts';
 import { splitKey } from '../key.ts';
+import type { RemoteRoot } from './root.ts';
 import { find } from './walk.ts';
-import type { RootIdentity } from './walk.ts';
 
 const submountsMax = 1024;
 
 export class SubmountGuard {
-  readonly #root: RootIdentity;
+  readonly #root: RemoteRoot;
   /** By key: the device of the directory that holds the mount point. */
   readonly #parentDevices = new Map<string, bigint>();
 
-  constructor(root: RootIdentity) {
+  constructor(root: RemoteRoot) {
     this.#root = root;
   }
 

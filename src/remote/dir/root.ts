@@ -1,0 +1,155 @@
+/**
+ * Which directory the root of a remote is: nothing else that is found under its path may be taken for it, neither the
+ * empty mount point of a disk that is not mounted nor another disk in its place.
+ *
+ * The root is opened anew for every call and compared with what was there at the start. No descriptor is kept between
+ * calls, so the administrator can unmount. Device and inode number do not tell two file systems apart that came one
+ * after the other: device numbers are used again, and the root of every ext4 is inode 2, of a btrfs subvolume 256, of
+ * an xfs mostly 128. So on local file systems a mount that was not seen before is asked for its name.
+ */
+import { constants } from 'node:fs';
+import type { BigIntStats } from 'node:fs';
+import { statfs } from 'node:fs/promises';
+import { ebbError, toEbbError } from '../../base/errors.ts';
+import { encodeName } from '../../base/name.ts';
+import { filesystemUuid } from '../../sys/ioctl.ts';
+import { uniqueMountId } from '../../sys/stat.ts';
+import { FilesystemMagic, filesystemStatus } from '../../sys/statfs.ts';
+import { Descriptor } from './descriptor.ts';
+import { hasStableInodes } from './facts.ts';
+import { isLocalFilesystem } from './xattrs.ts';
+
+/** open(2); `node:fs` does not export it. The same on x86-64 and arm64. */
+const O_PATH = 0o10000000;
+const { O_DIRECTORY, O_RDONLY } = constants;
+
+export class RemoteRoot {
+  /** In the lossless form of base/name.ts. */
+  readonly path: string;
+  readonly device: bigint;
+  readonly inode: bigint;
+  /** On a local file system: attributes of what is in memory are had without waiting. */
+  readonly isLocal: boolean;
+  /** Inode numbers are the same after a remount. */
+  readonly hasStableInodes: boolean;
+  /**
+   * `TYPE:INODE:FILESYSTEM`, each empty where nothing lasting is known: survives that the file system is unmounted and
+   * mounted again, which its device number does not. FILESYSTEM is known of local ones (`filesystemName`).
+   */
+  readonly name: string;
+  /** The mount that was last found to be that of `name`. Local file systems only. */
+  #mountId: bigint | undefined;
+
+  private constructor(path: string, stats: BigIntStats, { magic, isLocal, name, mountId }: Named) {
+    this.path = path;
+    this.device = stats.dev;
+    this.inode = stats.ino;
+    this.isLocal = isLocal;
+    this.hasStableInodes = hasStableInodes(magic);
+    this.name = name;
+    this.#mountId = mountId;
+  }
+
+  /** Learns which directory `path` is. Symlinks in it are followed: the user chose it. Throws ENOENT, ENOTDIR, EACCES. */
+  static async identify(path: string): Promise<RemoteRoot> {
+    using handle = await Descriptor.open(pathBytes(path), O_PATH | O_DIRECTORY);
+    const stats = await handle.stat();
+    return new RemoteRoot(path, stats, await nameOf(handle, stats));
+  }
+
+  get pathBytes(): Buffer {
+    return pathBytes(this.path);
+  }
+
+  /** Opens it (O_PATH). Throws EIO when something else is there, or nothing. */
+  async open(): Promise<Descriptor> {
+    let handle: Descriptor;
+    try {
+      handle = await Descriptor.open(this.pathBytes, O_PATH | O_DIRECTORY);
+    } catch (error) {
+      const { code, message } = toEbbError(error);
+      const gone = code === 'ENOENT' || code === 'ENOTDIR';
+      throw ebbError(gone ? 'EIO' : code, `The remote root cannot be opened: ${message}`, {
+        cause: error,
+        retryable: true,
+      });
+    }
+    using stack = new DisposableStack();
+    stack.use(handle);
+    const stats = await handle.stat();
+    if (!this.#isIt(handle, stats) && !(await this.#isItAgain(handle, stats))) {
+      throw ebbError('EIO', `The remote root changed: ${this.path} is another directory now.`, {
+        retryable: true,
+      });
+    }
+    stack.move();
+    return handle;
+  }
+
+  /** Whether an open directory is the root, as far as that can be told at once: false says nothing. */
+  isIt(handle: Descriptor): boolean {
+    return this.#isIt(handle, handle.statNow());
+  }
+
+  #isIt(handle: Descriptor, { dev, ino }: BigIntStats): boolean {
+    if (dev !== this.device || ino !== this.inode) return false;
+    return !this.isLocal || uniqueMountId(handle.fd) === this.#mountId;
+  }
+
+  /** The same through a mount that is not known: it was unmounted and mounted again, or bound there. */
+  async #isItAgain(handle: Descriptor, stats: BigIntStats): Promise<boolean> {
+    if (stats.dev !== this.device || stats.ino !== this.inode) return false;
+    const { name, mountId } = await nameOf(handle, stats);
+    if (!isSameRoot(this.name, name)) return false;
+    this.#mountId = mountId;
+    return true;
+  }
+}
+
+/** Whether a root of the name `found` is the one that had the name `expected`: what that one did not tell may be any. */
+export function isSameRoot(expected: string, found: string): boolean {
+  const known = found.split(':');
+  return expected.split(':').every((part, index) => part === '' || part === known[index]);
+}
+
+interface Named {
+  /** linux/magic.h. */
+  readonly magic: number;
+  readonly isLocal: boolean;
+  readonly name: string;
+  readonly mountId: bigint | undefined;
+}
+
+async function nameOf(handle: Descriptor, { ino }: BigIntStats): Promise<Named> {
+  const magic = (await statfs(handle.path)).type >>> 0;
+  const isLocal = isLocalFilesystem(magic);
+  // A directory of an overlay may be given another number with each mount.
+  const hasLastingInodes = hasStableInodes(magic) && magic !== FilesystemMagic.overlayfs;
+  const parts = [
+    magic.toString(16),
+    hasLastingInodes ? String(ino) : '',
+    isLocal ? await filesystemName(handle, magic) : '',
+  ];
+  const mountId = isLocal ? uniqueMountId(handle.fd) : undefined;
+  return { magic, isLocal, name: parts.join(':'), mountId };
+}
+
+/**
+ * Of a local file system, which answers at once: its UUID; on btrfs statfs(2)'s f_fsid, which is made of the UUID and
+ * the subvolume (elsewhere it may be made of the device's number). Empty where there is none (vfat, zfs; Linux < 6.9)
+ * or the directory may not be read, which is an error later.
+ */
+async function filesystemName(handle: Descriptor, magic: number): Promise<string> {
+  if (magic === FilesystemMagic.btrfs) return filesystemStatus(handle.fd).fsid.toString(16);
+  try {
+    using directory = await Descriptor.open(Buffer.from(handle.path), O_RDONLY | O_DIRECTORY);
+    return Buffer.from(filesystemUuid(directory.fd) ?? []).toString('hex');
+  } catch (error) {
+    if (toEbbError(error).code === 'EACCES') return '';
+    throw error;
+  }
+}
+
+function pathBytes(text: string): Buffer {
+  return Buffer.from(encodeName(text));
+}
