@@ -1,6 +1,9 @@
-/** Entry point of the event thread (see thread.ts): serves the three groups until it is asked to stop. */
+/**
+ * Entry point of the event thread (see thread.ts): loads everything, waits for the word to start, and serves the three
+ * groups until it is asked to stop.
+ */
 import { flushCompileCache } from 'node:module';
-import { parentPort, workerData } from 'node:worker_threads';
+import { parentPort } from 'node:worker_threads';
 import type { MessagePort } from 'node:worker_threads';
 import { EventReader } from '../fanotify/event-reader.ts';
 import { Group } from '../fanotify/group.ts';
@@ -11,7 +14,7 @@ import type { SharedLoopControl } from '../sys/loop-control.ts';
 import { EventHandler } from './event-handler.ts';
 import type { NativeGroups } from './messages.ts';
 
-/** What thread.ts passes as worker data. */
+/** What thread.ts says when the thread is to serve. */
 export interface ThreadStart {
   readonly groups: NativeGroups;
   readonly treeId: string;
@@ -71,4 +74,4 @@ function main(start: ThreadStart): void {
 
 // Node does that when a thread ends in order, which one that is killed never does. A millisecond when nothing is new.
 flushCompileCache();
-main(workerData as ThreadStart);
+parentPort?.once('message', main);

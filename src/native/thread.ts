@@ -14,6 +14,31 @@ import type { ThreadReport, ThreadStart } from './thread-main.ts';
 /** This file's neighbour, whether it is run as TypeScript or compiled. */
 const entry = new URL(`./thread-main${path.extname(import.meta.url)}`, import.meta.url);
 
+/** A thread that loads its code and waits. Loading takes longer than all the rest of a start: whoever can begins with this. */
+export class PreparedNativeThread {
+  readonly worker = new Worker(entry, { name: 'fanotify' });
+  #failure: Error | undefined;
+
+  constructor() {
+    this.worker.once('error', (error: Error) => (this.#failure ??= error));
+    this.worker.once('exit', (exitCode) => (this.#failure ??= threadDied(exitCode)));
+  }
+
+  /** Why it cannot serve (any more). */
+  get failure(): Error | undefined {
+    return this.#failure;
+  }
+
+  /** Ends a thread that was never started. */
+  async end(): Promise<void> {
+    await this.worker.terminate();
+  }
+}
+
+function threadDied(exitCode: number): Error {
+  return new Error(`The fanotify thread ended (exit code ${exitCode}).`);
+}
+
 export class NativeThread {
   readonly #control: LoopControl;
   readonly #port: MessagePort;
@@ -32,8 +57,11 @@ export class NativeThread {
     process.on('exit', this.#stopAtExit);
   }
 
-  /** Resolves when the thread has loaded everything and serves. */
-  static async start(options: NativeThreadOptions): Promise<NativeThread> {
+  /** Resolves when the thread has loaded everything and serves. `prepared`: serves once. */
+  static async start(
+    options: NativeThreadOptions,
+    prepared = new PreparedNativeThread(),
+  ): Promise<NativeThread> {
     const control = LoopControl.create();
     const channel = new MessageChannel();
     const start: ThreadStart = {
@@ -43,11 +71,7 @@ export class NativeThread {
       control: control.shared,
       port: channel.port2,
     };
-    const worker = new Worker(entry, {
-      name: 'fanotify',
-      workerData: start,
-      transferList: [channel.port2],
-    });
+    const { worker } = prepared;
     const ready = Promise.withResolvers<void>();
     const ended = Promise.withResolvers<void>();
     worker.on('message', (_report: ThreadReport) => ready.resolve());
@@ -56,12 +80,17 @@ export class NativeThread {
       ended.reject(error);
     });
     worker.on('exit', (exitCode) => {
-      const died = new Error(`The fanotify thread ended (exit code ${exitCode}).`);
+      const died = threadDied(exitCode);
       ready.reject(died);
       if (exitCode === 0) ended.resolve();
       else ended.reject(died);
     });
     const thread = new NativeThread(control, channel.port1, ended.promise);
+    if (prepared.failure === undefined) worker.postMessage(start, [channel.port2]);
+    else {
+      ready.reject(prepared.failure);
+      ended.reject(prepared.failure);
+    }
     await ready.promise;
     // Not earlier: what is asked is answered with the help of what this returns. Until then it waits in the port.
     channel.port1.on('message', options.onMessage);

@@ -1,10 +1,11 @@
 /** Attaching, in the order that leaves no window: lock, prepare, guard, daemon, and only then what users see. */
 import { spawn } from 'node:child_process';
+import { setTimeout as sleep } from 'node:timers/promises';
 import path from 'node:path';
 import { json } from 'node:stream/consumers';
 import { fileURLToPath } from 'node:url';
 import { errnoCode } from '../base/errno.ts';
-import { ebbError } from '../base/errors.ts';
+import { ebbError, toEbbError } from '../base/errors.ts';
 import {
   ensureRunDirectory,
   processStartTicks,
@@ -33,6 +34,9 @@ import type { SupervisorOptions } from './tree-supervisor.ts';
 
 /** Of supervisor and daemon: each question that waits keeps one descriptor of the daemon. Bounds the sweep, too. */
 const descriptorsMax = 65_536;
+/** Daemons whose supervisor was killed end by themselves, and hold the lock until then. */
+const endingMaxMs = 5_000;
+const endingEveryMs = 50;
 
 /** `line`: what `ebb attach` sent. Throws EbbError with a sentence for the user; nothing is left then. */
 export async function attach(line: string, callbacks: Callbacks): Promise<Service> {
@@ -61,9 +65,9 @@ interface Task {
 async function attachAfresh(line: string, task: Task): Promise<Service> {
   const { tree } = task.options;
   const startedAtMs = Date.now();
-  using _lock = lockTree(tree);
+  using _lock = await onceFree(tree, () => lockTree(tree));
   const prepared = await prepare(line);
-  const guard = Guard.set(prepared.ebbDirectory);
+  const guard = await onceFree(tree, () => Guard.set(prepared.ebbDirectory));
   const factsFile = new FactsFile();
   const pledge = makePledge();
   try {
@@ -194,7 +198,6 @@ function lockTree(tree: string): OwnedFd {
   for (;;) {
     using directory = openFd(tree, OpenFlag.rdonly | OpenFlag.directory | OpenFlag.noatime);
     if (!tryLock(directory.fd)) {
-      wakeSupervisor(tree);
       throw ebbError('EBUSY', `${tree} is attached already; see: ebb status ${tree}`);
     }
     if (treeMountAt(tree) === undefined) return new OwnedFd(directory.release());
@@ -202,16 +205,34 @@ function lockTree(tree: string): OwnedFd {
   }
 }
 
-/** A daemon that could not be started for a while is started now: that is what who attaches again wants. */
-function wakeSupervisor(tree: string): void {
+/** Does what throws EBUSY while somebody has the tree; waits a moment for those that nobody supervises any more. */
+async function onceFree<T>(tree: string, work: () => T): Promise<T> {
+  for (let waitedMs = 0; ; waitedMs += endingEveryMs) {
+    try {
+      return work();
+    } catch (error) {
+      if (toEbbError(error).code !== 'EBUSY') throw error;
+      if (wakeSupervisor(tree) || waitedMs >= endingMaxMs) throw error;
+    }
+    await sleep(endingEveryMs);
+  }
+}
+
+/**
+ * A daemon that could not be started for a while is started now: that is what who attaches again wants. False: there is
+ * no supervisor.
+ */
+function wakeSupervisor(tree: string): boolean {
   const record = readRunRecords().find(
     ({ kind, mountPoint }) => kind === 'tree' && mountPoint === tree,
   );
-  if (record === undefined || !isRunning(record)) return;
+  if (record === undefined || !isRunning(record)) return false;
   try {
     process.kill(record.pid, 'SIGHUP');
+    return true;
   } catch {
     // It has just ended.
+    return false;
   }
 }
 

@@ -52,6 +52,8 @@ export type ToDaemon =
   | { readonly kind: 'end' };
 
 export type ToSupervisor =
+  /** Everything is loaded: `start` would be obeyed at once. */
+  | { readonly kind: 'warm' }
   | { readonly kind: 'progress'; readonly progress: Opaque }
   /** It answers events: the tree may be shown. `facts` go to `ebb attach`. */
   | {

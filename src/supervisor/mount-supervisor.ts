@@ -296,7 +296,7 @@ export class MountSupervisor {
     this.#isOver = true;
     this.#wake.abort();
     this.#watchdog.stop();
-    this.#standbys.close();
+    void this.#standbys.close();
     this.#daemon?.kill();
     this.#device?.close();
     this.#handles.close();

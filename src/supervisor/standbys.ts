@@ -76,11 +76,14 @@ export class Standbys<Daemon extends StandbyDaemon> {
     clearTimeout(late);
   }
 
-  close(): void {
+  /** There are none any more. Resolves when those that waited have ended. */
+  async close(): Promise<void> {
     this.#isClosed = true;
     clearTimeout(this.#timer);
     clearTimeout(this.#calmTimer);
-    for (const { daemon } of this.#standbys.splice(0)) daemon.kill();
+    const left = this.#standbys.splice(0).map(({ daemon }) => daemon);
+    for (const daemon of left) daemon.kill();
+    await Promise.all(left.map(({ ended }) => ended));
   }
 
   #fill(): void {

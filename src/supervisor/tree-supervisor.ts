@@ -1,6 +1,7 @@
 /**
  * The life of an attached tree: guard it, start the daemon, show the tree; start another daemon when one dies; take
  * the tree away before the guard goes. Does no input or output on the tree, so nothing it does can wait for itself.
+ * More daemons wait beside the one that serves, with everything loaded (standbys.ts).
  *
  *   starting ── ready ──► serving ── the daemon died ──► restarting ── ready ──► serving
  *                            │                            │  ▲
@@ -22,6 +23,7 @@ import { protocolVersion } from './messages.ts';
 import type { HideResult, Opaque, ToDaemon, ToSupervisor } from './messages.ts';
 import type { Shown } from './reachability.ts';
 import { RestartPauses } from './restart-pauses.ts';
+import { Standbys } from './standbys.ts';
 import { Watchdog } from './watchdog.ts';
 
 /** A successor that does not answer events by then is stopped: readers must not wait for it for ever. */
@@ -58,6 +60,7 @@ export class TreeSupervisor {
   readonly #options: SupervisorOptions;
   readonly #denier: Denier;
   readonly #pauses = new RestartPauses();
+  readonly #standbys = new Standbys<Daemon>(() => this.#spawn());
   readonly #watchdog = new Watchdog(() => {
     this.#options.log('error', 'the daemon does nothing any more: it is replaced');
     this.#daemon?.kill();
@@ -93,6 +96,7 @@ export class TreeSupervisor {
       supervisor.#exposure = Exposure.show(options.tree, options.ebbDirectory);
       return { supervisor, ready };
     } catch (error) {
+      await supervisor.#standbys.close();
       supervisor.#daemon?.send({ kind: 'end' });
       await supervisor.#awaitEnd(supervisor.#daemon, endMaxMs);
       throw error;
@@ -146,6 +150,8 @@ export class TreeSupervisor {
     this.#watchdog.stop();
     this.#options.log('info', `${this.#options.tree} was taken away`);
     this.#wake.abort();
+    // They hold the file system, and the groups.
+    await this.#standbys.close();
     return result;
   }
 
@@ -170,11 +176,9 @@ export class TreeSupervisor {
     }
   }
 
-  /** Starts a daemon; resolves when it answers events. */
-  async #startDaemon(): Promise<Ready> {
-    const { guard, options, prepared, startedAtMs, socketPath } = this.#options;
-    const starting = Promise.withResolvers<Ready>();
-    this.#starting = starting;
+  /** It loads its code, and does nothing before it is told to. */
+  #spawn(): Daemon {
+    const { guard } = this.#options;
     const program = {
       script: 'daemon/native-main.ts',
       scriptVariable: 'EBB_NATIVE_MAIN',
@@ -191,11 +195,20 @@ export class TreeSupervisor {
     const daemon: Daemon = DaemonProcess.start(program, (message) =>
       this.#take(daemon, message as ToSupervisor),
     );
-    this.#daemon = daemon;
-    this.#options.onDaemon(daemon.pid, this.#restarts);
     void daemon.ended.then(({ how, inOrder }) => {
       if (this.#daemon === daemon) this.#daemonEnded(how, inOrder);
     });
+    return daemon;
+  }
+
+  /** Has a daemon serve; resolves when it answers events. */
+  async #startDaemon(): Promise<Ready> {
+    const { options, prepared, startedAtMs, socketPath } = this.#options;
+    const starting = Promise.withResolvers<Ready>();
+    this.#starting = starting;
+    const daemon = this.#standbys.take() ?? this.#spawn();
+    this.#daemon = daemon;
+    this.#options.onDaemon(daemon.pid, this.#restarts);
     daemon.send({
       kind: 'start',
       protocol: protocolVersion,
@@ -214,12 +227,14 @@ export class TreeSupervisor {
   }
 
   #take(daemon: Daemon, message: ToSupervisor): void {
+    if (message.kind === 'warm') return this.#standbys.warmed(daemon);
     if (daemon !== this.#daemon) return;
     switch (message.kind) {
       case 'progress':
         return this.#options.onProgress(message.progress);
       case 'ready':
         this.#servingSinceMs = performance.now();
+        this.#standbys.wanted();
         return this.#starting?.resolve(message);
       case 'alive':
         return this.#isHidden ? undefined : this.#watchdog.heard();
@@ -255,6 +270,7 @@ export class TreeSupervisor {
     this.#starting?.reject(ebbError('EIO', `the daemon ended (${how}) before it served`));
     // The first one: nobody has seen the tree yet, whoever starts it hears of the failure.
     if (this.#exposure === undefined || this.#isHidden) return;
+    this.#standbys.trouble();
     void this.#restart(livedMs);
   }
 

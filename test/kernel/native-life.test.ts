@@ -20,7 +20,7 @@ import { after, before, describe, test } from 'node:test';
 import { AttachedTree, treeFilesystems } from '../support/attached-tree.ts';
 import { CorpusWriter } from '../support/corpus.ts';
 import { startDelayProxyProcess } from '../support/delay-proxy.ts';
-import { processLives, runEbb } from '../support/mount.ts';
+import { childrenOf, processLives, runEbb } from '../support/mount.ts';
 import { killGroup, run } from '../support/run.ts';
 import type { RunResult } from '../support/run.ts';
 import { startNginx } from '../support/servers.ts';
@@ -410,7 +410,8 @@ test('a daemon that does not start: readers get EIO at once; attaching again bri
     await shellOk(tree, 'cat "$0/sub/small.bin" >/dev/null; echo mine >"$0/own"');
     const status = await tree.status();
     writeFileSync(flag, '');
-    process.kill(status.pid, 'SIGKILL');
+    // Also the one that waits.
+    for (const pid of childrenOf(status.supervisorPid)) process.kill(pid, 'SIGKILL');
     // No start succeeds: whether it waited for one or came later, a reader is told.
     const denied = await shell(tree, 'cat "$0/large.bin" >/dev/null');
     assert.notEqual(denied.code, 0);

@@ -17,8 +17,10 @@ import { openSqliteStubCatalog } from '../../catalog/stubs-sqlite/catalog.ts';
 import type { NativePolicy } from '../../native/options.ts';
 import { defaultNativePolicy } from '../../native/policy.ts';
 import type { SiblingsOf } from '../../native/siblings.ts';
+import type { ToMain } from '../../native/messages.ts';
 import { NativeServer } from '../../native/server.ts';
 import { NativeThread } from '../../native/thread.ts';
+import type { PreparedNativeThread } from '../../native/thread.ts';
 import { RecallEngine } from '../../recall/engine.ts';
 import { Reachability } from '../../recall/namespace/reachability.ts';
 import type { HideResult } from '../../supervisor/messages.ts';
@@ -76,6 +78,7 @@ export interface Given {
 export interface Surroundings {
   readonly teardown: Teardown;
   readonly link: SupervisorLink;
+  readonly thread: PreparedNativeThread;
   readonly signal: AbortSignal;
   /** `dissolve` becomes false as soon as there are stubs. */
   readonly undo: { dissolve: boolean };
@@ -87,10 +90,11 @@ export interface Surroundings {
 /** Throws as `NativeProcess.start`; `teardown` then ends what was built. */
 export async function buildTree(
   { start, configuration, prepared, inherited }: Given,
-  { teardown, link, signal, undo, stop, takenAway }: Surroundings,
+  { teardown, link, thread: preparedThread, signal, undo, stop, takenAway }: Surroundings,
 ): Promise<{ parts: TreeParts; facts: AttachFacts }> {
   const clock = systemClock;
   const { tree } = configuration;
+  teardown.add('ending the thread that was prepared', () => preparedThread.end());
   const { stateDirectory } = prepared;
   const logbook = new Logbook(clock, configuration.logLevel, logFileWriter(runFiles(tree).log));
   const url = configuration.remote ?? prepared.remote;
@@ -203,12 +207,13 @@ export async function buildTree(
     directory: runFiles(tree).scratch,
     logbook,
   });
-  const thread = await NativeThread.start({
+  const threadOptions = {
     groups,
     treeId: prepared.treeId,
     pending: server.pending,
-    onMessage: (message) => rehearsal.takes(message) || server.take(message),
-  });
+    onMessage: (message: ToMain) => void (rehearsal.takes(message) || server.take(message)),
+  };
+  const thread = await NativeThread.start(threadOptions, preparedThread);
   teardown.add('stopping the event thread', () => thread.stop());
   teardown.add('ending recalls', () => recall.close());
   // First: whoever waits is denied before anything that could serve him is gone.

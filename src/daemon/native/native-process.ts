@@ -6,6 +6,7 @@ import { Group } from '../../fanotify/group.ts';
 import { Denier } from '../../supervisor/denier.ts';
 import { Exposure } from '../../supervisor/exposure.ts';
 import { denyWhileReachable } from '../../supervisor/farewell.ts';
+import type { PreparedNativeThread } from '../../native/thread.ts';
 import { isHeld, untilReleased } from '../../supervisor/pledge.ts';
 import type { OwnedFd } from '../../sys/fd.ts';
 import type { StopResult } from '../api.ts';
@@ -21,6 +22,8 @@ import type { TreeParts } from './tree-parts.ts';
 
 export interface NativeSurroundings {
   readonly link: SupervisorLink;
+  /** Serves the events; ended with everything else. */
+  readonly thread: PreparedNativeThread;
   readonly signal: AbortSignal;
 }
 
@@ -68,7 +71,7 @@ export class NativeProcess {
   static async start(
     start: Start,
     inherited: InheritedDescriptors,
-    { link, signal }: NativeSurroundings,
+    { link, thread, signal }: NativeSurroundings,
   ): Promise<NativeProcess> {
     const teardown = new Teardown();
     const self: { process?: NativeProcess } = {};
@@ -85,6 +88,7 @@ export class NativeProcess {
         {
           teardown,
           link,
+          thread,
           signal,
           undo,
           stop: (lazy) => own().stop(lazy),

@@ -75,6 +75,10 @@ export class SupervisorLink {
     else onLost();
   }
 
+  warm(): void {
+    this.#send({ kind: 'warm' });
+  }
+
   progress(progress: Opaque): void {
     this.#send({ kind: 'progress', progress });
   }
