@@ -1,13 +1,14 @@
 /** A thin, typed client of the control API (daemon/api.ts) over a unix socket. */
 import { request } from 'node:http';
 import type { IncomingMessage } from 'node:http';
+import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ebbError, toEbbError } from '../base/errors.ts';
 import type { EbbError } from '../base/errors.ts';
 import { Errno } from '../base/errno.ts';
 import type { ErrnoCode } from '../base/errno.ts';
 import { encodePathParameter } from '../base/percent.ts';
-import { isRunning } from '../base/run-directory.ts';
+import { isRunning, runFiles } from '../base/run-directory.ts';
 import type {
   ActionResult,
   ApiError,
@@ -215,7 +216,8 @@ export class ControlClient {
   }
 
   #unreachable(cause: Error): EbbError {
-    const { kind, mountPoint, pid } = this.record;
+    const { kind, mountPoint, pid, socketPath } = this.record;
+    const { log } = runFiles(mountPoint, path.dirname(socketPath));
     const code = (cause as { code?: unknown }).code;
     if (code === 'EACCES' || code === 'EPERM') {
       return ebbError('EACCES', `The mount ${mountPoint} belongs to another user.`, { cause });
@@ -224,8 +226,8 @@ export class ControlClient {
       kind === 'tree'
         ? `The daemon of ${mountPoint} does not answer, and is started again after a while; ` +
           `at once with: ebb attach ${mountPoint}; take the tree away with: ebb umount ${mountPoint}`
-        : `The daemon of ${mountPoint} (pid ${pid}) does not answer; ` +
-          `if it is dead, clean up with: ebb umount ${mountPoint}`;
+        : `The daemon of ${mountPoint} (pid ${pid}) does not answer; another one may be started after a while: ` +
+          `${log} says why; let everybody go with: ebb umount ${mountPoint}`;
     return ebbError('ENOTCONN', sentence, { cause });
   }
 

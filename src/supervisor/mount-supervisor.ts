@@ -24,6 +24,7 @@ import type { Opaque } from './messages.ts';
 import { mountProtocolVersion } from './mount-messages.ts';
 import type { Established, ToMountDaemon, ToMountSupervisor } from './mount-messages.ts';
 import { RestartPauses } from './restart-pauses.ts';
+import type { DaemonLife } from './restart-pauses.ts';
 import { Standbys } from './standbys.ts';
 import { Watchdog } from './watchdog.ts';
 
@@ -64,8 +65,8 @@ export class MountSupervisor {
   });
   #daemon: Daemon | undefined;
   #isServing = false;
-  /** Since when the daemon takes requests, though it may not have said yet that it serves. */
-  #takingSinceMs: number | undefined;
+  /** The daemon takes requests, though it may not have said yet that it serves. */
+  #isTaking = false;
   /** The last one that took requests died of something else than somebody's SIGKILL. */
   #predecessorFailed = false;
   #isHanging = false;
@@ -172,7 +173,7 @@ export class MountSupervisor {
     if (daemon !== this.#daemon) return;
     switch (message.kind) {
       case 'takingOver':
-        this.#takingSinceMs = performance.now();
+        this.#isTaking = true;
         return;
       case 'ready':
         this.#isServing = true;
@@ -191,8 +192,8 @@ export class MountSupervisor {
 
   /** It knows why it cannot serve: that counts as a start in vain, and no request that it took is to blame. */
   #startFailed(): void {
-    if (this.#takingSinceMs === undefined) return;
-    this.#takingSinceMs = undefined;
+    if (!this.#isTaking) return;
+    this.#isTaking = false;
     this.#predecessorFailed = false;
   }
 
@@ -214,10 +215,10 @@ export class MountSupervisor {
     this.#daemon = undefined;
     this.#watchdog.stop();
     const hadServed = this.#restarts > 0 || this.#isServing;
-    const sinceMs = this.#takingSinceMs;
-    if (sinceMs !== undefined) this.#predecessorFailed = how !== 'SIGKILL' || this.#isHanging;
+    if (this.#isTaking) this.#predecessorFailed = how !== 'SIGKILL' || this.#isHanging;
+    const life = this.#life();
     this.#isServing = false;
-    this.#takingSinceMs = undefined;
+    this.#isTaking = false;
     this.#isHanging = false;
     if (this.#isOver) return;
     if (!hadServed) {
@@ -225,15 +226,20 @@ export class MountSupervisor {
         ebbError('EIO', `the daemon ended (${how}) before it had mounted anything`),
       );
     } else if (inOrder) this.#finish(true);
-    else void this.#restart(how, sinceMs === undefined ? 0 : performance.now() - sinceMs);
+    else void this.#restart(how, life);
   }
 
-  async #restart(how: string, livedMs: number): Promise<void> {
+  #life(): DaemonLife {
+    if (!this.#isTaking) return 'failed';
+    return this.#isServing || !this.#predecessorFailed ? 'served' : 'crashed';
+  }
+
+  async #restart(how: string, life: DaemonLife): Promise<void> {
     const { log } = this.#options;
     // Its successors die of something else.
     const isPlanned = this.#isReplacing;
     this.#isReplacing = false;
-    const pauseMs = isPlanned ? 0 : this.#pauses.next(livedMs, performance.now());
+    const pauseMs = isPlanned ? 0 : this.#pauses.next(life, performance.now());
     if (isPlanned) {
       this.#pauses.reset();
       log('info', 'the daemon is replaced');
@@ -242,7 +248,7 @@ export class MountSupervisor {
       this.#standbys.trouble();
     }
     if (!this.#canResend) return this.#giveUp('this kernel cannot hand requests to another daemon');
-    if (livedMs === 0 && this.#pauses.failures > failedStartsMax) {
+    if (life === 'failed' && this.#pauses.failures > failedStartsMax) {
       return this.#giveUp(`no daemon could be started ${failedStartsMax} times in a row`);
     }
     if (pauseMs > 0) {

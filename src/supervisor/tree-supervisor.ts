@@ -23,6 +23,7 @@ import { protocolVersion } from './messages.ts';
 import type { HideResult, Opaque, ToDaemon, ToSupervisor } from './messages.ts';
 import type { Shown } from './reachability.ts';
 import { RestartPauses } from './restart-pauses.ts';
+import type { DaemonLife } from './restart-pauses.ts';
 import { Standbys } from './standbys.ts';
 import { Watchdog } from './watchdog.ts';
 
@@ -69,7 +70,7 @@ export class TreeSupervisor {
   #daemon: Daemon | undefined;
   #starting: PromiseWithResolvers<Ready> | undefined;
   #exposure: Exposure | undefined;
-  #servingSinceMs: number | undefined;
+  #isServing = false;
   #restarts = 0;
   #hiding: Promise<HideResult> | undefined;
   #isHidden = false;
@@ -113,7 +114,7 @@ export class TreeSupervisor {
     supervisor.#restarts = restarts;
     const denied = options.guard.sweep(openFilesLimit().soft);
     options.log('warn', `the supervisor before this one died; ${denied} waiting calls got EIO`);
-    void supervisor.#restart(0);
+    void supervisor.#restart('failed');
     return supervisor;
   }
 
@@ -233,7 +234,7 @@ export class TreeSupervisor {
       case 'progress':
         return this.#options.onProgress(message.progress);
       case 'ready':
-        this.#servingSinceMs = performance.now();
+        this.#isServing = true;
         this.#standbys.wanted();
         return this.#starting?.resolve(message);
       case 'alive':
@@ -263,20 +264,19 @@ export class TreeSupervisor {
     // Before anybody reads: what the dead one had taken is answered by its numbers.
     const denied = guard.sweep(openFilesLimit().soft);
     if (this.#isHidden && inOrder && denied === 0) return;
-    const sinceMs = this.#servingSinceMs;
-    const livedMs = sinceMs === undefined ? 0 : performance.now() - sinceMs;
-    this.#servingSinceMs = undefined;
+    const life = this.#isServing ? 'served' : 'failed';
+    this.#isServing = false;
     log('error', `the daemon ended (${how}); ${denied} waiting calls got EIO`);
     this.#starting?.reject(ebbError('EIO', `the daemon ended (${how}) before it served`));
     // The first one: nobody has seen the tree yet, whoever starts it hears of the failure.
     if (this.#exposure === undefined || this.#isHidden) return;
     this.#standbys.trouble();
-    void this.#restart(livedMs);
+    void this.#restart(life);
   }
 
-  async #restart(livedMs: number): Promise<void> {
+  async #restart(life: DaemonLife): Promise<void> {
     const { log } = this.#options;
-    const pauseMs = this.#pauses.next(livedMs, performance.now());
+    const pauseMs = this.#pauses.next(life, performance.now());
     if (pauseMs > 0) {
       log('warn', `files that are not here fail with EIO; the next daemon starts in ${pauseMs} ms`);
       this.#denier.start();

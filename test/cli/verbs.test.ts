@@ -259,6 +259,6 @@ test('no daemon behind the socket', async () => {
   assert.equal(code, 1);
   assert.match(
     stderr,
-    /^ebb ls: The daemon of .* does not answer; if it is dead, clean up with: ebb umount/,
+    /^ebb ls: The daemon of .* does not answer; another one may be started.* with: ebb umount/,
   );
 });

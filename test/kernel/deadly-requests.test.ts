@@ -3,9 +3,11 @@
  * notices. A daemon that does nothing any more is replaced.
  */
 import assert from 'node:assert/strict';
+import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { after, before, test } from 'node:test';
+import { runFiles } from '../../src/base/run-directory.ts';
 import { deathsMax } from '../../src/mount/request-journal.ts';
 import { compileHelper } from '../probes/probe.ts';
 import { CorpusWriter } from '../support/corpus.ts';
@@ -16,6 +18,7 @@ import type { EbbMount } from '../support/mount.ts';
 import { run } from '../support/run.ts';
 import { temporaryDirectory } from '../support/temporary.ts';
 import type { TemporaryDirectory } from '../support/temporary.ts';
+import { waitFor } from '../support/wait-for.ts';
 
 /** Daemons start and die meanwhile, on a machine that may do much else. */
 const answerMaxMs = 120_000;
@@ -29,6 +32,7 @@ let helper: string;
 /** The watchdog needs its time, three times. */
 const isThorough = Number(process.env['EBB_KILL_ROUNDS'] ?? 0) >= 50;
 const deadlyNames = [deadlyInThread, deadlyInMain, ...(isThorough ? [endless] : [])];
+const failing = path.join(import.meta.dirname, '../support/failing-mount-main.ts');
 const names = ['a/one.bin', 'a/two.bin', 'b/three.bin'];
 
 before(async () => {
@@ -78,6 +82,26 @@ test(`a request that kills or hangs each daemon: EIO after ${deathsMax}, and nob
       assert.equal(report.wrong, undefined);
       assert.deepEqual(report.errors, {});
     }
+    await assertWorks(mount);
+  });
+});
+
+test('daemons that crash as they take over: started ever more slowly, not given up, and all is well with one that does not', async () => {
+  const flag = path.join(directory.path, 'crashes');
+  const env = { EBB_MOUNT_MAIN: failing, EBB_CRASH_WHILE: flag };
+  await withEbb({ remote: source, env }, async (mount) => {
+    const { log } = runFiles(mount.path);
+    writeFileSync(flag, '');
+    await mount.kill();
+    const slow = (): boolean => readFileSync(log, 'utf8').includes('starts in 4000 ms');
+    await waitFor(slow, { what: 'a pause that grows', timeoutMs: answerMaxMs });
+    const status = await mount.ebb(['status', mount.path]);
+    assert.equal(status.code, 1);
+    assert.match(
+      `${status.stdout.toString()}${status.stderr.toString()}`,
+      /another one may be started after a while/,
+    );
+    rmSync(flag);
     await assertWorks(mount);
   });
 });
