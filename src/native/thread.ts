@@ -14,7 +14,7 @@ import type { ThreadReport, ThreadStart } from './thread-main.ts';
 /** This file's neighbour, whether it is run as TypeScript or compiled. */
 const entry = new URL(`./thread-main${path.extname(import.meta.url)}`, import.meta.url);
 
-/** A thread that loads its code and waits. Loading takes longer than all the rest of a start: whoever can begins with this. */
+/** A thread that loads its code and waits. Loading takes longer than all the rest of a start: begin with this. */
 export class PreparedNativeThread {
   readonly worker = new Worker(entry, { name: 'fanotify' });
   #failure: Error | undefined;

@@ -50,7 +50,7 @@ export class RemoteRoot {
     this.#mountId = mountId;
   }
 
-  /** Learns which directory `path` is. Symlinks in it are followed: the user chose it. Throws ENOENT, ENOTDIR, EACCES. */
+  /** Learns which directory `path` is, through symlinks: the user chose it. Throws ENOENT, ENOTDIR, EACCES. */
   static async identify(path: string): Promise<RemoteRoot> {
     using handle = await Descriptor.open(pathBytes(path), O_PATH | O_DIRECTORY);
     const stats = await handle.stat();
@@ -106,7 +106,7 @@ export class RemoteRoot {
   }
 }
 
-/** Whether a root of the name `found` is the one that had the name `expected`: what that one did not tell may be any. */
+/** Whether a root named `found` is the one that was named `expected`: what that one did not tell may be any. */
 export function isSameRoot(expected: string, found: string): boolean {
   const known = found.split(':');
   return expected.split(':').every((part, index) => part === '' || part === known[index]);
