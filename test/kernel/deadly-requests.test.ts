@@ -86,7 +86,7 @@ test(`a request that kills or hangs each daemon: EIO after ${deathsMax}, and nob
   });
 });
 
-test('daemons that crash as they take over: started ever more slowly, and all is well with one that does not', async () => {
+test('daemons that crash as they take over: started ever more slowly, and one that does not serves', async () => {
   const flag = path.join(directory.path, 'crashes');
   const env = { EBB_MOUNT_MAIN: failing, EBB_CRASH_WHILE: flag };
   await withEbb({ remote: source, env }, async (mount) => {
