@@ -3,7 +3,7 @@
  * dissolved when it becomes an ordinary directory. Only while nothing is mounted over TREE. Every step can be repeated
  * after a crash: which remote and state belong to a tree is written before the first of its files is moved.
  */
-import { randomBytes, randomUUID } from 'node:crypto';
+import { createHmac, randomBytes, randomUUID } from 'node:crypto';
 import {
   chmodSync,
   chownSync,
@@ -22,6 +22,7 @@ import { ebbError, toEbbError } from '../base/errors.ts';
 import { decodeName } from '../base/name.ts';
 import { renameEntry } from '../sys/entries.ts';
 import { AT_FDCWD } from '../sys/fd.ts';
+import { readPrivate, refusal } from '../tree/private-file.ts';
 import { checkPlace, isPlaceKnown, writePlace } from './tree-place.ts';
 
 const format = 1;
@@ -30,6 +31,7 @@ const ebbName = '.ebb';
 /** What users see; stubs on their way; poison. */
 const parts = ['data', 'new', 'poison'] as const;
 const factsName = 'tree.json';
+const secretName = 'secret';
 /** Stubs of a rehearsal (src/daemon/native/rehearsal.ts), for a moment. */
 export const rehearsalName = 'rehearsal';
 /** `lost+found` is the file system's: e2fsck(8) wants it where it is. */
@@ -59,12 +61,15 @@ interface TreeFacts {
   readonly treeId: string;
   readonly remote: string;
   readonly stateDirectory: string;
+  /** Tells the secret from others and says nothing about it (`sealOf`). Absent in what older Ebbs wrote. */
+  readonly seal?: string;
 }
 
 /**
  * Makes a tree of a directory, or finds out which one it is, and moves what users put beside it into it. Throws EEXIST
  * when it belongs to another remote, is a copy of a tree or a name is taken, EINVAL when a remote must be named,
- * EUCLEAN, EPROTO, ENOENT (its state is gone), EBUSY (a mount point is in it), and what the file system says.
+ * EUCLEAN, EPROTO, ENOENT (its state is gone), EACCES (others can read its secret), EBUSY (a mount point is in it), and
+ * what the file system says.
  */
 export function prepareTree(request: TreeRequest): TreePlaces {
   const { tree } = request;
@@ -79,10 +84,11 @@ export function prepareTree(request: TreeRequest): TreePlaces {
     makeState(stateDirectory);
     mkdirSync(ebbDirectory, { recursive: true, mode: 0o700 });
     writePlace(stateDirectory, ebbDirectory);
-    writeFacts(ebbDirectory, facts);
+    writeFacts(ebbDirectory, sealed(facts));
   } else {
-    checkState(stateDirectory, request.stateParent);
+    checkState(facts, request.stateParent);
     checkPlace(stateDirectory, tree, ebbDirectory);
+    if (known.seal === undefined) writeFacts(ebbDirectory, sealed(facts));
   }
   for (const part of parts) {
     const directory = path.join(ebbDirectory, part);
@@ -109,7 +115,7 @@ export function knownTree(tree: string): KnownTree | undefined {
   const facts = readFacts(ebbDirectory);
   if (facts === undefined) return undefined;
   const { treeId, remote, stateDirectory } = facts;
-  checkState(stateDirectory, undefined);
+  checkState(facts, undefined);
   return {
     treeId,
     remote,
@@ -120,11 +126,22 @@ export function knownTree(tree: string): KnownTree | undefined {
   };
 }
 
-/** The 32 bytes that seal the tree's marks. EUCLEAN when they are not 32. */
+/** The 32 bytes that seal the tree's marks. EUCLEAN when they are not 32, EACCES when others can read them. */
 export function readSecret(stateDirectory: string): Uint8Array {
-  const secret = readFileSync(path.join(stateDirectory, 'secret'));
+  const file = path.join(stateDirectory, secretName);
+  const secret = readPrivate(file, secretBytes);
   if (secret.length === secretBytes) return Uint8Array.from(secret);
-  throw ebbError('EUCLEAN', `${stateDirectory}/secret is damaged: it has ${secret.length} bytes.`);
+  throw refusal('EUCLEAN', `${file} is damaged: it has ${secret.length} bytes`);
+}
+
+/** By another secret no mark is right, and what stands in for content would be taken for users' data. */
+function sealOf({ treeId, stateDirectory }: TreeFacts): string {
+  const hmac = createHmac('sha256', readSecret(stateDirectory));
+  return hmac.update(`ebb tree ${treeId}`).digest('hex').slice(0, 32);
+}
+
+function sealed(facts: TreeFacts): TreeFacts {
+  return { ...facts, seal: sealOf(facts) };
 }
 
 export function stubCatalogPath(stateDirectory: string): string {
@@ -164,15 +181,17 @@ function readFacts(ebbDirectory: string): TreeFacts | undefined {
 function parseFacts(text: string): TreeFacts | undefined {
   try {
     const facts = JSON.parse(text) as Partial<TreeFacts>;
-    const { treeId, remote, stateDirectory } = facts;
+    const { treeId, remote, stateDirectory, seal } = facts;
     if (
       typeof facts.format === 'number' &&
       typeof treeId === 'string' &&
       /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(treeId) &&
       typeof remote === 'string' &&
-      typeof stateDirectory === 'string'
+      typeof stateDirectory === 'string' &&
+      (seal === undefined || typeof seal === 'string')
     ) {
-      return { format: facts.format, treeId, remote, stateDirectory };
+      const known = { format: facts.format, treeId, remote, stateDirectory };
+      return seal === undefined ? known : { ...known, seal };
     }
   } catch {
     // Damaged.
@@ -190,16 +209,24 @@ function newFacts({ tree, remote, stateParent, stateDefault }: TreeRequest): Tre
 
 function makeState(stateDirectory: string): void {
   mkdirSync(stateDirectory, { recursive: true, mode: 0o700 });
-  const secret = path.join(stateDirectory, 'secret');
+  const secret = path.join(stateDirectory, secretName);
   writeFileSync(secret, randomBytes(secretBytes), { mode: 0o600, flag: 'wx', flush: true });
 }
 
-function checkState(stateDirectory: string, stateParent: string | undefined): void {
+function checkState(facts: TreeFacts, stateParent: string | undefined): void {
+  const { stateDirectory, seal } = facts;
   if (stateParent !== undefined && path.dirname(stateDirectory) !== stateParent) {
     throw ebbError('EINVAL', `the state of this tree is in ${path.dirname(stateDirectory)}`);
   }
-  if (!existsSync(path.join(stateDirectory, 'secret'))) {
-    throw ebbError('ENOENT', `the state of this tree, ${stateDirectory}, is gone`);
+  const secret = path.join(stateDirectory, secretName);
+  if (!existsSync(secret)) {
+    throw ebbError(
+      'ENOENT',
+      `the state of this tree is gone: there is no ${secret}. Put the state directory back from a copy`,
+    );
+  }
+  if (sealOf(facts) !== (seal ?? sealOf(facts))) {
+    throw refusal('EUCLEAN', `${secret} is not the one that sealed the marks of this tree`);
   }
 }
 

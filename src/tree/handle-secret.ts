@@ -7,18 +7,11 @@
  * give an id a second time that was known outside: it gets a fresh secret.
  */
 import { createHash, hkdfSync, randomBytes } from 'node:crypto';
-import {
-  closeSync,
-  constants,
-  fstatSync,
-  openSync,
-  readFileSync,
-  renameSync,
-  writeFileSync,
-} from 'node:fs';
+import { renameSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { ebbError, toEbbError } from '../base/errors.ts';
 import { sipKeyBytes } from '../base/siphash.ts';
+import { readPrivate, refusal } from './private-file.ts';
 
 export const handleSecretName = 'handle-secret';
 const fileFormat = 1;
@@ -104,42 +97,10 @@ function make(file: string, treeId: string, record: HandleRecord): Buffer {
 }
 
 function read(file: string, treeId: string): Buffer {
-  const text = readPrivate(file);
-  const facts = parse(text);
+  const facts = parse(readPrivate(file, fileBytesMax).toString());
   if (facts === undefined) throw refusal('EUCLEAN', `${file} is damaged`);
   if (facts.treeId !== treeId) throw refusal('EUCLEAN', `${file} is that of another cache`);
   return facts.secret;
-}
-
-/** The text of a file that nobody but this user can read. */
-function readPrivate(file: string): string {
-  let fd: number;
-  try {
-    fd = openSync(file, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
-  } catch (error) {
-    const { code, message } = toEbbError(error);
-    if (code === 'ENOENT') throw refusal('ENOENT', `${file} is missing`);
-    throw refusal('EACCES', `${file} cannot be opened (${message})`);
-  }
-  try {
-    const { mode, size, uid } = fstatSync(fd);
-    if ((mode & constants.S_IFMT) !== constants.S_IFREG || size > fileBytesMax) {
-      throw refusal('EUCLEAN', `${file} is damaged`);
-    }
-    const own = process.geteuid?.() ?? uid;
-    if (uid !== own) {
-      const what = `${file} belongs to user ${uid}, not to user ${own}`;
-      throw refusal('EACCES', what, `If it is right: chown ${own} ${file}.`);
-    }
-    if ((mode & 0o077) !== 0) {
-      const shown = (mode & 0o777).toString(8).padStart(4, '0');
-      const what = `${file} is open to others (mode ${shown})`;
-      throw refusal('EACCES', what, `If nobody has read it: chmod 600 ${file}.`);
-    }
-    return readFileSync(fd, 'utf8');
-  } finally {
-    closeSync(fd);
-  }
 }
 
 function parse(text: string): { readonly treeId: unknown; readonly secret: Buffer } | undefined {
@@ -169,12 +130,4 @@ function deriveKey(secret: Buffer, purpose: string, lengthBytes: number): Uint8A
 function recordOf(treeId: string, secret: Buffer): string {
   const hash = createHash('sha256').update('ebb handle secret').update(secret).digest('hex');
   return `${treeId} ${hash.slice(0, 32)}`;
-}
-
-function refusal(
-  code: 'EACCES' | 'ENOENT' | 'EUCLEAN',
-  what: string,
-  remedy = 'Put the right one back from a copy.',
-): Error {
-  return ebbError(code, `${what}. ${remedy}`, { retryable: false });
 }

@@ -86,6 +86,47 @@ test('what cannot be the same tree is refused', async () => {
   assert.throws(() => prepareTree(made.request), fails('ENOENT'));
 });
 
+test('a secret that is missing, open to others, damaged or another tree’s is refused, with the way out', async () => {
+  await using made = await scene();
+  await using other = await scene();
+  const { tree } = made.request;
+  const { stateDirectory } = prepareTree(made.request);
+  const secret = path.join(stateDirectory, 'secret');
+  const right = readFileSync(secret);
+  const foreign = readFileSync(path.join(prepareTree(other.request).stateDirectory, 'secret'));
+  const put = (bytes: Uint8Array, mode = 0o600): void => {
+    rmSync(secret, { force: true });
+    writeFileSync(secret, bytes, { mode });
+  };
+  for (const [spoil, code, sentence] of [
+    [() => rmSync(secret), 'ENOENT', /there is no .*secret. Put the state directory back/],
+    [() => put(right, 0o640), 'EACCES', /is open to others \(mode 0640\).*chmod 600/],
+    [
+      () => put(right.subarray(1)),
+      'EUCLEAN',
+      /is damaged: it has 31 bytes. Put the right one back/,
+    ],
+    [() => put(foreign), 'EUCLEAN', /not the one that sealed the marks.* Put the right one back/],
+  ] as const) {
+    spoil();
+    for (const attempt of [() => prepareTree(made.request), () => knownTree(tree)]) {
+      assert.throws(
+        attempt,
+        (error) => error instanceof EbbError && error.code === code && sentence.test(error.message),
+      );
+    }
+  }
+  put(right);
+  assert.equal(knownTree(tree)?.stateDirectory, stateDirectory);
+  // As an older Ebb left it: from now on it is known which secret it is.
+  const facts = path.join(tree, '.ebb', 'tree.json');
+  const { seal: _seal, ...older } = JSON.parse(readFileSync(facts, 'utf8')) as { seal?: string };
+  writeFileSync(facts, JSON.stringify(older));
+  prepareTree(made.request);
+  put(foreign);
+  assert.throws(() => prepareTree(made.request), fails('EUCLEAN'));
+});
+
 test('a tree may be moved; a copy of it is no tree', async () => {
   await using made = await scene();
   const { tree } = made.request;

@@ -1,6 +1,6 @@
 /** Kernel file handles on real mounts: what they mean lasts, and nobody can make one up. Needs root. */
 import assert from 'node:assert/strict';
-import { renameSync, rmSync } from 'node:fs';
+import { chmodSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { test } from 'node:test';
@@ -172,8 +172,17 @@ test('the handle secret: made where there is none, refused when it is lost, exch
   const file = path.join(mount.path, 'file');
   const old = await handles.take(file);
   await mount.unmount();
+  const right = readFileSync(secret, 'utf8');
   rmSync(secret);
   await assert.rejects(mount.remount(), /handle-secret is missing.*--new-handles/);
+  for (const [text, mode, why] of [
+    [right, 0o644, /handle-secret is open to others .*chmod 600 .*--new-handles/],
+    [right.replace(/"treeId":"./, '"treeId":"'), 0o600, /that of another cache.*--new-handles/],
+  ] as const) {
+    writeFileSync(secret, text, { mode });
+    chmodSync(secret, mode);
+    await assert.rejects(mount.remount(), why);
+  }
   await mount.remount(['--new-handles']);
   assert.deepEqual(await handles.open(mount.path, old), { code: 'ESTALE' });
   const fresh = await handles.take(file);
