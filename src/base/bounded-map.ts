@@ -3,6 +3,11 @@
 /** A Map of at most `max` entries: the one that was set longest ago makes room. */
 export class BoundedMap<Key, Value> extends Map<Key, Value> {
   readonly #max: number;
+  /**
+   * Where the oldest is. A new iterator for each would skip, each time, all that has gone since the Map was last
+   * rehashed: a hundred thousand steps for each entry of a large Map.
+   */
+  #oldest: Iterator<Key> | undefined;
 
   /** 1 <= max. */
   constructor(max: number) {
@@ -13,10 +18,14 @@ export class BoundedMap<Key, Value> extends Map<Key, Value> {
   override set(key: Key, value: Value): this {
     super.delete(key);
     super.set(key, value);
-    if (this.size > this.#max) {
-      const oldest = this.keys().next();
-      if (oldest.done !== true) super.delete(oldest.value);
-    }
+    if (this.size > this.#max) this.#dropOldest();
     return this;
+  }
+
+  #dropOldest(): void {
+    // What the iterator has given is gone, and what is set goes to the end: it is never past the oldest.
+    this.#oldest ??= this.keys();
+    const { done, value } = this.#oldest.next();
+    if (done !== true) super.delete(value);
   }
 }

@@ -1,4 +1,5 @@
 /** The FUSE thread's view of the namespace: catalog rows with a small memory, and how fresh they are. */
+import { BoundedMap } from '../base/bounded-map.ts';
 import { NodeKind, ROOT_NODE_ID } from '../catalog/catalog.ts';
 import type { CatalogReader, Node } from '../catalog/catalog.ts';
 import { remainingMs } from './attributes.ts';
@@ -10,7 +11,7 @@ export class NodeView {
   readonly reader: CatalogReader;
   readonly ttlMs: number;
   readonly #nowMs: () => number;
-  readonly #remembered = new Map<number, Node>();
+  readonly #remembered = new BoundedMap<number, Node>(rememberedNodesMax);
 
   constructor(reader: CatalogReader, ttlMs: number, nowMs: () => number) {
     this.reader = reader;
@@ -33,10 +34,6 @@ export class NodeView {
   }
 
   remember(node: Node): void {
-    if (this.#remembered.size >= rememberedNodesMax) {
-      const oldest = this.#remembered.keys().next();
-      if (oldest.done !== true) this.#remembered.delete(oldest.value);
-    }
     this.#remembered.set(node.id, node);
   }
 
