@@ -29,7 +29,7 @@ interface Pending {
 
 const givenUp: Answer = { errno: Errno.EINTR };
 
-export type Notice = Exclude<ToThread, { kind: 'answer' | 'ping' }>;
+export type Notice = Exclude<ToThread, { kind: 'answer' | 'answered' | 'ping' }>;
 
 export class Bridge {
   readonly #port: MessagePort;
@@ -101,7 +101,7 @@ export class Bridge {
 
   #take(message: ToThread): void {
     if (message.kind === 'ping') return this.tell({ kind: 'pong' });
-    if (message.kind !== 'answer') {
+    if (message.kind !== 'answer' && message.kind !== 'answered') {
       this.#onNotice(message);
       return;
     }
@@ -110,6 +110,7 @@ export class Bridge {
     this.#pending.delete(message.id);
     if (this.#idByUnique.get(pending.unique) === message.id)
       this.#idByUnique.delete(pending.unique);
+    if (message.kind === 'answered') return;
     // The kernel interrupts a request once: an answer that crossed with it must not lead to another question.
     const settled = pending.interrupted && message.errno === 0 && !('opened' in message);
     pending.done(settled ? givenUp : message);

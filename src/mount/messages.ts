@@ -1,7 +1,8 @@
 /**
  * What the FUSE thread and the daemon's main thread say to each other. The FUSE thread answers from the catalog
  * and from resident content by itself; everything that needs the remote, the catalog's writer or the tree is a
- * `ToMain`. Main answers READs straight to the kernel and everything else with a `ToThread`.
+ * `ToMain`. Main answers READs, and LOOKUPs that waited for a listing, straight to the kernel and everything else with a
+ * `ToThread`.
  */
 import type { Requester } from '../recall/recall.ts';
 
@@ -13,6 +14,8 @@ export type Question =
       readonly directoryId: number;
       /** What is looked for there. */
       readonly name?: Uint8Array;
+      /** Main may answer the LOOKUP itself (`answered`); the `resent` of its call. */
+      readonly resent?: boolean;
     }
   /** Make a file's facts exact; `withContent`: who asks will read it next, so one GET may bring both. */
   | { readonly kind: 'resolve'; readonly nodeId: number; readonly withContent?: true }
@@ -85,6 +88,8 @@ export type ToThread =
   | { readonly kind: 'answer'; readonly id: number; readonly errno: 0; readonly opened?: Opened }
   /** errno > 0 */
   | { readonly kind: 'answer'; readonly id: number; readonly errno: number }
+  /** Main has answered the kernel's request of question `id`. */
+  | { readonly kind: 'answered'; readonly id: number }
   /** A content that may be opened soon. */
   | { readonly kind: 'offer'; readonly nodeId: number; readonly opened: Opened }
   /** Facts of a node changed: forget what is remembered of it. */

@@ -70,7 +70,10 @@ export class Names {
         if (walk.wantsContents(who)) question = { ...question, withContent: true };
       }
       const kept = name.slice();
-      if (question.kind === 'list') question = { ...question, name: kept };
+      if (question.kind === 'list') {
+        const mayBeAnswered = call === undefined ? {} : { resent: call.resent };
+        question = { ...question, name: kept, ...mayBeAnswered };
+      }
       const asking =
         question.kind === 'list'
           ? { ...asked, listed: true }

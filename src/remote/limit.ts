@@ -73,8 +73,12 @@ class LimitedRemote extends WrappedRemote {
   }
 
   async #inTurn<T>(signal: AbortSignal, work: () => Promise<T>): Promise<T> {
-    using _permit = await this.#requests?.acquire({ signal });
-    return await work();
+    const permit = await this.#requests?.acquire({ signal });
+    try {
+      return await work();
+    } finally {
+      permit?.[Symbol.dispose]();
+    }
   }
 
   #slowed(sink: RangeSink, signal: AbortSignal): RangeSink {

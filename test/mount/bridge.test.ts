@@ -79,6 +79,18 @@ test('what one answer throws does not keep the next ones waiting', () => {
   assert.equal(main.bridge.takeFailure(), undefined);
 });
 
+test('a question whose request main has answered is over', () => {
+  using main = new Main();
+  let answered = 0;
+  main.bridge.ask({ kind: 'list', directoryId: 1 }, who, 100, () => (answered += 1));
+  main.post({ kind: 'answered', id: 1 });
+  main.bridge.drain();
+  assert.equal(answered, 0);
+  assert.equal(main.bridge.interrupt(100), false, 'nothing waits');
+  assert.equal(main.bridge.takeFailure(), undefined);
+  assert.deepEqual(main.notices, []);
+});
+
 test('an interrupt reaches main once, and is not forgotten when an answer crosses it', () => {
   using main = new Main();
   const errnos: number[] = [];

@@ -12,8 +12,10 @@ import { ROOT_NODE_ID } from '../../src/catalog/catalog.ts';
 import type { Node } from '../../src/catalog/catalog.ts';
 import { Contents } from '../../src/daemon/mount/contents.ts';
 import { Releaser } from '../../src/daemon/mount/releaser.ts';
-import type { DeferredCall } from '../../src/fuse/filesystem.ts';
+import type { DeferredCall, Entry } from '../../src/fuse/filesystem.ts';
 import type { ToMain, ToThread } from '../../src/mount/messages.ts';
+import { LookupAnswers } from '../../src/mount/lookup-answers.ts';
+import type { LookupSettings } from '../../src/mount/lookup-answers.ts';
 import { MountServer } from '../../src/mount/server.ts';
 import { RecallEngine } from '../../src/recall/engine.ts';
 import { Namespace } from '../../src/recall/namespace/namespace.ts';
@@ -84,6 +86,18 @@ export class HeldMemoryRemote extends MemoryRemote {
 
 export type ReadReply = { readonly errno: number } | { readonly bytes: Buffer };
 
+function lookupSettings(ttlMs: number): LookupSettings {
+  const modes = { fileMode: 0o444, directoryMode: 0o555 };
+  return {
+    ttlMs,
+    ...modes,
+    uid: 1,
+    gid: 2,
+    startedAtSeconds: 0,
+    generationKey: new Uint8Array(16),
+  };
+}
+
 export class ServedScene implements AsyncDisposable {
   readonly remote = new HeldMemoryRemote();
   readonly clock = new ManualClock();
@@ -91,6 +105,8 @@ export class ServedScene implements AsyncDisposable {
   /** Messages for the FUSE thread that nobody took yet. */
   posted: ToThread[] = [];
   readonly reads = new Map<number, ReadReply>();
+  /** What LOOKUPs were told, by `unique`. */
+  readonly entries = new Map<number, Entry>();
   readonly problems: unknown[] = [];
   readonly fetched: Fetched[] = [];
   readonly contents: Contents;
@@ -132,6 +148,14 @@ export class ServedScene implements AsyncDisposable {
     this.preparer = new Preparer(this.namespace, this.wholeFetch, contents);
     const recall = new RecallEngine({ remote });
     this.recall = recall;
+    const lookups = new LookupAnswers(catalog, lookupSettings(ttlMs), () => clock.nowMs());
+    const entries = {
+      entry: ({ unique }: DeferredCall, entry: Entry): boolean => {
+        assert.ok(!this.entries.has(unique), `request ${unique} is answered once`);
+        this.entries.set(unique, entry);
+        return true;
+      },
+    };
     this.server = new MountServer({
       post: (message) => this.posted.push(message),
       postQuietly: (message) => this.posted.push(message),
@@ -149,6 +173,7 @@ export class ServedScene implements AsyncDisposable {
           return this.#replied(call, { bytes });
         },
       },
+      answerLookup: (call, node) => lookups.answer(entries, call, node),
       onAccesses: () => undefined,
       onPrefetch: () => undefined,
       onReadEnded: () => undefined,

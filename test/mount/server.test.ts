@@ -4,11 +4,12 @@ import { closeSync, rmSync } from 'node:fs';
 import { test } from 'node:test';
 import { setImmediate as turn } from 'node:timers/promises';
 import { Errno } from '../../src/base/errno.ts';
+import { encodeName } from '../../src/base/name.ts';
 import { contentPath } from '../../src/tree/layout.ts';
 import { Residency } from '../../src/tree/residency.ts';
 import { patternBytes } from '../support/pattern.ts';
 import { waitFor } from '../support/wait-for.ts';
-import { servedScene } from './served-scene.ts';
+import { servedScene, who } from './served-scene.ts';
 
 const sizeBytes = 3_000_000;
 const whole = patternBytes(1, sizeBytes);
@@ -275,4 +276,34 @@ test('a prefetched content is offered once, and not while it is released', async
   assert.ok(offers.length >= 1);
   await scene.server.offer(prepared);
   assert.equal(scene.posted.filter((message) => message.kind === 'offer').length, offers.length);
+});
+
+test('a LOOKUP that waited for a listing is answered by main, with what the thread would have said', async () => {
+  await using scene = await servedScene();
+  scene.remote.putFile('d/e/a', whole);
+  await scene.node('d');
+  const { id } = scene.child('d');
+  const look = (question: number, name: string, resent?: boolean): void =>
+    scene.server.take({
+      kind: 'list',
+      directoryId: id,
+      name: encodeName(name),
+      ...(resent === undefined ? {} : { resent }),
+      id: question,
+      unique: 100 + question,
+      requester: who,
+    });
+  look(1001, 'e', false);
+  assert.deepEqual(await scene.message('answered'), { kind: 'answered', id: 1001 });
+  const child = scene.contents.catalog.child(id, encodeName('e'));
+  const entry = scene.entries.get(1101);
+  assert.equal(entry?.nodeId, child?.id);
+  assert.equal(entry?.entryTimeoutMs, 60_000);
+  assert.equal(entry?.attributes.mode, 0o040755);
+
+  look(1002, 'missing', false);
+  assert.equal((await scene.answer(1002)).errno, 0, 'that there is none is said by the thread');
+  look(1003, 'e');
+  assert.equal((await scene.answer(1003)).errno, 0, 'the thread wants to answer');
+  assert.deepEqual([...scene.entries.keys()], [1101]);
 });

@@ -44,7 +44,7 @@ function enter(
   nowMs: number,
   complete = true,
 ): void {
-  const entry = new ListingEntry(catalog, rootOf(catalog), () => nowMs);
+  const entry = new ListingEntry(catalog, rootOf(catalog), nowMs, () => nowMs);
   for (const part of parts.slice(0, -1)) entry.part(part);
   if (!complete) return;
   for (const outcome of entry.finish(parts.at(-1) ?? [])) assert.ok(outcome);
@@ -110,7 +110,7 @@ test('a file that is asked about while a long listing comes stays, under its new
     return { name, kind: 'file', sizeBytes: version, mtime, version: `v${version}` };
   };
   enter(catalog, [[file('a', 1), file('gone', 1)]], 1_000);
-  const entry = new ListingEntry(catalog, rootOf(catalog), () => 2_000);
+  const entry = new ListingEntry(catalog, rootOf(catalog), 2_000, () => 2_000);
   entry.part([file('a', 1)]);
   const known = catalog.child(ROOT_NODE_ID, encodeName('a'));
   assert.ok(known);
@@ -130,7 +130,7 @@ test('a listing in parts counts as of when it was complete, its files as of when
     const mtime = { seconds: 1, nanoseconds: 0 };
     return { name, kind: 'file', sizeBytes: 1, mtime, version: 'v1' };
   };
-  const entry = new ListingEntry(catalog, rootOf(catalog), () => nowMs);
+  const entry = new ListingEntry(catalog, rootOf(catalog), nowMs, () => nowMs);
   nowMs = 50_000;
   entry.part([file('a')]);
   nowMs = 90_000;

@@ -6,7 +6,7 @@ import { ROOT_NODE_ID } from '../../src/catalog/catalog.ts';
 import type { Node } from '../../src/catalog/catalog.ts';
 import { MemoryCatalog } from '../../src/catalog/memory/catalog.ts';
 import { Namespace } from '../../src/recall/namespace/namespace.ts';
-import type { NamespaceChange } from '../../src/recall/namespace/namespace.ts';
+import type { NamespaceChange } from '../../src/recall/namespace/namespace-options.ts';
 import type { Remote } from '../../src/remote/remote.ts';
 
 export interface NamespaceScene<Origin extends Remote> {

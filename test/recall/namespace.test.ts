@@ -9,8 +9,10 @@ import { ROOT_NODE_ID } from '../../src/catalog/catalog.ts';
 import type { Node } from '../../src/catalog/catalog.ts';
 import { MemoryCatalog } from '../../src/catalog/memory/catalog.ts';
 import { Namespace } from '../../src/recall/namespace/namespace.ts';
+import { partNames } from '../../src/recall/namespace/listing-entry.ts';
 import { MemoryRemote } from '../../src/remote/memory/memory-remote.ts';
 import type { CallOptions, ListingBatch, ObjectAttributes } from '../../src/remote/remote.ts';
+import { waitFor } from '../support/wait-for.ts';
 import { namespaceScene } from './namespace-scene.ts';
 import type { NamespaceScene } from './namespace-scene.ts';
 
@@ -22,6 +24,8 @@ class WatchedRemote extends MemoryRemote {
   stats = 0;
   failure: EbbError | undefined;
   cutListing = false;
+  /** Of this directory nothing can be listed. */
+  missing: string | undefined;
   /** Shows neither version nor exact time, as a listing that rounds. */
   vague = false;
   listingWaitsForStat = false;
@@ -30,6 +34,7 @@ class WatchedRemote extends MemoryRemote {
   override async *list(key: string, options: CallOptions): AsyncGenerator<ListingBatch> {
     this.lists += 1;
     if (this.failure !== undefined) throw this.failure;
+    if (key === this.missing) throw ebbError('ENOENT', 'not here');
     if (this.listingWaitsForStat) await this.#statCame.promise;
     for await (const batch of super.list(key, options)) {
       yield this.vague
@@ -95,6 +100,91 @@ test('a file looked for in a directory that was never listed is asked about with
   assert.equal(remote.stats, 1, 'listed already');
   await namespace.listFor(child('e').id, encodeName('missing.txt'));
   assert.equal(remote.stats, 2, 'its absence is told by the listing');
+});
+
+test('a directory that was looked up is listed next, and one to which alone the way leads from there', async () => {
+  const { remote, catalog, namespace, child } = setUp();
+  remote.putFile('d/e/f/g/leaf', bytes('1'));
+  remote.putFile('d/e/f/other/leaf', bytes('1'));
+  remote.putFile('d/e/beside', bytes('1'));
+  await namespace.list(ROOT_NODE_ID);
+  const { id } = child('d');
+  const listed = (...names: string[]): boolean => {
+    let at = id;
+    for (const name of names) at = catalog.child(at, encodeName(name))?.id ?? 0;
+    return (catalog.node(at)?.listedAtMs ?? 0) > 0;
+  };
+  await namespace.listFor(id, encodeName('e'));
+  assert.ok(listed());
+  await waitFor(() => listed('e', 'f'), { what: 'the listing of the only directory in it' });
+  await namespace.close();
+  assert.ok(listed('e'));
+  assert.ok(!listed('e', 'f', 'g') && !listed('e', 'f', 'other'), 'nobody knows which of two');
+});
+
+test('a name stays when its listing, that nobody has asked for, is not there', async () => {
+  const { remote, catalog, namespace, child } = setUp();
+  remote.putFile('d/e/leaf', bytes('1'));
+  await namespace.list(ROOT_NODE_ID);
+  const { id } = child('d');
+  remote.missing = 'd/e';
+  const looked = await namespace.listFor(id, encodeName('e'));
+  assert.ok(looked);
+  await waitFor(() => !namespace.isListing(looked.id), { what: 'the end of the guess' });
+  assert.equal(remote.lists, 3);
+  assert.ok(catalog.child(id, encodeName('e')));
+  await assert.rejects(namespace.list(looked.id), hasCode('ENOENT'));
+  assert.equal(catalog.child(id, encodeName('e')), undefined, 'who goes in hears it');
+});
+
+test('with a time to live of zero nothing is listed ahead', async () => {
+  const { remote, namespace, child } = namespaceScene(new WatchedRemote(), 0);
+  remote.putFile('d/e/leaf', bytes('1'));
+  await namespace.list(ROOT_NODE_ID);
+  const looked = await namespace.listFor(child('d').id, encodeName('e'));
+  assert.ok(looked);
+  assert.ok(!namespace.isListing(looked.id));
+  assert.equal(remote.lists, 2);
+});
+
+test('what a file was said to be while the listing came is entered with it', async () => {
+  const { remote, catalog, namespace, child } = setUp();
+  remote.putFile('f.txt', bytes('1'));
+  remote.putFile('d/a.txt', bytes('22'));
+  remote.vague = true;
+  await namespace.list(ROOT_NODE_ID);
+  remote.listingWaitsForStat = true;
+  const together = catalog.together.bind(catalog);
+  let transactions = 0;
+  catalog.together = (work) => {
+    transactions += 1;
+    return together(work);
+  };
+  const found = await namespace.listFor(child('d').id, encodeName('a.txt'));
+  assert.equal(found?.exact, true);
+  assert.equal(transactions, 1);
+  assert.equal(remote.stats, 1);
+});
+
+test('a listing that nobody has asked for ends where it is long, unless somebody asks meanwhile', async () => {
+  const { remote, catalog, namespace, child } = setUp();
+  for (let index = 0; index < 2 * partNames; index += 1)
+    remote.putFile(`d/long/${index}`, bytes(''));
+  await namespace.list(ROOT_NODE_ID);
+  const { id } = child('d');
+  await namespace.listFor(id, encodeName('long'));
+  const long = catalog.child(id, encodeName('long'));
+  assert.ok(long);
+  await waitFor(() => !namespace.isListing(long.id), { what: 'the end of the guess' });
+  assert.equal(catalog.node(long.id)?.listedAtMs, 0);
+  assert.equal(catalog.children(long.id, 0, 1).length, 0, 'nothing of it was entered');
+  const lists = remote.lists;
+
+  await namespace.listFor(id, encodeName('long'));
+  assert.ok(namespace.isListing(long.id), 'guessed again');
+  await namespace.list(long.id);
+  assert.equal(catalog.children(long.id, 0, 3 * partNames).length, 2 * partNames);
+  assert.equal(remote.lists, lists + 1, 'the guess went on for who asked');
 });
 
 test('a listing that breaks off removes nothing', async () => {

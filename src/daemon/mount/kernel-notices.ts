@@ -10,7 +10,7 @@ import {
   encodeInvalidateInode,
 } from '../../fuse/notifier.ts';
 import type { ToThread } from '../../mount/messages.ts';
-import type { NamespaceChange } from '../../recall/namespace/namespace.ts';
+import type { NamespaceChange } from '../../recall/namespace/namespace-options.ts';
 
 /**
  * Beyond this all names together are looked up again at their next use, which costs one message (Linux 6.16; on older

@@ -285,30 +285,6 @@ async function build(
     if (!mounted.hasStarted) await connection.unmount({ lazy: true });
   });
   signal.throwIfAborted();
-  const { preparer, recall, server, isBusy, wholeFetchedBytes } = makeServing({
-    configuration,
-    clock,
-    remote,
-    contents,
-    namespace,
-    spoolDirectory,
-    deviceFileDescriptor: connection.fileDescriptor,
-    threads: () => threads,
-    reserve: (bytes, intent) => space.reserve(bytes, intent),
-    onReadEnded: (nodeId, error) => {
-      if (error === undefined) readFailures.delete(nodeId);
-      else readFailures.set(nodeId, error.message);
-    },
-    logbook,
-    teardown,
-  });
-  const space = new SpaceKeeper({
-    limits: configuration,
-    reservoir: contents,
-    logbook,
-    isBusy,
-    nowMs: () => clock.nowMs(),
-  });
   const passthrough = configuration.passthrough && privileged;
   const openCount = new SharedArrayBuffer(4);
   const staleHandles = new SharedArrayBuffer(4);
@@ -331,6 +307,31 @@ async function build(
     predecessors: start.restarts,
     startedAtSeconds: Math.floor(start.startedAtMs / 1_000),
   };
+  const { preparer, recall, server, isBusy, wholeFetchedBytes } = makeServing({
+    configuration,
+    clock,
+    remote,
+    contents,
+    namespace,
+    spoolDirectory,
+    settings,
+    deviceFileDescriptor: connection.fileDescriptor,
+    threads: () => threads,
+    reserve: (bytes, intent) => space.reserve(bytes, intent),
+    onReadEnded: (nodeId, error) => {
+      if (error === undefined) readFailures.delete(nodeId);
+      else readFailures.set(nodeId, error.message);
+    },
+    logbook,
+    teardown,
+  });
+  const space = new SpaceKeeper({
+    limits: configuration,
+    reservoir: contents,
+    logbook,
+    isBusy,
+    nowMs: () => clock.nowMs(),
+  });
   link.takingOver();
   const threads: FuseThreads = await FuseThreads.start({
     deviceFileDescriptor: connection.fileDescriptor,

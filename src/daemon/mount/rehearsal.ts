@@ -78,21 +78,6 @@ async function play(
   setNonblocking(deviceEnd.fd, true);
   const kernel = new SocketKernel(kernelEnd);
   teardown.add('closing the kernel', () => kernel[Symbol.dispose]());
-  const { server } = makeServing({
-    configuration: limits,
-    clock: systemClock,
-    remote,
-    contents,
-    namespace,
-    spoolDirectory,
-    deviceFileDescriptor: deviceEnd.fd,
-    threads: () => threads,
-    reserve: () => undefined,
-    onReadEnded: () => undefined,
-    // Recalls that the end cuts off are nobody's business.
-    logbook: new Logbook(systemClock, 'error', () => undefined),
-    teardown,
-  });
   const settings: ThreadSettings = {
     openCount: new SharedArrayBuffer(4),
     staleHandles: new SharedArrayBuffer(4),
@@ -112,6 +97,22 @@ async function play(
     predecessors: 0,
     startedAtSeconds: 0,
   };
+  const { server } = makeServing({
+    configuration: limits,
+    clock: systemClock,
+    remote,
+    contents,
+    namespace,
+    spoolDirectory,
+    settings,
+    deviceFileDescriptor: deviceEnd.fd,
+    threads: () => threads,
+    reserve: () => undefined,
+    onReadEnded: () => undefined,
+    // Recalls that the end cuts off are nobody's business.
+    logbook: new Logbook(systemClock, 'error', () => undefined),
+    teardown,
+  });
   const starting = FuseThreads.start({
     deviceFileDescriptor: deviceEnd.fd,
     moduleUrl,

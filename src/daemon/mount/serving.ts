@@ -6,6 +6,8 @@ import type { Clock } from '../../base/clock.ts';
 import { deviceTransport } from '../../fuse/device.ts';
 import { Replier } from '../../fuse/replier.ts';
 import type { FuseThreads } from '../../fuse/thread.ts';
+import { LookupAnswers } from '../../mount/lookup-answers.ts';
+import type { LookupSettings } from '../../mount/lookup-answers.ts';
 import { MountServer } from '../../mount/server.ts';
 import { RecallEngine } from '../../recall/engine.ts';
 import type { Namespace } from '../../recall/namespace/namespace.ts';
@@ -30,6 +32,8 @@ export interface ServingOptions {
   readonly contents: Contents;
   readonly namespace: Namespace;
   readonly spoolDirectory: string;
+  /** What the FUSE thread is started with. */
+  readonly settings: LookupSettings;
   readonly deviceFileDescriptor: number;
   /** The thread that the server speaks to; asked for with each message. */
   readonly threads: () => Pick<FuseThreads, 'post' | 'postQuietly'>;
@@ -95,6 +99,7 @@ export function makeServing(options: ServingOptions): Serving {
   });
   teardown.add('ending prefetches', () => prefetcher.close());
   const replier = new Replier(deviceTransport(options.deviceFileDescriptor), requestBytesMax);
+  const lookups = new LookupAnswers(contents.catalog, options.settings, () => clock.nowMs());
   const server: MountServer = new MountServer({
     post: (message) => threads().post(message),
     postQuietly: (message) => threads().postQuietly(message),
@@ -118,6 +123,7 @@ export function makeServing(options: ServingOptions): Serving {
         return replier.dataFromFile(call, use.fd, offset, sizeBytes, sizeBytes);
       },
     },
+    answerLookup: (call, node) => lookups.answer(replier, call, node),
     onAccesses: (accesses) => contents.catalog.touch(new Map(accesses)),
     onPrefetch: (message) => prefetcher.take(message),
     onReadEnded: options.onReadEnded,

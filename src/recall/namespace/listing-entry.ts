@@ -39,17 +39,15 @@ export class ListingEntry {
   /** Ids of names that the parts so far have told. */
   readonly #toldIds: number[] = [];
   #parts = 0;
-  /** Whether the directory had no names before: then there is nothing to look for or to remove. */
-  readonly #wasEmpty: boolean;
+  /** Whether the directory had no names before the first part: then there is nothing to look for or to remove. */
+  #wasEmpty = false;
 
-  /** Before the remote is asked. */
-  constructor(catalog: Catalog, directory: Node, nowMs: () => number) {
+  constructor(catalog: Catalog, directory: Node, startedAtMs: number, nowMs: () => number) {
     this.#catalog = catalog;
     this.#directory = directory;
     this.#nowMs = nowMs;
-    this.#startedAtMs = nowMs();
-    this.#partStartedAtMs = this.#startedAtMs;
-    this.#wasEmpty = catalog.children(directory.id, 0, 1).length === 0;
+    this.#startedAtMs = startedAtMs;
+    this.#partStartedAtMs = startedAtMs;
   }
 
   /**
@@ -62,6 +60,9 @@ export class ListingEntry {
   }
 
   #takePart(listed: readonly ListedObject[]): ListingOutcome {
+    if (this.#parts === 0) {
+      this.#wasEmpty = this.#catalog.children(this.#directory.id, 0, 1).length === 0;
+    }
     this.#parts += 1;
     const existing = this.#wasEmpty ? [] : this.#namedIn(listed);
     const change = reconcile(this.#directory.id, existing, listed, this.#partStartedAtMs);

@@ -8,54 +8,23 @@
  *
  * A remote that cannot be reached is not an answer: known names and versions stay usable (docs/semantics.md).
  */
-import type { Clock } from '../../base/clock.ts';
 import { ebbError, toEbbError } from '../../base/errors.ts';
 import type { EbbError } from '../../base/errors.ts';
-import { decodeName } from '../../base/name.ts';
+import { encodeName } from '../../base/name.ts';
 import { NodeKind, ROOT_NODE_ID } from '../../catalog/catalog.ts';
-import type { Catalog, Node } from '../../catalog/catalog.ts';
-import type { ListedObject, ObjectAttributes, Remote } from '../../remote/remote.ts';
+import type { Node } from '../../catalog/catalog.ts';
+import type { ListedObject, ObjectAttributes } from '../../remote/remote.ts';
 import { isVague, ListingEntry, listedNamesMax, partNames } from './listing-entry.ts';
 import type { ListingOutcome } from './listing-entry.ts';
-import { isTransferVersion, judgeFile, newNode, refreshed } from './reconcile.ts';
-import { Patience } from './patience.ts';
-import { Reachability } from './reachability.ts';
+import { ListingRequest } from './listing-request.ts';
+import { Ahead, looksLikeFile } from './ahead.ts';
+import type { LookedFor } from './ahead.ts';
+import { KnownNodes } from './known-nodes.ts';
+import { newNode, refreshed, staysTheSame, wasJustFetched } from './reconcile.ts';
+import type { NamespaceChange, NamespaceOptions } from './namespace-options.ts';
+import { isUnreachable, Reachability } from './reachability.ts';
 import { SingleFlight } from './single-flight.ts';
 import { TurnBatch } from './turn-batch.ts';
-
-/** Keys of directories kept in memory. */
-const directoryKeysMax = 4_096;
-const rememberedNodesMax = 4_096;
-/** How long a whole fetch of a file without a version counts as current, whatever the time to live says. */
-const transferRestMs = 1_000;
-/** The kernel's own limit of a path (PATH_MAX); deeper names cannot be opened, and end symlink cycles of servers. */
-const keyMaxBytes = 4_096;
-
-export type NamespaceChange =
-  /** A directory was listed again, or a name of it changed. `gone`: nodes that no longer have their name. */
-  | {
-      readonly kind: 'directory';
-      readonly directoryId: number;
-      readonly gone: readonly Node[];
-      /** Names that the directory did not have when it was listed before: somebody may remember their absence. */
-      readonly appeared: readonly Uint8Array[];
-      /** False: the same names mean the same nodes, only facts (and their freshness) changed. */
-      readonly namesChanged: boolean;
-    }
-  /** Facts of one node were refreshed in place. */
-  | { readonly kind: 'facts'; readonly nodeId: number };
-
-export interface NamespaceOptions {
-  readonly catalog: Catalog;
-  readonly remote: Remote;
-  readonly clock: Clock;
-  /** How long a listing or a version is trusted; 0 = ask every time. */
-  readonly ttlMs: number;
-  /** How long a listing, stat or revalidation may take in all. */
-  readonly deadlineMs: number;
-  readonly onChange: (change: NamespaceChange) => void;
-  readonly onProblem: (message: string, error: EbbError) => void;
-}
 
 /** What came of asking: the node, and why it is only what was known before. */
 interface Asked {
@@ -63,26 +32,18 @@ interface Asked {
   readonly failure?: EbbError;
 }
 
-/** A name with an extension. */
-function looksLikeFile(name: Uint8Array): boolean {
-  return /[^.]\.[A-Za-z0-9]{1,8}$/.test(decodeName(name));
-}
-
-/** True when the error says nothing about the object, only that nobody could be asked. */
-export function isUnreachable(error: EbbError): boolean {
-  return error.retryable || error.code === 'EHOSTUNREACH' || error.code === 'ETIMEDOUT';
-}
+/** What kept a listing from being done; `unwanted`: it is long, and nobody has asked for it. */
+type ListingFailure = EbbError | 'unwanted' | undefined;
 
 export class Namespace {
   readonly #options: NamespaceOptions;
   /** With what kept it from being done, when the known names or facts are served instead. */
-  readonly #listings = new SingleFlight<number, EbbError | undefined>();
+  readonly #listings = new SingleFlight<number, ListingFailure>();
+  readonly #ahead: Ahead;
   readonly #stats = new SingleFlight<number, Asked>();
   readonly #closing = new AbortController();
-  /** Forgotten whenever a name goes away: directories never move, they only vanish. */
-  readonly #directoryKeys = new Map<number, string>();
-  /** Rows as last read; every change of nodes goes through this class, which forgets what it changes. */
-  readonly #nodes = new Map<number, Node>();
+  /** Every change of nodes goes through this class, which has forgotten what it changes. */
+  readonly #nodes: KnownNodes;
   readonly #reachability = new Reachability();
   /** The last listing with files told too little of them. Until there was one: web servers do. */
   #isListingVague: boolean;
@@ -93,6 +54,8 @@ export class Namespace {
 
   constructor(options: NamespaceOptions) {
     this.#options = options;
+    this.#nodes = new KnownNodes(options.catalog);
+    this.#ahead = new Ahead(options.ttlMs);
     this.#isListingVague = options.remote.kind === 'http';
   }
 
@@ -100,44 +63,9 @@ export class Namespace {
     return this.#reachability.isReachable(this.#nowMs());
   }
 
-  #mayAsk(nodeId: number): boolean {
-    return this.#reachability.mayAsk(nodeId, this.#nowMs());
-  }
-
-  /** The remote key of a node. ENOENT for orphans, ENAMETOOLONG beyond PATH_MAX. */
+  /** See `KnownNodes.keyOf`. */
   keyOf(nodeId: number): string {
-    if (nodeId === ROOT_NODE_ID) return '';
-    const node = this.#node(nodeId);
-    if (node === undefined || node.parentId === 0) {
-      throw ebbError('ENOENT', `node ${nodeId} has no name any more`);
-    }
-    const directory = this.#directoryKeyOf(node.parentId);
-    const name = decodeName(node.name);
-    const key = directory === '' ? name : `${directory}/${name}`;
-    if (key.length > keyMaxBytes)
-      throw ebbError('ENAMETOOLONG', `the path of node ${nodeId} is too long`);
-    return key;
-  }
-
-  #node(id: number): Node | undefined {
-    const remembered = this.#nodes.get(id);
-    if (remembered !== undefined) return remembered;
-    const node = this.#options.catalog.node(id);
-    if (node === undefined) return undefined;
-    if (this.#nodes.size >= rememberedNodesMax) this.#nodes.clear();
-    this.#nodes.set(id, node);
-    return node;
-  }
-
-  #directoryKeyOf(directoryId: number): string {
-    let key = this.#directoryKeys.get(directoryId);
-    if (key === undefined) {
-      // The directory above is remembered as a rule: whoever comes here has come through it.
-      key = this.keyOf(directoryId);
-      if (this.#directoryKeys.size >= directoryKeysMax) this.#directoryKeys.clear();
-      this.#directoryKeys.set(directoryId, key);
-    }
-    return key;
+    return this.#nodes.keyOf(nodeId);
   }
 
   isFresh(checkedAtMs: number): boolean {
@@ -151,40 +79,87 @@ export class Namespace {
    * never listed; one that was keeps its names when the remote cannot be reached (`force` says so by throwing).
    */
   async list(directoryId: number, signal?: AbortSignal, force = false): Promise<void> {
-    const directory = this.#node(directoryId);
+    const directory = this.#nodes.node(directoryId);
     if (directory === undefined || directory.kind !== NodeKind.directory) {
       throw ebbError('ESTALE', `directory ${directoryId} is gone`);
     }
     if (!force && this.isFresh(directory.listedAtMs)) return;
-    if (!force && directory.listedAtMs > 0 && !this.#mayAsk(directoryId)) return;
-    const failure = await this.#listings.run(directoryId, () => this.#list(directory), signal);
+    if (
+      !force &&
+      directory.listedAtMs > 0 &&
+      !this.#reachability.mayAsk(directoryId, this.#nowMs())
+    )
+      return;
+    this.#ahead.wanted(directoryId);
+    let failure: ListingFailure;
+    do failure = await this.#listings.run(directoryId, () => this.#list(directory), signal);
+    while (failure === 'unwanted');
     if (force && failure !== undefined) throw failure;
   }
 
   /**
-   * `list` for somebody who looks for `name` in a directory that was never listed. Where listings tell too little of a
-   * file, and the name looks like one, it is asked about while the listing comes: one round trip less. Throws also
-   * what `resolve` of the file throws.
+   * `list` for somebody who looks for `name`; gives its node as the catalog has it then. In a directory that was never
+   * listed, where listings tell too little of a file, and the name looks like one, it is asked about while the listing
+   * comes: one round trip less. Throws also what `resolve` of the file throws. A directory is listed next, without
+   * anybody waiting for that (ahead.ts).
    */
-  async listFor(directoryId: number, name: Uint8Array, signal?: AbortSignal): Promise<void> {
+  async listFor(
+    directoryId: number,
+    name: Uint8Array,
+    signal?: AbortSignal,
+  ): Promise<Node | undefined> {
+    const looked = this.#ahead.looksFor(directoryId, name);
+    try {
+      return await this.#listFor(directoryId, name, looked, signal);
+    } finally {
+      this.#ahead.found(directoryId, looked);
+    }
+  }
+
+  async #listFor(
+    directoryId: number,
+    name: Uint8Array,
+    looked: LookedFor,
+    signal: AbortSignal | undefined,
+  ): Promise<Node | undefined> {
     const { catalog, remote } = this.#options;
-    const isFirst = this.#node(directoryId)?.listedAtMs === 0 && !this.isListing(directoryId);
+    const isFirst = this.#nodes.node(directoryId)?.listedAtMs === 0 && !this.isListing(directoryId);
     if (!isFirst || !this.#isListingVague || !looksLikeFile(name)) {
       await this.list(directoryId, signal);
-      return;
+      const child = catalog.child(directoryId, name);
+      if (looked.isFollowed !== true) this.#listAhead(child);
+      return child;
     }
-    const directory = this.keyOf(directoryId);
-    const key = directory === '' ? decodeName(name) : `${directory}/${decodeName(name)}`;
+    const key = this.#nodes.keyIn(directoryId, looked.name);
     // Its failure means nothing yet: it may be a directory, or not be there.
-    const asked = remote.stat(key, { signal: this.#signal() }).catch(() => undefined);
+    const asked = remote.stat(key, { signal: this.#signal() }).then(
+      (object) => (looked.object = object),
+      () => undefined,
+    );
     await this.list(directoryId, signal);
     const child = catalog.child(directoryId, name);
-    if (child?.kind !== NodeKind.file || child.exact) return;
+    if (child?.kind !== NodeKind.file || child.exact) return child;
     const take = async (): Promise<Asked> => {
       const object = await asked;
       return object === undefined ? this.#stat(child) : { node: this.#take(child, object) };
     };
-    await this.#stats.run(child.id, take, signal);
+    return (await this.#stats.run(child.id, take, signal)).node;
+  }
+
+  /** Lists a directory that nobody has asked for; `request`: what is under way for that already. */
+  #listAhead(directory: Node | undefined, levels?: number, request?: ListingRequest): void {
+    const isNew = directory?.kind === NodeKind.directory && directory.listedAtMs === 0;
+    const guess =
+      isNew && !this.isListing(directory.id) ? this.#ahead.guess(directory.id, levels) : undefined;
+    if (!isNew || guess === undefined) {
+      request?.giveUp(ebbError('EINTR', 'not the directory that it was taken for'));
+      return;
+    }
+    this.#listings
+      .run(directory.id, () => this.#list(directory, request))
+      // Whoever needs it asks again and hears the error.
+      .catch(() => undefined)
+      .finally(() => guess[Symbol.dispose]());
   }
 
   isListing(directoryId: number): boolean {
@@ -206,8 +181,9 @@ export class Namespace {
   async revalidate(nodeId: number, signal?: AbortSignal, force = false): Promise<Node> {
     const node = this.#known(nodeId);
     if (!force && node.version !== null && this.isFresh(node.checkedAtMs)) return node;
-    if (!force && node.version !== null && !this.#mayAsk(nodeId)) return node;
-    if (!force && this.#wasJustFetched(node)) return node;
+    if (!force && node.version !== null && !this.#reachability.mayAsk(nodeId, this.#nowMs()))
+      return node;
+    if (!force && wasJustFetched(node, this.#nowMs())) return node;
     const current = await this.#stats.run(nodeId, () => this.#stat(node), signal);
     if (current.node.id !== nodeId)
       throw ebbError('ESTALE', 'the remote has a new version of this file');
@@ -233,8 +209,7 @@ export class Namespace {
       this.#options.catalog.together(work);
     } catch (error) {
       // What is remembered may be of what was not entered.
-      this.#nodes.clear();
-      this.#directoryKeys.clear();
+      this.#nodes.forgetNames();
       throw error;
     } finally {
       this.#unheard = undefined;
@@ -258,7 +233,7 @@ export class Namespace {
     const { catalog, clock } = this.#options;
     const confirmed = { ...this.#known(nodeId), checkedAtMs: clock.nowMs() };
     catalog.updateNode(confirmed);
-    this.#nodes.set(nodeId, confirmed);
+    this.#nodes.remember(confirmed);
     this.#changed({ kind: 'facts', nodeId });
     return confirmed;
   }
@@ -268,17 +243,8 @@ export class Namespace {
     await Promise.allSettled([this.#listings.settled(), this.#stats.settled()]);
   }
 
-  /**
-   * What the remote shows no version for is fetched anew each time it is asked about, under a new id. Without a
-   * moment's rest between the lookup that fetches and the open that follows, a ttl of 0 could never open it.
-   */
-  #wasJustFetched(node: Node): boolean {
-    const ageMs = this.#options.clock.nowMs() - node.checkedAtMs;
-    return isTransferVersion(node.version) && ageMs >= 0 && ageMs < transferRestMs;
-  }
-
   #known(nodeId: number): Node {
-    const node = this.#node(nodeId);
+    const node = this.#nodes.node(nodeId);
     if (node === undefined || (node.parentId === 0 && nodeId !== ROOT_NODE_ID)) {
       throw ebbError('ESTALE', `node ${nodeId} is no longer part of the namespace`);
     }
@@ -289,37 +255,77 @@ export class Namespace {
     return AbortSignal.any([this.#closing.signal, AbortSignal.timeout(this.#options.deadlineMs)]);
   }
 
-  async #list(directory: Node): Promise<EbbError | undefined> {
-    const { remote, clock } = this.#options;
-    const key = this.keyOf(directory.id);
-    const entry = new ListingEntry(this.#options.catalog, directory, () => clock.nowMs());
+  #request(key: string): ListingRequest {
+    const { remote, deadlineMs } = this.#options;
+    const closing = this.#closing.signal;
+    return new ListingRequest(remote, key, {
+      nowMs: this.#nowMs(),
+      patienceMs: deadlineMs,
+      closing,
+    });
+  }
+
+  async #list(
+    directory: Node,
+    request = this.#request(this.#nodes.directoryKeyOf(directory.id)),
+  ): Promise<ListingFailure> {
+    using asked = request;
+    const { catalog, clock, onProblem } = this.#options;
+    const { id } = directory;
+    const entry = new ListingEntry(catalog, directory, asked.startedAtMs, () => clock.nowMs());
     let listed: ListedObject[] = [];
     let names = 0;
-    using patience = new Patience(this.#options.deadlineMs, this.#closing.signal);
     try {
-      for await (const batch of remote.list(key, { signal: patience.signal })) {
+      for await (const batch of asked) {
         for (const object of batch.objects) listed.push(object);
         for (const skipped of batch.skipped) {
           const why = ebbError('EILSEQ', skipped.why);
-          this.#options.onProblem(`left out of ${key}/: ${skipped.raw}`, why);
+          onProblem(`left out of ${this.#nodes.directoryKeyOf(id)}/: ${skipped.raw}`, why);
         }
         names += batch.objects.length;
         if (names > listedNamesMax) {
           throw ebbError('EOVERFLOW', `more than ${listedNamesMax} names in one directory`);
         }
         if (listed.length < partNames) continue;
+        if (this.#ahead.isGuess(id)) return 'unwanted';
         const part = listed;
         listed = [];
         await this.enter(() => this.#entered(directory, part, entry.part(part)));
-        patience.renew();
+        asked.renew();
       }
     } catch (error) {
       return this.#listingFailed(directory, toEbbError(error));
     }
-    this.#reachability.answered(directory.id);
-    if (directory.id === ROOT_NODE_ID) await this.#refreshRoot();
-    await this.enter(() => this.#entered(directory, listed, entry.finish(listed)));
+    this.#reachability.answered(id);
+    if (id === ROOT_NODE_ID) await this.#refreshRoot();
+    // The remote is asked for what comes next before this is entered: it takes as long.
+    const step = directory.listedAtMs === 0 ? this.#ahead.next(id, listed) : undefined;
+    const next = step && this.#request(this.#nodes.keyIn(id, step.name));
+    try {
+      const child = await this.enter(() => {
+        this.#entered(directory, listed, entry.finish(listed));
+        this.#takeLookedFor(id);
+        return step && this.#nodes.child(id, encodeName(step.name));
+      });
+      if (next !== undefined) this.#listAhead(child, step?.levels, next);
+    } catch (error) {
+      next?.giveUp(toEbbError(error));
+      throw error;
+    }
     return undefined;
+  }
+
+  /** What was heard of a file while the listing came that names it. */
+  #takeLookedFor(directoryId: number): void {
+    const looked = this.#ahead.lookedFor(directoryId);
+    if (looked?.object === undefined) return;
+    const child = this.#options.catalog.child(directoryId, encodeName(looked.name));
+    if (child?.kind !== NodeKind.file || child.exact) return;
+    try {
+      this.#take(child, looked.object);
+    } catch {
+      // Who waits for it finds the file as it was, and hears why.
+    }
   }
 
   /** Forgets and tells what a listing, or a part of it, has changed in the catalog. */
@@ -332,9 +338,9 @@ export class Namespace {
     const directoryId = directory.id;
     for (const { gone, appeared, namesChanged, mayBeRemembered } of outcomes) {
       // What was never listed has nothing below it that could be remembered.
-      if (mayBeRemembered || directoryId === ROOT_NODE_ID) this.#nodes.clear();
-      else this.#nodes.delete(directoryId);
-      if (gone.length > 0) this.#directoryKeys.clear();
+      if (gone.length > 0) this.#nodes.forgetNames();
+      else if (mayBeRemembered || directoryId === ROOT_NODE_ID) this.#nodes.forgetFacts();
+      else this.#nodes.forget(directoryId);
       this.#changed({ kind: 'directory', directoryId, gone, appeared, namesChanged });
     }
   }
@@ -342,7 +348,7 @@ export class Namespace {
   /** The root has no name in any listing; its mode, owner and time are asked for where the remote has them. */
   async #refreshRoot(): Promise<void> {
     const { catalog, remote, clock } = this.#options;
-    const root = this.#node(ROOT_NODE_ID);
+    const root = this.#nodes.node(ROOT_NODE_ID);
     if (root === undefined) return;
     try {
       const object = await remote.stat('', { signal: this.#signal() });
@@ -351,13 +357,14 @@ export class Namespace {
       // The listing was what counts.
       this.#options.onProblem('the root directory has no attributes of its own', toEbbError(error));
     }
-    this.#nodes.clear();
+    this.#nodes.forgetFacts();
   }
 
   /** Keeps the known names when nobody could be asked; passes on definite answers. */
   #listingFailed(directory: Node, error: EbbError): EbbError {
     if (error.code === 'ENOENT' && directory.id !== ROOT_NODE_ID) {
-      this.#remove(directory);
+      // Until somebody goes in, what its own listing says counts less than the one that names it.
+      if (!this.#ahead.isGuess(directory.id)) this.#remove(directory);
       throw error;
     }
     if (isUnreachable(error)) this.#reachability.failed(directory.id, error, this.#nowMs());
@@ -396,29 +403,19 @@ export class Namespace {
       this.#remove(node);
       throw ebbError('ESTALE', 'the remote has something else than a file at this name now');
     }
-    if (this.#staysTheSame(node, object) && !this.#hasOrphan(node, object)) {
+    if (staysTheSame(node, object) && !this.#hasOrphan(node, object)) {
       const facts = refreshed(node, object, nowMs, true);
       catalog.updateNode(facts);
-      this.#nodes.set(facts.id, facts);
+      this.#nodes.remember(facts);
       this.#changed({ kind: 'facts', nodeId: node.id });
       return facts;
     }
     const kind = node.kind;
     const replacement = newNode(node.parentId, node.name, kind, object, nowMs, true);
-    this.#nodes.clear();
+    this.#nodes.forgetFacts();
     const current = catalog.replaceNode(node.id, replacement);
     this.#nameChanged(node);
     return current;
-  }
-
-  /**
-   * A node whose version nobody has seen has no content yet, so its facts may still be corrected in place; but not
-   * a size or time that was shown to the kernel already (it would go on with the old size).
-   */
-  #staysTheSame(node: Node, object: ObjectAttributes): boolean {
-    if (node.kind !== NodeKind.file || (node.version === null && !node.exact)) return true;
-    const verdict = judgeFile(node, object);
-    return node.version === null ? verdict !== 'changed' : verdict === 'same';
   }
 
   /** Content of this very version is still here, under the id it had before its name went away. */
@@ -428,8 +425,7 @@ export class Namespace {
   }
 
   #remove(node: Node): void {
-    this.#directoryKeys.clear();
-    this.#nodes.clear();
+    this.#nodes.forgetNames();
     this.#options.catalog.removeNode(node.id);
     this.#nameChanged(node);
   }

@@ -14,6 +14,11 @@ export class Patience implements Disposable {
     this.signal = AbortSignal.any([parent, this.#controller.signal]);
   }
 
+  /** Fires at once. */
+  end(reason: Error): void {
+    this.#controller.abort(reason);
+  }
+
   renew(): void {
     this.#timer.refresh();
   }

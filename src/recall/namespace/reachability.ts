@@ -19,6 +19,11 @@ export const restMaxMs = 30_000;
 const failedObjectsMax = 3;
 const restingObjectsMax = 10_000;
 
+/** True when the error says nothing about the object, only that nobody could be asked. */
+export function isUnreachable(error: EbbError): boolean {
+  return error.retryable || error.code === 'EHOSTUNREACH' || error.code === 'ETIMEDOUT';
+}
+
 export class Reachability {
   #unreachableUntilMs = 0;
   readonly #restingUntilMs = new BoundedMap<number, number>(restingObjectsMax);

@@ -67,6 +67,18 @@ export function isTransferVersion(version: string | null): boolean {
   return version?.startsWith(transferPrefix) === true;
 }
 
+/** How long a whole fetch of a file without a version counts as current, whatever the time to live says. */
+const transferRestMs = 1_000;
+
+/**
+ * What the remote shows no version for is fetched anew each time it is asked about, under a new id. Without a
+ * moment's rest between the lookup that fetches and the open that follows, a ttl of 0 could never open it.
+ */
+export function wasJustFetched(node: Node, nowMs: number): boolean {
+  const ageMs = nowMs - node.checkedAtMs;
+  return isTransferVersion(node.version) && ageMs >= 0 && ageMs < transferRestMs;
+}
+
 /** What new facts about a file mean for the node that has its name. */
 export type FileVerdict =
   /** Same version as far as the remote can tell: refresh the facts. */
@@ -101,6 +113,16 @@ export function judgeFile(node: Node, object: ObjectAttributes): FileVerdict {
     if (floor !== object.roundedMtime.seconds) return 'unsure';
   }
   return 'unsure';
+}
+
+/**
+ * Whether a node can be corrected in place. One whose version nobody has seen has no content yet, so its facts may be;
+ * but not a size or time that was shown to the kernel already (it would go on with the old size).
+ */
+export function staysTheSame(node: Node, object: ObjectAttributes): boolean {
+  if (node.kind !== NodeKind.file || (node.version === null && !node.exact)) return true;
+  const verdict = judgeFile(node, object);
+  return node.version === null ? verdict !== 'changed' : verdict === 'same';
 }
 
 /** The node with every fact that `object` knows better. `confirmed` as in `newNode`. */
