@@ -17,11 +17,16 @@ export class ListingRequest implements AsyncIterableIterator<ListingBatch, void>
   ) {
     this.startedAtMs = nowMs;
     this.#patience = new Patience(patienceMs, closing);
-    const { signal } = this.#patience;
+    const { signal } = this;
     this.#batches = remote.list(key, { signal })[Symbol.asyncIterator]();
     this.#first = this.#batches.next();
     // Whoever takes it in hears of it.
     this.#first.catch(() => undefined);
+  }
+
+  /** Fires when it has failed for lack of time, was given up, or the namespace ends. */
+  get signal(): AbortSignal {
+    return this.#patience.signal;
   }
 
   /** What has come was taken in: time counts anew. */

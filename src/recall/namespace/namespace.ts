@@ -8,8 +8,7 @@
  *
  * A remote that cannot be reached is not an answer: known names and versions stay usable (docs/semantics.md).
  */
-import { ebbError, toEbbError } from '../../base/errors.ts';
-import type { EbbError } from '../../base/errors.ts';
+import { EbbError, ebbError, toEbbError } from '../../base/errors.ts';
 import { encodeName } from '../../base/name.ts';
 import { NodeKind, ROOT_NODE_ID } from '../../catalog/catalog.ts';
 import type { Node } from '../../catalog/catalog.ts';
@@ -275,6 +274,7 @@ export class Namespace {
     const entry = new ListingEntry(catalog, directory, asked.startedAtMs, () => clock.nowMs());
     let listed: ListedObject[] = [];
     let names = 0;
+    const root = id === ROOT_NODE_ID ? this.#askRoot(asked.signal) : undefined;
     try {
       for await (const batch of asked) {
         for (const object of batch.objects) listed.push(object);
@@ -294,10 +294,11 @@ export class Namespace {
         asked.renew();
       }
     } catch (error) {
+      asked.giveUp(toEbbError(error));
       return this.#listingFailed(directory, toEbbError(error));
     }
     this.#reachability.answered(id);
-    if (id === ROOT_NODE_ID) await this.#refreshRoot();
+    if (root !== undefined) this.#refreshRoot(await root);
     // The remote is asked for what comes next before this is entered: it takes as long.
     const step = directory.listedAtMs === 0 ? this.#ahead.next(id, listed) : undefined;
     const next = step && this.#request(this.#nodes.keyIn(id, step.name));
@@ -346,17 +347,18 @@ export class Namespace {
   }
 
   /** The root has no name in any listing; its mode, owner and time are asked for where the remote has them. */
-  async #refreshRoot(): Promise<void> {
-    const { catalog, remote, clock } = this.#options;
+  #askRoot(signal: AbortSignal): Promise<ObjectAttributes | EbbError> {
+    // With the listing: that saves a round trip, and of a web server two connections are there then for who comes first.
+    return this.#options.remote.stat('', { signal }).catch(toEbbError);
+  }
+
+  #refreshRoot(said: ObjectAttributes | EbbError): void {
     const root = this.#nodes.node(ROOT_NODE_ID);
     if (root === undefined) return;
-    try {
-      const object = await remote.stat('', { signal: this.#signal() });
-      catalog.updateNode(refreshed(root, object, clock.nowMs(), true));
-    } catch (error) {
-      // The listing was what counts.
-      this.#options.onProblem('the root directory has no attributes of its own', toEbbError(error));
-    }
+    // The listing was what counts.
+    if (said instanceof EbbError) {
+      this.#options.onProblem('the root directory has no attributes of its own', said);
+    } else this.#options.catalog.updateNode(refreshed(root, said, this.#nowMs(), true));
     this.#nodes.forgetFacts();
   }
 
