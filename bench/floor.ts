@@ -1,13 +1,13 @@
 /**
  * The least that a Node program over our FUSE library needs for what `deep` and `first` measure: the same requests to
- * the web server (a listing for each directory, HEAD and first chunk of a file), and nothing else. No catalog, no cache,
- * no check of what comes, names found by one regular expression, answers written by the main thread. What Ebb needs
+ * the web server (a listing for each directory, HEAD and first chunk of a file), and nothing else. No catalog, no
+ * cache, nothing checked, names found by one regular expression, answers written by the main thread. What Ebb needs
  * above this is its own; what this needs is Node's.
  *
  *   node bench/floor.ts URL PATH deep|first [RUNS]
  *
- * Mounts, runs bench/reader.c (`stat`, `first`) on PATH once for each run and prints milliseconds: the first one is cold,
- * the others find the code warm and nothing else (names are forgotten in between).
+ * Mounts, runs bench/reader.c (`stat`, `first`) on PATH once for each run and prints milliseconds: the first one is
+ * cold, the others find the code warm and nothing else (names are forgotten in between).
  */
 import { execFile, execFileSync, spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';

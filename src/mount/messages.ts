@@ -1,8 +1,8 @@
 /**
  * What the FUSE thread and the daemon's main thread say to each other. The FUSE thread answers from the catalog
  * and from resident content by itself; everything that needs the remote, the catalog's writer or the tree is a
- * `ToMain`. Main answers READs, and LOOKUPs that waited for a listing, straight to the kernel and everything else with a
- * `ToThread`.
+ * `ToMain`. Main answers READs, and LOOKUPs that waited for a listing, straight to the kernel and everything else with
+ * a `ToThread`.
  */
 import type { Requester } from '../recall/recall.ts';
 

@@ -286,11 +286,9 @@ async function build(
   });
   signal.throwIfAborted();
   const passthrough = configuration.passthrough && privileged;
-  const openCount = new SharedArrayBuffer(4);
-  const staleHandles = new SharedArrayBuffer(4);
   const settings: ThreadSettings = {
-    openCount,
-    staleHandles,
+    openCount: new SharedArrayBuffer(4),
+    staleHandles: new SharedArrayBuffer(4),
     generationKey: handleSecret.generationKey,
     catalogPath: contents.catalogPath,
     cacheDirectory: configuration.cacheDirectory,
@@ -416,8 +414,8 @@ async function build(
     mount: {
       passthrough,
       privileged,
-      openFiles: () => Atomics.load(new Int32Array(openCount), 0),
-      handlesRefused: () => Atomics.load(new Int32Array(staleHandles), 0),
+      openFiles: () => Atomics.load(new Int32Array(settings.openCount), 0),
+      handlesRefused: () => Atomics.load(new Int32Array(settings.staleHandles), 0),
     },
     tokens: new TokenDesk(
       new TokenSeal(contents.store.identity.treeId, handleSecret.tokenKey),

@@ -3,7 +3,7 @@
  * goes into it as a rule, so its listing is asked for as soon as the one that names it has come, before that is entered
  * into the catalog. Where the way can only go on through one directory, so is that one's.
  *
- * A guess costs one listing, which ends where it gets long (docs/decisions/0029-listings-ahead-of-lookups.md).
+ * A guess costs one listing, which ends where it gets long (docs/decisions/0032-listings-ahead-of-lookups.md).
  */
 import { decodeName } from '../../base/name.ts';
 import type { ListedObject, ObjectAttributes } from '../../remote/remote.ts';

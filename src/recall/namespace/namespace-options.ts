@@ -1,4 +1,4 @@
-/** What the namespace is made with, and what it tells of: who remembers something of the catalog may have to forget it. */
+/** What the namespace is made with, and what it tells of: who remembers some of the catalog may have to forget it. */
 import type { Clock } from '../../base/clock.ts';
 import type { EbbError } from '../../base/errors.ts';
 import type { Catalog, Node } from '../../catalog/catalog.ts';

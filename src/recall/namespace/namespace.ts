@@ -348,7 +348,7 @@ export class Namespace {
 
   /** The root has no name in any listing; its mode, owner and time are asked for where the remote has them. */
   #askRoot(signal: AbortSignal): Promise<ObjectAttributes | EbbError> {
-    // With the listing: that saves a round trip, and of a web server two connections are there then for who comes first.
+    // With the listing: that saves a round trip, and two connections are there then for who comes first.
     return this.#options.remote.stat('', { signal }).catch(toEbbError);
   }
 
