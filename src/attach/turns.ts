@@ -1,10 +1,12 @@
 /**
  * Shares the main thread: long work is cut into slices, and between two of them the event loop runs once, so that
- * events of the kernel are answered meanwhile. However many tasks work here, one of them runs in a turn of the loop.
+ * events of the kernel are answered meanwhile. However many tasks work here, they share the slice of that turn of the
+ * loop; the one that has waited longest begins it. (One step each in a turn would cost more in turns than in steps, and
+ * keep the thread that makes stubs waiting for the next ones.)
  */
 import { performance } from 'node:perf_hooks';
 
-const sliceMsDefault = 8;
+const sliceMsDefault = 4;
 
 export class Turns {
   readonly #sliceMs: number;
@@ -16,10 +18,9 @@ export class Turns {
     this.#sliceMs = sliceMs;
   }
 
-  /** To be called before each step of work. Undefined: go on; else wait for it first. */
+  /** To be called before each step of work, which is short. Undefined: go on; else wait for it first. */
   pause(): Promise<void> | undefined {
-    const isOwnTurn = this.#waiting.length === 0;
-    if (isOwnTurn && performance.now() - this.#begunMs < this.#sliceMs) return undefined;
+    if (performance.now() - this.#begunMs < this.#sliceMs) return undefined;
     return new Promise((resolve) => {
       this.#waiting.push(resolve);
       this.#plan();

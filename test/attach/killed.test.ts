@@ -49,7 +49,10 @@ for (const isExposed of [false, true]) {
     const parameters = [script, root, data, treePath, catalogPath, isExposed ? '1' : '0'];
     let kills = 0;
     for (let after = 1; after < directories * filesEach; after += 250) {
-      const child = spawn(process.execPath, parameters, { stdio: ['ignore', 'pipe', 'inherit'] });
+      // A busy machine may be done before this one hears of the first stub.
+      const killAt = kills === 0 ? String(after % 400) : 'Infinity';
+      const words = [...parameters, killAt];
+      const child = spawn(process.execPath, words, { stdio: ['ignore', 'pipe', 'inherit'] });
       const ended = once(child, 'exit');
       const lines = createInterface({ input: child.stdout });
       lines.on('line', (line) => {
