@@ -1,8 +1,8 @@
 /**
  * Shares the main thread: long work is cut into slices, and between two of them the event loop runs once, so that
- * events of the kernel are answered meanwhile. However many tasks work here, they share the slice of that turn of the
- * loop; the one that has waited longest begins it. (One step each in a turn would cost more in turns than in steps, and
- * keep the thread that makes stubs waiting for the next ones.)
+ * events of the kernel are answered meanwhile. However many tasks work here, they share the slice of that turn of
+ * the loop; the one that has waited longest begins it. (One step each in a turn would cost more in turns than in
+ * steps, and keep the thread that makes stubs waiting for the next ones.)
  */
 import { performance } from 'node:perf_hooks';
 
