@@ -1,6 +1,6 @@
 /**
- * A process that brings names into a tree until it is killed; says how many stubs it made, a number a line. Kills itself
- * when these are as many as its last argument says: whoever reads the lines may be late.
+ * A process that brings names into a tree until it is killed; says how many stubs it made, a number a line. Kills
+ * itself when these are as many as its last argument says: whoever reads the lines may be late.
  */
 import { writeSync } from 'node:fs';
 import { Populator } from '../../src/attach/populate.ts';
