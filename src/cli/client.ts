@@ -1,5 +1,4 @@
 /** A thin, typed client of the control API (daemon/api.ts) over a unix socket. */
-import { request } from 'node:http';
 import type { IncomingMessage } from 'node:http';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -193,6 +192,8 @@ export class ControlClient {
     body: unknown,
     extraHeaders: Readonly<Record<string, string>>,
   ): Promise<IncomingMessage> {
+    // Loading it takes longer than all else that many verbs do, and those that never ask a daemon have no need of it.
+    const { request } = await import('node:http');
     const response = await new Promise<IncomingMessage>((resolve, reject) => {
       const payload = body === undefined ? undefined : JSON.stringify(body);
       const outgoing = request({

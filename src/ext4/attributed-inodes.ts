@@ -6,10 +6,10 @@ import { ebbError } from '../base/errors.ts';
 import type { GroupTable } from './groups.ts';
 import type { Image } from './image.ts';
 import type { CachedBlock } from './block-cache.ts';
+import { smallInodeSize } from './loaded-inode.ts';
 
 /** Of 256 bytes these are 64 MiB of inode tables: some tens of milliseconds when they are in memory. */
 const inodesMax = 262_144;
-const smallInodeSize = 128;
 const attributeMagic = 0xea020000;
 
 /**

@@ -2,7 +2,7 @@
  * Encrypted names as Linux shows them without the key (fs/crypto/fname.c): the hash of the encrypted
  * bytes and these bytes in base64url, of long ones the beginning and a SHA-256 of the rest.
  */
-import { createHash } from 'node:crypto';
+import { crypto } from '../base/late-modules.ts';
 import { hashName } from './hash.ts';
 import type { Superblock } from './superblock.ts';
 
@@ -35,5 +35,5 @@ export function noKeyMatcher(name: Uint8Array): (encrypted: Uint8Array) => boole
 }
 
 function digestOfRest(encrypted: Uint8Array): Uint8Array {
-  return createHash('sha256').update(encrypted.subarray(plainMax)).digest();
+  return crypto().createHash('sha256').update(encrypted.subarray(plainMax)).digest();
 }

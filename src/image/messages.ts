@@ -3,9 +3,10 @@
  * largest size, every number is checked where it is used.
  *
  * After the gate (sandbox/inherited.ts) the server sends frames: u32 type, u32 length, payload. Some are answered by
- * one i32: `opened` by 0 when the image is mounted, `map` and `mapAgain` by a backing id or -errno, `ask` by what
- * becomes of it.
+ * one i32: `opened` by a `mountedAnswer`, `map` and `mapAgain` by a backing id or -errno, `ask` by what becomes of it.
  */
+import type { ReplayOptions } from '../ext4/journal/replay.ts';
+
 export const FrameType = {
   /** JSON `Opened`: the image could be opened. Answered. */
   opened: 1,
@@ -29,6 +30,13 @@ export const FrameType = {
   serving: 9,
 } as const;
 
+/** Anything else: it is not mounted. */
+export const mountedAnswer = {
+  plain: 0,
+  /** The broker can make backings out of `map` requests. */
+  mapped: 1,
+} as const;
+
 export const frameHeaderBytes = 8;
 export const framePayloadMaxBytes = 32 * 1024 * 1024;
 /** The longest range of one `ask`. */
@@ -43,12 +51,9 @@ export interface ServerRequest {
   readonly imageBytes: number;
   readonly offsetBytes?: number | undefined;
   readonly partition?: number | undefined;
-  /** `ReplayOptions.journal`. */
-  readonly journal?: 'replay' | 'full-commits' | 'ignore' | undefined;
+  readonly journal?: ReplayOptions['journal'] | undefined;
   /** `tree`: send the whole tree and serve nothing. `load`: nothing at all, outside of a sandbox (prime.ts). */
   readonly mode: 'serve' | 'tree' | 'load';
-  /** The broker can make backings out of `map` requests. */
-  readonly passthrough: boolean;
   /** The image is remote: what of it is not in the file has to be asked for. */
   readonly recall?: RecallFacts | undefined;
 }

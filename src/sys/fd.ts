@@ -8,7 +8,16 @@
 import { constants } from 'node:fs';
 import { Errno } from '../base/errno.ts';
 import { ebbError } from '../base/errors.ts';
-import { bind, lastErrno, lazily, onlyCString, orErrno, orThrow, systemError } from './ffi.ts';
+import {
+  bind,
+  bindAsync,
+  lastErrno,
+  lazily,
+  onlyCString,
+  orErrno,
+  orThrow,
+  systemError,
+} from './ffi.ts';
 
 /** open(2). The platform's own numbers where architectures differ (x86-64, arm64). */
 export const OpenFlag = {
@@ -38,6 +47,7 @@ const native = lazily(() => ({
     'int openat(int dirfd, const void *path, int flags, uint32_t mode)',
   ),
   close: bind<(fd: number) => number>('int close(int fd)'),
+  closeAsync: bindAsync<[fd: number]>('int close(int fd)'),
   fcntl: bind<(fd: number, command: number, argument: number) => number>(
     'int fcntl(int fd, int cmd, long arg)',
   ),
@@ -92,6 +102,14 @@ export class OwnedFd implements Disposable {
 /** close(2) of a descriptor that has no `OwnedFd`. Returns 0 or -errno; it is gone even then. Hot. */
 export function closeFd(fd: number): number {
   return orErrno(native().close(fd));
+}
+
+/**
+ * Closes it in libuv's thread pool, soon: for descriptors whose close waits for the kernel, as that of a detached mount
+ * does (RCU, some tens of milliseconds). What close(2) reports is lost.
+ */
+export function closeLater(owned: OwnedFd): void {
+  if (owned.isOpen) void native().closeAsync(owned.release());
 }
 
 /**

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { readdirSync } from 'node:fs';
 import { test } from 'node:test';
 import { openVolume } from '../../src/ext4/volume.ts';
+import { mountImage as mountByEbb } from '../image/fixture.ts';
 import { run } from '../support/run.ts';
 import { temporaryDirectory } from '../support/temporary.ts';
 import { makeImage, mountImage, openImage } from './support/images.ts';
@@ -67,4 +68,10 @@ test('encrypted names and types are those that Linux shows without the key', asy
   }
   assert.equal(found, 400);
   assert.equal(volume.lookup(secret, Buffer.from('n')), undefined);
+  // In its sandbox, too: there node:crypto is loaded when nothing can be opened any more.
+  await using sandboxed = await mountByEbb({ path: image });
+  assert.deepEqual(
+    readdirSync(`${sandboxed.path}/secret`).toSorted(),
+    readdirSync(`${mounted.path}/secret`).toSorted(),
+  );
 });

@@ -152,6 +152,9 @@ function children(pid: number): number[] {
   return text === '' ? [] : text.split(' ').map(Number);
 }
 
+/** From its source, or from the code cache. */
+const serverCommand = /server(\/main\.ts|\.mjs)/;
+
 function commandLine(pid: number): string {
   return readFileSync(`/proc/${pid}/cmdline`, 'latin1').replaceAll('\\0', ' ');
 }
@@ -161,7 +164,8 @@ function serverBelow(pid: number): number {
   for (const child of children(pid)) {
     const below = serverBelow(child);
     if (below !== 0) return below;
-    if (commandLine(child).includes('server/main.ts') && children(child).length === 0) return child;
+    const isServer = serverCommand.test(commandLine(child));
+    if (isServer && children(child).length === 0) return child;
   }
   return 0;
 }
@@ -202,6 +206,7 @@ export async function mountImage(
           if (brokerPid !== 0) {
             await waitFor(() => !isRunning({ pid: brokerPid, startTicks }), {
               what: 'the end of the broker',
+              timeoutMs: 60_000,
             });
           }
         } finally {

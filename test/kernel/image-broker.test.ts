@@ -6,7 +6,7 @@ import path from 'node:path';
 import { after, before, test } from 'node:test';
 import { RecalledImage } from '../../src/daemon/image/recalled-image.ts';
 import { serveImage } from '../../src/image/broker/serve.ts';
-import { serverScript } from '../../src/image/broker/server-words.ts';
+import { serverScript } from '../../src/image/sandbox/code-cache.ts';
 import { localSource } from '../../src/image/broker/source.ts';
 import type { ImageSource } from '../../src/image/broker/source.ts';
 import { makeImage } from '../ext4/support/images.ts';
@@ -20,7 +20,7 @@ import { waitFor } from '../support/wait-for.ts';
 let directory: TemporaryDirectory;
 let mountPoint: string;
 let origin: RunningServer;
-const place = { script: serverScript, args: [], output: 'ignore' as const };
+const place = { script: serverScript.source, args: [], output: 'ignore' as const };
 
 before(async () => {
   directory = await temporaryDirectory('image-broker');

@@ -17,7 +17,7 @@ import { after, before, test } from 'node:test';
 import { ebbError } from '../../src/base/errors.ts';
 import { RecalledImage } from '../../src/daemon/image/recalled-image.ts';
 import { serveImage } from '../../src/image/broker/serve.ts';
-import { serverScript } from '../../src/image/broker/server-words.ts';
+import { serverScript } from '../../src/image/sandbox/code-cache.ts';
 import { openFuseToEverybody } from '../support/fuse-device.ts';
 import { run, runOk } from '../support/run.ts';
 import { loopFilesystem, temporaryDirectory } from '../support/temporary.ts';
@@ -337,7 +337,7 @@ test('a copy that cannot be synced ends the mount: what was called here may be z
   };
   const failing = await RecalledImage.open({ ...opening, syncData });
   const options = { imagePath: url(), mountPoint, native: false, allowOther: false };
-  const place = { script: serverScript, args: [], output: 'ignore' as const };
+  const place = { script: serverScript.source, args: [], output: 'ignore' as const };
   const mounted = await serveImage(options, place, failing.source);
   served.resolve(undefined);
   assert.match((await mounted.ended) ?? '', /disk\.img/);

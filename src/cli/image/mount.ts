@@ -1,4 +1,5 @@
 /** `ebb image mount`: starts the broker and says what it says. */
+import type { ImageRequest } from '../../daemon/helper-api.ts';
 import { isHttpUrl, withoutCredentials } from '../../base/http-url.ts';
 import { defaultCacheParent } from '../mount/options.ts';
 import { minFreeBytes, optional } from '../option-values.ts';
@@ -17,8 +18,7 @@ interface MountOptions {
   readonly partition?: number;
   readonly native: boolean;
   readonly allowOther: boolean;
-  /** As `ReplayOptions.journal` of src/ext4/journal/replay.ts. */
-  readonly journal: 'replay' | 'full-commits' | 'ignore';
+  readonly journal: ImageRequest['journal'];
 }
 
 /** What the broker says (src/image/broker/main.ts). */

@@ -9,7 +9,7 @@ import { mountNative } from '../../image/broker/native.ts';
 import { brokerOptionEntries } from '../../image/broker/options.ts';
 import { log, runBroker } from '../../image/broker/run.ts';
 import { serveImage } from '../../image/broker/serve.ts';
-import { serverScript } from '../../image/broker/server-words.ts';
+import { serverScript } from '../../image/sandbox/code-cache.ts';
 import { absolutePath, natural, parseLine, positive, remoteAccessEntries } from '../options.ts';
 import { RecalledImage } from './recalled-image.ts';
 
@@ -56,7 +56,7 @@ await runBroker(async (signal) => {
       await close(image);
       return { native };
     }
-    const place = { script: serverScript, args: [] };
+    const place = { script: serverScript.source, args: [] };
     const mounted = await serveImage(options, place, image.source, signal);
     return { ...mounted, ended: closedAfter(mounted.ended, image) };
   } catch (error) {

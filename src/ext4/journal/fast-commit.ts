@@ -4,6 +4,8 @@
  */
 import { crc32c } from '../checksum.ts';
 import { unsupported } from '../errors.ts';
+import { initializedLengthMax } from '../extents.ts';
+import { smallInodeSize } from '../loaded-inode.ts';
 import { viewOf } from '../region.ts';
 import type { JournalSuperblock } from './journal-superblock.ts';
 import type { JournalLog } from './log.ts';
@@ -54,9 +56,6 @@ const FastTag = {
 
 const tagHeaderBytes = 4;
 const nameMaxBytes = 255;
-const smallInodeSize = 128;
-/** Blocks of extents above this are unwritten ones (EXT_INIT_MAX_LEN). */
-const writtenBlocksMax = 32_768;
 /** Changes in one area; the 256 blocks of 4 KiB that there are by default hold 87,000 at most. */
 const changesMax = 250_000;
 
@@ -144,13 +143,13 @@ function decodeChange(tag: number, value: Uint8Array): FastChange {
   switch (tag) {
     case FastTag.addRange: {
       const length = view.getUint16(8, true);
-      const unwritten = length > writtenBlocksMax;
+      const unwritten = length > initializedLengthMax;
       return {
         kind: 'add-range',
         inode,
         logicalBlock: view.getUint32(4, true),
         physicalBlock: view.getUint16(10, true) * 2 ** 32 + view.getUint32(12, true),
-        blockCount: unwritten ? length - writtenBlocksMax : length,
+        blockCount: unwritten ? length - initializedLengthMax : length,
         unwritten,
       };
     }

@@ -1,4 +1,5 @@
 /** Free blocks for what a replay of fast commits has to write anew: nodes of extent trees, blocks of directories. */
+import { IntervalSet } from '../../base/interval-set.ts';
 import type { Extent } from '../contract.ts';
 import { unsupported } from '../errors.ts';
 import type { Parts } from '../parts.ts';
@@ -12,7 +13,7 @@ export class FreeBlocks {
 
   /** `taken`: in use although the bitmaps do not say so, because fast commits gave them to files. */
   constructor(parts: Parts, budget: WorkBudget, taken: readonly Blocks[]) {
-    this.#found = freeBlocks(parts, budget, merge(taken));
+    this.#found = freeBlocks(parts, budget, setOf(taken));
   }
 
   /** Each block once. EOPNOTSUPP when there is none left. */
@@ -28,32 +29,26 @@ export class FreeBlocks {
   }
 }
 
-function merge(taken: readonly Blocks[]): Blocks[] {
-  const merged: { physicalBlock: number; blockCount: number }[] = [];
+/** Sorted first: at its end a set grows at no cost. */
+function setOf(taken: readonly Blocks[]): IntervalSet {
+  const set = new IntervalSet();
   for (const { physicalBlock, blockCount } of taken.toSorted(
     (a, b) => a.physicalBlock - b.physicalBlock,
   )) {
-    const last = merged.at(-1);
-    const end = physicalBlock + blockCount;
-    if (last !== undefined && last.physicalBlock + last.blockCount >= physicalBlock) {
-      last.blockCount = Math.max(last.blockCount, end - last.physicalBlock);
-    } else {
-      merged.push({ physicalBlock, blockCount });
-    }
+    set.add(physicalBlock, physicalBlock + blockCount);
   }
-  return merged;
+  return set;
 }
 
 /** The first block of each cluster that is free, rising. */
 function* freeBlocks(
   { image, groups }: Parts,
   budget: WorkBudget,
-  taken: readonly Blocks[],
+  taken: IntervalSet,
 ): Generator<number, undefined> {
   const { superblock, cache } = image;
   const { groupCount, blocksPerGroup, blockCount, clusterSizeBytes, blockSizeBytes } = superblock;
   const perCluster = clusterSizeBytes / blockSizeBytes;
-  let next = 0;
   for (let group = 0; group < groupCount; group += 1) {
     const { blockBitmap, blocksUninitialized, freeClusters } = groups.descriptor(group);
     // There are others: what nobody wrote to yet has no bitmap that could be read.
@@ -64,14 +59,8 @@ function* freeBlocks(
       const bit = (block - start) / perCluster;
       if (bit % 8 === 0) budget.spend(8);
       if ((cache.block(blockBitmap).u8(bit >>> 3) & (1 << (bit & 7))) !== 0) continue;
-      while (next < taken.length && endOf(taken[next]!) <= block) next += 1;
-      const other = taken[next];
-      if (other === undefined || other.physicalBlock >= block + perCluster) yield block;
+      if (!taken.intersects(block, block + perCluster)) yield block;
     }
   }
   return undefined;
-}
-
-function endOf({ physicalBlock, blockCount }: Blocks): number {
-  return physicalBlock + blockCount;
 }

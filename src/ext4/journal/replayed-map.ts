@@ -93,7 +93,7 @@ export class ReplayedMap {
 
   /**
    * Writes the map as a tree: its root into `root` (i_block of the inode), nodes below into blocks that `allocate`
-   * gives and `bytesOf` makes writable. Returns the number of these.
+   * gives and `bytesOf` makes writable.
    */
   write(
     superblock: Superblock,
@@ -101,11 +101,10 @@ export class ReplayedMap {
     root: Uint8Array,
     allocate: () => number,
     bytesOf: (block: number) => Uint8Array,
-  ): number {
+  ): void {
     const perNode = Math.floor((superblock.blockSizeBytes - headerSize) / entrySize);
     let entries = this.#entries();
     let depth = 0;
-    let nodes = 0;
     for (; entries.length > rootEntriesMax; depth += 1) {
       const above: Entry[] = [];
       for (let at = 0; at < entries.length; at += perNode) {
@@ -114,13 +113,11 @@ export class ReplayedMap {
         const ofNode = entries.slice(at, at + perNode);
         writeNode(bytes, ofNode, perNode, depth);
         sealExtents(superblock, inodeSeed, bytes);
-        nodes += 1;
         above.push({ logicalBlock: ofNode[0]!.logicalBlock, physicalBlock: block, length: 0 });
       }
       entries = above;
     }
     writeNode(root, entries, rootEntriesMax, depth);
-    return nodes;
   }
 }
 

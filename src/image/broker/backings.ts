@@ -12,13 +12,14 @@
 import { Errno } from '../../base/errno.ts';
 import { EbbError } from '../../base/errors.ts';
 import { fuseBackingClose, fuseBackingOpen } from '../../sys/ioctl.ts';
-import { openFd, OpenFlag } from '../../sys/fd.ts';
+import { closeLater, openFd, OpenFlag } from '../../sys/fd.ts';
 import type { OwnedFd } from '../../sys/fd.ts';
 import { dropLease, leaseKind, tryLease } from '../../sys/lease.ts';
 import { mountMap } from '../erofs/mount-map.ts';
 import type { ImageArea, PlainNode } from '../erofs/plain-node.ts';
 import { writeMap } from '../erofs/write-map.ts';
 import type { MapRequest } from '../messages.ts';
+import { isInside } from './server-words.ts';
 import type { ImageRecall } from './source.ts';
 
 /** Files that are kept mapped after their last close, because the kernel's cache of them goes with the mount. */
@@ -49,7 +50,7 @@ export function findMapDirectory(imageFd: number, area: ImageArea): string | und
   const map = mapOf({ inode: 0, sizeBytes: 0, extents: [] }, area);
   for (const directory of mapDirectories) {
     try {
-      mountMap(map, imageFd, directory).close();
+      closeLater(mountMap(map, imageFd, directory));
       return directory;
     } catch (error) {
       if (!(error instanceof EbbError)) throw error;
@@ -176,11 +177,7 @@ export class Backings implements Disposable {
     const durable = recall.durable();
     return extents.every(
       ({ imageOffsetBytes, lengthBytes }) =>
-        Number.isSafeInteger(imageOffsetBytes) &&
-        Number.isSafeInteger(lengthBytes) &&
-        imageOffsetBytes >= 0 &&
-        lengthBytes >= 0 &&
-        imageOffsetBytes + lengthBytes <= this.#area.endBytes &&
+        isInside(imageOffsetBytes, lengthBytes, this.#area.endBytes) &&
         durable.has(imageOffsetBytes, lengthBytes),
     );
   }
@@ -190,8 +187,13 @@ export class Backings implements Disposable {
     const known = this.#known(request.inode);
     if (known !== undefined) return known;
     const map = mapOf(request, this.#area);
-    using mounted = mountMap(map, this.#imageFd, this.#directory);
-    const file = openFd(fileName, OpenFlag.rdonly, 0, mounted.fd);
+    const mounted = mountMap(map, this.#imageFd, this.#directory);
+    let file: OwnedFd;
+    try {
+      file = openFd(fileName, OpenFlag.rdonly, 0, mounted.fd);
+    } finally {
+      closeLater(mounted);
+    }
     const mapped = { file, users: 0 };
     this.#mapped.set(request.inode, mapped);
     return mapped;

@@ -3,13 +3,15 @@
  * result on descriptor 3, the log on standard error. Lives until the mount is gone (docs/image.md, "Processes").
  */
 import { text } from 'node:stream/consumers';
-import { mountNative } from './native.ts';
 import { parseBrokerOptions } from './options.ts';
 import { runBroker } from './run.ts';
-import { serveImage } from './serve.ts';
 
 await runBroker(async (signal) => {
   const options = parseBrokerOptions(await text(process.stdin));
-  if (options.native) return { native: await mountNative(options, undefined, signal) };
+  if (options.native) {
+    const { mountNative } = await import('./native.ts');
+    return { native: await mountNative(options, undefined, signal) };
+  }
+  const { serveImage } = await import('./serve.ts');
   return serveImage(options, undefined, undefined, signal);
 });

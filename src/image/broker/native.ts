@@ -13,22 +13,16 @@ import { Capability, hasCapability } from '../../sys/process.ts';
 import { mountMap } from '../erofs/mount-map.ts';
 import type { PlainNode } from '../erofs/plain-node.ts';
 import { writeMap } from '../erofs/write-map.ts';
-import { FrameType } from '../messages.ts';
+import { FrameType, mountedAnswer } from '../messages.ts';
 import type { Opened, ServerRequest } from '../messages.ts';
+import { serverScript } from '../sandbox/code-cache.ts';
 import { startServer } from '../sandbox/start.ts';
 import { decodeNodes } from '../tree-message.ts';
 import { areaOf, findMapDirectory } from './backings.ts';
 import { ServerLink } from './frames.ts';
 import type { Frame } from './frames.ts';
 import type { BrokerOptions } from './options.ts';
-import {
-  failureOf,
-  nonsense,
-  openedOf,
-  parseFrame,
-  serverScript,
-  withNotes,
-} from './server-words.ts';
+import { failureOf, nonsense, openedOf, parseFrame, withNotes } from './server-words.ts';
 import { localSource } from './source.ts';
 import type { ImageSource } from './source.ts';
 
@@ -106,11 +100,10 @@ async function readTree(
     partition: options.partition,
     journal: options.journal,
     mode: 'tree',
-    passthrough: false,
   };
   using nothing = openFd('/dev/null', OpenFlag.rdwr);
   using server = await startServer({
-    script: serverScript,
+    script: serverScript.source,
     args: [JSON.stringify(request)],
     deviceFd: nothing.fd,
     imageFd,
@@ -123,7 +116,7 @@ async function readTree(
     saidBytes += payload.length;
     if (type === FrameType.opened) {
       opened = openedOf(parseFrame(payload));
-      link.answer(0);
+      link.answer(mountedAnswer.plain);
     } else if (type === FrameType.failed) reject(failureOf(payload));
     else if (type !== FrameType.tree || opened === undefined) reject(ebbError('EPROTO', nonsense));
     else if (saidBytes > treeMaxBytes)

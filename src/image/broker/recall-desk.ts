@@ -5,7 +5,7 @@ import type { ErrnoCode } from '../../base/errno.ts';
 import { ebbError, toEbbError } from '../../base/errors.ts';
 import type { OwnedFd } from '../../sys/fd.ts';
 import { askMaxBytes, decodeAsk, decodePrefetch } from '../messages.ts';
-import { nonsense } from './server-words.ts';
+import { isInside, nonsense } from './server-words.ts';
 import type { ImageRecall } from './source.ts';
 
 /** Recalls of which the server has not yet taken how they ended; more are refused with EAGAIN. */
@@ -46,7 +46,8 @@ export class RecallDesk implements Disposable {
     const request = decodeAsk(payload);
     if (request === undefined) throw ebbError('EPROTO', nonsense);
     const { offsetBytes, sizeBytes } = request;
-    if (!this.#isInside(offsetBytes, sizeBytes) || sizeBytes > askMaxBytes) return -Errno.EINVAL;
+    if (!isInside(offsetBytes, sizeBytes, this.#imageBytes) || sizeBytes > askMaxBytes)
+      return -Errno.EINVAL;
     if (this.#recall.isHere(offsetBytes, sizeBytes)) return 0;
     const deadlineMs = Math.min(request.deadlineMs, this.#recall.deadlineMs);
     if (!(deadlineMs > 0) || this.#recalls >= recallsMax) return -Errno.EAGAIN;
@@ -66,7 +67,7 @@ export class RecallDesk implements Disposable {
   prefetch(payload: Uint8Array): void {
     for (const { offsetBytes, sizeBytes } of decodePrefetch(payload)) {
       const lengthBytes = Math.min(sizeBytes, this.#imageBytes - offsetBytes);
-      if (!this.#isInside(offsetBytes, lengthBytes) || lengthBytes === 0) continue;
+      if (!isInside(offsetBytes, lengthBytes, this.#imageBytes) || lengthBytes === 0) continue;
       if (this.#aheadBytes + lengthBytes > aheadMaxBytes) return;
       if (this.#recall.isHere(offsetBytes, lengthBytes)) continue;
       this.#aheadBytes += lengthBytes;
@@ -80,16 +81,6 @@ export class RecallDesk implements Disposable {
 
   [Symbol.dispose](): void {
     this.#notices.destroy();
-  }
-
-  #isInside(offsetBytes: number, sizeBytes: number): boolean {
-    return (
-      Number.isSafeInteger(offsetBytes) &&
-      Number.isSafeInteger(sizeBytes) &&
-      offsetBytes >= 0 &&
-      sizeBytes >= 0 &&
-      offsetBytes + sizeBytes <= this.#imageBytes
-    );
   }
 
   #nextNumber(): number {

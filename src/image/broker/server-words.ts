@@ -1,5 +1,4 @@
 /** What the server says in words, and what it is: shared by both kinds of mounts. Nothing of it is believed. */
-import { fileURLToPath } from 'node:url';
 import { Errno } from '../../base/errno.ts';
 import type { ErrnoCode } from '../../base/errno.ts';
 import { ebbError } from '../../base/errors.ts';
@@ -7,7 +6,6 @@ import type { EbbError } from '../../base/errors.ts';
 import type { Failed, Opened } from '../messages.ts';
 import type { SandboxedServer } from '../sandbox/start.ts';
 
-export const serverScript = fileURLToPath(new URL('../server/main.ts', import.meta.url));
 export const nonsense = 'The server of the image sends nonsense.';
 export const imageErrorText = 'The image cannot be mounted';
 const textMax = 1000;
@@ -22,6 +20,17 @@ export function parseFrame(payload: Uint8Array): object {
     // As any other nonsense.
   }
   throw ebbError('EPROTO', nonsense);
+}
+
+/** Whether numbers that may be anything are a range below `endBytes`; an empty one is. */
+export function isInside(offsetBytes: number, sizeBytes: number, endBytes: number): boolean {
+  return (
+    Number.isSafeInteger(offsetBytes) &&
+    Number.isSafeInteger(sizeBytes) &&
+    offsetBytes >= 0 &&
+    sizeBytes >= 0 &&
+    offsetBytes + sizeBytes <= endBytes
+  );
 }
 
 /** Only what can be shown and counted with; the rest of what it says is dropped. */

@@ -1,5 +1,5 @@
 /** Compressed clusters of qcow2 images: raw deflate (RFC 1951, window of 4 KiB) or zstd (RFC 8878). */
-import { constants, inflateRawSync, zstdDecompressSync } from 'node:zlib';
+import { zlib } from '../../base/late-modules.ts';
 import { corrupt } from '../../ext4/errors.ts';
 
 /** What a zstd frame may make us allocate: 8 MiB. QEMU's frames need no more than a cluster, 2 MiB. */
@@ -22,7 +22,7 @@ export function inflateCluster(
   try {
     bytes =
       compression === 'deflate'
-        ? inflateRawSync(packed, { maxOutputLength: sizeBytes })
+        ? zlib().inflateRawSync(packed, { maxOutputLength: sizeBytes })
         : unpackZstd(packed, sizeBytes);
   } catch {
     throw corrupt(`a compressed cluster (${compression}) cannot be unpacked`);
@@ -38,6 +38,7 @@ export function inflateCluster(
  * of the next cluster.
  */
 function unpackZstd(packed: Uint8Array, sizeBytes: number): Uint8Array {
+  const { constants, zstdDecompressSync } = zlib();
   const parts: Uint8Array[] = [];
   let at = 0;
   let done = 0;

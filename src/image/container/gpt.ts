@@ -2,7 +2,7 @@
  * GUID partition tables (UEFI specification, chapter 5): a header and an array of entries, both with a CRC, and a copy
  * of both at the end of the disk. A copy is used when the first is damaged, and that is said.
  */
-import { crc32 } from 'node:zlib';
+import { zlib } from '../../base/late-modules.ts';
 import type { BlockDevice } from '../../ext4/block-device.ts';
 import { corrupt } from '../../ext4/errors.ts';
 import { hasProtectiveEntry } from './mbr.ts';
@@ -58,7 +58,7 @@ function tryRead(
   if (headerSize < headerSizeMin || headerSize > sectorSizeBytes) return fail('its size is wrong');
   const stored = view.getUint32(16, true);
   view.setUint32(16, 0);
-  if (crc32(new Uint8Array(view.buffer, 0, headerSize)) !== stored) {
+  if (zlib().crc32(new Uint8Array(view.buffer, 0, headerSize)) !== stored) {
     return fail('its checksum is wrong');
   }
   if (number64(view, 24) !== sector) return fail('it says that it is elsewhere');
@@ -71,7 +71,7 @@ function tryRead(
   if (count * entrySize > entriesMaxBytes) return fail(`it has ${count} entries`);
   const entries = readBytes(device, entriesSector * sectorSizeBytes, count * entrySize);
   if (entries === undefined) return fail('its entries are not inside of the image');
-  if (crc32(new Uint8Array(entries.buffer)) !== view.getUint32(88, true)) {
+  if (zlib().crc32(new Uint8Array(entries.buffer)) !== view.getUint32(88, true)) {
     return fail('the checksum of its entries is wrong');
   }
   return decodeEntries(device, entries, entrySize, sectorSizeBytes);

@@ -14,7 +14,7 @@ import { forbidNewPrivileges, installFilter } from '../../sys/seccomp.ts';
 import { sendFd } from '../../sys/socket.ts';
 import { serverFilter } from './filter.ts';
 import { InheritedFd } from './inherited.ts';
-import { serverFlags } from './node-flags.ts';
+import { codeCacheEnvironment, serverFlags } from './node-flags.ts';
 import { takeOwnRoot } from './own-root.ts';
 
 /**
@@ -51,6 +51,10 @@ if (extraReadable !== undefined)
 const codeCache = process.env['NODE_COMPILE_CACHE'];
 if (codeCache !== undefined) readable.push({ path: codeCache, rights: readFile | readDirectory });
 
+const compiledCode = Object.entries(
+  codeCache === undefined ? {} : codeCacheEnvironment(codeCache),
+).map(([name, value]) => `${name}=${value}`);
+
 dieWithParent();
 // Node has set it on all that it found open.
 for (const fd of [0, 1, 2, ...Object.values(InheritedFd)]) clearCloseOnExec(fd);
@@ -69,10 +73,5 @@ sendFd(InheritedFd.broker, listener.fd);
 execute(
   process.execPath,
   [process.execPath, ...serverFlags, script, ...rest],
-  [
-    'UV_USE_IO_URING=0',
-    'MALLOC_ARENA_MAX=2',
-    'OPENSSL_CONF=/nonexistent',
-    ...(codeCache === undefined ? [] : [`NODE_COMPILE_CACHE=${codeCache}`]),
-  ],
+  ['UV_USE_IO_URING=0', 'MALLOC_ARENA_MAX=2', 'OPENSSL_CONF=/nonexistent', ...compiledCode],
 );

@@ -13,3 +13,11 @@ export const serverFlags: readonly string[] = [
   '--disable-warning=ExperimentalWarning',
   `--max-old-space-size=${heapMib}`,
 ];
+
+/**
+ * Compiled code in `directory`. Portable: neither its place nor the user is in the names there, and it is made in another
+ * place by another user.
+ */
+export function codeCacheEnvironment(directory: string): Readonly<Record<string, string>> {
+  return { NODE_COMPILE_CACHE: directory, NODE_COMPILE_CACHE_PORTABLE: '1' };
+}

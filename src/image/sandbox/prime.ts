@@ -12,51 +12,47 @@ import {
   writeFileSync,
 } from 'node:fs';
 import path from 'node:path';
-import { fileURLToPath } from 'node:url';
-import { codeCacheKey, codeCacheKeyFile } from './code-cache.ts';
-import { launcherFlags, serverFlags } from './node-flags.ts';
+import { bundle } from './bundle.ts';
+import { codeCacheStateFile, enterScript, serverScript, stateOf } from './code-cache.ts';
+import { codeCacheEnvironment, launcherFlags, serverFlags } from './node-flags.ts';
 
-/** Who a server is in its namespaces: Node keeps the code of each user apart, by the end of a directory's name. */
-const nobody = 65_534;
 /** A lock of someone who died. */
 const lockMaxMs = 600_000;
 
 const scripts = [
-  { flags: launcherFlags, script: 'enter.ts', argument: '' },
-  { flags: serverFlags, script: '../server/main.ts', argument: JSON.stringify({ mode: 'load' }) },
+  { ...enterScript, flags: launcherFlags, argument: '' },
+  { ...serverScript, flags: serverFlags, argument: JSON.stringify({ mode: 'load' }) },
 ];
 
-/** Runs both up to the point where everything is loaded. */
-function compileInto(directory: string): void {
-  for (const { flags, script, argument } of scripts) {
-    const file = fileURLToPath(new URL(script, import.meta.url));
-    spawnSync(process.execPath, [...flags, file, argument], {
-      env: { NODE_COMPILE_CACHE: directory },
+/** Writes both, and runs them up to the point where everything is loaded. Returns the state of what they are made of. */
+function compileInto(directory: string): string {
+  const files = new Set(scripts.flatMap(({ source }) => bundle(source).files));
+  // Before they are read: who changes one meanwhile makes this cache an old one.
+  const state = stateOf([...files]);
+  for (const { source, name, flags, argument } of scripts) {
+    writeFileSync(path.join(directory, name), bundle(source).code);
+    spawnSync(process.execPath, [...flags, path.join(directory, name), argument], {
+      env: codeCacheEnvironment(directory),
       stdio: 'ignore',
     });
   }
+  return state;
 }
 
-/** Everybody may read it, as the sources; the names are for nobody. */
+/** Everybody may read it, as the sources. */
 function publish(made: string): void {
-  for (const name of readdirSync(made)) {
-    const own = path.join(made, name);
-    const theirs = path.join(made, name.replace(/-\d+$/, `-${nobody}`));
-    if (own !== theirs) renameSync(own, theirs);
-    chmodSync(theirs, 0o755);
-    for (const file of readdirSync(theirs)) chmodSync(path.join(theirs, file), 0o644);
-  }
   chmodSync(made, 0o755);
+  for (const entry of readdirSync(made, { recursive: true, withFileTypes: true })) {
+    chmodSync(path.join(entry.parentPath, entry.name), entry.isDirectory() ? 0o755 : 0o644);
+  }
 }
 
 function make(directory: string): void {
   const made = mkdtempSync(`${directory}.`);
   try {
-    // Before they are loaded: who changes a source meanwhile makes this cache an old one.
-    const key = codeCacheKey();
-    compileInto(made);
+    const state = compileInto(made);
     publish(made);
-    writeFileSync(codeCacheKeyFile(made), key);
+    writeFileSync(codeCacheStateFile(made), state);
     rmSync(directory, { recursive: true, force: true });
     renameSync(made, directory);
   } finally {

@@ -4,19 +4,18 @@
  */
 import { execFile, spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
-import { readSync, realpathSync, statSync, writeSync } from 'node:fs';
+import { readSync, statSync, writeSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { fileURLToPath } from 'node:url';
 import { Errno } from '../../base/errno.ts';
 import { ebbError, toEbbError } from '../../base/errors.ts';
 import { PollEvent, PollSet } from '../../sys/poll.ts';
 import { continueOne } from '../../sys/seccomp.ts';
 import { receiveFd, socketPair } from '../../sys/socket.ts';
-import { codeCacheDirectory, codeCacheKeyFile } from './code-cache.ts';
+import { codeCacheStateFile, currentCodeCache, enterScript, serverScript } from './code-cache.ts';
 import type { OwnedFd } from '../../sys/fd.ts';
 import { closedByte, loadedByte } from './inherited.ts';
-import { launcherFlags } from './node-flags.ts';
+import { codeCacheEnvironment, launcherFlags } from './node-flags.ts';
 
 /** Nobody; what it may read is what everybody may read. */
 const nobody = 65_534;
@@ -26,7 +25,6 @@ const pollMs = 2;
 /** The gate looks at the clock this often. */
 const gatePollMs = 1000;
 const refusalTextMax = 200;
-const enterScript = fileURLToPath(new URL('enter.ts', import.meta.url));
 
 export interface ServerOptions {
   readonly script: string;
@@ -79,17 +77,24 @@ function isPublic(file: string): boolean {
   return (statSync(file).mode & 0o004) !== 0;
 }
 
-/** Where there is compiled code that the server, whoever it becomes, can read. */
-function codeCacheEnvironment(): { readonly NODE_COMPILE_CACHE?: string } {
-  const directory = codeCacheDirectory();
-  if (directory === undefined) return {};
-  try {
-    const canRead = process.geteuid?.() !== 0 || isPublic(codeCacheKeyFile(directory));
-    if (canRead) return { NODE_COMPILE_CACHE: realpathSync(directory) };
-  } catch {
-    // There is none (yet).
-  }
-  return {};
+interface Program {
+  readonly enter: string;
+  readonly server: string;
+  readonly environment: Readonly<Record<string, string>>;
+}
+
+/** What to run: from the code cache, if there is one that the server, whoever it becomes, can read. */
+function programOf(script: string): Program {
+  const cache = currentCodeCache();
+  const isReadable =
+    cache !== undefined && (process.geteuid?.() !== 0 || isPublic(codeCacheStateFile(cache)));
+  if (!isReadable) return { enter: enterScript.source, server: script, environment: {} };
+  return {
+    enter: path.join(cache, enterScript.name),
+    // Tests have servers of their own.
+    server: script === serverScript.source ? path.join(cache, serverScript.name) : script,
+    environment: codeCacheEnvironment(cache),
+  };
 }
 
 /** What stands before Node on the command line. */
@@ -149,7 +154,7 @@ export async function startServer(options: ServerOptions): Promise<SandboxedServ
  * ended a start; a sandbox does not become weaker by that.
  */
 async function namespacesRefused(): Promise<string | undefined> {
-  const [command = 'setpriv', ...words] = confinement({}, [process.execPath, enterScript]);
+  const [command = 'setpriv', ...words] = confinement({}, [process.execPath, enterScript.source]);
   const options = { cwd: '/', timeout: startTimeoutMs, killSignal: 'SIGKILL' } as const;
   return new Promise((resolve) => {
     execFile(command, [...words, 'true'], options, (error, _stdout, stderr) => {
@@ -164,18 +169,19 @@ async function namespacesRefused(): Promise<string | undefined> {
 
 async function startOnce(options: ServerOptions): Promise<SandboxedServer> {
   const [ours, theirs] = socketPair();
-  const before = confinement(options, [process.execPath, enterScript]);
+  const before = confinement(options, [process.execPath, enterScript.source]);
+  const { enter, server: script, environment } = programOf(options.script);
   const [command = 'setpriv', ...words] = before;
   const output = options.output ?? 'inherit';
   const child = spawn(
     command,
-    [...words, process.execPath, ...launcherFlags, enterScript, options.script, ...options.args],
+    [...words, process.execPath, ...launcherFlags, enter, script, ...options.args],
     {
       cwd: '/',
       env: {
         EBB_SANDBOX_NAMESPACES: options.namespaces === false ? '0' : '1',
         PATH: process.env['PATH'] ?? '/usr/sbin:/usr/bin:/sbin:/bin',
-        ...codeCacheEnvironment(),
+        ...environment,
         ...(options.scripts === undefined ? {} : { EBB_SANDBOX_SCRIPTS: options.scripts }),
       },
       stdio: [

@@ -8,6 +8,7 @@ import {
   encodePrefetch,
   frameHeaderBytes,
   FrameType,
+  mountedAnswer,
   noticeBytes,
 } from '../messages.ts';
 import type { Failed, FilePlaces, Opened } from '../messages.ts';
@@ -45,10 +46,12 @@ export function passGate(): void {
   if (!readExactly(byte) || byte[0] !== closedByte) throw new Error('the broker does not know us');
 }
 
-/** Returns when the image is mounted; false when it will not be. */
-export function sayOpened(opened: Opened): boolean {
+/** Returns when the image is mounted; undefined when it will not be. */
+export function sayOpened(opened: Opened): 'plain' | 'mapped' | undefined {
   sendJson(FrameType.opened, opened);
-  return readAnswer() === 0;
+  const answer = readAnswer();
+  if (answer === mountedAnswer.mapped) return 'mapped';
+  return answer === mountedAnswer.plain ? 'plain' : undefined;
 }
 
 /** One i32. */

@@ -46,28 +46,33 @@ export function plainTransport(deviceFd: number): Transport {
   return new PlainTransport(deviceFd);
 }
 
+/** Waits for the next request; its length. undefined: the mount is gone or the connection was cut. */
+export function readRequest(deviceFd: number, into: Uint8Array): number | undefined {
+  for (;;) {
+    try {
+      return readSync(deviceFd, into, 0, into.length, null);
+    } catch (error) {
+      if (!isPassing(error)) return undefined;
+    }
+  }
+}
+
+/** The request was withdrawn before it was read, or nothing was. */
+export function isPassing(error: unknown): boolean {
+  const { errno } = toEbbError(error);
+  return errno === Errno.ENOENT || errno === Errno.EINTR || errno === Errno.EAGAIN;
+}
+
 /**
  * Serves until the mount is gone or the connection was cut. The descriptor blocks. `onServing`: once, when INIT has
  * been answered.
  */
-export function serveDevice(
-  deviceFd: number,
-  session: Session,
-  onServing: () => void,
-): 'unmounted' | 'aborted' {
+export function serveDevice(deviceFd: number, session: Session, onServing: () => void): void {
   const { bytes } = session.request;
   let isServing = false;
   for (;;) {
-    let count: number;
-    try {
-      count = readSync(deviceFd, bytes, 0, bytes.length, null);
-    } catch (error) {
-      const { errno } = toEbbError(error);
-      // The request was withdrawn before it was read.
-      if (errno === Errno.ENOENT || errno === Errno.EINTR || errno === Errno.EAGAIN) continue;
-      session.end();
-      return errno === Errno.ENODEV ? 'unmounted' : 'aborted';
-    }
+    const count = readRequest(deviceFd, bytes);
+    if (count === undefined) return session.end();
     session.receive(count);
     if (isServing || session.connection === undefined) continue;
     isServing = true;

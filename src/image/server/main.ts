@@ -31,12 +31,12 @@ import type { OpenImage } from './open.ts';
 /** Entries of the root directory whose inodes are brought before anybody lists it. */
 const firstListingEntries = 256;
 
-/** Resolves when the mount is gone. */
-async function serve(image: OpenImage): Promise<void> {
+/** Resolves when the mount is gone. `passthrough`: large files can be mapped. */
+async function serve(image: OpenImage, passthrough: boolean): Promise<void> {
   const waiting = image.recalled === undefined ? undefined : new RecalledLoop(image.recalled);
   const session = new Session(
     new ImageFileSystem(image, InheritedFd.image, {
-      backings: request.passthrough ? backings : undefined,
+      backings: passthrough ? backings : undefined,
       readAheadMaxBytes: request.recall?.readAheadMaxBytes,
       ...(waiting === undefined ? {} : { waiting }),
     }),
@@ -47,8 +47,8 @@ async function serve(image: OpenImage): Promise<void> {
       posixAcls: true,
       noOpendir: true,
       // A backing is the answer to an OPEN, and read-ahead of a remote image is an open file's.
-      noOpen: !request.passthrough && waiting === undefined,
-      passthrough: request.passthrough,
+      noOpen: !passthrough && waiting === undefined,
+      passthrough,
       // The backings are on EROFS over a file, which is itself a layer.
       maxStackDepth: 2,
     },
@@ -86,16 +86,16 @@ try {
   const { superblock } = image.volume;
   const root = image.volume.root();
   if (image.recalled !== undefined) bringFirstListing(image.volume, root);
-  const isMounted = sayOpened({
+  const mounted = sayOpened({
     blockBytes: superblock.blockSizeBytes,
     startBytes: image.startBytes,
     label: superblock.label,
     uuid: superblock.uuid,
     notes: image.notes,
   });
-  if (isMounted && request.mode === 'tree') {
+  if (mounted !== undefined && request.mode === 'tree') {
     for (const piece of treePieces(treeNodes(image))) sendTree(piece);
-  } else if (isMounted) await serve(image);
+  } else if (mounted !== undefined) await serve(image, mounted === 'mapped');
 } catch (error) {
   const { code, message } = toEbbError(error);
   sayFailed({ code, message });

@@ -6,12 +6,13 @@
  * While nobody waits this is the same loop as for local images: one thread in read(2). While somebody does, /dev/fuse
  * and the notices of the broker are read by threads of libuv's pool.
  */
-import { read, readSync, stat } from 'node:fs';
+import { read, stat } from 'node:fs';
 import { Errno } from '../../base/errno.ts';
-import { ebbError, toEbbError } from '../../base/errors.ts';
+import { ebbError } from '../../base/errors.ts';
 import type { DeferredCall } from '../../fuse/filesystem.ts';
 import type { Session } from '../../fuse/session.ts';
 import { noticeBytes } from '../messages.ts';
+import { isPassing, readRequest } from './device.ts';
 import type { WaitingRoom } from './filesystem.ts';
 import type { ChunkRange, NotHereYet, RecalledDevice } from './recalled-device.ts';
 
@@ -42,8 +43,6 @@ export class RecalledLoop implements WaitingRoom {
   #waitingCount = 0;
   /** What the request under way waits for. */
   #entered: { readonly call: DeferredCall; readonly reason: NotHereYet } | undefined;
-  /** Of performance.now(): how long the request under way may wait, counted from when it came first. */
-  #giveUpAtMs = 0;
   #session: Session | undefined;
 
   constructor(device: RecalledDevice) {
@@ -160,13 +159,16 @@ export class RecalledLoop implements WaitingRoom {
   }
 
   #receive(session: Session, countBytes: number): void {
-    this.#giveUpAtMs = performance.now() + this.#device.deadlineMs;
-    this.#handle(session, countBytes);
+    const { deadlineMs } = this.#device;
+    this.#handle(session, countBytes, performance.now() + deadlineMs);
   }
 
-  /** Handles what is in the session's buffer, and puts it aside if it has to wait. */
-  #handle(session: Session, countBytes: number): void {
-    this.#device.giveUpAtMs = this.#giveUpAtMs;
+  /**
+   * Handles what is in the session's buffer, and puts it aside if it has to wait. `giveUpAtMs`: of performance.now(),
+   * counted from when the request came first.
+   */
+  #handle(session: Session, countBytes: number, giveUpAtMs: number): void {
+    this.#device.giveUpAtMs = giveUpAtMs;
     session.receive(countBytes);
     const entered = this.#entered;
     if (entered === undefined) return;
@@ -180,7 +182,7 @@ export class RecalledLoop implements WaitingRoom {
     const awaited = this.#awaited.get(recall) ?? { chunks, requests: [] };
     this.#awaited.set(recall, awaited);
     const request = session.request.bytes.slice(0, countBytes);
-    awaited.requests.push({ call, request, giveUpAtMs: this.#giveUpAtMs });
+    awaited.requests.push({ call, request, giveUpAtMs });
     this.#waitingCount += 1;
   }
 
@@ -195,26 +197,8 @@ export class RecalledLoop implements WaitingRoom {
     for (const { request, giveUpAtMs } of requests) {
       this.#device.failure = errno === 0 ? undefined : { chunks, errno };
       session.request.bytes.set(request);
-      this.#giveUpAtMs = giveUpAtMs;
-      this.#handle(session, request.length);
+      this.#handle(session, request.length, giveUpAtMs);
     }
     this.#device.failure = undefined;
   }
-}
-
-/** undefined: the mount is gone. */
-function readRequest(deviceFd: number, into: Uint8Array): number | undefined {
-  for (;;) {
-    try {
-      return readSync(deviceFd, into, 0, into.length, null);
-    } catch (error) {
-      if (!isPassing(error)) return undefined;
-    }
-  }
-}
-
-/** The request was withdrawn before it was read. */
-function isPassing(error: unknown): boolean {
-  const { errno } = toEbbError(error);
-  return errno === Errno.ENOENT || errno === Errno.EINTR || errno === Errno.EAGAIN;
 }
