@@ -89,13 +89,15 @@ class Bundler {
 }
 
 /**
- * As CommonJS gets it, whose default export is all of it. An import would make a list of what Node's module exports, and
- * for that load all that Node loads only when it is used: 10 ms for node:fs alone.
+ * As CommonJS gets it, whose default export is all of it. An import would make a list of what Node's module exports,
+ * and for that load all that Node loads only when it is used: 10 ms for node:fs alone.
  */
 function outerModule(specifier: string): string {
-  const get = `process.getBuiltinModule(${JSON.stringify(specifier)})`;
-  if (isBuiltin(specifier)) return get;
-  return `process.getBuiltinModule('node:module').createRequire(${JSON.stringify(specifier)})(${JSON.stringify(specifier)})`;
+  const quoted = JSON.stringify(specifier);
+  const get = (module: string): string => `process.getBuiltinModule(${module})`;
+  return isBuiltin(specifier)
+    ? get(quoted)
+    : `${get("'node:module'")}.createRequire(${quoted})(${quoted})`;
 }
 
 function refused(file: string, why: string): EbbError {

@@ -15,8 +15,8 @@ export const serverFlags: readonly string[] = [
 ];
 
 /**
- * Compiled code in `directory`. Portable: neither its place nor the user is in the names there, and it is made in another
- * place by another user.
+ * Compiled code in `directory`. Portable: neither its place nor the user is in the names there, and it is made in
+ * another place by another user.
  */
 export function codeCacheEnvironment(directory: string): Readonly<Record<string, string>> {
   return { NODE_COMPILE_CACHE: directory, NODE_COMPILE_CACHE_PORTABLE: '1' };

@@ -24,7 +24,7 @@ const scripts = [
   { ...serverScript, flags: serverFlags, argument: JSON.stringify({ mode: 'load' }) },
 ];
 
-/** Writes both, and runs them up to the point where everything is loaded. Returns the state of what they are made of. */
+/** Writes both, and runs them until everything is loaded. Returns the state of what they are made of. */
 function compileInto(directory: string): string {
   const files = new Set(scripts.flatMap(({ source }) => bundle(source).files));
   // Before they are read: who changes one meanwhile makes this cache an old one.

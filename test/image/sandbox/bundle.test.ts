@@ -13,9 +13,9 @@ const modules = {
   'main.ts': `
     import { inspect } from 'node:util';
     import koffi from 'koffi';
-    import { greet, type Name as Unused } from './inner/greet.ts';
-    import type { Name } from './inner/greet.ts';
-    import * as counter from './counter.ts';
+    import { greet, type Name as Unused } from '~/inner/greet.ts';
+    import type { Name } from '~/inner/greet.ts';
+    import * as counter from '~/counter.ts';
     const limit: number = 3;
     await Promise.resolve();
     for (let index = 0; index < limit; index += 1) counter.count();
@@ -24,10 +24,10 @@ const modules = {
   `,
   'inner/greet.ts': `
     /** export function is only said here, and import { x } from 'y'; too. */
-    import { count as tick, counted } from '../counter.ts';
+    import { count as tick, counted } from '~./counter.ts';
     import {
       limit,
-    } from './limit.ts';
+    } from '~/limit.ts';
     export interface Name { readonly first: string }
     export const greet = ({ first }: Name): string => {
       tick();
@@ -45,12 +45,12 @@ const modules = {
   `,
 };
 
-/** The texts, each line without what it is indented by here. */
+/** The texts, each line without what it is indented by here; ~ is a dot: no import of this file is meant. */
 function write(root: string, files: Readonly<Record<string, string>>): void {
   for (const [name, text] of Object.entries(files)) {
     const file = path.join(root, name);
     mkdirSync(path.dirname(file), { recursive: true });
-    writeFileSync(file, text.replaceAll(/^ {4}/gm, ''));
+    writeFileSync(file, text.replaceAll(/^ {4}/gm, '').replaceAll("'~", "'."));
   }
 }
 
@@ -83,12 +83,12 @@ test('what one file could not say is refused, not left out', async () => {
     'list.ts': 'const a = 1;\nexport { a };',
     'variable.ts': 'export let a = 1;',
     'pattern.ts': 'export const { a } = { a: 1 };',
-    'again.ts': "export * from './default.ts';",
-    'effect.ts': "import './variable.ts';",
-    'later.ts': "export const a = import('./default.ts');",
+    'again.ts': "export * from '~/default.ts';",
+    'effect.ts': "import '~/variable.ts';",
+    'later.ts': "export const a = import('~/default.ts');",
     'place.ts': 'export const a = import.meta.url;',
-    'one.ts': "import { b } from './other.ts';\nexport const a = () => b;",
-    'other.ts': "import { a } from './one.ts';\nexport const b = () => a;",
+    'one.ts': "import { b } from '~/other.ts';\nexport const a = () => b;",
+    'other.ts': "import { a } from '~/one.ts';\nexport const b = () => a;",
   };
   write(directory.path, refused);
   for (const name of Object.keys(refused)) {
