@@ -55,6 +55,8 @@ const serviceFlags = [
   '--use-system-ca',
   // MiB. At V8's 16 each thread keeps tens of MiB of garbage: docs/decisions/0012-receive-buffers-and-memory.md.
   '--max-semi-space-size=2',
+  // For src/base/heap-keeper.ts.
+  '--expose-gc',
 ];
 const logTailLines = 12;
 const logTailMaxLength = 64 * 1024;

@@ -8,6 +8,7 @@
  */
 import { writeSync } from 'node:fs';
 import { toEbbError } from '../base/errors.ts';
+import { keepHeapSmall } from '../base/heap-keeper.ts';
 import { endSoon, keepCompiledCode, outliveTheLog } from '../base/service-process.ts';
 import { requestInHand } from '../mount/in-hand.ts';
 import { prepareThread } from './mount/prepare-thread.ts';
@@ -47,5 +48,6 @@ const start = await link.started.catch((error: unknown) => {
   writeSync(2, `${toEbbError(error).message}\n`);
   process.exit(1);
 });
+keepHeapSmall();
 await serve(link, start, { thread, die });
 endSoon();

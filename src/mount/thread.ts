@@ -1,5 +1,6 @@
 /** Entry module of the FUSE thread (loaded by fuse/thread.ts): builds the file system from plain settings. */
 import { ebbError } from '../base/errors.ts';
+import { HeapKeeper } from '../base/heap-keeper.ts';
 import type { Call, FileSystem } from '../fuse/filesystem.ts';
 import type { FileSystemContext } from '../fuse/thread-main.ts';
 import { openSqliteCatalogReader } from '../catalog/sqlite/reader.ts';
@@ -26,7 +27,12 @@ export function createFileSystem(workerData: unknown, context: FileSystemContext
   const nowMs = (): number => Date.now();
   const view = new NodeView(reader, settings.ttlMs, nowMs);
   const device = context.deviceFileDescriptor;
-  const bridge = new Bridge(context.port, (notice) => fileSystem.notice(notice));
+  const heap = new HeapKeeper();
+  const bridge = new Bridge(context.port, (notice) => {
+    fileSystem.notice(notice);
+    // Comes every two seconds, whatever the kernel asks for.
+    if (notice.kind === 'reportAccesses') heap.look();
+  });
   const fileSystem = new MountFileSystem({
     view,
     bridge,

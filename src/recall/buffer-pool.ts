@@ -10,6 +10,8 @@ export class BufferPool {
   readonly #idle: Uint8Array<ArrayBuffer>[] = [];
   readonly #waiting: ((buffer: Uint8Array<ArrayBuffer>) => void)[] = [];
   #taken = 0;
+  /** The fewest that were idle at one time since `trimUnused` looked last: so many were not needed. */
+  #unused = 0;
 
   /** `poolMaxBytes` is rounded down to whole buffers, but never below `buffersMin`. */
   constructor(bufferBytes: number, poolMaxBytes: number, buffersMin: number) {
@@ -23,6 +25,11 @@ export class BufferPool {
     return this.#taken;
   }
 
+  /** Buffers that are kept and not handed out. */
+  get idle(): number {
+    return this.#idle.length;
+  }
+
   /** Memory held, handed out or idle. */
   get heldBytes(): number {
     return (this.#taken + this.#idle.length) * this.bufferBytes;
@@ -32,7 +39,9 @@ export class BufferPool {
   tryTake(): Uint8Array<ArrayBuffer> | undefined {
     if (this.#taken >= this.buffersMax || this.#waiting.length > 0) return undefined;
     this.#taken += 1;
-    return this.#idle.pop() ?? Buffer.allocUnsafeSlow(this.bufferBytes);
+    const buffer = this.#idle.pop() ?? Buffer.allocUnsafeSlow(this.bufferBytes);
+    this.#unused = Math.min(this.#unused, this.#idle.length);
+    return buffer;
   }
 
   /** A buffer, in order of asking. Always comes as long as every holder gives or discards its own. */
@@ -66,8 +75,13 @@ export class BufferPool {
     else next(Buffer.allocUnsafeSlow(this.bufferBytes));
   }
 
-  /** Gives idle memory beyond so many buffers back to the system, now and not when it is collected as garbage. */
-  trim(idleMax: number): void {
-    for (const { buffer } of this.#idle.splice(idleMax)) buffer.transfer(0);
+  /**
+   * Gives back to the system, now and not when it is collected as garbage, what nobody has needed since the last call;
+   * so many idle buffers stay. The ones used last are taken first, so those that go are the oldest.
+   */
+  trimUnused(idleMin: number): void {
+    const count = Math.min(this.#unused, this.#idle.length - idleMin);
+    if (count > 0) for (const { buffer } of this.#idle.splice(0, count)) buffer.transfer(0);
+    this.#unused = this.#idle.length;
   }
 }

@@ -26,10 +26,15 @@ export interface DispatcherOptions {
   readonly onEnded: (flight: Flight, error: EbbError | undefined) => void;
 }
 
-/** Receive buffers kept while nothing is under way for longer than this. */
-const idleBuffersMax = 2;
-/** A reader slower than the remote makes pauses: memory given up in each of them would be asked for again at once. */
-const idleMs = 2000;
+/** Each request under way fills a buffer of its own; beside these so many may be written, at least. */
+const spareBuffers = 4;
+/** Receive buffers that are kept although nobody needs them. */
+const idleBuffersMin = 2;
+/**
+ * Buffers that nobody needed for so long are given back. Not sooner: a reader slower than the remote makes pauses, and
+ * would ask for the memory again at once.
+ */
+const unusedMs = 1_000;
 
 export class Dispatcher {
   readonly pace: Pace;
@@ -38,7 +43,7 @@ export class Dispatcher {
   readonly #pool: BufferPool;
   readonly #active: Set<Flight> = new Set();
   #activeBytes = 0;
-  #idleTimer: NodeJS.Timeout | undefined;
+  #trimTimer: NodeJS.Timeout | undefined;
   #closed = false;
 
   constructor(options: DispatcherOptions) {
@@ -49,7 +54,7 @@ export class Dispatcher {
     this.#pool = new BufferPool(
       limits.bufferBytes,
       limits.bufferPoolMaxBytes,
-      2 * limits.parallelRequestsMax,
+      limits.parallelRequestsMax + spareBuffers,
     );
   }
 
@@ -98,6 +103,7 @@ export class Dispatcher {
       if (flight === undefined) return;
       this.#active.add(flight);
       this.#activeBytes += flight.lengthBytes;
+      this.#trimOften();
       flight.finished = this.#run(flight);
     }
   }
@@ -144,15 +150,16 @@ export class Dispatcher {
     this.#activeBytes -= flight.lengthBytes;
     this.#options.onEnded(flight, failure);
     this.pump();
-    if (this.#active.size === 0) this.#trimWhenIdle();
   }
 
-  #trimWhenIdle(): void {
-    clearTimeout(this.#idleTimer);
-    const trim = (): void => {
-      if (this.#active.size === 0) this.#pool.trim(idleBuffersMax);
-    };
-    this.#idleTimer = setTimeout(trim, idleMs).unref();
+  /** While requests are under way, and until the last of their memory is given back. */
+  #trimOften(): void {
+    this.#trimTimer ??= setInterval(() => {
+      this.#pool.trimUnused(idleBuffersMin);
+      if (this.#active.size > 0 || this.#pool.idle > idleBuffersMin) return;
+      clearInterval(this.#trimTimer);
+      this.#trimTimer = undefined;
+    }, unusedMs).unref();
   }
 
   #transferOf(flight: Flight): Transfer {

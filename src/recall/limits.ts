@@ -23,8 +23,8 @@ export interface RecallLimits {
   /** Size of one receive buffer = of one write to the local file (rounded up to whole chunks). */
   readonly bufferBytes: number;
   /**
-   * Memory for all receive buffers; two for each parallel request are always allowed. Not more than that: what is
-   * used again at once is still in the processor's cache when it is written.
+   * Memory for all receive buffers; one for each parallel request and four more are always allowed. Not more than
+   * that: what is used again at once is still in the processor's cache when it is written.
    */
   readonly bufferPoolMaxBytes: number;
   /** Buffers that one request may hold (one filling, the others being written). 2 .. */

@@ -155,10 +155,23 @@ test('the buffer pool keeps its maximum and serves in order', async () => {
   assert.equal(pool.taken, 2);
   pool.give(await third);
   pool.give(await fourth);
-  const idle = await third;
-  const given = await fourth;
-  pool.trim(1);
-  assert.equal(pool.heldBytes, 4096);
-  const lengths = [idle.length, given.length].toSorted((a, b) => a - b);
-  assert.deepEqual(lengths, [0, 4096], 'trimmed memory is free at once');
+  assert.equal(pool.idle, 2);
+});
+
+test('the buffer pool gives back what nobody has needed since it looked last, the oldest first', async () => {
+  const pool = new BufferPool(4096, 4 * 4096, 1);
+  const buffers = await Promise.all([pool.take(), pool.take(), pool.take(), pool.take()]);
+  for (const buffer of buffers) pool.give(buffer);
+  pool.trimUnused(0);
+  assert.equal(pool.idle, 4, 'they were needed since the beginning');
+  const again = [pool.tryTake(), pool.tryTake()];
+  assert.deepEqual(again, [buffers[3], buffers[2]], 'what was used last is taken first');
+  pool.give(buffers[2]);
+  pool.give(buffers[3]);
+  pool.trimUnused(0);
+  assert.equal(pool.heldBytes, 2 * 4096);
+  const lengths = buffers.map((buffer) => buffer.length);
+  assert.deepEqual(lengths, [0, 0, 4096, 4096], 'what is given back is free at once');
+  pool.trimUnused(1);
+  assert.deepEqual([pool.idle, pool.tryTake()], [1, buffers[3]], 'as many stay as were asked for');
 });
