@@ -2,7 +2,7 @@
  * Gives back memory that V8 keeps after much work: a thread whose heap has grown and that does nothing now collects its
  * garbage. V8 does that by itself, some time later, only where the event loop runs (its memory reducer is a delayed
  * task): a thread that blocks in poll(2) stays as large as it ever was.
- * See docs/decisions/0033-memory-is-given-back.md.
+ * See docs/decisions/0034-memory-is-given-back.md.
  */
 import { getHeapStatistics } from 'node:v8';
 
