@@ -23,7 +23,8 @@ async function inProcess(flags: readonly string[], body: string): Promise<unknow
 test('a heap that has grown is collected when its thread does nothing, and the memory is given back', async () => {
   const said = await inProcess(
     ['--expose-gc'],
-    `keeper.look(), fill() && mebibytes(), keeper.look(), (held = undefined) ?? keeper.look(), mebibytes(), keeper.look()`,
+    `keeper.look(), fill() && mebibytes(), keeper.look(), (held = undefined) ?? keeper.look(),
+      mebibytes(), keeper.look()`,
   );
   const [atFirst, fullMebibytes, busy, quiet, leftMebibytes, again] = said as unknown[];
   assert.deepEqual([atFirst, busy, quiet, again], [false, false, true, false]);
