@@ -2,7 +2,7 @@
  * Who is blocked in the event: read from /proc/TID, which is his as long as the event is not answered (the groups
  * report thread ids). Whoever was killed meanwhile is nobody: nothing here throws.
  */
-import { closeSync, openSync, readSync } from 'node:fs';
+import { closeSync, openSync, read as readAt } from 'node:fs';
 import type { Requester } from '../recall/recall.ts';
 import { readSymlink } from '../sys/entries.ts';
 import { AT_FDCWD, openFd, OpenFlag } from '../sys/fd.ts';
@@ -48,11 +48,17 @@ function numberOf(status: string, key: string, index = 0): number {
   return Number.isSafeInteger(value) ? value : 0;
 }
 
-/** What a thread that is blocked in an event is about to do. May take some milliseconds: `blockedCallText`. */
-export function systemCallOf(tid: number): SystemCall {
+/**
+ * What a thread that is blocked in an event is about to do. Waits up to 50 ms for it to be asleep (`blockedCallText`);
+ * only openat2(2) is a promise, because its flags lie in the program's memory.
+ */
+export function systemCallOf(tid: number): SystemCall | Promise<SystemCall> {
   const call = parseSystemCall(blockedCallText(tid), architecture);
-  if (call.openHowAddress === undefined) return call;
-  const flags = readWord(tid, call.openHowAddress);
+  return call.openHowAddress === undefined ? call : withFlags(call, tid, call.openHowAddress);
+}
+
+async function withFlags(call: SystemCall, tid: number, address: bigint): Promise<SystemCall> {
+  const flags = await readWord(tid, address);
   // Another thread of that program might have changed the word since: it would only betray itself, because who
   // may empty the file may also write anything into it.
   return flags === undefined ? call : { ...call, effect: effectOfOpen(flags) };
@@ -125,18 +131,38 @@ function readProc(tid: number, name: string): string | undefined {
   }
 }
 
-/** `flags`, the first member of struct open_how: 64 bits, native byte order (little on both platforms). */
-function readWord(tid: number, address: bigint): bigint | undefined {
-  let fd: number | undefined;
+/** A page that has not come by then is not waited for; reading it goes on in the pool until the program dies. */
+const wordMaxMs = 1_000;
+/** Each that does not come keeps a thread of the pool: of more programs at a time memory is not looked at. */
+const wordsMax = 4;
+let wordsBeingRead = 0;
+
+/**
+ * `flags`, the first member of struct open_how: 64 bits, native byte order (little on both platforms). Undefined when
+ * it cannot be known in time. In the pool, because the program decides who brings the page (userfaultfd(2), a file of any
+ * file system that is mapped), and that may be somebody who waits for us, or who does it never.
+ */
+async function readWord(tid: number, address: bigint): Promise<bigint | undefined> {
+  if (wordsBeingRead >= wordsMax) return undefined;
+  let fd: number;
   try {
     fd = openSync(procPath(tid, 'mem'), 'r');
-    const word = new BigUint64Array(1);
-    const count = readSync(fd, new Uint8Array(word.buffer), 0, 8, address);
-    return count === 8 ? word[0] : undefined;
   } catch {
     return undefined;
+  }
+  const { promise, resolve } = Promise.withResolvers<bigint | undefined>();
+  const word = new BigUint64Array(1);
+  wordsBeingRead += 1;
+  readAt(fd, new Uint8Array(word.buffer), 0, 8, address, (error, count) => {
+    wordsBeingRead -= 1;
+    closeSync(fd);
+    resolve(error === null && count === 8 ? word[0] : undefined);
+  });
+  const late = setTimeout(resolve, wordMaxMs, undefined);
+  try {
+    return await promise;
   } finally {
-    if (fd !== undefined) closeSync(fd);
+    clearTimeout(late);
   }
 }
 

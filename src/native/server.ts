@@ -267,14 +267,13 @@ export class NativeServer {
   }
 
   async #serve(pending: PendingQuestion, question: Question, file: StubFile): Promise<void> {
-    let asker: Asker | undefined;
+    const asker = await askerOf(question, this.#verdicts);
     let isNoted = question.group !== 'open';
     while (!pending.isAnswered) {
       if (this.#gates.isShut(file.id)) {
         await untilDone(this.#gates.opened(file.id), pending.signal);
         if (pending.isAnswered) return;
       }
-      asker ??= askerOf(question, this.#verdicts);
       const decision = this.#decide(question, file, asker);
       isNoted ||= this.#noteOpen(decision, file, asker);
       if (await this.#carryOut(decision, pending, file, asker)) return;
