@@ -64,8 +64,14 @@ export function decodeSegment(text: string): string {
   return decodeName(Uint8Array.from(bytes));
 }
 
+/** Most links of a listing: one short name in which nothing has a meaning, and for directories a slash. */
+const plainLink = /^([A-Za-z0-9_][A-Za-z0-9_.~-]{0,199})(\/?)$/;
+
 /** Classifies one link. Never throws. */
 export function resolveLink(href: string, base: ListingBase): LinkTarget {
+  // What the rules below make of it, without what they need for others.
+  const plain = plainLink.exec(href);
+  if (plain !== null) return { is: 'child', name: plain[1] ?? '', directory: plain[2] === '/' };
   const trimmed = href.replace(/^[\t\n\f\r ]+|[\t\n\f\r ]+$/g, '');
   const withoutFragment = trimmed.split('#', 1)[0] ?? '';
   const queryStart = withoutFragment.indexOf('?');

@@ -100,6 +100,14 @@ test('every name survives the way into a link and back', () => {
   fc.assert(property, { numRuns: 2000 });
 });
 
+test('a plain name means what it means by the long way', () => {
+  const href = fc.stringMatching(/^[A-Za-z0-9_.~-]{1,210}\/?$/);
+  const property = fc.property(href, (href) => {
+    assert.deepEqual(resolveLink(href, base), resolveLink(`./${href}`, base));
+  });
+  fc.assert(property, { numRuns: 2000 });
+});
+
 test('no link is ever a name that no directory can hold', () => {
   const piece = fc.constantFrom(
     '/',
