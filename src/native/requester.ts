@@ -139,8 +139,8 @@ let wordsBeingRead = 0;
 
 /**
  * `flags`, the first member of struct open_how: 64 bits, native byte order (little on both platforms). Undefined
- * when it cannot be known in time. In the pool, because the program decides who brings the page (userfaultfd(2), a
- * file of any file system that is mapped), and that may be somebody who waits for us, or who does it never.
+ * when it cannot be known in time. In the pool, because the program decides who brings the page (it may be of a
+ * mapped file of any file system), and that may be somebody who waits for us, or who does it never.
  */
 async function readWord(tid: number, address: bigint): Promise<bigint | undefined> {
   if (wordsBeingRead >= wordsMax) return undefined;
