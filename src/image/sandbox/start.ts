@@ -12,7 +12,13 @@ import { ebbError, toEbbError } from '../../base/errors.ts';
 import { PollEvent, PollSet } from '../../sys/poll.ts';
 import { continueOne } from '../../sys/seccomp.ts';
 import { receiveFd, socketPair } from '../../sys/socket.ts';
-import { codeCacheStateFile, currentCodeCache, enterScript, serverScript } from './code-cache.ts';
+import {
+  codeCacheDirectory,
+  codeCacheStateFile,
+  currentCodeCache,
+  enterScript,
+  serverScript,
+} from './code-cache.ts';
 import type { OwnedFd } from '../../sys/fd.ts';
 import { closedByte, loadedByte } from './inherited.ts';
 import { codeCacheEnvironment, launcherFlags } from './node-flags.ts';
@@ -81,10 +87,19 @@ interface Program {
   readonly enter: string;
   readonly server: string;
   readonly environment: Readonly<Record<string, string>>;
+  /** undefined: the sources are run. */
+  readonly cache?: { readonly directory: string; readonly inode: number | undefined };
+}
+
+function inodeOf(file: string): number | undefined {
+  return statSync(file, { throwIfNoEntry: false })?.ino;
 }
 
 /** What to run: from the code cache, if there is one that the server, whoever it becomes, can read. */
 function programOf(script: string): Program {
+  const directory = codeCacheDirectory();
+  // Before it is looked at: see `isReplaced`.
+  const inode = directory === undefined ? undefined : inodeOf(directory);
   const cache = currentCodeCache();
   const isReadable =
     cache !== undefined && (process.geteuid?.() !== 0 || isPublic(codeCacheStateFile(cache)));
@@ -94,7 +109,13 @@ function programOf(script: string): Program {
     // Tests have servers of their own.
     server: script === serverScript.source ? path.join(cache, serverScript.name) : script,
     environment: codeCacheEnvironment(cache),
+    cache: { directory: cache, inode },
   };
+}
+
+/** A cache is replaced as a whole, and another version of Ebb may have put its code there. */
+function isReplaced({ cache }: Program): boolean {
+  return cache !== undefined && inodeOf(cache.directory) !== cache.inode;
 }
 
 /** What stands before Node on the command line. */
@@ -170,7 +191,8 @@ async function namespacesRefused(): Promise<string | undefined> {
 async function startOnce(options: ServerOptions): Promise<SandboxedServer> {
   const [ours, theirs] = socketPair();
   const before = confinement(options, [process.execPath, enterScript.source]);
-  const { enter, server: script, environment } = programOf(options.script);
+  const program = programOf(options.script);
+  const { enter, server: script, environment } = program;
   const [command = 'setpriv', ...words] = before;
   const output = options.output ?? 'inherit';
   const child = spawn(
@@ -204,6 +226,7 @@ async function startOnce(options: ServerOptions): Promise<SandboxedServer> {
   try {
     using listener = await receiveListener(ours.fd);
     passGate(listener.fd, ours.fd);
+    if (isReplaced(program)) throw ebbError('EIO', 'its code was replaced while it was loaded');
   } catch (error) {
     server[Symbol.dispose]();
     const how = await ended;

@@ -10,6 +10,8 @@ import { openFd, OpenFlag } from '../../../src/sys/fd.ts';
 import { runOk } from '../../support/run.ts';
 import { temporaryDirectory } from '../../support/temporary.ts';
 
+const primeScript = path.join(import.meta.dirname, '../../../src/image/sandbox/prime.ts');
+
 /** Starts a server with `script` in the place of unshare(1); it finds the real one in REAL, and may write to STATE. */
 async function startWith(
   script: string,
@@ -61,6 +63,28 @@ test('a start that is killed once is tried again, with namespaces, and that is s
     assert.equal(isInNamespaces(server), true);
     assert.match(server.notes.join(), /did not start: SIGKILL\. It was started again\./);
   });
+});
+
+test('a start during which the code cache is replaced is made again, from what is there then', async () => {
+  await using directory = await temporaryDirectory('code');
+  await chmod(directory.path, 0o777);
+  const cache = path.join(directory.path, 'sandbox');
+  const flag = '--disable-warning=ExperimentalWarning';
+  await runOk(process.execPath, [flag, primeScript, cache], { timeoutMs: 120_000 });
+  const before = process.env['NODE_COMPILE_CACHE'];
+  process.env['NODE_COMPILE_CACHE'] = directory.path;
+  try {
+    const replace = `mv ${cache} ${cache}.old; cp -r ${cache}.old ${cache}`;
+    const script = `if mkdir $STATE 2>/dev/null; then ${replace}; fi; exec $REAL "$@"`;
+    await startWith(script, (server) => {
+      assert.equal(isInNamespaces(server), true);
+      assert.match(server.notes.join(), /It was started again\./);
+    });
+    await startWith('exec $REAL "$@"', (server) => assert.deepEqual(server.notes, []));
+  } finally {
+    if (before === undefined) delete process.env['NODE_COMPILE_CACHE'];
+    else process.env['NODE_COMPILE_CACHE'] = before;
+  }
 });
 
 test('a start that is killed each time fails: a sandbox does not become weaker by that', async () => {
