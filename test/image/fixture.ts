@@ -11,6 +11,8 @@ import { readFileSync, statSync } from 'node:fs';
 import { isRunning, processStartTicks } from '../../src/base/run-directory.ts';
 
 const launcher = path.join(import.meta.dirname, '../../ebb');
+/** A native mount of a million files takes minutes on a busy machine. */
+const mountTimeoutMs = 1_200_000;
 const manifestScript = path.join(import.meta.dirname, 'manifest.ts');
 
 /** What the kernel's own driver wrote: names, links, holes, attributes, devices. */
@@ -183,7 +185,7 @@ export async function mountImage(
   await mkdir(mountPoint);
   if (user !== undefined) await runOk('chown', ['-R', `${user.uid}:${user.gid}`, base.path]);
   const ebb = (...words: readonly string[]): Promise<RunResult> =>
-    run(launcher, words, { env, timeoutMs: 60_000, ...user });
+    run(launcher, words, { env, timeoutMs: mountTimeoutMs, ...user });
   const isMounted = (): boolean =>
     readFileSync('/proc/self/mountinfo', 'utf8').includes(` ${mountPoint} `);
   try {
