@@ -3,7 +3,7 @@
  * dissolved when it becomes an ordinary directory. Only while nothing is mounted over TREE. Every step can be repeated
  * after a crash: which remote and state belong to a tree is written before the first of its files is moved.
  */
-import { createHmac, randomBytes, randomUUID } from 'node:crypto';
+import { randomBytes, randomUUID } from 'node:crypto';
 import {
   chmodSync,
   chownSync,
@@ -22,8 +22,10 @@ import { ebbError, toEbbError } from '../base/errors.ts';
 import { decodeName } from '../base/name.ts';
 import { renameEntry } from '../sys/entries.ts';
 import { AT_FDCWD } from '../sys/fd.ts';
+import type { MarkSeal } from '../tree/mark.ts';
 import { readPrivate, refusal } from '../tree/private-file.ts';
 import { checkPlace, isPlaceKnown, writePlace } from './tree-place.ts';
+import { mayHaveSealed, sealOf } from './tree-seal.ts';
 
 const format = 1;
 const secretBytes = 32;
@@ -61,7 +63,7 @@ interface TreeFacts {
   readonly treeId: string;
   readonly remote: string;
   readonly stateDirectory: string;
-  /** Tells the secret from others and says nothing about it (`sealOf`). Absent in what older Ebbs wrote. */
+  /** Which secret it is (tree-seal.ts). Absent in what older Ebbs wrote. */
   readonly seal?: string;
 }
 
@@ -86,7 +88,7 @@ export function prepareTree(request: TreeRequest): TreePlaces {
     writePlace(stateDirectory, ebbDirectory);
     writeFacts(ebbDirectory, sealed(facts));
   } else {
-    checkState(facts, request.stateParent);
+    checkState(facts, ebbDirectory, request.stateParent);
     checkPlace(stateDirectory, tree, ebbDirectory);
     if (known.seal === undefined) writeFacts(ebbDirectory, sealed(facts));
   }
@@ -115,7 +117,7 @@ export function knownTree(tree: string): KnownTree | undefined {
   const facts = readFacts(ebbDirectory);
   if (facts === undefined) return undefined;
   const { treeId, remote, stateDirectory } = facts;
-  checkState(facts, undefined);
+  checkState(facts, ebbDirectory, undefined);
   return {
     treeId,
     remote,
@@ -134,14 +136,12 @@ export function readSecret(stateDirectory: string): Uint8Array {
   throw refusal('EUCLEAN', `${file} is damaged: it has ${secret.length} bytes`);
 }
 
-/** By another secret no mark is right, and what stands in for content would be taken for users' data. */
-function sealOf({ treeId, stateDirectory }: TreeFacts): string {
-  const hmac = createHmac('sha256', readSecret(stateDirectory));
-  return hmac.update(`ebb tree ${treeId}`).digest('hex').slice(0, 32);
+function sealed(facts: TreeFacts): TreeFacts {
+  return { ...facts, seal: sealOf(secretOf(facts)) };
 }
 
-function sealed(facts: TreeFacts): TreeFacts {
-  return { ...facts, seal: sealOf(facts) };
+function secretOf({ treeId, stateDirectory }: TreeFacts): MarkSeal {
+  return { treeId, secret: readSecret(stateDirectory) };
 }
 
 export function stubCatalogPath(stateDirectory: string): string {
@@ -213,7 +213,11 @@ function makeState(stateDirectory: string): void {
   writeFileSync(secret, randomBytes(secretBytes), { mode: 0o600, flag: 'wx', flush: true });
 }
 
-function checkState(facts: TreeFacts, stateParent: string | undefined): void {
+function checkState(
+  facts: TreeFacts,
+  ebbDirectory: string,
+  stateParent: string | undefined,
+): void {
   const { stateDirectory, seal } = facts;
   if (stateParent !== undefined && path.dirname(stateDirectory) !== stateParent) {
     throw ebbError('EINVAL', `the state of this tree is in ${path.dirname(stateDirectory)}`);
@@ -225,7 +229,12 @@ function checkState(facts: TreeFacts, stateParent: string | undefined): void {
       `the state of this tree is gone: there is no ${secret}. Put the state directory back from a copy`,
     );
   }
-  if (sealOf(facts) !== (seal ?? sealOf(facts))) {
+  const found = secretOf(facts);
+  const isRight =
+    seal === undefined
+      ? mayHaveSealed(found, path.join(ebbDirectory, 'data'))
+      : seal === sealOf(found);
+  if (!isRight) {
     throw refusal('EUCLEAN', `${secret} is not the one that sealed the marks of this tree`);
   }
 }

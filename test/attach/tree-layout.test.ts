@@ -1,5 +1,6 @@
 /** A directory becomes a tree and an ordinary directory again, with all that was in it. */
 import assert from 'node:assert/strict';
+import { randomUUID } from 'node:crypto';
 import {
   chmodSync,
   cpSync,
@@ -17,6 +18,11 @@ import { test } from 'node:test';
 import { dissolveTree, knownTree, prepareTree, readSecret } from '../../src/attach/tree-layout.ts';
 import type { TreeRequest } from '../../src/attach/tree-layout.ts';
 import { EbbError } from '../../src/base/errors.ts';
+import { StubChange } from '../../src/base/stub-facts.ts';
+import { OpenFlag, openFd } from '../../src/sys/fd.ts';
+import { identityOf } from '../../src/tree/identity.ts';
+import { writeStubMark } from '../../src/tree/stubs/stub-mark.ts';
+import type { StubMarkFacts } from '../../src/tree/stubs/stub-mark.ts';
 import { temporaryDirectory } from '../support/temporary.ts';
 
 async function scene(): Promise<AsyncDisposable & { readonly request: TreeRequest }> {
@@ -90,7 +96,7 @@ test('a secret that is missing, open to others, damaged or another tree’s is r
   await using made = await scene();
   await using other = await scene();
   const { tree } = made.request;
-  const { stateDirectory } = prepareTree(made.request);
+  const { stateDirectory, treeId } = prepareTree(made.request);
   const secret = path.join(stateDirectory, 'secret');
   const right = readFileSync(secret);
   const foreign = readFileSync(path.join(prepareTree(other.request).stateDirectory, 'secret'));
@@ -118,14 +124,43 @@ test('a secret that is missing, open to others, damaged or another tree’s is r
   }
   put(right);
   assert.equal(knownTree(tree)?.stateDirectory, stateDirectory);
-  // As an older Ebb left it: from now on it is known which secret it is.
+  // As an older Ebb left it: its marks tell which secret it is, and from then on it is known.
   const facts = path.join(tree, '.ebb', 'tree.json');
   const { seal: _seal, ...older } = JSON.parse(readFileSync(facts, 'utf8')) as { seal?: string };
   writeFileSync(facts, JSON.stringify(older));
+  writeMark(path.join(tree, '.ebb/data', 'stub'), treeId, right);
+  put(foreign);
+  for (const attempt of [() => prepareTree(made.request), () => knownTree(tree)]) {
+    assert.throws(attempt, fails('EUCLEAN'));
+  }
+  put(right);
+  // Another tree's mark and a damaged one say nothing.
+  writeMark(path.join(tree, '.ebb/data', 'foreign'), randomUUID(), foreign);
+  writeMark(path.join(tree, '.ebb/data', 'damaged'), treeId, foreign);
   prepareTree(made.request);
   put(foreign);
   assert.throws(() => prepareTree(made.request), fails('EUCLEAN'));
 });
+
+function writeMark(file: string, treeId: string, secret: Uint8Array): void {
+  writeFileSync(file, '');
+  using fd = openFd(file, OpenFlag.rdonly);
+  const facts: StubMarkFacts = {
+    id: 7,
+    handle: identityOf(fd.fd),
+    key: 'key',
+    version: 'v',
+    sizeBytes: 0,
+    mtime: { seconds: 1, nanoseconds: 0 },
+    chunkBytes: 4096,
+    bitmap: new Uint8Array(0),
+    residentBytes: 0,
+    complete: false,
+    change: StubChange.clean,
+    pinned: false,
+  };
+  writeStubMark(fd.fd, facts, { treeId, secret });
+}
 
 test('a tree may be moved; a copy of it is no tree', async () => {
   await using made = await scene();
