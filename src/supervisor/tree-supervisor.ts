@@ -74,6 +74,7 @@ export class TreeSupervisor {
   #restarts = 0;
   #hiding: Promise<HideResult> | undefined;
   #isHidden = false;
+  #finishing: Promise<void> | undefined;
   /** Cuts a pause between two starts short. */
   #wake = new AbortController();
 
@@ -93,13 +94,12 @@ export class TreeSupervisor {
   ): Promise<{ readonly supervisor: TreeSupervisor; readonly ready: Ready }> {
     const supervisor = new TreeSupervisor(options);
     try {
-      const ready = await supervisor.#startDaemon();
+      const ready = await supervisor.#startDaemon(supervisor.#spawn());
       supervisor.#exposure = Exposure.show(options.tree, options.ebbDirectory);
       return { supervisor, ready };
     } catch (error) {
       await supervisor.#standbys.close();
-      supervisor.#daemon?.send({ kind: 'end' });
-      await supervisor.#awaitEnd(supervisor.#daemon, endMaxMs);
+      await supervisor.#end(supervisor.#daemon);
       throw error;
     }
   }
@@ -125,7 +125,6 @@ export class TreeSupervisor {
 
   /** Takes the tree away, see `Exposure.hide`; then the daemon ends, then `ended` resolves. */
   async stop(lazy: boolean): Promise<HideResult> {
-    if (this.#isHidden) return { stopped: true, holders: [] };
     const earlier = this.#hiding;
     // Who waits for a polite attempt may be joined, but not by somebody who insists.
     if (earlier !== undefined && !lazy) return await earlier;
@@ -144,7 +143,7 @@ export class TreeSupervisor {
 
   async #hideAfter(earlier: Promise<HideResult> | undefined, lazy: boolean): Promise<HideResult> {
     const before = await earlier?.catch(() => undefined);
-    if (before?.stopped === true) return before;
+    if (before?.stopped === true || this.#isHidden) return { stopped: true, holders: [] };
     const result = (await this.#exposure?.hide(lazy)) ?? { stopped: true, holders: [] };
     if (!result.stopped) return result;
     this.#isHidden = true;
@@ -158,14 +157,22 @@ export class TreeSupervisor {
 
   /** After a `stop` that stopped: the daemon ends, who still has the data open is denied, `ended` resolves. */
   async finish(): Promise<void> {
-    this.#daemon?.send({ kind: 'end' });
-    await this.#finishAfter(this.#daemon, endMaxMs);
+    await this.#end(this.#daemon);
+    await this.#finishAfter(undefined, undefined);
   }
 
-  async #finishAfter(daemon: Daemon | undefined, maxMs: number | undefined): Promise<void> {
+  /** `asking`: the daemon that wanted the tree to be taken away, which ends by itself within `maxMs`. */
+  #finishAfter(asking: Daemon | undefined, maxMs: number | undefined): Promise<void> {
+    this.#finishing ??= this.#finishOnce(asking, maxMs);
+    return this.#finishing;
+  }
+
+  async #finishOnce(asking: Daemon | undefined, maxMs: number | undefined): Promise<void> {
     const { tree, log } = this.#options;
     try {
-      await this.#awaitEnd(daemon, maxMs);
+      await this.#awaitEnd(asking, maxMs);
+      // Another one, when it died before the tree was hidden. Since then none was started.
+      await this.#end(this.#daemon);
       this.#denier.stop();
       if (this.#exposure !== undefined) {
         await denyWhileReachable(this.#exposure.shown, { tree, denier: this.#denier, log });
@@ -202,12 +209,11 @@ export class TreeSupervisor {
     return daemon;
   }
 
-  /** Has a daemon serve; resolves when it answers events. */
-  async #startDaemon(): Promise<Ready> {
+  /** Has this daemon serve; resolves when it answers events. */
+  async #startDaemon(daemon: Daemon): Promise<Ready> {
     const { options, prepared, startedAtMs, socketPath } = this.#options;
     const starting = Promise.withResolvers<Ready>();
     this.#starting = starting;
-    const daemon = this.#standbys.take() ?? this.#spawn();
     this.#daemon = daemon;
     this.#options.onDaemon(daemon.pid, this.#restarts);
     daemon.send({
@@ -223,7 +229,8 @@ export class TreeSupervisor {
     try {
       return await starting.promise;
     } finally {
-      this.#starting = undefined;
+      // It may have died, and the next one be starting already.
+      if (this.#starting === starting) this.#starting = undefined;
     }
   }
 
@@ -288,20 +295,26 @@ export class TreeSupervisor {
     this.#denier.stop();
     this.#restarts += 1;
     const diedAtMs = performance.now();
+    const daemon = this.#standbys.take() ?? this.#spawn();
     const overdue = setTimeout(() => {
       log('error', `the daemon does not answer after ${restartMaxMs} ms: it is stopped`);
-      this.#daemon?.kill();
+      daemon.kill();
     }, restartMaxMs);
     try {
-      await this.#startDaemon();
+      await this.#startDaemon(daemon);
       log('info', `another daemon serves after ${Math.round(performance.now() - diedAtMs)} ms`);
     } catch (error) {
       log('error', toEbbError(error).message);
-      // Its end starts the next one.
-      this.#daemon?.kill();
+      // Its end starts the next one, or has done so: not whichever serves now.
+      daemon.kill();
     } finally {
       clearTimeout(overdue);
     }
+  }
+
+  async #end(daemon: Daemon | undefined): Promise<void> {
+    daemon?.send({ kind: 'end' });
+    await this.#awaitEnd(daemon, endMaxMs);
   }
 
   async #awaitEnd(daemon: Daemon | undefined, maxMs: number | undefined): Promise<void> {

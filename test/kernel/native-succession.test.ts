@@ -1,0 +1,136 @@
+/**
+ * Daemons of a tree that follow one another at an awkward moment: while the tree is being taken away, while the one
+ * before has not begun to serve. Whoever answers does so alone, and is not ended for what another one did.
+ */
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
+import { createInterface } from 'node:readline';
+import { after, before, test } from 'node:test';
+import { ControlClient } from '../../src/cli/client.ts';
+import { AttachedTree } from '../support/attached-tree.ts';
+import { CorpusWriter } from '../support/corpus.ts';
+import { childrenOf, processLives } from '../support/mount.ts';
+import { killGroup, run, runOk } from '../support/run.ts';
+import { mountsBelow, temporaryDirectory } from '../support/temporary.ts';
+import type { TemporaryDirectory } from '../support/temporary.ts';
+import { waitFor } from '../support/wait-for.ts';
+
+const endMaxMs = 15_000;
+/** What a daemon gets until it serves. */
+const restartMaxMs = 60_000;
+/** How often a daemon is killed with a request on its way that may be lost. */
+const attemptsMax = 10;
+
+let directory: TemporaryDirectory;
+let source: string;
+
+before(async () => {
+  directory = await temporaryDirectory('native-succession');
+  source = path.join(directory.path, 'source');
+  new CorpusWriter(source).bytes('large.bin', 9_000_000);
+});
+
+after(async () => {
+  await directory[Symbol.asyncDispose]();
+});
+
+function isShown(tree: AttachedTree): Promise<boolean> {
+  return mountsBelow(tree.path).then((mounts) => mounts.length > 0);
+}
+
+/** One that serves, and one that waits. */
+async function untilTwoDaemons(supervisorPid: number): Promise<number[]> {
+  return await waitFor(
+    () => {
+      const pids = childrenOf(supervisorPid);
+      return pids.length === 2 ? pids : undefined;
+    },
+    { what: 'a daemon that waits', timeoutMs: endMaxMs },
+  );
+}
+
+test('a daemon dies while the tree is taken away: its successor ends, too, before anybody else answers', async () => {
+  await using tree = await AttachedTree.attach({
+    type: 'xfs',
+    remote: source,
+    options: ['--whole-max', '0'],
+  });
+  const { supervisorPid } = await tree.status();
+  await untilTwoDaemons(supervisorPid);
+  const script =
+    'import os,sys\nf=os.open(sys.argv[1],os.O_RDONLY)\nprint("open",flush=True)\n' +
+    'for l in sys.stdin:\n try:\n  os.pread(f,1,int(l));print("ok",flush=True)\n' +
+    ' except OSError as e: print(e.errno,flush=True)\n';
+  const holder = spawn('python3', ['-c', script, path.join(tree.path, 'large.bin')], {
+    stdio: ['pipe', 'pipe', 'inherit'],
+    detached: true,
+  });
+  const elsewhere = path.join(directory.path, 'elsewhere');
+  mkdirSync(elsewhere);
+  try {
+    const lines = createInterface({ input: holder.stdout })[Symbol.asyncIterator]();
+    assert.equal((await lines.next()).value, 'open');
+    // It holds a polite attempt for 2 s, and who insists waits for that one.
+    await runOk('mount', ['--bind', tree.path, elsewhere]);
+    for (let attempt = 0; attempt < attemptsMax && (await isShown(tree)); attempt += 1) {
+      const status = await waitFor(() => tree.status(), { what: 'a daemon', timeoutMs: endMaxMs });
+      const client = new ControlClient(tree.runRecord());
+      const asked = [client.stop(false), client.stop(true)].map((one) => one.catch(() => 'lost'));
+      // Time to reach the supervisor: no answer comes as long as the attempt lasts.
+      await Promise.race([...asked, new Promise((resolve) => setTimeout(resolve, 300))]);
+      process.kill(status.pid, 'SIGKILL');
+      await Promise.all(asked);
+      await waitFor(async () => !(await isShown(tree)), {
+        what: 'the tree to be taken away',
+        timeoutMs: 2_000,
+      }).catch(() => undefined);
+    }
+    assert.equal(await isShown(tree), false);
+    await waitFor(() => childrenOf(supervisorPid).length === 0, {
+      what: 'all daemons to end',
+      timeoutMs: endMaxMs,
+    });
+    holder.stdin.write('6000000\n');
+    assert.equal((await lines.next()).value, '5', 'EIO');
+    assert.ok(processLives(supervisorPid), 'somebody has to deny');
+  } finally {
+    killGroup(holder);
+    await run('umount', ['--lazy', elsewhere]);
+  }
+  await waitFor(() => !processLives(supervisorPid), {
+    what: 'the supervisor to end with the last user',
+    timeoutMs: endMaxMs,
+  });
+  await tree.attach();
+  await runOk('cmp', [path.join(tree.path, 'large.bin'), path.join(source, 'large.bin')]);
+});
+
+test('a daemon dies before it serves: the next one is not ended for it', async () => {
+  const flag = path.join(directory.path, 'fail-once');
+  process.env['EBB_FAIL_ONCE'] = flag;
+  process.env['EBB_NATIVE_MAIN'] = path.join(
+    import.meta.dirname,
+    '../support/failing-native-main.ts',
+  );
+  try {
+    await using tree = await AttachedTree.attach({ type: 'xfs', remote: source });
+    const { pid, supervisorPid } = await tree.status();
+    const [waiting = 0] = (await untilTwoDaemons(supervisorPid)).filter((one) => one !== pid);
+    // The next one is to be a new process.
+    process.kill(waiting, 'SIGKILL');
+    await waitFor(() => childrenOf(supervisorPid).length === 1, { what: 'its end' });
+    writeFileSync(flag, '');
+    const diedAtMs = performance.now();
+    process.kill(pid, 'SIGKILL');
+    const { restarts } = await waitFor(() => tree.status(), { what: 'it', timeoutMs: endMaxMs });
+    assert.ok(!existsSync(flag), 'one has ended before it served');
+    // One that is too slow is ended as well.
+    if (performance.now() - diedAtMs < restartMaxMs) assert.equal(restarts, 2);
+    await runOk('cmp', [path.join(tree.path, 'large.bin'), path.join(source, 'large.bin')]);
+  } finally {
+    delete process.env['EBB_FAIL_ONCE'];
+    delete process.env['EBB_NATIVE_MAIN'];
+  }
+});
