@@ -213,11 +213,7 @@ function makeState(stateDirectory: string): void {
   writeFileSync(secret, randomBytes(secretBytes), { mode: 0o600, flag: 'wx', flush: true });
 }
 
-function checkState(
-  facts: TreeFacts,
-  ebbDirectory: string,
-  stateParent: string | undefined,
-): void {
+function checkState(facts: TreeFacts, ebbDirectory: string, stateParent: string | undefined): void {
   const { stateDirectory, seal } = facts;
   if (stateParent !== undefined && path.dirname(stateDirectory) !== stateParent) {
     throw ebbError('EINVAL', `the state of this tree is in ${path.dirname(stateDirectory)}`);
