@@ -1,6 +1,7 @@
 /** One daemon of a tree or mount: started with the supervisor's descriptors, spoken to, waited for. */
 import { spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
+import { toEbbError } from '../base/errors.ts';
 import { writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 
@@ -23,9 +24,14 @@ export interface DaemonProgram {
 export class DaemonProcess<ToDaemon extends object> {
   /** How it ended, for people. Resolves when no thread of it is left: nothing of it answers any more. */
   readonly ended: Promise<{ readonly how: string; readonly inOrder: boolean }>;
-  readonly #child: ChildProcess;
+  /** Undefined: it could not even be tried. */
+  readonly #child: ChildProcess | undefined;
 
-  private constructor(child: ChildProcess) {
+  private constructor(child: ChildProcess | Error) {
+    if (child instanceof Error) {
+      this.ended = Promise.resolve({ how: child.message, inOrder: false });
+      return;
+    }
     this.#child = child;
     this.ended = new Promise((resolve) => {
       child.once('error', (error) => resolve({ how: error.message, inOrder: false }));
@@ -35,34 +41,40 @@ export class DaemonProcess<ToDaemon extends object> {
     });
   }
 
-  /** `onMessage` knows what its daemon's script sends. */
+  /** `onMessage` knows what its daemon's script sends. Never throws: whatever keeps it from living ends it. */
   static start<ToDaemon extends object>(
     program: DaemonProgram,
     onMessage: (message: unknown) => void,
   ): DaemonProcess<ToDaemon> {
     const override = process.env[program.scriptVariable];
     const script = override ?? fileURLToPath(new URL(`../${program.script}`, import.meta.url));
-    const child = spawn(process.execPath, [...process.execArgv, script], {
-      cwd: '/',
-      env: { ...daemonEnvironment, ...process.env },
-      stdio: ['ignore', 'inherit', 'inherit', 'ipc', ...program.inherited],
-    });
+    let child: ChildProcess;
+    try {
+      child = spawn(process.execPath, [...process.execArgv, script], {
+        cwd: '/',
+        env: { ...daemonEnvironment, ...process.env },
+        stdio: ['ignore', 'inherit', 'inherit', 'ipc', ...program.inherited],
+      });
+    } catch (error) {
+      // Some errors come as an event, others (ENOMEM) at once.
+      return new DaemonProcess(toEbbError(error));
+    }
     child.on('message', onMessage);
     expendable(child.pid);
     return new DaemonProcess(child);
   }
 
   get pid(): number | undefined {
-    return this.#child.pid;
+    return this.#child?.pid;
   }
 
   /** Lost when it is dead: its end says so. */
   send(message: ToDaemon): void {
-    if (this.#child.connected) this.#child.send(message, () => undefined);
+    if (this.#child?.connected === true) this.#child.send(message, () => undefined);
   }
 
   kill(): void {
-    this.#child.kill('SIGKILL');
+    this.#child?.kill('SIGKILL');
   }
 }
 
