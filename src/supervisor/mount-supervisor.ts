@@ -199,7 +199,9 @@ export class MountSupervisor {
 
   /** The daemon has written everything down: that it is killed costs what a crash costs, and nothing else. */
   async #replace(daemon: Daemon): Promise<void> {
-    await this.#standbys.untilWarm(warmMaxMs);
+    if (!(await this.#standbys.renewed(warmMaxMs))) {
+      return this.#options.log('error', 'the daemon is not replaced: no other one can be started');
+    }
     if (this.#daemon !== daemon) return;
     this.#isReplacing = true;
     daemon.kill();

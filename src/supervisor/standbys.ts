@@ -23,8 +23,10 @@ interface Standby<Daemon> {
 export class Standbys<Daemon extends StandbyDaemon> {
   readonly #spawn: () => Daemon | undefined;
   readonly #standbys: Standby<Daemon>[] = [];
+  /** Killed, not yet gone. */
+  readonly #ending = new Set<Daemon>();
   /** Who waits until one is warm. */
-  readonly #waiting = new Set<() => void>();
+  readonly #waiting = new Map<Daemon, () => void>();
   #timer: NodeJS.Timeout | undefined;
   #calmTimer: NodeJS.Timeout | undefined;
   #isTrouble = false;
@@ -60,20 +62,27 @@ export class Standbys<Daemon extends StandbyDaemon> {
     const standby = this.#standbys.find((one) => one.daemon === daemon);
     if (standby === undefined) return;
     standby.isWarm = true;
-    for (const resolve of this.#waiting) resolve();
+    this.#waiting.get(daemon)?.();
     this.#fill();
   }
 
-  /** Resolves when one is ready, at the latest after `maxMs`. */
-  async untilWarm(maxMs: number): Promise<void> {
-    this.#fill();
-    if (this.#standbys.some(({ isWarm }) => isWarm)) return;
-    const { promise, resolve } = Promise.withResolvers<void>();
-    const late = setTimeout(resolve, maxMs);
-    this.#waiting.add(resolve);
-    await promise;
-    this.#waiting.delete(resolve);
+  /**
+   * Who waits has the code of the time when it was started: another one takes its place. Resolves with true when that
+   * one is ready, or still loads after `maxMs`; with false when it died of it, or there is nothing to serve.
+   */
+  async renewed(maxMs: number): Promise<boolean> {
+    clearTimeout(this.#timer);
+    this.#endAllBut(0);
+    const daemon = this.#fill();
+    if (daemon === undefined) return false;
+    const { promise, resolve } = Promise.withResolvers<boolean>();
+    const late = setTimeout(() => resolve(true), maxMs);
+    this.#waiting.set(daemon, () => resolve(true));
+    void daemon.ended.then(() => resolve(false));
+    const isThere = await promise;
+    this.#waiting.delete(daemon);
     clearTimeout(late);
+    return isThere;
   }
 
   /** There are none any more. Resolves when those that waited have ended. */
@@ -81,17 +90,25 @@ export class Standbys<Daemon extends StandbyDaemon> {
     this.#isClosed = true;
     clearTimeout(this.#timer);
     clearTimeout(this.#calmTimer);
-    const left = this.#standbys.splice(0).map(({ daemon }) => daemon);
-    for (const daemon of left) daemon.kill();
-    await Promise.all(left.map(({ ended }) => ended));
+    this.#endAllBut(0);
+    await Promise.all([...this.#ending].map(({ ended }) => ended));
   }
 
-  #fill(): void {
+  #endAllBut(count: number): void {
+    for (const { daemon } of this.#standbys.splice(count)) {
+      this.#ending.add(daemon);
+      void daemon.ended.then(() => this.#ending.delete(daemon));
+      daemon.kill();
+    }
+  }
+
+  /** Starts one if one is missing and none is being loaded. */
+  #fill(): Daemon | undefined {
     const enough = this.#standbys.length >= (this.#isTrouble ? 2 : 1);
     const isLoading = this.#standbys.some(({ isWarm }) => !isWarm);
-    if (this.#isClosed || enough || isLoading) return;
+    if (this.#isClosed || enough || isLoading) return undefined;
     const daemon = this.#spawn();
-    if (daemon === undefined) return;
+    if (daemon === undefined) return undefined;
     this.#standbys.push({ daemon, isWarm: false });
     void daemon.ended.then(() => {
       const at = this.#standbys.findIndex((one) => one.daemon === daemon);
@@ -99,15 +116,16 @@ export class Standbys<Daemon extends StandbyDaemon> {
       this.#standbys.splice(at, 1);
       this.#fillIn(lostDelayMs);
     });
+    return daemon;
   }
 
   #fillIn(afterMs: number): void {
     clearTimeout(this.#timer);
-    this.#timer = setTimeout(() => this.#fill(), afterMs).unref();
+    this.#timer = setTimeout(() => void this.#fill(), afterMs).unref();
   }
 
   #calmDown(): void {
     this.#isTrouble = false;
-    for (const { daemon } of this.#standbys.splice(1)) daemon.kill();
+    this.#endAllBut(1);
   }
 }
