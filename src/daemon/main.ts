@@ -11,6 +11,7 @@ import { toEbbError } from '../base/errors.ts';
 import { keepHeapSmall } from '../base/heap-keeper.ts';
 import { endSoon, keepCompiledCode, outliveTheLog } from '../base/service-process.ts';
 import { requestInHand } from '../mount/in-hand.ts';
+import { dieWithParent, outliveParent } from '../sys/execute.ts';
 import { prepareThread } from './mount/prepare-thread.ts';
 import type { SupervisorLink } from './mount/supervisor-link.ts';
 
@@ -37,6 +38,8 @@ process.on('uncaughtException', (error) => {
   }
 });
 
+// Who waits and cannot notice (stopped, stuck while loading) would hold the mount with nobody to serve it.
+dieWithParent();
 const thread = prepareThread();
 const { serve } = await import('./mount/serve.ts');
 const { SupervisorLink: Link } = await import('./mount/supervisor-link.ts');
@@ -49,5 +52,6 @@ const start = await link.started.catch((error: unknown) => {
   process.exit(1);
 });
 keepHeapSmall();
+outliveParent();
 await serve(link, start, { thread, die });
 endSoon();

@@ -7,11 +7,14 @@ import { writeSync } from 'node:fs';
 import { toEbbError } from '../base/errors.ts';
 import { dieOfBugs, endSoon, keepCompiledCode, outliveTheLog } from '../base/service-process.ts';
 import { PreparedNativeThread } from '../native/thread.ts';
+import { dieWithParent, outliveParent } from '../sys/execute.ts';
 
 outliveTheLog();
 process.on('SIGHUP', () => undefined);
 // The supervisor denies what this process had taken then, and starts another one.
 dieOfBugs();
+// Who waits and cannot notice (stopped, stuck while loading) would hold the groups with nobody to read them.
+dieWithParent();
 
 const thread = new PreparedNativeThread();
 const { serve } = await import('./native/serve.ts');
@@ -26,5 +29,7 @@ const start = await link.started.catch((error: unknown) => {
   if (code !== 'ESHUTDOWN') writeSync(2, `${message}\n`);
   process.exit(1);
 });
+// Who serves goes on: it takes the tree away, or waits for the next supervisor.
+outliveParent();
 await serve(link, start, thread);
 endSoon();

@@ -37,6 +37,11 @@ export function dieWithParent(): void {
   orThrow(native().prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0), 'prctl(PR_SET_PDEATHSIG)');
 }
 
+/** It is not, from now on. */
+export function outliveParent(): void {
+  orThrow(native().prctl(PR_SET_PDEATHSIG, 0, 0, 0, 0), 'prctl(PR_SET_PDEATHSIG)');
+}
+
 function pointers(strings: readonly Uint8Array[]): BigUint64Array {
   return BigUint64Array.from([...strings.map((text) => addressOf(text)), 0n]);
 }

@@ -4,7 +4,7 @@
  */
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
-import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
 import { after, before, test } from 'node:test';
@@ -38,6 +38,11 @@ after(async () => {
 
 function isShown(tree: AttachedTree): Promise<boolean> {
   return mountsBelow(tree.path).then((mounts) => mounts.length > 0);
+}
+
+function threadsOf(pid: number): string[] {
+  const tasks = `/proc/${pid}/task`;
+  return readdirSync(tasks).map((tid) => readFileSync(`${tasks}/${tid}/comm`, 'utf8').trim());
 }
 
 /** One that serves, and one that waits. */
@@ -105,6 +110,29 @@ test('a daemon dies while the tree is taken away: its successor ends, too, befor
   });
   await tree.attach();
   await runOk('cmp', [path.join(tree.path, 'large.bin'), path.join(source, 'large.bin')]);
+});
+
+test('a daemon that waits and is stopped holds nothing once its supervisor is dead', async () => {
+  await using tree = await AttachedTree.attach({ type: 'xfs', remote: source });
+  const { pid, supervisorPid } = await tree.status();
+  const [waiting = 0] = (await untilTwoDaemons(supervisorPid)).filter((one) => one !== pid);
+  // From then on it has to end with its supervisor.
+  await waitFor(() => threadsOf(waiting).includes('fanotify'), {
+    what: 'its second thread',
+    timeoutMs: endMaxMs,
+  });
+  // So it cannot hear of anything any more.
+  process.kill(waiting, 'SIGSTOP');
+  process.kill(supervisorPid, 'SIGKILL');
+  try {
+    await waitFor(() => !processLives(pid), { what: 'the daemon to end', timeoutMs: endMaxMs });
+    await waitFor(() => !processLives(waiting), { what: 'the other one to end' });
+  } finally {
+    if (processLives(waiting)) process.kill(waiting, 'SIGKILL');
+  }
+  // Nobody is asked any more.
+  const own = path.join(tree.filesystem.path, 'own');
+  await runOk('sh', ['-c', 'echo mine >"$0" && cat "$0"', own], { timeoutMs: endMaxMs });
 });
 
 test('a daemon dies before it serves: the next one is not ended for it', async () => {
