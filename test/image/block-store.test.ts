@@ -1,4 +1,8 @@
 /** Parts of a remote image in memory: in whatever order, the bytes are those of the source, and few are kept. */
+import { once } from 'node:events';
+import { MessageChannel, Worker } from 'node:worker_threads';
+import { ChannelState, newChannelMemory } from '../../src/image/remote-device/channel.ts';
+import { ChannelDevice } from '../../src/image/remote-device/device.ts';
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { setImmediate } from 'node:timers/promises';
@@ -81,4 +85,30 @@ test('content in order is fetched before it is asked for, metadata is fetched on
   assert.ok(ahead >= 65_536 + 5 * mebibyte, 'the window is on its way');
   await store.read(4 * mebibyte, piece);
   assert.ok(fetched - ahead <= mebibyte, 'nothing is fetched twice');
+});
+
+const lateNotifier = `
+const { asked, answered, state } = require('node:worker_threads').workerData;
+const words = new Int32Array(state);
+while (Atomics.load(words, 0) !== asked);
+// Each of them is one of an answer before.
+for (let left = 100_000; left > 0; left -= 1) Atomics.notify(words, 0);
+Atomics.store(words, 0, answered);
+Atomics.notify(words, 0);
+`;
+
+test('a notification that comes late is no answer to the next question', async () => {
+  const memory = newChannelMemory(1000);
+  const { port1, port2 } = new MessageChannel();
+  Atomics.store(new Int32Array(memory.state), 0, ChannelState.answered);
+  const { asked, answered } = ChannelState;
+  const workerData = { asked, answered, state: memory.state };
+  const worker = new Worker(lateNotifier, { eval: true, workerData });
+  try {
+    await once(worker, 'online');
+    new ChannelDevice(memory, port2).read(0, new Uint8Array(10));
+  } finally {
+    port1.close();
+    await worker.terminate();
+  }
 });

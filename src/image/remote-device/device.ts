@@ -42,7 +42,10 @@ export class ChannelDevice implements BlockDevice {
   #ask(question: ChannelQuestion): void {
     Atomics.store(this.#state, 0, ChannelState.asked);
     this.#post(question);
-    Atomics.wait(this.#state, 0, ChannelState.asked);
+    // The answer before may have been seen before its notification came: that one wakes us up for nothing.
+    while (Atomics.load(this.#state, 0) === ChannelState.asked) {
+      Atomics.wait(this.#state, 0, ChannelState.asked);
+    }
     if (Atomics.load(this.#state, 0) === ChannelState.answered) return;
     const failure = receiveMessageOnPort(this.#port)?.message as ChannelFailure | undefined;
     const { code = 'EIO', message = 'The image cannot be read', retryable = false } = failure ?? {};
