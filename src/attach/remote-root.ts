@@ -2,7 +2,15 @@
  * Which directory a tree's remote is (`RemoteRoot.name` of src/remote/dir/root.ts), kept in the state directory: the
  * empty mount point of a disk that is not mounted would look as if every file had been deleted at the remote.
  */
-import { existsSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import {
+  closeSync,
+  existsSync,
+  fsyncSync,
+  openSync,
+  readFileSync,
+  renameSync,
+  writeFileSync,
+} from 'node:fs';
 import path from 'node:path';
 
 const fileName = 'remote-root';
@@ -21,4 +29,10 @@ export function keepRemoteRoot(stateDirectory: string, root: string): void {
   const file = path.join(stateDirectory, fileName);
   writeFileSync(`${file}.new`, `${root}\n`, { mode: 0o600, flush: true });
   renameSync(`${file}.new`, file);
+  const directory = openSync(stateDirectory, 'r');
+  try {
+    fsyncSync(directory);
+  } finally {
+    closeSync(directory);
+  }
 }

@@ -3,7 +3,7 @@
  * remote, which would look as if every file had been deleted there.
  */
 import assert from 'node:assert/strict';
-import { readdir, rename } from 'node:fs/promises';
+import { readdir, rename, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { test } from 'node:test';
 import { AttachedTree } from '../support/attached-tree.ts';
@@ -142,6 +142,24 @@ test('a tree: neither an empty mount point nor another disk is its remote, unles
   await killDaemon(tree);
   const bytes = await run('cat', [path.join(tree.path, 'other')], { timeoutMs: answerMaxMs });
   assert.equal(bytes.stdout.length, 5);
+});
+
+test('a tree of which no record says what its remote was: an empty mount point is not taken for it', async () => {
+  await using disks = await Disks.make('ext4');
+  await using tree = await AttachedTree.attach({ type: 'ext4', remote: disks.place });
+  const { stateDirectory } = await tree.status();
+  await tree.stop();
+  await rm(path.join(stateDirectory, 'remote-root'));
+  await disks.put('nothing');
+  const attached = await tree.ebbOk(['attach', tree.path], { timeoutMs: answerMaxMs });
+  await tree.status();
+  assert.match(attached.stderr.toString(), /empty, which it was not before.*--remote-moved/);
+  const refreshed = await tree.ebb(['refresh', tree.path], { timeoutMs: answerMaxMs });
+  assert.equal(refreshed.code, 1);
+  assert.deepEqual((await readdir(path.join(tree.path, 'd'))).sort(), files.map(baseName));
+  assert.equal(await disks.isRight(tree.path, 'd/cold'), false);
+  await disks.put('right');
+  await disks.untilRight(tree.path, 'd/cold');
 });
 
 function baseName(name: string): string {

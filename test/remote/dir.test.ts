@@ -16,8 +16,9 @@ import {
 import path from 'node:path';
 import { test } from 'node:test';
 import { openDirectoryRemote } from '../../src/remote/dir/dir-remote.ts';
-import { timestampOf } from '../../src/remote/dir/facts.ts';
+import { hasStableInodes, timestampOf } from '../../src/remote/dir/facts.ts';
 import { isSameRoot } from '../../src/remote/dir/root.ts';
+import { FilesystemMagic } from '../../src/sys/statfs.ts';
 import {
   CollectingSink,
   listAll,
@@ -240,10 +241,19 @@ void test(
   },
 );
 
+void test('versions keep inode numbers that only a remount changes', () => {
+  const [vfat, exfat, fuse] = [0x4d44, 0x2011bab0, FilesystemMagic.fuse];
+  assert.deepEqual([vfat, exfat, fuse].map(hasStableInodes), [true, true, false]);
+});
+
 void test('a name that told less is matched by one that tells more, not the other way', () => {
   assert.ok(isSameRoot('ef53:2', 'ef53:2:0a'));
   assert.ok(isSameRoot('6a:7:', '6a:7:'));
   assert.ok(isSameRoot('65735546::', '65735546::'));
+  // Of an Ebb that did not know yet that these numbers change.
+  assert.ok(isSameRoot('794c7630:123', '794c7630::'));
+  assert.ok(isSameRoot('4d44:1', '4d44::'));
+  assert.equal(isSameRoot('794c7630:123', '4d44::'), false);
   for (const found of ['ef53:2', 'ef53:2:', 'ef53:2:0b', 'ef53:3:0a', '9123:2:0a']) {
     assert.equal(isSameRoot('ef53:2:0a', found), false, found);
   }

@@ -99,9 +99,12 @@ export async function buildTree(
   const logbook = new Logbook(clock, configuration.logLevel, logFileWriter(runFiles(tree).log));
   const url = configuration.remote ?? prepared.remote;
   const mayHaveMoved = configuration.remoteMoved && start.restarts === 0;
+  const expectedRoot = mayHaveMoved ? undefined : readRemoteRoot(stateDirectory);
   const howToOpen = {
     ...remoteOptions({ ...configuration, remote: url }, logbook),
-    expectedRoot: mayHaveMoved ? undefined : readRemoteRoot(stateDirectory),
+    expectedRoot,
+    // No record of a tree that is not new: an older Ebb made it, or its state directory is an old copy.
+    hadNames: expectedRoot === undefined && !prepared.isNew && !mayHaveMoved,
     onRoot: (root: string) => keepRemoteRoot(stateDirectory, root),
     otherRootHint: `If it has moved for good: ebb umount ${tree}, then ebb attach --remote-moved ${tree}.`,
   };

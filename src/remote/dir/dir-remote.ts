@@ -47,6 +47,8 @@ const readMaxBytes = 4 * 1024 * 1024;
 export interface DirectoryRemoteOptions {
   /** What `onRoot` said when it was opened before: another directory is an error. */
   readonly expectedRoot?: string | undefined;
+  /** It is not known which one it was, but that it had names: an empty directory is an error. */
+  readonly hadNames?: boolean;
   /** Called with what tells the directory from all others (`RemoteRoot.name`), whenever it was opened. */
   readonly onRoot?: (root: string) => void;
   /** For that error: what has another directory taken for the remote. */
@@ -59,13 +61,15 @@ export interface DirectoryRemoteOptions {
  */
 export async function openDirectoryRemote(
   path: string,
-  { expectedRoot, onRoot, otherRootHint }: DirectoryRemoteOptions = {},
+  { expectedRoot, hadNames = false, onRoot, otherRootHint }: DirectoryRemoteOptions = {},
 ): Promise<Remote> {
   if (!path.startsWith('/')) throw ebbError('EINVAL', `${path} is not an absolute path.`);
   try {
     const root = await RemoteRoot.identify(path);
-    if (expectedRoot !== undefined && !isSameRoot(expectedRoot, root.name)) {
-      const why = 'it is another directory than before; is its filesystem not mounted?';
+    const isOther = expectedRoot !== undefined && !isSameRoot(expectedRoot, root.name);
+    if (isOther || (hadNames && (await root.isEmpty()))) {
+      const what = isOther ? 'another directory than before' : 'empty, which it was not before';
+      const why = `it is ${what}; is its filesystem not mounted?`;
       const hint = otherRootHint === undefined ? '' : ` ${otherRootHint}`;
       throw ebbError('EIO', why + hint, { retryable: true });
     }

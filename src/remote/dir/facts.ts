@@ -1,5 +1,6 @@
 /** What the kernel says of a file, in the words of the remote contract. Pure. */
 import type { BigIntStats } from 'node:fs';
+import { FilesystemMagic } from '../../sys/statfs.ts';
 import type { ObjectAttributes, ObjectKind, Timestamp } from '../remote.ts';
 
 const nanosecondsPerSecond = 1_000_000_000n;
@@ -62,14 +63,27 @@ export function attributesOf(stats: BigIntStats, inodesAreStable: boolean): Obje
 }
 
 /**
- * Filesystems whose inode numbers may differ after a remount (statfs(2), linux/magic.h): FUSE
- * (sshfs gives numbers as it meets files), CIFS without `serverino`, vfat and exfat (iunique()). There the version
- * goes without.
+ * Filesystems whose inode numbers may differ from one look to the next (statfs(2), linux/magic.h): FUSE
+ * (sshfs gives numbers as it meets files), CIFS without `serverino`. There the version goes without.
  */
-const unstableInodeMagics: ReadonlySet<number> = new Set([
-  0x65735546, 0xff534d42, 0xfe534d42, 0x4d44, 0x2011bab0,
-]);
+const unstableInodeMagics: ReadonlySet<number> = new Set([0x65735546, 0xff534d42, 0xfe534d42]);
 
 export function hasStableInodes(filesystemMagic: number): boolean {
   return !unstableInodeMagics.has(filesystemMagic >>> 0);
+}
+
+/**
+ * Those of vfat, exfat (iunique()) and overlayfs may differ after a remount. Versions keep them: content that is fetched
+ * again for nothing is the safe side where ctime may be no more than a coarse mtime (vfat).
+ */
+const fleetingInodeMagics: ReadonlySet<number> = new Set([
+  ...unstableInodeMagics,
+  0x4d44,
+  0x2011bab0,
+  FilesystemMagic.overlayfs,
+]);
+
+/** Whether an inode number means the same directory after a remount. */
+export function hasLastingInodes(filesystemMagic: number): boolean {
+  return !fleetingInodeMagics.has(filesystemMagic >>> 0);
 }

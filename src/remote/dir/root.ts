@@ -9,14 +9,14 @@
  */
 import { constants } from 'node:fs';
 import type { BigIntStats } from 'node:fs';
-import { statfs } from 'node:fs/promises';
+import { opendir, statfs } from 'node:fs/promises';
 import { ebbError, toEbbError } from '../../base/errors.ts';
 import { encodeName } from '../../base/name.ts';
 import { filesystemUuid } from '../../sys/ioctl.ts';
 import { uniqueMountId } from '../../sys/stat.ts';
 import { FilesystemMagic, filesystemStatus } from '../../sys/statfs.ts';
 import { Descriptor } from './descriptor.ts';
-import { hasStableInodes } from './facts.ts';
+import { hasLastingInodes, hasStableInodes } from './facts.ts';
 import { isLocalFilesystem } from './xattrs.ts';
 
 /** open(2); `node:fs` does not export it. The same on x86-64 and arm64. */
@@ -30,7 +30,7 @@ export class RemoteRoot {
   readonly inode: bigint;
   /** On a local file system: attributes of what is in memory are had without waiting. */
   readonly isLocal: boolean;
-  /** Inode numbers are the same after a remount. */
+  /** Inode numbers stay the same while it is mounted. */
   readonly hasStableInodes: boolean;
   /**
    * `TYPE:INODE:FILESYSTEM`, each empty where nothing lasting is known: survives that the file system is unmounted and
@@ -86,6 +86,13 @@ export class RemoteRoot {
     return handle;
   }
 
+  /** Whether there is no name in it now. Throws as `open`, EACCES when it may not be read. */
+  async isEmpty(): Promise<boolean> {
+    using handle = await this.open();
+    await using directory = await opendir(handle.path);
+    return (await directory.read()) === null;
+  }
+
   /** Whether an open directory is the root, as far as that can be told at once: false says nothing. */
   isIt(handle: Descriptor): boolean {
     return this.#isIt(handle, handle.statNow());
@@ -106,10 +113,22 @@ export class RemoteRoot {
   }
 }
 
-/** Whether a root named `found` is the one that was named `expected`: what that one did not tell may be any. */
+const typeAt = 0;
+const inodeAt = 1;
+
+/**
+ * Whether a root named `found` is the one that was named `expected`: what that one did not tell may be any, and so may
+ * an inode number that it told (an older Ebb did) of a type whose numbers do not last.
+ */
 export function isSameRoot(expected: string, found: string): boolean {
   const known = found.split(':');
-  return expected.split(':').every((part, index) => part === '' || part === known[index]);
+  const tellsInode = hasLastingInodes(Number.parseInt(known[typeAt] ?? '', 16));
+  return expected
+    .split(':')
+    .every(
+      (part, index) =>
+        part === '' || (index === inodeAt && !tellsInode) || part === known[index],
+    );
 }
 
 interface Named {
@@ -123,11 +142,9 @@ interface Named {
 async function nameOf(handle: Descriptor, { ino }: BigIntStats): Promise<Named> {
   const magic = (await statfs(handle.path)).type >>> 0;
   const isLocal = isLocalFilesystem(magic);
-  // A directory of an overlay may be given another number with each mount.
-  const hasLastingInodes = hasStableInodes(magic) && magic !== FilesystemMagic.overlayfs;
   const parts = [
     magic.toString(16),
-    hasLastingInodes ? String(ino) : '',
+    hasLastingInodes(magic) ? String(ino) : '',
     isLocal ? await filesystemName(handle, magic) : '',
   ];
   const mountId = isLocal ? uniqueMountId(handle.fd) : undefined;
