@@ -126,8 +126,7 @@ export function isSameRoot(expected: string, found: string): boolean {
   return expected
     .split(':')
     .every(
-      (part, index) =>
-        part === '' || (index === inodeAt && !tellsInode) || part === known[index],
+      (part, index) => part === '' || (index === inodeAt && !tellsInode) || part === known[index],
     );
 }
 
