@@ -73,7 +73,7 @@ export function hasStableInodes(filesystemMagic: number): boolean {
 }
 
 /**
- * Those of vfat, exfat (iunique()) and overlayfs may differ after a remount. Versions keep them: content that is fetched
+ * Those of vfat, exfat (iunique()) and overlayfs may differ after a remount. Versions keep them: what is fetched
  * again for nothing is the safe side where ctime may be no more than a coarse mtime (vfat).
  */
 const fleetingInodeMagics: ReadonlySet<number> = new Set([
