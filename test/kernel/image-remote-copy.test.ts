@@ -10,7 +10,7 @@ import { makeImage } from '../ext4/support/images.ts';
 import { mountRemote, serveImages } from '../image/remote-fixture.ts';
 import { run, runOk } from '../support/run.ts';
 import type { RunningServer } from '../support/servers.ts';
-import { temporaryDirectory } from '../support/temporary.ts';
+import { loopFilesystem, temporaryDirectory } from '../support/temporary.ts';
 import type { TemporaryDirectory } from '../support/temporary.ts';
 import { waitFor } from '../support/wait-for.ts';
 
@@ -62,13 +62,14 @@ interface Opened extends AsyncDisposable {
   broughtBytes(): number;
 }
 
-async function open(cache: string, limits: SpaceLimits): Promise<Opened> {
+async function open(cache: string, limits: SpaceLimits, native = false): Promise<Opened> {
   const said: string[] = [];
   const opened = await RecalledImage.open({
     url: `${origin.url}disk.img`,
     access: {},
     cacheDirectory: cache,
     limits,
+    native,
     log: (message) => said.push(message),
   });
   let brought = 0;
@@ -86,6 +87,14 @@ async function open(cache: string, limits: SpaceLimits): Promise<Opened> {
       await opened[Symbol.asyncDispose]();
     },
   };
+}
+
+/** Another version of the image, with the same bytes. */
+async function touched(seconds: number): Promise<void> {
+  const other = path.join(directory.path, 'served', 'other.img');
+  await runOk('cp', ['--sparse=always', image, other]);
+  await utimes(other, seconds, seconds);
+  await rename(other, image);
 }
 
 function assertBytes({ image: { source } }: Opened, lengthBytes: number): void {
@@ -141,14 +150,53 @@ test('--min-free keeps so much of the file system of the copy free', async () =>
   assert.match(opened.said.join('\n'), /The file system of the copy of the image has .* free/);
 });
 
+test('one whole copy goes for --min-free where one is enough, and none where all are not', async () => {
+  // What is deleted there is free a moment later.
+  await using xfs = await loopFilesystem({ type: 'xfs' });
+  const cache = path.join(xfs.path, 'cache');
+  const { mtimeMs } = await stat(image);
+  const free = async (): Promise<number> => {
+    const { bavail, bsize } = await statfs(xfs.path);
+    return bavail * bsize;
+  };
+  for (const seconds of [1_400_000_000, 1_500_000_000]) {
+    await touched(seconds);
+    await using whole = await open(cache, {});
+    await whole.image.bring(0, imageBytes, 60_000);
+  }
+  await touched(1_600_000_000);
+  {
+    await using unreachable = await open(cache, { minFreeBytes: 1024 * mebibyte });
+    assert.match(unreachable.said.join('\n'), /no whole one goes for it, and nothing is fetched/);
+    await assert.rejects(unreachable.image.bring(0, mebibyte, 60_000), { code: 'ENOSPC' });
+    assert.ok((await allocatedIn(cache)) >= 2 * imageBytes);
+  }
+  await using reachable = await open(cache, { minFreeBytes: (await free()) + 8 * mebibyte });
+  await reachable.image.bring(0, mebibyte, 60_000);
+  const allocated = await allocatedIn(cache);
+  assert.ok(allocated >= imageBytes && allocated < 2 * imageBytes, `${allocated} bytes`);
+  await utimes(image, mtimeMs / 1000, mtimeMs / 1000);
+});
+
+test('a copy that is all here stays, though a quarter of --cache-size is not free', async () => {
+  const cache = newCache();
+  const whole = async (native: boolean): Promise<boolean> => {
+    await using opened = await open(cache, { cacheSizeBytes: 28 * mebibyte }, native);
+    return opened.image.durable().has(0, imageBytes);
+  };
+  {
+    await using filled = await open(cache, {});
+    await filled.image.bring(0, imageBytes, 60_000);
+  }
+  assert.equal(await whole(false), true);
+  assert.equal(await whole(true), true);
+  // Above the limit a native mount still takes what is here: it fetches nothing.
+  await using smaller = await open(cache, { cacheSizeBytes: 20 * mebibyte }, true);
+  assert.equal(smaller.image.durable().has(0, imageBytes), true);
+});
+
 test('of the copy of another version parts go first, and this one before a whole one', async () => {
   const cache = newCache();
-  const other = path.join(directory.path, 'served', 'other.img');
-  const touched = async (seconds: number): Promise<void> => {
-    await runOk('cp', ['--sparse=always', image, other]);
-    await utimes(other, seconds, seconds);
-    await rename(other, image);
-  };
   const { mtimeMs } = await stat(image);
   await touched(1_400_000_000);
   {

@@ -3,18 +3,20 @@
  * ever what the broker has called here, and the kernel reads mapped files alone (docs/decisions/0029). So room is made
  * before the mount, and what would be more than the limits afterwards is refused.
  */
+import { setTimeout as sleep } from 'node:timers/promises';
 import { ebbError } from '../../base/errors.ts';
 import { formatSize } from '../../base/format.ts';
-import type { Content } from '../../catalog/catalog.ts';
-import { bytesToRelease } from '../../policy/release-policy.ts';
 import type { SpaceLimits } from '../../policy/release-policy.ts';
 import type { RecallEvent } from '../../recall/options.ts';
 import type { FlightView } from '../../recall/recall.ts';
 import { reservedBytesDefault } from '../../tree/content-store.ts';
 import type { Contents } from '../mount/contents.ts';
+import { chooseCopies } from './copy-choice.ts';
+import type { OwnVersion } from './copy-choice.ts';
 
-/** Of `--cache-size`, when a mount begins: with less it would be full again at once. */
-const freeShare = 0.25;
+/** How long a file system may take to free what was deleted. */
+const freedWaitMs = 2000;
+const freedPollMs = 20;
 
 export class CopyRoom {
   readonly #limits: SpaceLimits;
@@ -28,23 +30,27 @@ export class CopyRoom {
   }
 
   /**
-   * Before anything is open: so much goes that a quarter of `--cache-size` is free, whole copies at a time. `ownId`: of
-   * the version that the remote was just seen to have. Another version may be the last copy of it: a whole one goes
-   * last, parts of one are of no use to anybody and go first.
+   * Before anything is open: copies go as wholes, until the limits are kept and some of `--cache-size` is free
+   * (`chooseCopies`). `say`: for who reads the log.
    */
-  async makeRoom(ownId: number): Promise<void> {
-    const rows = [...this.#contents.leastRecentlyUsed()].filter(({ pinned }) => !pinned);
-    const isOwn = ({ id }: Content): boolean => id === ownId;
-    const order = [
-      ...rows.filter((row) => !isOwn(row) && !row.complete),
-      ...rows.filter(isOwn),
-      ...rows.filter((row) => !isOwn(row) && row.complete),
-    ];
-    const wantedBytes = Math.ceil(freeShare * (this.#limits.cacheSizeBytes ?? 0));
-    for (const { id } of order) {
-      const use = { ...this.#contents.use(), wantedBytes };
-      if (bytesToRelease(use, this.#limits) === 0) return;
-      await this.#contents.delete(id);
+  async makeRoom(own: OwnVersion, say: (message: string) => void): Promise<void> {
+    const { minFreeBytes = 0 } = this.#limits;
+    const rows = [...this.#contents.leastRecentlyUsed()];
+    const choice = chooseCopies(rows, this.#contents.use(), this.#limits, own);
+    for (const id of choice.ids) await this.#contents.delete(id);
+    if (choice.isMinFreeOutOfReach) {
+      const free = formatSize(this.#contents.use().freeBytes);
+      say(
+        `--min-free is ${formatSize(minFreeBytes)}, ${free} are free, and all copies of the image together do not ` +
+          'make up for that: no whole one goes for it, and nothing is fetched',
+      );
+      return;
+    }
+    // XFS frees in the background, and the first requests would be refused.
+    const mayWait = choice.ids.length > 0;
+    for (let waitedMs = 0; mayWait && waitedMs < freedWaitMs; waitedMs += freedPollMs) {
+      if (this.#contents.use().freeBytes >= minFreeBytes) return;
+      await sleep(freedPollMs);
     }
   }
 

@@ -47,6 +47,7 @@ await runBroker(async (signal) => {
     access,
     cacheDirectory,
     limits: { cacheSizeBytes, minFreeBytes },
+    native: options.native,
     log,
     signal,
   });

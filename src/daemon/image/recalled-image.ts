@@ -42,6 +42,8 @@ export interface RecalledImageOptions {
   readonly cacheDirectory?: string | undefined;
   /** Of the copy. Default: all but 8 MiB of its file system. */
   readonly limits?: SpaceLimits;
+  /** The copy is to be mounted as it is: nothing goes to make room. */
+  readonly native?: boolean;
   readonly log: (message: string) => void;
   /** Ends the opening: it rejects with the reason. */
   readonly signal?: AbortSignal;
@@ -131,7 +133,10 @@ export class RecalledImage implements ImageRecall, AsyncDisposable {
       });
       const node = nodeFor(contents.catalog, key, facts);
       const room = new CopyRoom(options.limits ?? {}, contents);
-      await room.makeRoom(node.id);
+      // For a native mount nothing is fetched.
+      if (options.native !== true) {
+        await room.makeRoom({ id: node.id, sizeBytes: facts.sizeBytes }, log);
+      }
       const local = await contents.openLocal(node, key);
       const image = new RecalledImage(options, remote, contents, room, local, lost.promise);
       // The superblock is on its way while the server starts.
