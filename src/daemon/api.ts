@@ -293,6 +293,8 @@ export interface MountOptions extends RemoteAccess {
   readonly newHandles?: boolean;
   /** Use fusermount3 even as root (tests; containers without CAP_SYS_ADMIN). */
   readonly unprivileged?: boolean;
+  /** Of the supervisor: another daemon waits with its code loaded. Default true. */
+  readonly standby?: boolean;
   readonly logLevel?: 'debug' | 'info' | 'warn' | 'error';
   readonly foreground?: boolean;
 }
@@ -353,6 +355,8 @@ export interface AttachOptions extends RemoteAccess {
   readonly rules?: readonly RequesterRule[];
   /** The directory that is the remote may be another one than before. */
   readonly remoteMoved?: boolean;
+  /** As in `MountOptions`. */
+  readonly standby?: boolean;
   readonly logLevel?: 'debug' | 'info' | 'warn' | 'error';
   readonly foreground?: boolean;
 }

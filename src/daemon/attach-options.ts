@@ -41,6 +41,7 @@ const schema = v.strictObject({
   ),
   logLevel: v.optional(v.picklist(['debug', 'info', 'warn', 'error']), 'info'),
   remoteMoved: v.optional(v.boolean(), false),
+  standby: v.optional(v.boolean(), true),
   foreground: v.optional(v.boolean(), false),
 });
 

@@ -62,6 +62,7 @@ const schema = v.strictObject({
   noExec: v.optional(v.boolean(), false),
   newHandles: v.optional(v.boolean(), false),
   unprivileged: v.optional(v.boolean(), false),
+  standby: v.optional(v.boolean(), true),
   logLevel: v.optional(v.picklist(['debug', 'info', 'warn', 'error']), 'info'),
   foreground: v.optional(v.boolean(), false),
 });

@@ -14,7 +14,8 @@ import { runService } from './service.ts';
 
 await runService(async (line, { log, signal }) => {
   const startedAtMs = Date.now();
-  const { supervisor, facts } = await MountSupervisor.start({ line, startedAtMs, signal, log });
+  const options = { line, standby: wantsStandby(line), startedAtMs, signal, log };
+  const { supervisor, facts } = await MountSupervisor.start(options);
   const run: RunRecord = {
     ...(facts['run'] as RunRecord),
     pid: process.pid,
@@ -32,6 +33,16 @@ await runService(async (line, { log, signal }) => {
     revive: () => supervisor.revive(),
   };
 });
+
+/** All else in it is the daemon's, which also says what is wrong with it. */
+function wantsStandby(line: string): boolean {
+  try {
+    const { standby } = JSON.parse(line) as { standby?: unknown };
+    return standby !== false;
+  } catch {
+    return true;
+  }
+}
 
 /** Something else may have been mounted there in the moment since this mount was over. */
 function isOurs({ mountPoint }: RunRecord): boolean {

@@ -40,6 +40,8 @@ type Daemon = DaemonProcess<ToMountDaemon>;
 export interface MountSupervisorOptions {
   /** What `ebb mount` sent. */
   readonly line: string;
+  /** Another daemon waits with its code loaded. */
+  readonly standby: boolean;
   readonly startedAtMs: number;
   /** Fires when the mount is not wanted any more before it is there. */
   readonly signal: AbortSignal;
@@ -58,7 +60,7 @@ export class MountSupervisor {
   readonly #ready = Promise.withResolvers<Opaque>();
   #device: OwnedFd | undefined;
   #established: Established | undefined;
-  readonly #standbys = new Standbys<Daemon>(() => this.#spawnSuccessor());
+  readonly #standbys: Standbys<Daemon>;
   readonly #watchdog = new Watchdog(() => {
     this.#options.log('error', 'the daemon does nothing any more: it is replaced');
     this.#killHanging();
@@ -78,6 +80,7 @@ export class MountSupervisor {
 
   private constructor(options: MountSupervisorOptions) {
     this.#options = options;
+    this.#standbys = new Standbys(() => this.#spawnSuccessor(), options.standby);
     this.ended = this.#over.promise;
   }
 

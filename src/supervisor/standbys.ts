@@ -22,6 +22,7 @@ interface Standby<Daemon> {
 
 export class Standbys<Daemon extends StandbyDaemon> {
   readonly #spawn: () => Daemon | undefined;
+  readonly #isWanted: boolean;
   readonly #standbys: Standby<Daemon>[] = [];
   /** Killed, not yet gone. */
   readonly #ending = new Set<Daemon>();
@@ -32,9 +33,13 @@ export class Standbys<Daemon extends StandbyDaemon> {
   #isTrouble = false;
   #isClosed = false;
 
-  /** `spawn`: starts one; undefined: there is nothing to serve any more. */
-  constructor(spawn: () => Daemon | undefined) {
+  /**
+   * `spawn`: starts one; undefined: there is nothing to serve any more. `isWanted`: false: none waits, but for a
+   * restart that somebody asks for.
+   */
+  constructor(spawn: () => Daemon | undefined, isWanted: boolean) {
     this.#spawn = spawn;
+    this.#isWanted = isWanted;
   }
 
   /** From now on there should be some, in a moment. */
@@ -73,7 +78,7 @@ export class Standbys<Daemon extends StandbyDaemon> {
   async renewed(maxMs: number): Promise<boolean> {
     clearTimeout(this.#timer);
     this.#endAllBut(0);
-    const daemon = this.#fill();
+    const daemon = this.#add();
     if (daemon === undefined) return false;
     const { promise, resolve } = Promise.withResolvers<boolean>();
     const late = setTimeout(() => resolve(true), maxMs);
@@ -103,11 +108,14 @@ export class Standbys<Daemon extends StandbyDaemon> {
   }
 
   /** Starts one if one is missing and none is being loaded. */
-  #fill(): Daemon | undefined {
+  #fill(): void {
     const enough = this.#standbys.length >= (this.#isTrouble ? 2 : 1);
     const isLoading = this.#standbys.some(({ isWarm }) => !isWarm);
-    if (this.#isClosed || enough || isLoading) return undefined;
-    const daemon = this.#spawn();
+    if (this.#isWanted && !enough && !isLoading) this.#add();
+  }
+
+  #add(): Daemon | undefined {
+    const daemon = this.#isClosed ? undefined : this.#spawn();
     if (daemon === undefined) return undefined;
     this.#standbys.push({ daemon, isWarm: false });
     void daemon.ended.then(() => {
@@ -121,7 +129,7 @@ export class Standbys<Daemon extends StandbyDaemon> {
 
   #fillIn(afterMs: number): void {
     clearTimeout(this.#timer);
-    this.#timer = setTimeout(() => void this.#fill(), afterMs).unref();
+    this.#timer = setTimeout(() => this.#fill(), afterMs).unref();
   }
 
   #calmDown(): void {

@@ -61,7 +61,7 @@ export class TreeSupervisor {
   readonly #options: SupervisorOptions;
   readonly #denier: Denier;
   readonly #pauses = new RestartPauses();
-  readonly #standbys = new Standbys<Daemon>(() => this.#spawn());
+  readonly #standbys: Standbys<Daemon>;
   readonly #watchdog = new Watchdog(() => {
     this.#options.log('error', 'the daemon does nothing any more: it is replaced');
     this.#daemon?.kill();
@@ -80,6 +80,7 @@ export class TreeSupervisor {
 
   private constructor(options: SupervisorOptions) {
     this.#options = options;
+    this.#standbys = new Standbys(() => this.#spawn(), options.options['standby'] !== false);
     this.#denier = new Denier(
       [options.guard.access, options.guard.open],
       options.treeId,

@@ -29,7 +29,7 @@ test('mounted: one line, and the options arrive as numbers', async () => {
   writeFileSync(secret, 'pass word\nsecond\n');
   const words =
     `--cache-dir ${temporary.path}/cache --cache-size 20G --min-free 5% --ttl 5m ` +
-    `--file-mode 0640 --user ann --password-file ${secret} --no-passthrough ` +
+    `--file-mode 0640 --user ann --password-file ${secret} --no-passthrough --no-standby ` +
     '-o allow_other,deadline=90s,ro,nofail --connections 4 --header X-B:';
   const { code, stdout, stderr } = await mount(temporary.path, [
     'http://stub/ok',
@@ -59,6 +59,7 @@ test('mounted: one line, and the options arrive as numbers', async () => {
     deadlineMs: 90_000,
     connections: 4,
     passthrough: false,
+    standby: false,
     allowOther: true,
   });
   assert.ok(minFreeBytes > 0);

@@ -162,3 +162,14 @@ test('a daemon dies before it serves: the next one is not ended for it', async (
     delete process.env['EBB_NATIVE_MAIN'];
   }
 });
+
+test('--no-standby: none waits, and a daemon that dies is replaced all the same', async () => {
+  const options = ['--no-standby'];
+  await using tree = await AttachedTree.attach({ type: 'xfs', remote: source, options });
+  const { pid, supervisorPid } = await tree.status();
+  process.kill(pid, 'SIGKILL');
+  await waitFor(() => !processLives(pid), { what: 'its end' });
+  await runOk('cmp', [path.join(tree.path, 'large.bin'), path.join(source, 'large.bin')]);
+  const status = await waitFor(() => tree.status(), { what: 'a daemon', timeoutMs: endMaxMs });
+  assert.deepEqual(childrenOf(supervisorPid), [status.pid]);
+});

@@ -55,3 +55,22 @@ test('ebb daemon restart starts a daemon for it; when none starts, the one that 
   await mount.kill();
   assert.equal((await replacing).code, 0);
 });
+
+test('--no-standby: none waits, and a daemon that dies or is to be replaced is replaced all the same', async () => {
+  await using directory = await temporaryDirectory('no-standby');
+  const source = path.join(directory.path, 'source');
+  new CorpusWriter(source).bytes('cold.bin', 5_000_000);
+  await using mount = await mountEbb({ remote: source, options: ['--no-standby'] });
+  // After a death two would be started at once.
+  await mount.kill();
+  await runOk('cmp', [path.join(mount.path, 'cold.bin'), path.join(source, 'cold.bin')]);
+  const successor = await mount.currentPid();
+  assert.deepEqual(childrenOf(mount.supervisorPid), [successor]);
+  const replaced = await mount.ebb(['daemon', 'restart', mount.path], {
+    timeoutMs: 2 * answerMaxMs,
+  });
+  assert.equal(replaced.code, 0, replaced.stderr.toString());
+  const last = await mount.currentPid();
+  assert.notEqual(last, successor);
+  assert.deepEqual(childrenOf(mount.supervisorPid), [last]);
+});

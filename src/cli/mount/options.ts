@@ -19,6 +19,7 @@ export interface MountCliOptions extends RemoteCliOptions {
   readonly uid?: string;
   readonly gid?: string;
   readonly passthrough?: boolean;
+  readonly standby?: boolean;
   readonly allowOther?: boolean;
   readonly noexec?: boolean;
   readonly newHandles?: boolean;
@@ -78,6 +79,10 @@ export function defineMountOptions(command: Command): void {
       '--new-handles',
       'Makes a new handle secret: file handles (NFS) and tokens (ebb handle) given out so far become stale.',
     )
+    .option(
+      '--no-standby',
+      'No second daemon waits to take the place of one that dies: saves 50 MiB, and then who reads waits longer.',
+    )
     .option('--unprivileged', 'Mounts through fusermount3 even as root.')
     .option('--log-level <LEVEL>', 'debug, info, warn or error. Default info.')
     .option(
@@ -120,6 +125,7 @@ export function buildMountOptions(
     noExec: options.noexec,
     newHandles: options.newHandles,
     unprivileged: options.unprivileged,
+    standby: options.standby === false ? false : undefined,
     logLevel: logLevelOf(options.logLevel),
     foreground: options.foreground,
   });
