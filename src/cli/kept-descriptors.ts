@@ -7,6 +7,15 @@ export interface KeptDescriptor {
 
 const firstDescriptor = 3;
 
+const variables = ['LISTEN_PID', 'LISTEN_FDS', 'LISTEN_FDNAMES'] as const;
+
+/** Those of this process, once: whoever gets them has to close them, or to give them away. */
+export function takeKeptDescriptors(): KeptDescriptor[] {
+  const kept = keptDescriptors(process.env, process.pid);
+  for (const variable of variables) delete process.env[variable];
+  return kept;
+}
+
 /** None unless they are meant for the process `pid`. Descriptors without a name are called `unknown`, as there. */
 export function keptDescriptors(
   environment: Readonly<Record<string, string | undefined>>,

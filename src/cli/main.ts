@@ -61,7 +61,8 @@ async function runVerb(
     command.parse(verb.prepareArguments?.(argv) ?? [...argv], { from: 'user' });
     return await verb.run(command, terminal);
   } catch (error) {
-    return explainFailure(verb.name, error, terminal);
+    const code = explainFailure(verb.name, error, terminal);
+    return (await verb.afterFailure?.(code)) ?? code;
   }
 }
 

@@ -78,6 +78,8 @@ export async function startService<Result extends { readonly ok: true }>(
     stdio: ['pipe', output, output, 'pipe', ...kept.map(({ fd }) => fd)],
   });
   for (const { fd } of kept) closeSync(fd);
+  // It has a session of its own: whoever ends this process means both, from the beginning.
+  if (service.foreground) handSignalsOn(child);
   if (logDescriptor !== undefined) closeSync(logDescriptor);
   const ended = new Promise<string>((resolve) => {
     child.once('error', (error) => resolve(error.message));
@@ -148,11 +150,14 @@ async function readAnswer<Result>(
   }
 }
 
-/** Hands signals on (the service has a session of its own) until it ends. */
-export function followForeground(child: ChildProcess): Promise<ExitCode> {
+function handSignalsOn(child: ChildProcess): void {
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
     process.on(signal, () => child.kill(signal));
   }
+}
+
+/** Until it ends. */
+export function followForeground(child: ChildProcess): Promise<ExitCode> {
   return new Promise((resolve) => {
     child.once('exit', (code) => resolve(code === 0 ? ExitCode.done : ExitCode.failed));
     if (child.exitCode !== null || child.signalCode !== null) resolve(ExitCode.failed);

@@ -26,6 +26,8 @@ export interface Verb {
   readonly prepareArguments?: (argv: readonly string[]) => string[];
   /** Declares arguments and options. */
   define(command: Command): void;
+  /** Before the process ends because of an error, wrong arguments included: `code`, or another exit code. */
+  afterFailure?(code: ExitCode): Promise<ExitCode>;
   /** Does the work. Throws UsageError or EbbError for what ends it; returns the exit code. */
   run(command: Command, terminal: Terminal): Promise<ExitCode>;
 }

@@ -20,15 +20,20 @@ import { OpenFlag, OwnedFd, openFd } from '../sys/fd.ts';
 import { tryLock } from '../sys/lease.ts';
 import { unmount, UnmountFlag } from '../sys/mount.ts';
 import { Capability, hasCapability, setOpenFilesLimitTo } from '../sys/process.ts';
+import { Denier } from './denier.ts';
 import { DescriptorStore } from './descriptor-store.ts';
 import { treeMountAt } from './exposure.ts';
+import { FactsFile } from './facts-file.ts';
+import type { TreeFacts } from './facts-file.ts';
+import { letGo } from './farewell.ts';
 import { Guard } from './guard.ts';
-import { descriptorsToKeep, FactsFile, resumeKept, takeKept } from './kept-tree.ts';
-import type { KeptTree, TreeFacts } from './kept-tree.ts';
+import { descriptorsToKeep, resumeKept, takeKept } from './kept-tree.ts';
+import type { KeptTree } from './kept-tree.ts';
 import type { Opaque } from './messages.ts';
 import { makePledge } from './pledge.ts';
 import type { Pledge } from './pledge.ts';
 import type { Callbacks, Service } from './service.ts';
+import { takeTenure } from './tenure.ts';
 import { TreeSupervisor } from './tree-supervisor.ts';
 import type { SupervisorOptions } from './tree-supervisor.ts';
 
@@ -40,7 +45,7 @@ const endingEveryMs = 50;
 
 /** `line`: what `ebb attach` sent. Throws EbbError with a sentence for the user; nothing is left then. */
 export async function attach(line: string, callbacks: Callbacks): Promise<Service> {
-  const options = parse(line);
+  const { options, forSupervisor } = parse(line);
   if (!hasCapability(Capability.sysAdmin)) {
     throw ebbError('EPERM', 'attaching a tree needs root (CAP_SYS_ADMIN)');
   }
@@ -49,37 +54,47 @@ export async function attach(line: string, callbacks: Callbacks): Promise<Servic
   // Only a service of its own is started again: in the background it may be anybody's.
   const isService = options['foreground'] === true;
   const store = isService ? DescriptorStore.ofService(callbacks.log) : undefined;
+  const task = { options, forSupervisor, callbacks, store };
   const kept = takeKept();
-  const found = kept.size === 0 ? undefined : await resumeKept(kept, options.tree, callbacks.log);
-  if (found !== undefined) return await goOn(found, { options, callbacks, store });
-  if (kept.size > 0) await store?.drop(kept.keys());
-  return await attachAfresh(line, { options, callbacks, store });
+  const resumed = kept.size === 0 ? undefined : await resume(kept, task);
+  if (resumed !== undefined) return resumed;
+  if (forSupervisor.refused !== undefined) throw ebbError('ECANCELED', forSupervisor.refused);
+  return await attachAfresh(task);
 }
 
 interface Task {
   readonly options: Opaque & { readonly tree: string };
+  readonly forSupervisor: ForSupervisor;
   readonly callbacks: Callbacks;
   readonly store: DescriptorStore | undefined;
 }
 
-async function attachAfresh(line: string, task: Task): Promise<Service> {
+async function attachAfresh(task: Task): Promise<Service> {
   const { tree } = task.options;
+  const { signal } = task.callbacks;
   const startedAtMs = Date.now();
   using _lock = await onceFree(tree, () => lockTree(tree));
-  const prepared = await prepare(line);
+  signal.throwIfAborted();
+  const prepared = await prepare(JSON.stringify(task.options));
   const guard = await onceFree(tree, () => Guard.set(prepared.ebbDirectory));
   const factsFile = new FactsFile();
   const pledge = makePledge();
+  // Nobody else can have it.
+  const tenure = await takeTenure(factsFile.fd, () => true);
   try {
-    const parts = { guard, factsFile, pledge, prepared, startedAtMs };
-    const { supervisor, ready } = await TreeSupervisor.start(supervisorOptions(task, parts));
-    const { remote, stateDirectory, facts } = ready;
+    const parts = { guard, factsFile, tenure, pledge, prepared, startedAtMs };
+    const options = supervisorOptions(task, parts);
+    const { supervisor, ready } = await TreeSupervisor.start(options, signal);
+    const { remote, stateDirectory, facts: said } = ready;
     const { shown } = supervisor;
     // A daemon that was here before is not to be dissolved again.
     const later = { ...prepared, isNew: false };
     if (shown !== undefined) {
-      const known = { remote, stateDirectory, facts };
-      factsFile.write({ tree, prepared: later, startedAtMs, ready: known, shown });
+      const known = { remote, stateDirectory, facts: said };
+      const { treeId } = prepared;
+      const { namedRemote } = task.forSupervisor;
+      const facts = { prepared: later, startedAtMs, ready: known, namedRemote };
+      factsFile.write({ tree, treeId, shown, ...facts });
     }
     await keep(task, parts);
     return await serve(supervisor, ready, { ...task, ...parts });
@@ -87,15 +102,43 @@ async function attachAfresh(line: string, task: Task): Promise<Service> {
     guard[Symbol.dispose]();
     factsFile[Symbol.dispose]();
     pledge[Symbol.dispose]();
+    tenure.close();
     throw error;
   }
 }
 
-/** With what a supervisor that has died left behind. */
+/**
+ * With what a supervisor that has died left behind. Undefined: it is nothing. Whatever fails, the service is started
+ * again: nobody may be told that it is in vain while descriptors are kept.
+ */
+async function resume(kept: ReturnType<typeof takeKept>, task: Task): Promise<Service | undefined> {
+  const { options, forSupervisor, callbacks, store } = task;
+  const { log, signal, onProgress } = callbacks;
+  const startedBy = process.ppid;
+  try {
+    const found = await resumeKept(kept, {
+      tree: options.tree,
+      namedRemote: forSupervisor.namedRemote,
+      refused: () =>
+        forSupervisor.refused ?? (signal.aborted ? 'the service is being stopped' : undefined),
+      isWanted: () => process.ppid === startedBy,
+      store,
+      log,
+      // Who started this waits as long as it says something.
+      onWaiting: () => onProgress({}),
+    });
+    return found === undefined ? undefined : await goOn(found, task);
+  } catch (thrown) {
+    const error = toEbbError(thrown);
+    if (error.code === 'ECANCELED') throw error;
+    throw ebbError('EAGAIN', error.message, { cause: error });
+  }
+}
+
 async function goOn(found: KeptTree, task: Task): Promise<Service> {
-  const { guard, facts, factsFile, exposure, restarts, former } = found;
+  const { guard, facts, factsFile, tenure, exposure, restarts, former } = found;
   const { prepared, startedAtMs } = facts;
-  const parts = { guard, factsFile, pledge: makePledge(), prepared, startedAtMs };
+  const parts = { guard, factsFile, tenure, pledge: makePledge(), prepared, startedAtMs };
   // Before there is a daemon: from then on a successor waits for the end of this one's.
   await keep(task, parts, former);
   const supervisor = TreeSupervisor.resume(supervisorOptions(task, parts), exposure, restarts);
@@ -115,6 +158,7 @@ async function keep(
 interface Parts {
   readonly guard: Guard;
   readonly factsFile: FactsFile;
+  readonly tenure: OwnedFd;
   readonly pledge: Pledge;
   readonly prepared: Prepared;
   readonly startedAtMs: number;
@@ -122,7 +166,7 @@ interface Parts {
 
 function supervisorOptions(
   { options, callbacks }: Task,
-  { guard, factsFile, pledge, prepared, startedAtMs }: Parts,
+  { guard, factsFile, tenure, pledge, prepared, startedAtMs }: Parts,
 ): SupervisorOptions {
   const { tree } = options;
   const { ebbDirectory, treeId } = prepared;
@@ -137,14 +181,15 @@ function supervisorOptions(
     prepared,
     startedAtMs,
     pledge: pledge.ours,
-    onDaemon: (pid, restarts) => factsFile.noteProcesses(pid, restarts),
+    tenure,
+    onDaemon: (restarts) => factsFile.noteRestarts(restarts),
   };
 }
 
 async function serve(
   supervisor: TreeSupervisor,
   { remote, stateDirectory, facts }: TreeFacts['ready'],
-  { options, callbacks, store, guard, factsFile, pledge }: Task & Parts,
+  { options, callbacks, store, guard, factsFile, tenure, pledge, prepared }: Task & Parts,
 ): Promise<Service> {
   const { tree } = options;
   const run: RunRecord = {
@@ -162,9 +207,11 @@ async function serve(
   return {
     facts: { ...facts, run, supervisorPid: process.pid },
     ended: supervisor.ended.then(async () => {
-      await store?.drop();
+      const groups = [guard.access, guard.open];
+      const denier = new Denier(groups, prepared.treeId, (why) => callbacks.log('error', why));
+      if (store !== undefined) await letGo(groups, denier, () => store.drop());
       removeRunRecord(tree);
-      for (const part of [guard, factsFile, pledge]) part[Symbol.dispose]();
+      for (const part of [guard, factsFile, pledge, tenure]) part[Symbol.dispose]();
       return true;
     }),
     stop: async () => {
@@ -175,19 +222,34 @@ async function serve(
   };
 }
 
-function parse(line: string): Opaque & { readonly tree: string } {
+/** What `ebb attach` says to the supervisor alone. */
+interface ForSupervisor {
+  /** Why the tree is not to be attached: what a service manager keeps of it is let go in order. */
+  readonly refused: string | undefined;
+  /** As it was written, without credentials. */
+  readonly namedRemote: string | undefined;
+}
+
+function parse(line: string): {
+  readonly options: Opaque & { readonly tree: string };
+  readonly forSupervisor: ForSupervisor;
+} {
   let value: unknown;
   try {
     value = JSON.parse(line);
   } catch (error) {
     throw ebbError('EINVAL', 'the supervisor was started without its options', { cause: error });
   }
-  const options = value as Opaque;
+  const { refused, namedRemote, ...options } = value as Opaque;
   const tree = options['tree'];
   if (typeof tree !== 'string' || !path.isAbsolute(tree)) {
     throw ebbError('EINVAL', 'option tree: must be an absolute path');
   }
-  return { ...options, tree };
+  const text = (said: unknown): string | undefined => (typeof said === 'string' ? said : undefined);
+  return {
+    options: { ...options, tree },
+    forSupervisor: { refused: text(refused), namedRemote: text(namedRemote) },
+  };
 }
 
 /**

@@ -17,13 +17,17 @@ const readsPerTurnMax = 64;
 
 export class Denier {
   readonly #readers: readonly EventReader[];
-  readonly #treeId: string;
+  readonly #treeId: string | undefined;
   readonly #onProblem: (message: string) => void;
   #timer: NodeJS.Timeout | undefined;
   #denied = 0;
 
-  /** `groups`: those whose requesters wait. `treeId`: whose stubs are denied. */
-  constructor(groups: readonly Group[], treeId: string, onProblem: (message: string) => void) {
+  /** `groups`: those whose requesters wait. `treeId`: whose stubs are denied; undefined: those of all trees. */
+  constructor(
+    groups: readonly Group[],
+    treeId: string | undefined,
+    onProblem: (message: string) => void,
+  ) {
     this.#treeId = treeId;
     this.#onProblem = onProblem;
     this.#readers = groups.map(
@@ -76,10 +80,10 @@ export class Denier {
 }
 
 /** Whatever cannot be told apart from a stub of the tree is one. */
-function isStub(fd: number, treeId: string): boolean {
+function isStub(fd: number, treeId: string | undefined): boolean {
   try {
     const mark = getXattr(fd, treeMarkName);
-    return mark !== undefined && !isMarkOfAnother(mark, treeId);
+    return mark !== undefined && (treeId === undefined || !isMarkOfAnother(mark, treeId));
   } catch {
     return true;
   }

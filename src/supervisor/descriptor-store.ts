@@ -6,6 +6,7 @@
  * pledge that is sent last tells that there was room for it and so for all before it: an end that was thrown away
  * hangs up.
  */
+import { randomBytes } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ebbError, toEbbError } from '../base/errors.ts';
 import { notify } from '../sys/notify-socket.ts';
@@ -15,7 +16,7 @@ import type { Pledge } from './pledge.ts';
 /** What a busy manager gets to take something in. */
 const answerMaxMs = 10_000;
 const queueFullPauseMs = 20;
-/** Each supervisor has a pledge of its own: a successor's is there before its predecessor's goes. */
+/** Each supervisor has a pledge of its own name: a successor's is there before its predecessor's goes. */
 const pledgePrefix = 'ebb-pledge-';
 
 export function isPledgeName(name: string): boolean {
@@ -53,14 +54,14 @@ export class DescriptorStore {
     pledge: Pledge,
     former: readonly string[] = [],
   ): Promise<boolean> {
-    const pledgeName = `${pledgePrefix}${process.pid}`;
+    const pledgeName = `${pledgePrefix}${randomBytes(8).toString('hex')}`;
     this.#names = [...descriptors.keys(), ...former, pledgeName];
     try {
       using theirs = pledge.theirs;
       for (const [name, { fd }] of descriptors) await this.#store(name, fd);
       await this.#store(pledgeName, theirs.fd);
       await this.#barrier();
-      for (const name of former) if (name !== pledgeName) await this.#remove(name);
+      for (const name of former) await this.#remove(name);
     } catch (error) {
       this.#log('warn', `the service manager keeps no descriptors: ${toEbbError(error).message}`);
       await this.drop();
@@ -76,12 +77,12 @@ export class DescriptorStore {
   }
 
   /**
-   * Takes everything out of the store that `keep` has put there; `names`: and what a predecessor has. Never throws: a
-   * manager that does not answer drops it when the service ends.
+   * Takes everything out of the store that `keep` has put there, the first one last; `names`: and what a predecessor
+   * has. Never throws: a manager that does not answer drops it when the service ends.
    */
   async drop(names: Iterable<string> = []): Promise<void> {
     try {
-      for (const name of new Set([...this.#names, ...names])) await this.#remove(name);
+      for (const name of new Set([...names, ...this.#names].toReversed())) await this.#remove(name);
       await this.#barrier();
     } catch (error) {
       this.#log('warn', `the service manager keeps its descriptors: ${toEbbError(error).message}`);

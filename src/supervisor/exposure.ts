@@ -5,21 +5,49 @@
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ebbError, toEbbError } from '../base/errors.ts';
-import { findMountHolders } from '../base/mount-holders.ts';
+import { commandName, findMountHolders } from '../base/mount-holders.ts';
 import { isTreeMount, mountAt, readMountInfo } from '../base/mount-info.ts';
 import type { MountInfo } from '../base/mount-info.ts';
+import { OpenFlag, openFd } from '../sys/fd.ts';
 import { unmountAsync, UnmountFlag } from '../sys/mount.ts';
 import { fileStatus } from '../sys/stat.ts';
 import { attachMount, changeMount, cloneMount } from '../sys/mount-tree.ts';
 import { dataName } from './guard.ts';
 import type { HideResult, Holder } from './messages.ts';
-import { otherMounts } from './reachability.ts';
+import { findShown, otherMounts } from './reachability.ts';
 import type { Shown } from './reachability.ts';
 
 /** The mount of ours at `tree`, when there is one. */
 export function treeMountAt(tree: string): MountInfo | undefined {
   const found = mountAt(readMountInfo(), tree);
   return found !== undefined && isTreeMount(found) ? found : undefined;
+}
+
+/**
+ * Takes the mount off wherever it is in our namespace. `covered`: no path leads to it, because something else is
+ * mounted over it, which is not ours to take. `gone`: nobody finds it there any more, whoever took it off.
+ */
+export async function takeOff(shown: Shown, lazy: boolean): Promise<'gone' | 'busy' | 'covered'> {
+  const found = findShown(shown);
+  if (found === undefined) return 'gone';
+  if (mountThatIsSeenAt(found.mountPoint) !== shown.mountId) return 'covered';
+  try {
+    await unmountAsync(found.mountPoint, (lazy ? UnmountFlag.detach : 0) | UnmountFlag.nofollow);
+  } catch (thrown) {
+    const { code } = toEbbError(thrown);
+    if (code === 'EBUSY') return 'busy';
+    if (code !== 'EINVAL' && code !== 'ENOENT') throw thrown;
+  }
+  return findShown(shown) === undefined ? 'gone' : 'covered';
+}
+
+function mountThatIsSeenAt(place: string): number | undefined {
+  try {
+    using found = openFd(place, OpenFlag.path | OpenFlag.nofollow);
+    return fileStatus(found.fd).mountId;
+  } catch {
+    return undefined;
+  }
 }
 
 /** Services and sandboxes that are starting have a copy of all mounts for a moment. */
@@ -51,9 +79,16 @@ export class Exposure {
     return new Exposure(tree, { mountId, device: found.device, root: found.root });
   }
 
-  /** For a daemon that outlives its supervisor: what that one has shown. Undefined: nothing is there. */
+  /** What a supervisor has shown that lives no more. Undefined: it is mounted nowhere, somebody else took it away. */
+  static find(tree: string, shown: Shown): Exposure | undefined {
+    return findShown(shown) === undefined ? undefined : new Exposure(tree, shown);
+  }
+
+  /** For who was not told what was shown: the tree's mount at `tree`, though another one may cover it. */
   static adopt(tree: string): Exposure | undefined {
-    const found = treeMountAt(tree);
+    const found = readMountInfo().findLast(
+      (mount) => mount.mountPoint === tree && isTreeMount(mount),
+    );
     if (found === undefined) return undefined;
     const { mountId, device, root } = found;
     return new Exposure(tree, { mountId, device, root });
@@ -66,30 +101,27 @@ export class Exposure {
 
   /**
    * Takes the mount off TREE. Busy and not `lazy`: nothing happens, and the holders are named; a copy of the mount
-   * somewhere else (bind mounts, other mount namespaces) counts, because it would stay. Copies may be momentary: they
-   * are looked for again for `copiesMaxMs` before they count.
+   * somewhere else (bind mounts, other mount namespaces) counts, because it would stay, and so does a mount that covers
+   * it. Copies may be momentary: they are looked for again for `copiesMaxMs` before they count. Lazy: what is covered
+   * stays until it is not, see `takeOff`; somebody has to answer for it.
    */
   async hide(lazy: boolean): Promise<HideResult> {
     if (!lazy) {
       const copies = await this.#copies();
       if (copies.length > 0) return { stopped: false, holders: copies };
     }
-    try {
-      await unmountAsync(this.tree, (lazy ? UnmountFlag.detach : 0) | UnmountFlag.nofollow);
-    } catch (thrown) {
-      const error = toEbbError(thrown);
-      // Somebody else took it away already.
-      if (error.code === 'EINVAL') return { stopped: true, holders: [] };
-      if (error.code !== 'EBUSY') throw error;
-      return { stopped: false, holders: await findMountHolders(this.tree) };
-    }
-    return { stopped: true, holders: [] };
+    const result = await takeOff(this.#shown, lazy);
+    if (result === 'gone' || lazy) return { stopped: true, holders: [] };
+    if (result === 'busy') return { stopped: false, holders: await findMountHolders(this.tree) };
+    const command = await commandName(process.pid);
+    const cover = { pid: process.pid, command, what: `another mount over ${this.tree}` };
+    return { stopped: false, holders: [cover] };
   }
 
   async #copies(): Promise<Holder[]> {
     const endsAtMs = performance.now() + copiesMaxMs;
     for (;;) {
-      const copies = await otherMounts(this.#shown, this.tree);
+      const copies = await otherMounts(this.#shown);
       if (copies.length === 0 || performance.now() >= endsAtMs) return copies;
       await sleep(copiesEveryMs);
     }

@@ -1,6 +1,8 @@
 /** The end of a tree that was taken away while somebody still had it open: denied, until nobody has. */
 import { setTimeout as sleep } from 'node:timers/promises';
+import type { Group } from '../fanotify/group.ts';
 import type { Denier } from './denier.ts';
+import { takeOff } from './exposure.ts';
 import { whoReaches } from './reachability.ts';
 import type { Shown } from './reachability.ts';
 
@@ -12,25 +14,51 @@ export interface FarewellOptions {
   /** Not started. */
   readonly denier: Denier;
   readonly log: (level: 'info' | 'warn', message: string) => void;
+  /** At each look at which somebody is there. */
+  readonly onWaiting?: () => void;
 }
 
-/** Resolves when nobody can reach the data, with nothing unanswered that was read. No daemon may live. */
+/**
+ * Takes the tree away if it is still there, as soon as nothing covers it. Resolves when nobody can reach the data, with
+ * nothing unanswered that was read. No daemon may live.
+ */
 export async function denyWhileReachable(shown: Shown, options: FarewellOptions): Promise<void> {
-  const { tree, denier, log } = options;
+  const { tree, denier, log, onWaiting } = options;
   const own = new Set([process.pid]);
   let told = false;
   denier.start();
   try {
     for (;;) {
-      const [first] = await whoReaches(shown, tree, own);
+      // What cannot be taken away counts below.
+      await takeOff(shown, true).catch(() => undefined);
+      const [first] = await whoReaches(shown, own);
       if (first === undefined) return;
       if (!told) {
         const { pid, command, what } = first;
         log('warn', `${tree} is still used by pid ${pid} (${command}): ${what}; it gets EIO`);
         told = true;
       }
+      onWaiting?.();
       await sleep(lookIntervalMs);
     }
+  } finally {
+    denier.stop();
+  }
+}
+
+/**
+ * For groups that another process lets go of at its leisure, by `drop`, when nobody can reach the data any more: no
+ * file on that file system is to wait for it.
+ */
+export async function letGo(
+  groups: readonly Group[],
+  denier: Denier,
+  drop: () => Promise<void>,
+): Promise<void> {
+  denier.start();
+  try {
+    for (const group of groups) group.flush('filesystem');
+    await drop();
   } finally {
     denier.stop();
   }

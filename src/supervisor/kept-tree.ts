@@ -1,30 +1,22 @@
 /**
- * What a supervisor leaves with the service manager (descriptor-store.ts), and how its successor goes on with it.
- * Besides the descriptors of the guard that is a file in memory: what a successor has to know and cannot find out
- * while the tree is shown, and which processes have to be gone before it may read the groups.
+ * What a supervisor leaves with the service manager (descriptor-store.ts), and how its successor goes on with it, or
+ * ends it: whatever is wrong, the tree is taken away, and nobody is let through to it.
  */
-import { ftruncateSync, readFileSync, readSync, writeSync } from 'node:fs';
-import { ebbError, toEbbError } from '../base/errors.ts';
-import { processStartTicks } from '../base/run-directory.ts';
+import { ebbError } from '../base/errors.ts';
+import { Group } from '../fanotify/group.ts';
 import { OwnedFd, setCloseOnExec } from '../sys/fd.ts';
-import { createMemoryFile } from '../sys/memory-file.ts';
 import { openFilesLimit } from '../sys/process.ts';
 import { Denier } from './denier.ts';
 import { isPledgeName } from './descriptor-store.ts';
-import type { Log } from './descriptor-store.ts';
+import type { DescriptorStore, Log } from './descriptor-store.ts';
 import { Exposure } from './exposure.ts';
-import { denyWhileReachable } from './farewell.ts';
+import { FactsFile } from './facts-file.ts';
+import type { TreeFacts } from './facts-file.ts';
+import { denyWhileReachable, letGo } from './farewell.ts';
 import { Guard } from './guard.ts';
 import type { GuardPart } from './guard.ts';
-import type { Opaque } from './messages.ts';
-import { untilReleased } from './pledge.ts';
-import type { Shown } from './reachability.ts';
-import type { Ready } from './tree-supervisor.ts';
+import { takeTenure } from './tenure.ts';
 
-/** A successor of another version understands this number or refuses. */
-const factsVersion = 1;
-/** What processes get to die after SIGKILL: one may be writing to a slow disk. */
-const deathMaxMs = 60_000;
 /** Descriptors that `ebb attach -f` was given by systemd come behind the channel of its supervisor. */
 const firstDescriptor = 4;
 
@@ -37,80 +29,7 @@ const guardNames: Readonly<Record<GuardPart, string>> = {
 };
 const factsName = 'ebb-facts';
 
-export interface TreeFacts {
-  readonly tree: string;
-  readonly prepared: Opaque & { readonly treeId: string; readonly ebbDirectory: string };
-  readonly startedAtMs: number;
-  readonly ready: Omit<Ready, 'kind'>;
-  readonly shown: Shown;
-}
-
-/** Five words at the start: supervisor, its start; daemon, its start; restarts. One write, so whole at any time. */
-const headerWords = 5;
-const headerBytes = headerWords * 8;
-
-export class FactsFile implements Disposable {
-  readonly #memory: OwnedFd;
-
-  constructor(memory: OwnedFd = createMemoryFile('ebb-facts')) {
-    this.#memory = memory;
-  }
-
-  get fd(): number {
-    return this.#memory.fd;
-  }
-
-  /** The processes that use the guard from now on. */
-  noteProcesses(daemonPid: number | undefined, restarts: number): void {
-    const words = [process.pid, startOf(process.pid), daemonPid ?? 0, startOf(daemonPid), restarts];
-    writeSync(this.#memory.fd, BigInt64Array.from(words.map(BigInt)), 0, headerBytes, 0);
-  }
-
-  processes(): { readonly running: readonly number[]; readonly restarts: number } {
-    const words = new BigInt64Array(headerWords);
-    readSync(this.#memory.fd, words, 0, headerBytes, 0);
-    const [supervisor = 0, supervisorStart, daemon = 0, daemonStart, restarts = 0] = [...words].map(
-      Number,
-    );
-    const running: number[] = [];
-    if (startOf(supervisor) === supervisorStart && supervisor > 0) running.push(supervisor);
-    if (startOf(daemon) === daemonStart && daemon > 0) running.push(daemon);
-    return { running, restarts };
-  }
-
-  /** Before it is given away. */
-  write(facts: TreeFacts): void {
-    const text = Buffer.from(JSON.stringify({ version: factsVersion, ...facts }));
-    ftruncateSync(this.#memory.fd, headerBytes);
-    writeSync(this.#memory.fd, text, 0, text.length, headerBytes);
-  }
-
-  /** Throws EPROTO for what another version has written. */
-  read(): TreeFacts {
-    const bytes = readFileSync(`/proc/self/fd/${this.#memory.fd}`);
-    let facts: Partial<TreeFacts> & { readonly version?: unknown } = {};
-    try {
-      facts = JSON.parse(bytes.subarray(headerBytes).toString()) as typeof facts;
-    } catch {
-      // No version either.
-    }
-    if (facts.version === factsVersion) return facts as TreeFacts;
-    throw ebbError(
-      'EPROTO',
-      'another version of Ebb has attached this tree: stop its service, then start it',
-    );
-  }
-
-  [Symbol.dispose](): void {
-    this.#memory.close();
-  }
-}
-
-function startOf(pid: number | undefined): number {
-  return (pid === undefined ? undefined : processStartTicks(pid)) ?? 0;
-}
-
-/** What to keep of a tree. */
+/** What to keep of a tree. The facts first: whoever finds anything else of it finds them, too. */
 export function descriptorsToKeep(
   guard: Guard,
   facts: FactsFile,
@@ -120,8 +39,10 @@ export function descriptorsToKeep(
   return kept;
 }
 
+type Kept = ReadonlyMap<string, OwnedFd>;
+
 /** What the service manager gave, by name, owned and close-on-exec; several of one name: the first. */
-export function takeKept(): ReadonlyMap<string, OwnedFd> {
+export function takeKept(): Kept {
   const names = process.env['EBB_KEPT_DESCRIPTORS'];
   delete process.env['EBB_KEPT_DESCRIPTORS'];
   const kept = new Map<string, OwnedFd>();
@@ -138,6 +59,7 @@ export interface KeptTree {
   readonly guard: Guard;
   readonly facts: TreeFacts;
   readonly factsFile: FactsFile;
+  readonly tenure: OwnedFd;
   readonly exposure: Exposure;
   /** Daemons that died before the last one. */
   readonly restarts: number;
@@ -145,51 +67,99 @@ export interface KeptTree {
   readonly former: readonly string[];
 }
 
-/**
- * Takes over what `kept` holds, and ends what is left of the processes before: from then on nobody else reads the
- * groups. Undefined: there is nothing to go on with, and nobody can reach the tree; all is closed. Throws EAGAIN when
- * somebody of before does not die, EPROTO for another version or another tree; nothing is closed or changed then.
- */
-export async function resumeKept(
-  kept: ReadonlyMap<string, OwnedFd>,
-  tree: string,
-  log: Log,
-): Promise<KeptTree | undefined> {
-  const former = [...kept.keys()].filter(isPledgeName);
-  const memory = kept.get(factsName);
-  const parts = guardParts(kept);
-  if (memory === undefined || parts === undefined || former.length === 0) {
-    // Never promised to anybody: who was there did without.
-    for (const descriptor of kept.values()) descriptor.close();
-    return undefined;
-  }
-  const factsFile = new FactsFile(memory);
-  const facts = factsFile.read();
-  if (facts.tree !== tree) {
-    throw ebbError('EPROTO', `the service still has ${facts.tree}: stop it, then start it`);
-  }
-  const { running, restarts } = factsFile.processes();
-  for (const pid of running) kill(pid);
-  for (const name of former) await allDead(kept.get(name) as OwnedFd);
-  const guard = Guard.adopt(parts);
-  const exposure = Exposure.adopt(tree);
-  if (exposure?.shown.mountId === facts.shown.mountId) {
-    return { guard, facts, factsFile, exposure, restarts, former };
-  }
-  log('warn', `${tree} was taken away by somebody else; who still has files open gets EIO`);
-  guard.sweep(openFilesLimit().soft);
-  const denier = new Denier([guard.access, guard.open], facts.prepared.treeId, (message) =>
-    log('error', message),
-  );
-  await denyWhileReachable(facts.shown, { tree, denier, log });
-  guard[Symbol.dispose]();
-  factsFile[Symbol.dispose]();
-  return undefined;
+export interface Wanted {
+  readonly tree: string;
+  /** As in `TreeFacts`. */
+  readonly namedRemote: string | undefined;
+  /** Why it is not wanted after all. */
+  readonly refused: () => string | undefined;
+  /** False: another supervisor is being started in the place of this one. */
+  readonly isWanted: () => boolean;
+  readonly store: DescriptorStore | undefined;
+  readonly log: Log;
+  /** Called now and then while it takes its time. */
+  readonly onWaiting: () => void;
 }
 
-function guardParts(
-  kept: ReadonlyMap<string, OwnedFd>,
-): Readonly<Record<GuardPart, OwnedFd>> | undefined {
+/**
+ * Ends what is left of the processes before, so that nobody else reads the groups, and takes over what `kept` holds.
+ * When that cannot be gone on with, the tree is taken away, who reaches it is denied until nobody does, the
+ * store is emptied, and EAGAIN says why: the service is to be started anew (ECANCELED: it is `refused`). EAGAIN, too,
+ * when somebody of before does not die; nothing is changed then. Undefined: nothing of a tree is there.
+ */
+export async function resumeKept(kept: Kept, wanted: Wanted): Promise<KeptTree | undefined> {
+  const memory = kept.get(factsName);
+  if (memory === undefined) {
+    // The first one in and the last one out: nobody can have been promised anything.
+    for (const descriptor of kept.values()) descriptor.close();
+    await wanted.store?.drop(kept.keys());
+    return undefined;
+  }
+  const tenure = await takeTenure(memory.fd, wanted.isWanted);
+  const factsFile = new FactsFile(memory);
+  const found = whatIsWhole(kept, factsFile, wanted);
+  if (typeof found === 'object') {
+    const guard = Guard.adopt(found.parts);
+    const former = [...kept.keys()].filter(isPledgeName);
+    for (const name of former) kept.get(name)?.close();
+    return { guard, factsFile, tenure, former, restarts: factsFile.restarts(), ...found };
+  }
+  await endKept(kept, factsFile, found, wanted);
+  const code = wanted.refused() === undefined ? 'EAGAIN' : 'ECANCELED';
+  throw ebbError(code, `${found}: the tree was taken away`);
+}
+
+/** All that is needed to go on, or why not. */
+function whatIsWhole(
+  kept: Kept,
+  factsFile: FactsFile,
+  { tree, namedRemote, refused }: Wanted,
+):
+  | string
+  | {
+      readonly facts: TreeFacts;
+      readonly parts: Readonly<Record<GuardPart, OwnedFd>>;
+      readonly exposure: Exposure;
+    } {
+  const why = refused();
+  if (why !== undefined) return why;
+  const facts = factsFile.read().all;
+  if (facts === undefined) return 'another version of Ebb had attached the tree';
+  if (facts.tree !== tree) return `the service had attached ${facts.tree}`;
+  if (namedRemote !== undefined && namedRemote !== facts.namedRemote) {
+    return 'the service had attached another remote';
+  }
+  const parts = guardParts(kept);
+  if (parts === undefined) return 'the service manager has not kept everything';
+  const exposure = Exposure.find(tree, facts.shown);
+  if (exposure === undefined) return 'somebody else took the tree away';
+  return { facts, parts, exposure };
+}
+
+/** Whatever of it is there. Whoever has the tenure is the only one who may. */
+async function endKept(
+  kept: Kept,
+  factsFile: FactsFile,
+  why: string,
+  { tree: wantedTree, store, log, onWaiting }: Wanted,
+): Promise<void> {
+  const { essence } = factsFile.read();
+  const tree = essence?.tree ?? wantedTree;
+  log('warn', `${why}: ${tree} is taken away; who still has files open gets EIO`);
+  const groups: Group[] = [];
+  for (const part of ['access', 'open'] as const) {
+    const descriptor = kept.get(guardNames[part]);
+    if (descriptor !== undefined) groups.push(Group.adopt(descriptor, 'preContent'));
+  }
+  for (const group of groups) group.sweep(openFilesLimit().soft);
+  const denier = new Denier(groups, essence?.treeId, (message) => log('error', message));
+  const shown = essence?.shown ?? Exposure.adopt(tree)?.shown;
+  if (shown !== undefined) await denyWhileReachable(shown, { tree, denier, log, onWaiting });
+  await letGo(groups, denier, async () => await store?.drop([factsName, ...kept.keys()]));
+  for (const descriptor of kept.values()) descriptor.close();
+}
+
+function guardParts(kept: Kept): Readonly<Record<GuardPart, OwnedFd>> | undefined {
   const parts: Partial<Record<GuardPart, OwnedFd>> = {};
   for (const [part, name] of Object.entries(guardNames)) {
     const descriptor = kept.get(name);
@@ -197,19 +167,4 @@ function guardParts(
     parts[part as GuardPart] = descriptor;
   }
   return parts as Record<GuardPart, OwnedFd>;
-}
-
-function kill(pid: number): void {
-  try {
-    process.kill(pid, 'SIGKILL');
-  } catch (error) {
-    if (toEbbError(error).code !== 'ESRCH') throw error;
-  }
-}
-
-/** The manager's end of a pledge hangs up with the last thread of the last process that had the other. */
-async function allDead(pledge: OwnedFd): Promise<void> {
-  const isOver = await untilReleased(pledge.fd, deathMaxMs);
-  if (!isOver) throw ebbError('EAGAIN', 'a process of the supervisor before this one still runs');
-  pledge.close();
 }

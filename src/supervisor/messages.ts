@@ -6,7 +6,7 @@
  */
 
 /** Changes of this file that an older supervisor would not understand get a new number. */
-export const protocolVersion = 2;
+export const protocolVersion = 3;
 
 /**
  * Descriptor numbers in the daemon. Standard input, output and error come first; the fourth is the channel.
@@ -26,6 +26,8 @@ export const Inherited = {
   lock: 8,
   /** Hangs up when nobody will start another supervisor (pledge.ts). */
   pledge: 9,
+  /** That this process may read the groups (tenure.ts): held until it is dead. */
+  tenure: 10,
 } as const;
 
 /** JSON that is passed on as it is. */

@@ -1,7 +1,7 @@
 /**
  * A service manager's pledge to start another supervisor: a pair of sockets, one end of which lies in its descriptor
  * store (descriptor-store.ts). The other end hangs up the moment the manager lets go of its own, whatever it does that
- * for, and the manager's end hangs up when no process of the tree lives any more. Nobody ever writes into either.
+ * for. Nobody ever writes into either.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { OwnedFd } from '../sys/fd.ts';

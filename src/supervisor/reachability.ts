@@ -7,7 +7,7 @@
  */
 import { readFile, readdir, readlink } from 'node:fs/promises';
 import { commandName } from '../base/mount-holders.ts';
-import { mountAt, parseMountInfo } from '../base/mount-info.ts';
+import { isTreeMount, parseMountInfo, readMountInfo } from '../base/mount-info.ts';
 import type { MountInfo } from '../base/mount-info.ts';
 import { isInside } from '../base/run-directory.ts';
 import { OpenFlag, openFd } from '../sys/fd.ts';
@@ -27,17 +27,27 @@ export interface Shown {
 }
 
 /**
- * Mounts that show the data or a part of it, in any namespace, but for the one at `tree` in ours and copies that go
- * with it.
+ * The mount itself, wherever it is mounted now: somebody may have mounted something over it, or moved it. The root is
+ * not compared: directories above it may have been renamed.
  */
-export async function otherMounts(shown: Shown, tree: string): Promise<Holder[]> {
+export function findShown(
+  { mountId, device }: Shown,
+  mounts: readonly MountInfo[] = readMountInfo(),
+): MountInfo | undefined {
+  return mounts.find(
+    (mount) => mount.mountId === mountId && mount.device === device && isTreeMount(mount),
+  );
+}
+
+/** Mounts that show the data or a part of it, in any namespace, but for `shown` in ours and copies that go with it. */
+export async function otherMounts(shown: Shown): Promise<Holder[]> {
   const found: Holder[] = [];
   const namespaces = await mountNamespaces();
-  const peers = peersOf(namespaces.find(({ isOurs }) => isOurs)?.mounts ?? [], tree);
+  const peers = peersOf(namespaces.find(({ isOurs }) => isOurs)?.mounts ?? [], shown);
   for (const { pid, isOurs, mounts } of namespaces) {
     for (const mount of mounts) {
       if (!showsData(mount, shown)) continue;
-      if (isOurs && mount.mountPoint === tree) continue;
+      if (isOurs && mount.mountId === shown.mountId) continue;
       if (!isOurs && follows(mount, mounts, peers)) continue;
       const where = isOurs ? '' : ', in another mount namespace';
       found.push({
@@ -51,13 +61,14 @@ export async function otherMounts(shown: Shown, tree: string): Promise<Holder[]>
   return found;
 }
 
-/** Everybody who can reach the data after TREE was taken away. `exceptPids`: our own processes. */
-export async function whoReaches(
-  shown: Shown,
-  tree: string,
-  exceptPids: ReadonlySet<number>,
-): Promise<Holder[]> {
-  const mounts = await otherMounts(shown, tree);
+/** Everybody who can reach the data after the tree was taken away. `exceptPids`: our own processes. */
+export async function whoReaches(shown: Shown, exceptPids: ReadonlySet<number>): Promise<Holder[]> {
+  const covered = findShown(shown);
+  if (covered !== undefined) {
+    const what = `mount ${covered.mountPoint}, which another one covers`;
+    return [{ pid: process.pid, command: await commandName(process.pid), what }];
+  }
+  const mounts = await otherMounts(shown);
   if (mounts.length > 0) return mounts;
   // Numbers of mounts are used again: one that is mounted somewhere is not the detached one any more.
   const inUse = (await mountNamespaces()).some((namespace) =>
@@ -98,9 +109,9 @@ function showsData(mount: MountInfo, { device, root }: Shown): boolean {
   return mount.device === device && isInside(root, mount.root);
 }
 
-/** The peer group of the mount that the one at `tree` is mounted on: its members see it come and go. */
-function peersOf(mounts: readonly MountInfo[], tree: string): string | undefined {
-  const parentId = mountAt(mounts, tree)?.parentId;
+/** The peer group of the mount that the shown one is mounted on: its members see it come and go. */
+function peersOf(mounts: readonly MountInfo[], shown: Shown): string | undefined {
+  const parentId = findShown(shown, mounts)?.parentId;
   const parent = mounts.find((mount) => mount.mountId === parentId);
   const shared = parent?.propagation.find((field) => field.startsWith('shared:'));
   return shared?.slice('shared:'.length);

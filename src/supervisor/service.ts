@@ -4,7 +4,7 @@
  */
 import { closeSync, writeSync } from 'node:fs';
 import { text } from 'node:stream/consumers';
-import { toEbbError } from '../base/errors.ts';
+import { ebbError, toEbbError } from '../base/errors.ts';
 import { outliveTheLog, startExitCode } from '../base/service-process.ts';
 import { indispensable } from './daemon-process.ts';
 import type { Opaque } from './messages.ts';
@@ -14,7 +14,7 @@ const resultDescriptor = 3;
 export interface Callbacks {
   readonly log: (level: 'info' | 'warn' | 'error', message: string) => void;
   readonly onProgress: (progress: Opaque) => void;
-  /** Fires when a signal asks for the end. */
+  /** Fires when a signal asks for the end, with an EbbError (EINTR). */
   readonly signal: AbortSignal;
 }
 
@@ -59,7 +59,7 @@ export async function runService(
   const stopping = new AbortController();
   let service: Service | undefined;
   const stop = (): void => {
-    stopping.abort();
+    stopping.abort(ebbError('EINTR', 'stopped by a signal while starting'));
     const complain = (error: unknown): void => log('error', toEbbError(error).message);
     Promise.resolve(service?.stop()).catch(complain);
   };

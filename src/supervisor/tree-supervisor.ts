@@ -43,10 +43,12 @@ export interface SupervisorOptions {
   readonly options: Opaque;
   readonly prepared: Opaque;
   readonly startedAtMs: number;
-  /** Tells daemons, and holds back a successor (pledge.ts), as long as any of them lives. */
+  /** Tells daemons whether another supervisor would come (pledge.ts). */
   readonly pledge: OwnedFd;
-  /** A daemon was started. `restarts`: those before it. */
-  readonly onDaemon: (pid: number | undefined, restarts: number) => void;
+  /** The right to read the groups, for as long as any of them lives (tenure.ts). */
+  readonly tenure: OwnedFd;
+  /** A daemon is being started. `restarts`: those before it. */
+  readonly onDaemon: (restarts: number) => void;
   readonly log: (level: 'info' | 'warn' | 'error', message: string) => void;
   readonly onProgress: (progress: Opaque) => void;
 }
@@ -89,19 +91,28 @@ export class TreeSupervisor {
     this.ended = this.#over.promise;
   }
 
-  /** Resolves when users can see the tree. Rejects with the daemon's reason; only the guard is left then. */
+  /**
+   * Resolves when users can see the tree. Rejects with the daemon's reason, and when `signal` fires; only the guard is
+   * left then.
+   */
   static async start(
     options: SupervisorOptions,
+    signal: AbortSignal,
   ): Promise<{ readonly supervisor: TreeSupervisor; readonly ready: Ready }> {
     const supervisor = new TreeSupervisor(options);
+    const stopped = (): void => supervisor.#starting?.reject(signal.reason);
+    signal.addEventListener('abort', stopped);
     try {
       const ready = await supervisor.#startDaemon(supervisor.#spawn());
+      signal.throwIfAborted();
       supervisor.#exposure = Exposure.show(options.tree, options.ebbDirectory);
       return { supervisor, ready };
     } catch (error) {
       await supervisor.#standbys.close();
       await supervisor.#end(supervisor.#daemon);
       throw error;
+    } finally {
+      signal.removeEventListener('abort', stopped);
     }
   }
 
@@ -199,6 +210,7 @@ export class TreeSupervisor {
         guard.privateMount,
         guard.lock,
         this.#options.pledge,
+        this.#options.tenure,
       ].map(({ fd }) => fd),
     };
     const daemon: Daemon = DaemonProcess.start(program, (message) =>
@@ -216,7 +228,7 @@ export class TreeSupervisor {
     const starting = Promise.withResolvers<Ready>();
     this.#starting = starting;
     this.#daemon = daemon;
-    this.#options.onDaemon(daemon.pid, this.#restarts);
+    this.#options.onDaemon(this.#restarts);
     daemon.send({
       kind: 'start',
       protocol: protocolVersion,

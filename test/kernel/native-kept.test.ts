@@ -5,17 +5,17 @@
 import assert from 'node:assert/strict';
 import { readdirSync } from 'node:fs';
 import path from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { after, before, describe, test } from 'node:test';
 import { mountAt, readMountInfo } from '../../src/base/mount-info.ts';
 import { compileHelper } from '../probes/probe.ts';
-import { AttachedTree } from '../support/attached-tree.ts';
+import type { AttachedTree } from '../support/attached-tree.ts';
 import type { LoopFilesystemType, TemporaryDirectory } from '../support/temporary.ts';
 import { CorpusWriter } from '../support/corpus.ts';
 import { startStress } from '../support/hammer.ts';
 import { processLives } from '../support/mount.ts';
+import { attachAsService, killTogether } from '../support/kept-service.ts';
+import { patience } from '../support/patience.ts';
 import { run } from '../support/run.ts';
-import { ServiceManager } from '../support/service-manager.ts';
 import { mountsBelow, temporaryDirectory } from '../support/temporary.ts';
 import { waitFor } from '../support/wait-for.ts';
 
@@ -23,7 +23,6 @@ const readers = 2;
 const endMaxMs = 30_000;
 /** EIO of what the dead ones had taken; EINTR of a call that was cut short. */
 const honestErrors = new Set(['5', '4']);
-const storeMax = 16;
 const keptNames = ['ebb-access', 'ebb-changes', 'ebb-facts', 'ebb-lock', 'ebb-mount', 'ebb-open'];
 const names = Array.from({ length: 12 }, (_unused, index) => `d${index % 3}/file-${index}.bin`);
 
@@ -42,40 +41,6 @@ before(async () => {
 after(async () => {
   await directory[Symbol.asyncDispose]();
 });
-
-/** Attached by a manager that keeps up to `max` descriptors. */
-async function attachAsService(
-  type: LoopFilesystemType,
-  max: number,
-): Promise<AsyncDisposable & { readonly tree: AttachedTree; readonly manager: ServiceManager }> {
-  const place = await temporaryDirectory('manager');
-  let manager: ServiceManager | undefined;
-  try {
-    const tree = await AttachedTree.attach({
-      type,
-      remote: source,
-      options: ['--foreground', '--limit-rate', '20M', '--whole-max', '64K'],
-      start: async (command, env) => {
-        manager = new ServiceManager(place.path, max, command, env);
-        await manager.until('ready', 1);
-      },
-    });
-    const started = manager as unknown as ServiceManager;
-    return {
-      tree,
-      manager: started,
-      async [Symbol.asyncDispose]() {
-        await tree[Symbol.asyncDispose]();
-        started[Symbol.dispose]();
-        await place[Symbol.asyncDispose]();
-      },
-    };
-  } catch (error) {
-    manager?.[Symbol.dispose]();
-    await place[Symbol.asyncDispose]();
-    throw error;
-  }
-}
 
 function shownMount(tree: AttachedTree): number | undefined {
   return mountAt(readMountInfo(), tree.path)?.mountId;
@@ -99,9 +64,9 @@ const deathsOn: readonly (readonly [LoopFilesystemType, Deaths])[] = [
 ];
 
 for (const [type, deaths] of deathsOn) {
-  describe(`a tree on ${type} whose descriptors are kept`, { timeout: 300_000 }, () => {
+  describe(`a tree on ${type} whose descriptors are kept`, { timeout: patience * 300_000 }, () => {
     test('supervisor, daemon, or all are killed under readers: the tree stays, no byte is wrong', async () => {
-      await using service = await attachAsService(type, storeMax);
+      await using service = await attachAsService(type, source);
       const { tree, manager } = service;
       const mount = shownMount(tree);
       let status = await tree.status();
@@ -109,15 +74,16 @@ for (const [type, deaths] of deathsOn) {
         const said = `${type}: ${victims.join(' and ')} killed`;
         const place = { helper, mount: tree.path, source, names };
         await using stress = startStress({ ...place, readers, seconds: 600, seed: round + 1 });
-        await sleep(100);
+        await waitFor(async () => (await tree.status()).recalledBytes > 0, {
+          what: `${said}: somebody to read`,
+          timeoutMs: endMaxMs,
+        });
         const pids: Readonly<Record<Victim, number>> = {
           daemon: status.pid,
           supervisor: status.supervisorPid,
           main: manager.pids.at(-1) ?? 0,
         };
-        // Together: none of them has a moment without the others.
-        for (const victim of victims) process.kill(pids[victim], 'SIGSTOP');
-        for (const victim of victims) process.kill(pids[victim], 'SIGKILL');
+        killTogether(victims.map((victim) => pids[victim]));
         const { stored } = await manager.until('ready', round + 2);
         const pledges = stored.filter((name) => name.startsWith('ebb-pledge-'));
         assert.deepEqual([...stored].sort(), [...keptNames, ...pledges].sort(), said);
@@ -127,14 +93,19 @@ for (const [type, deaths] of deathsOn) {
         for (const victim of ['supervisor', 'daemon'] as const) {
           assert.ok(!processLives(pids[victim]), `${said}: the ${victim} lives on`);
         }
-        for (const report of await stress.stop(endMaxMs)) {
+        const reports = await stress.stop(endMaxMs);
+        assert.ok(
+          reports.some(({ reads }) => reads > 0),
+          said,
+        );
+        for (const report of reports) {
           assert.equal(report.wrong, undefined, said);
           for (const errno of Object.keys(report.errors)) {
             assert.ok(honestErrors.has(errno), `${said}: a reader got errno ${errno}`);
           }
         }
         await assertSame(tree, said);
-        await tree.ebb(['release', tree.path]);
+        await tree.ebbOk(['release', tree.path]);
       }
       assert.ok(status.restarts >= deaths.length);
       await tree.stop();
@@ -164,7 +135,7 @@ async function assertTakenAway(
 }
 
 test('a manager that keeps nothing promises nothing: the daemon takes the tree away', async () => {
-  await using service = await attachAsService('xfs', 3);
+  await using service = await attachAsService('xfs', source, { storeMax: 3 });
   const { manager } = service;
   assert.deepEqual((await manager.until('ready', 1)).stored, []);
   await assertTakenAway(service, async () => {
@@ -174,7 +145,7 @@ test('a manager that keeps nothing promises nothing: the daemon takes the tree a
 });
 
 test('a manager that lets go instead of starting another supervisor: the daemon takes the tree away', async () => {
-  await using service = await attachAsService('xfs', storeMax);
+  await using service = await attachAsService('xfs', source);
   const { tree, manager } = service;
   // Nobody starts again what does not run.
   const main = manager.pids.at(-1) ?? 0;

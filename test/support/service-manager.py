@@ -1,10 +1,11 @@
 """What systemd does for a service with FileDescriptorStoreMax=, Type=notify, NotifyAccess=all, KillMode=process and
-Restart=on-failure, for tests: the same protocol (sd_notify(3), sd_listen_fds(3)), one service.
+Restart=on-failure, RestartPreventExitStatus=2 3, for tests: the same protocol (sd_notify(3), sd_listen_fds(3)), one service.
 
     service-manager.py DIRECTORY MAX COMMAND...
 
 Says on standard output, one JSON object a line, what happens: started, ready, stored, removed, ended. Takes on
-standard input: `release` lets go of all that is stored and starts nothing any more. Ends with the service."""
+standard input: `release` lets go of all that is stored and starts nothing any more; `forget NAME` lets go of what
+begins with that. Ends with the service."""
 import array, ctypes, json, os, select, signal, socket, sys, time
 
 directory, most, command = sys.argv[1], int(sys.argv[2]), sys.argv[3:]
@@ -77,10 +78,10 @@ def take(text, descriptors):
         say("ready")
 
 
-def let_go():
-    for _, descriptor in store:
-        os.close(descriptor)
-    store.clear()
+def let_go(beginning=""):
+    for entry in [entry for entry in store if entry[0].startswith(beginning)]:
+        store.remove(entry)
+        os.close(entry[1])
 
 
 def receive():
@@ -101,6 +102,10 @@ while True:
         line = sys.stdin.readline()
         if line == "":
             sys.exit(0)
+        if line.startswith("forget "):
+            let_go(line.split()[1])
+            say("forgotten")
+            continue
         restarting = False
         let_go()
         say("released")
@@ -118,7 +123,7 @@ while True:
                 code = os.waitstatus_to_exitcode(status)
         if code is None:
             continue
-        if code == 0 or not restarting:
+        if code in (0, 2, 3) or not restarting:
             let_go()
             say("ended", code=code)
             sys.exit(0)

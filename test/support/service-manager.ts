@@ -8,7 +8,7 @@ import { killAtExit, killGroup } from './run.ts';
 import { waitFor } from './wait-for.ts';
 
 export interface ServiceEvent {
-  readonly event: 'started' | 'ready' | 'stored' | 'removed' | 'released' | 'ended';
+  readonly event: 'started' | 'ready' | 'stored' | 'removed' | 'forgotten' | 'released' | 'ended';
   /** Names of what is in the store, after that. */
   readonly stored: readonly string[];
   /** Of `started`: the service's main process. */
@@ -64,6 +64,16 @@ export class ServiceManager implements Disposable {
   /** Everything is dropped, and the service is not started again. */
   release(): void {
     this.#child.stdin.write('release\n');
+  }
+
+  /** What is kept under names with this beginning is dropped. */
+  forget(beginning: string): void {
+    this.#child.stdin.write(`forget ${beginning}\n`);
+  }
+
+  /** To itself: SIGSTOP, SIGCONT. */
+  signal(signal: NodeJS.Signals): void {
+    this.#child.kill(signal);
   }
 
   [Symbol.dispose](): void {

@@ -1,13 +1,14 @@
 /** `ebb attach`: check, start the supervisor, show how the names come in, report. */
-import { withoutCredentials } from '../../base/http-url.ts';
+import { isHttpUrl, withoutCredentials } from '../../base/http-url.ts';
 import type { AttachProgress, AttachStartResult } from '../../daemon/api.ts';
 import type { AttachCheck } from '../../daemon/helper-api.ts';
 import { AttachProgressLine } from '../attach/progress.ts';
+import { endKeptTree } from '../attach/refuse-kept.ts';
 import { buildAttachOptions, defineAttachOptions } from '../attach/options.ts';
 import type { AttachCliOptions } from '../attach/options.ts';
 import { checkRemote } from '../mount/checks.ts';
 import { runHelper } from '../helper.ts';
-import { keptDescriptors } from '../kept-descriptors.ts';
+import { keptDescriptors, takeKeptDescriptors } from '../kept-descriptors.ts';
 import { followForeground, startService } from '../start-service.ts';
 import { realDirectory } from '../target.ts';
 import { shellWord, visible, visibleSentence, warnLines } from '../terminal.ts';
@@ -57,12 +58,12 @@ export const attach: Verb = {
   run: async (command, terminal) => {
     const [typedTree = '', typedRemote] = command.args;
     const options = command.opts<AttachCliOptions>();
-    const remote = typedRemote === undefined ? undefined : checkRemote(typedRemote);
+    // Whatever kept what it had attached wants it back.
+    const isKept =
+      options.foreground === true && keptDescriptors(process.env, process.pid).length > 0;
+    const remote = typedRemote === undefined ? undefined : remoteOf(typedRemote, isKept);
     const tree = realDirectory(typedTree, 'tree');
     const full = buildAttachOptions(tree, remote, options);
-    const kept = options.foreground === true ? keptDescriptors(process.env, process.pid) : [];
-    // Whatever kept what it had attached wants it back.
-    const isKept = kept.length > 0 && options.dryRun !== true;
     const checked = isKept
       ? ({ ok: true } as const)
       : await check(tree, remote, full.stateDirectory);
@@ -81,12 +82,18 @@ export const attach: Verb = {
         mountPoint: tree,
         foreground: options.foreground === true,
         aim: 'the tree was attached',
-        kept,
+        kept: isKept ? takeKeptDescriptors() : [],
         onProgress: (said) => {
           if ('progress' in said) line.show(said.progress as AttachProgress);
         },
       },
-      full,
+      {
+        ...full,
+        namedRemote:
+          typedRemote !== undefined && isHttpUrl(typedRemote)
+            ? withoutCredentials(typedRemote)
+            : typedRemote,
+      },
     );
     line.erase();
     if (!result.ok) {
@@ -101,7 +108,13 @@ export const attach: Verb = {
     await terminal.drained();
     return followForeground(child);
   },
+  afterFailure: endKeptTree,
 };
+
+/** Readers may wait for what is kept: a directory's disk may hang, and its identity is known from before. */
+function remoteOf(typed: string, isKept: boolean): string | undefined {
+  return isKept && !isHttpUrl(typed) ? undefined : checkRemote(typed);
+}
 
 /** Needs system calls that the CLI does not load. The secrets of the remote are not its business. */
 async function check(

@@ -10,7 +10,7 @@ import { keepRemoteRoot, readRemoteRoot } from '../../attach/remote-root.ts';
 import { readSecret, stubCatalogPath } from '../../attach/tree-layout.ts';
 import { BoundedMap } from '../../base/bounded-map.ts';
 import { systemClock } from '../../base/clock.ts';
-import { toEbbError } from '../../base/errors.ts';
+import { ebbError, toEbbError } from '../../base/errors.ts';
 import { runFiles } from '../../base/run-directory.ts';
 import type { StubCatalog } from '../../catalog/stub-catalog.ts';
 import { openSqliteStubCatalog } from '../../catalog/stubs-sqlite/catalog.ts';
@@ -34,6 +34,7 @@ import { startControlServer } from '../control/server.ts';
 import { logFileWriter } from '../log-file.ts';
 import { Logbook } from '../logbook.ts';
 import { recallLimits } from '../recall-limits.ts';
+import { remoteIdentity } from '../options.ts';
 import { openOrWait } from '../open-or-wait.ts';
 import { remoteOptions } from '../remote-options.ts';
 import { SpaceKeeper } from '../space-keeper.ts';
@@ -98,6 +99,10 @@ export async function buildTree(
   const { stateDirectory } = prepared;
   const logbook = new Logbook(clock, configuration.logLevel, logFileWriter(runFiles(tree).log));
   const url = configuration.remote ?? prepared.remote;
+  // A supervisor that goes on after another one did not ask whoever prepared the tree.
+  if (remoteIdentity(url) !== prepared.remote) {
+    throw ebbError('EEXIST', `the tree has another remote: ${prepared.remote}`);
+  }
   const mayHaveMoved = configuration.remoteMoved && start.restarts === 0;
   const expectedRoot = mayHaveMoved ? undefined : readRemoteRoot(stateDirectory);
   const howToOpen = {

@@ -14,6 +14,8 @@ export interface InheritedDescriptors {
   readonly privateMount: OwnedFd;
   readonly lock: OwnedFd;
   readonly pledge: OwnedFd;
+  /** The last one that is closed: whoever gets it then may read the groups. */
+  readonly tenure: OwnedFd;
 }
 
 /** Takes the inherited numbers over; once. */
@@ -29,6 +31,7 @@ export function takeInherited(): InheritedDescriptors {
     privateMount: take(Inherited.privateMount),
     lock: take(Inherited.lock),
     pledge: take(Inherited.pledge),
+    tenure: take(Inherited.tenure),
   };
 }
 

@@ -1,0 +1,83 @@
+/** A tree attached by a service whose manager keeps its descriptors (service-manager.py). */
+import { readFileSync, readdirSync, readlinkSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
+import { AttachedTree } from './attached-tree.ts';
+import { ServiceManager } from './service-manager.ts';
+import { temporaryDirectory } from './temporary.ts';
+import type { LoopFilesystemType } from './temporary.ts';
+
+export interface KeptService extends AsyncDisposable {
+  readonly tree: AttachedTree;
+  readonly manager: ServiceManager;
+  /** From the next start on this is the command: what somebody wrote into the unit. */
+  readonly change: (edit: (command: readonly string[]) => readonly string[]) => void;
+}
+
+/** `storeMax`: how many descriptors the manager keeps. */
+export async function attachAsService(
+  type: LoopFilesystemType,
+  remote: string,
+  { storeMax = 16, options = [] }: { storeMax?: number; options?: readonly string[] } = {},
+): Promise<KeptService> {
+  const place = await temporaryDirectory('manager');
+  const script = path.join(place.path, 'start');
+  let first: readonly string[] = [];
+  let manager: ServiceManager | undefined;
+  const write = (command: readonly string[]): void =>
+    writeFileSync(script, `exec ${command.map((word) => `'${word}'`).join(' ')}\n`);
+  try {
+    const tree = await AttachedTree.attach({
+      type,
+      remote,
+      options: ['--foreground', '--limit-rate', '20M', '--whole-max', '64K', ...options],
+      start: async (command, env) => {
+        first = command;
+        write(command);
+        manager = new ServiceManager(place.path, storeMax, ['/bin/sh', script], env);
+        await manager.until('ready', 1);
+      },
+    });
+    const started = manager as unknown as ServiceManager;
+    return {
+      tree,
+      manager: started,
+      change: (edit) => write(edit(first)),
+      async [Symbol.asyncDispose]() {
+        started.signal('SIGCONT');
+        await tree[Symbol.asyncDispose]();
+        started[Symbol.dispose]();
+        await place[Symbol.asyncDispose]();
+      },
+    };
+  } catch (error) {
+    manager?.[Symbol.dispose]();
+    await place[Symbol.asyncDispose]();
+    throw error;
+  }
+}
+
+/** Children of a process; none when it is gone. */
+export function childrenOf(pid: number): number[] {
+  try {
+    const text = readFileSync(`/proc/${pid}/task/${pid}/children`, 'latin1');
+    return text.split(' ').filter(Boolean).map(Number);
+  } catch {
+    return [];
+  }
+}
+
+/** The file in memory that a supervisor leaves to its successor, as a path. */
+export function factsFileOf(supervisorPid: number): string {
+  const place = `/proc/${supervisorPid}/fd`;
+  const fd = readdirSync(place).find((name) =>
+    readlinkSync(path.join(place, name)).startsWith('/memfd:ebb-facts'),
+  );
+  if (fd === undefined) throw new Error('the supervisor has no facts');
+  return path.join(place, fd);
+}
+
+/** SIGKILL to all of them together: none has a moment without the others. */
+export function killTogether(pids: readonly number[]): void {
+  for (const pid of pids) process.kill(pid, 'SIGSTOP');
+  for (const pid of pids) process.kill(pid, 'SIGKILL');
+}
