@@ -4,7 +4,10 @@ import { readFileSync, readSync } from 'node:fs';
 import { chmod, mkdir, rename, stat, statfs, utimes } from 'node:fs/promises';
 import path from 'node:path';
 import { after, before, test } from 'node:test';
+import { toEbbError } from '../../src/base/errors.ts';
 import { RecalledImage } from '../../src/daemon/image/recalled-image.ts';
+import { Contents } from '../../src/daemon/mount/contents.ts';
+import { remoteIdentity } from '../../src/daemon/options.ts';
 import type { SpaceLimits } from '../../src/policy/release-policy.ts';
 import { makeImage } from '../ext4/support/images.ts';
 import { mountRemote, serveImages } from '../image/remote-fixture.ts';
@@ -150,6 +153,27 @@ test('--min-free keeps so much of the file system of the copy free', async () =>
   assert.match(opened.said.join('\n'), /The file system of the copy of the image has .* free/);
 });
 
+test('requests that are under way together keep out of --min-free as well', async () => {
+  await using ext4 = await loopFilesystem({ type: 'ext4', sizeBytes: 96 * mebibyte });
+  const free = async (): Promise<number> => {
+    const { bavail, bsize } = await statfs(ext4.path);
+    return bavail * bsize;
+  };
+  const minFreeBytes = (await free()) - 8 * mebibyte;
+  await using opened = await open(path.join(ext4.path, 'cache'), { minFreeBytes });
+  const pieces = Array.from({ length: imageBytes / mebibyte }, (_, index) =>
+    opened.image.bring(index * mebibyte, mebibyte, 60_000),
+  );
+  const outcomes = await Promise.allSettled(pieces);
+  const here = outcomes.filter(({ status }) => status === 'fulfilled').length;
+  assert.ok(here >= 1 && here <= 8, `${here} MiB are here`);
+  for (const outcome of outcomes) {
+    if (outcome.status === 'rejected') assert.equal(toEbbError(outcome.reason).code, 'ENOSPC');
+  }
+  // The catalog of the cache takes a little as well.
+  assert.ok((await free()) >= minFreeBytes - 2 * mebibyte);
+});
+
 test('one whole copy goes for --min-free where one is enough, and none where all are not', async () => {
   // What is deleted there is free a moment later.
   await using xfs = await loopFilesystem({ type: 'xfs' });
@@ -215,6 +239,35 @@ test('of the copy of another version parts go first, and this one before a whole
   await utimes(image, mtimeMs / 1000, mtimeMs / 1000);
 });
 
+/** What a broker leaves that is killed between the two steps of a deletion: files without a row. */
+async function forgetRows(cache: string): Promise<void> {
+  const remote = remoteIdentity(`${origin.url}disk.img`);
+  const contents = await Contents.open(cache, remote, ({ message }) => assert.fail(message));
+  for (const { id } of contents.leastRecentlyUsed()) contents.catalog.deleteContent(id);
+  contents.abandon();
+}
+
+test('a copy whose deletion was broken off counts again: it is read, or goes', async () => {
+  const cache = newCache();
+  const { mtimeMs } = await stat(image);
+  {
+    await using filled = await open(cache, {});
+    await filled.image.bring(0, imageBytes, 60_000);
+  }
+  await forgetRows(cache);
+  {
+    await using again = await open(cache, {});
+    assert.equal(again.image.durable().has(0, imageBytes), true);
+    assertBytes(again, imageBytes);
+  }
+  await forgetRows(cache);
+  await touched(1_400_000_000);
+  await using next = await open(cache, { cacheSizeBytes: 20 * mebibyte });
+  assert.equal(next.image.isHere(mebibyte, mebibyte), false);
+  assert.ok((await allocatedIn(cache)) < 3 * mebibyte);
+  await utimes(image, mtimeMs / 1000, mtimeMs / 1000);
+});
+
 test('a mount with --cache-size reads what fits, and gives ENOSPC for what does not, never zeros', async () => {
   const cache = newCache();
   const remote = { url: `${origin.url}disk.img`, cache, words: ['--cache-size', '8M'] };
@@ -267,7 +320,10 @@ test('-o native of a remote image that is wholly here: the kernel serves it, and
   {
     await using rest = await open(cache, {});
     await rest.image.bring(imageBytes - mebibyte, mebibyte, 60_000);
-    await waitFor(() => rest.image.durable().has(0, imageBytes), { what: 'a record of all' });
+    await waitFor(() => rest.image.durable().has(0, imageBytes), {
+      what: 'a record of all',
+      timeoutMs: 60_000,
+    });
   }
   await using native = await mountRemote(remote);
   assert.equal(native.brokerPid, 0);

@@ -61,24 +61,23 @@ export class CopyRoom {
   }
 
   /**
-   * Before a request, which is under way by then: what would not fit is not fetched. What a server asks for is what the
-   * image says, as much as it says. `flights`: all, those that wait as well. Throws ENOSPC.
+   * Before a request, which is under way by then: what would not fit beside the others is not fetched. What a server
+   * asks for is what the image says, as much as it says. `flights`: all, those that wait as well. Throws ENOSPC.
    */
-  require(bytes: number, flights: readonly FlightView[]): void {
+  require(flights: readonly FlightView[]): void {
     const { cacheSizeBytes, minFreeBytes = 0 } = this.#limits;
     const { allocatedBytes, freeBytes } = this.#contents.use();
-    if (freeBytes - bytes < Math.max(minFreeBytes, reservedBytesDefault)) {
+    let underWayBytes = 0;
+    for (const { offsetBytes, lengthBytes, doneBytes } of flights) {
+      if (this.#underWay.has(offsetBytes)) underWayBytes += lengthBytes - doneBytes;
+    }
+    if (freeBytes - underWayBytes < Math.max(minFreeBytes, reservedBytesDefault)) {
       throw ebbError(
         'ENOSPC',
         `The file system of the copy of the image has ${formatSize(freeBytes)} free.`,
       );
     }
-    if (cacheSizeBytes === undefined) return;
-    let underWayBytes = 0;
-    for (const { offsetBytes, lengthBytes, doneBytes } of flights) {
-      if (this.#underWay.has(offsetBytes)) underWayBytes += lengthBytes - doneBytes;
-    }
-    if (allocatedBytes + underWayBytes <= cacheSizeBytes) return;
+    if (cacheSizeBytes === undefined || allocatedBytes + underWayBytes <= cacheSizeBytes) return;
     throw ebbError(
       'ENOSPC',
       `The copy of the image has ${formatSize(allocatedBytes)}, and --cache-size allows ` +

@@ -19,7 +19,9 @@ import type { Remote } from '../../remote/remote.ts';
 import { OwnedFd } from '../../sys/fd.ts';
 import { Residency } from '../../tree/residency.ts';
 import type { StoredContent } from '../../tree/stored-content.ts';
+import type { Logbook } from '../logbook.ts';
 import { Contents } from '../mount/contents.ts';
+import { Leftovers } from '../mount/leftovers.ts';
 import type { TreeOptions, TreeProblem } from '../../tree/content-store.ts';
 import { defaultCacheDirectory, optionDefaults, remoteIdentity } from '../options.ts';
 import type { RemoteAccess } from '../api.ts';
@@ -91,7 +93,7 @@ export class RecalledImage implements ImageRecall, AsyncDisposable {
         const { kind, error } = event;
         if (kind === 'failed' && error !== undefined) log(`a part cannot be had: ${error.message}`);
       },
-      reserve: (bytes) => this.#room.require(bytes, this.#engine.flights()),
+      reserve: () => this.#room.require(this.#engine.flights()),
       onStale: () => log('the image has changed at the server: unmount it and mount it again'),
     });
     this.source = {
@@ -131,6 +133,7 @@ export class RecalledImage implements ImageRecall, AsyncDisposable {
         syncData,
         signal,
       });
+      await countLeftovers(contents, log);
       const node = nodeFor(contents.catalog, key, facts);
       const room = new CopyRoom(options.limits ?? {}, contents);
       // For a native mount nothing is fetched.
@@ -213,6 +216,17 @@ async function openContents(
     await sleep(lockPollMs);
     signal.throwIfAborted();
   }
+}
+
+/** A broker that was killed while it made room left a copy that nothing would count, nor ever delete. */
+async function countLeftovers(contents: Contents, log: (message: string) => void): Promise<void> {
+  const logbook: Pick<Logbook, 'log'> = {
+    log: (level, message) => {
+      if (level !== 'debug') log(message);
+    },
+  };
+  const startedAtMs = systemClock.nowMs();
+  await new Leftovers({ contents, logbook, startedAtMs, startDelayMs: 0 }).done;
 }
 
 interface ImageFacts {

@@ -25,7 +25,7 @@ const stepPauseMs = 100;
 
 export interface LeftoversOptions {
   readonly contents: Contents;
-  readonly logbook: Logbook;
+  readonly logbook: Pick<Logbook, 'log'>;
   /** When this daemon began, ms since 1970: what it made or changed itself is left alone. */
   readonly startedAtMs: number;
   readonly startDelayMs?: number;
