@@ -91,8 +91,13 @@ interface Program {
   readonly cache?: { readonly directory: string; readonly inode: number | undefined };
 }
 
+/** undefined also when it lies where we may not look, as in the home directory of who has changed to another user. */
 function inodeOf(file: string): number | undefined {
-  return statSync(file, { throwIfNoEntry: false })?.ino;
+  try {
+    return statSync(file, { throwIfNoEntry: false })?.ino;
+  } catch {
+    return undefined;
+  }
 }
 
 /** What to run: from the code cache, if there is one that the server, whoever it becomes, can read. */
