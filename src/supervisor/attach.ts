@@ -114,14 +114,13 @@ async function attachAfresh(task: Task): Promise<Service> {
 async function resume(kept: ReturnType<typeof takeKept>, task: Task): Promise<Service | undefined> {
   const { options, forSupervisor, callbacks, store } = task;
   const { log, signal, onProgress } = callbacks;
-  const startedBy = process.ppid;
   try {
     const found = await resumeKept(kept, {
       tree: options.tree,
       namedRemote: forSupervisor.namedRemote,
       refused: () =>
         forSupervisor.refused ?? (signal.aborted ? 'the service is being stopped' : undefined),
-      isWanted: () => process.ppid === startedBy,
+      isWanted: () => process.ppid === forSupervisor.startedBy,
       store,
       log,
       // Who started this waits as long as it says something.
@@ -228,6 +227,8 @@ interface ForSupervisor {
   readonly refused: string | undefined;
   /** As it was written, without credentials. */
   readonly namedRemote: string | undefined;
+  /** The service's main process: when it dies before the tree is taken over, another one takes it over. */
+  readonly startedBy: number | undefined;
 }
 
 function parse(line: string): {
@@ -240,7 +241,7 @@ function parse(line: string): {
   } catch (error) {
     throw ebbError('EINVAL', 'the supervisor was started without its options', { cause: error });
   }
-  const { refused, namedRemote, ...options } = value as Opaque;
+  const { refused, namedRemote, startedBy, ...options } = value as Opaque;
   const tree = options['tree'];
   if (typeof tree !== 'string' || !path.isAbsolute(tree)) {
     throw ebbError('EINVAL', 'option tree: must be an absolute path');
@@ -248,7 +249,11 @@ function parse(line: string): {
   const text = (said: unknown): string | undefined => (typeof said === 'string' ? said : undefined);
   return {
     options: { ...options, tree },
-    forSupervisor: { refused: text(refused), namedRemote: text(namedRemote) },
+    forSupervisor: {
+      refused: text(refused),
+      namedRemote: text(namedRemote),
+      startedBy: typeof startedBy === 'number' ? startedBy : undefined,
+    },
   };
 }
 

@@ -29,15 +29,15 @@ export async function takeTenure(memoryFd: number, isWanted: () => boolean): Pro
   const tenure = openFd(`/proc/self/fd/${memoryFd}`, OpenFlag.rdwr);
   try {
     const endsAtMs = performance.now() + deathMaxMs;
-    while (!tryLock(tenure.fd)) {
+    for (;;) {
       if (!isWanted()) throw ebbError('EAGAIN', 'another supervisor is being started');
+      if (tryLock(tenure.fd)) return tenure;
       if (performance.now() >= endsAtMs) {
         throw ebbError('EAGAIN', 'a process of the supervisor before this one does not die');
       }
       await endOthers(tenure.fd);
       await sleep(lookEveryMs);
     }
-    return tenure;
   } catch (error) {
     tenure.close();
     throw error;

@@ -122,8 +122,8 @@ test(
       mend();
       await hammer.ask('close 0');
       await manager.until('ready', ready + 1);
-      await assertServed(service, remote);
     }
+    await assertServed(service, remote);
     // Not a refusal: the tree is served while its remote is away.
     const away = `${remote}.away`;
     {
@@ -226,13 +226,15 @@ test('one supervisor at a time, whichever stops or dies in between', { timeout }
     process.kill(stopped, 'SIGSTOP');
     process.kill(main, 'SIGKILL');
     await manager.until('started', starts + 2);
-    await waitFor(async () => (await tree.status()).supervisorPid !== stopped, {
+    const { supervisorPid: served } = await waitFor(() => tree.status(), {
       what: 'another supervisor',
       timeoutMs: endMaxMs,
     });
+    assert.notEqual(served, stopped);
     if (processLives(stopped)) process.kill(stopped, 'SIGCONT');
     await waitFor(() => !processLives(stopped), { what: 'its end', timeoutMs: endMaxMs });
     await assertServed(service, source);
+    assert.equal((await tree.status()).supervisorPid, served);
   }
   // A manager that does not answer keeps nobody else on that file system waiting.
   const last = (await tree.status()).supervisorPid;

@@ -23,7 +23,12 @@ export async function endKeptTree(code: ExitCode): Promise<ExitCode> {
       aim: 'what was kept was let go',
       kept,
     },
-    { tree: unknownTree, foreground: true, refused: 'it cannot be attached as it is asked for' },
+    {
+      tree: unknownTree,
+      foreground: true,
+      refused: 'it cannot be attached as it is asked for',
+      startedBy: process.pid,
+    },
   );
   return !result.ok && result.code === 'ECANCELED' ? code : ExitCode.failed;
 }

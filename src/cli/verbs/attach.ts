@@ -89,6 +89,7 @@ export const attach: Verb = {
       },
       {
         ...full,
+        startedBy: process.pid,
         namedRemote:
           typedRemote !== undefined && isHttpUrl(typedRemote)
             ? withoutCredentials(typedRemote)
