@@ -168,6 +168,7 @@ test(
     await using service = await attachAsService('ext4', source);
     const { tree, manager } = service;
     using hammer = await openCold(service, source);
+    let unmounted: Promise<unknown> | undefined;
     await runOk('mount', ['-t', 'tmpfs', 'cover', tree.path]);
     try {
       await killAll(service);
@@ -177,7 +178,8 @@ test(
       const refused = await tree.ebb(['umount', tree.path]);
       assert.equal(refused.code, 3, refused.stderr.toString());
       const { pid, supervisorPid } = await tree.status();
-      await tree.ebbOk(['umount', '-l', tree.path]);
+      // It waits a moment for the supervisor to end, which it does not yet.
+      unmounted = tree.ebbOk(['umount', '-l', tree.path]);
       await waitFor(() => !processLives(pid), { what: 'the daemon to end', timeoutMs: endMaxMs });
       // Of another range: what is here is here.
       assert.equal(await hammer.ask('pread 0 1500000 4096', endMaxMs), EIO);
@@ -186,6 +188,7 @@ test(
     } finally {
       await runOk('umount', [tree.path]);
     }
+    await unmounted;
     assert.equal((await manager.until('ended', 1)).code, 0);
     assert.deepEqual(readdirSync(tree.path), ['.ebb']);
   },
