@@ -4,7 +4,7 @@
  * root each time: no state to keep, at most five nodes, and progress with every answer.
  */
 import type { BlockCache, CachedBlock } from './block-cache.ts';
-import type { Extent } from './contract.ts';
+import type { Extent, Run } from './contract.ts';
 import { corrupt } from './errors.ts';
 import { extentRun } from './extents.ts';
 import { indirectRun } from './indirect.ts';
@@ -12,15 +12,6 @@ import { InodeFlag, indirectBlocksMax } from './loaded-inode.ts';
 import type { LoadedInode } from './loaded-inode.ts';
 import type { Superblock } from './superblock.ts';
 import type { SystemZone } from './system-zone.ts';
-
-/** Blocks of one kind that follow each other. */
-export interface Run {
-  /** undefined is a hole. */
-  readonly physicalBlock: number | undefined;
-  /** >= 1, from the block that was asked for on. */
-  readonly blockCount: number;
-  readonly unwritten: boolean;
-}
 
 const logicalBlocksMax = 2 ** 32;
 /** Extents and holes that one walk over a file meets: 64 GiB of single blocks of 4 KiB. */

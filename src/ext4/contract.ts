@@ -106,6 +106,15 @@ export interface Extent {
   readonly unwritten: boolean;
 }
 
+/** Blocks of one kind that follow each other. */
+export interface Run {
+  /** undefined is a hole. */
+  readonly physicalBlock: number | undefined;
+  /** >= 1, from the block that was asked for on. */
+  readonly blockCount: number;
+  readonly unwritten: boolean;
+}
+
 export interface ExtentsOptions {
   readonly pastEnd?: boolean;
   /** In blocks of the file. Default 0. */
@@ -197,6 +206,12 @@ export interface Volume {
    * the inode (`inlineData`) or encrypted (ENOKEY).
    */
   extents(inode: Inode, options?: ExtentsOptions): Iterable<Extent>;
+
+  /**
+   * What is at one block of a file, and how far that goes: maybe over its end. All is a hole where `extents` has none.
+   * One step of a walk, for who has to stop it: a hostile map can be very long, with nothing in it.
+   */
+  run(inode: Inode, logicalBlock: number): Run;
 
   /** EINVAL when it is not a symlink, ENOKEY when it is encrypted. */
   symlinkTarget(inode: Inode): Uint8Array;

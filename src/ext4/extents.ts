@@ -1,6 +1,6 @@
 /** Extent trees (Documentation/filesystems/ext4/ifork.rst). */
 import type { CachedBlock } from './block-cache.ts';
-import type { Run } from './block-map.ts';
+import type { Run } from './contract.ts';
 import { crc32c } from './checksum.ts';
 import { corrupt } from './errors.ts';
 import type { LoadedInode } from './loaded-inode.ts';

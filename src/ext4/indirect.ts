@@ -1,6 +1,6 @@
 /** Block pointers of ext2 and ext3: 12 direct ones, then one, two and three levels of blocks of pointers. */
 import type { CachedBlock } from './block-cache.ts';
-import type { Run } from './block-map.ts';
+import type { Run } from './contract.ts';
 import { corrupt } from './errors.ts';
 import type { LoadedInode } from './loaded-inode.ts';
 import type { Region } from './region.ts';

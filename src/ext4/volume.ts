@@ -10,6 +10,7 @@ import type {
   ExtentsOptions,
   FilesystemStatistics,
   Inode,
+  Run,
   SuperblockFacts,
   Volume,
   VolumeOptions,
@@ -152,6 +153,16 @@ class OpenVolume implements Volume {
     const end = Math.ceil(file.sizeBytes / this.superblock.blockSizeBytes);
     const { pastEnd = false, fromBlock = 0 } = options;
     return this.#image.map.extents(file, pastEnd ? Infinity : end, fromBlock);
+  }
+
+  run(inode: Inode, logicalBlock: number): Run {
+    const file = this.#loaded(inode);
+    if (file.type === 'file') mustBePlain(file);
+    const { map } = this.#image;
+    if (!hasBlocks(this.#image, file) || logicalBlock >= map.blocksMax(file)) {
+      return { physicalBlock: undefined, blockCount: Infinity, unwritten: false };
+    }
+    return map.run(file, logicalBlock);
   }
 
   symlinkTarget(inode: Inode): Uint8Array {

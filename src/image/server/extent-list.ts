@@ -4,6 +4,8 @@ import type { PlainExtent } from '../erofs/plain-node.ts';
 
 const numbersPerRun = 3;
 const firstCapacity = 8;
+/** That one lseek(2) looks at: all readers of the mount wait meanwhile. Tens of milliseconds. */
+const runsPerSeekMax = 50_000;
 
 /** Runs of a file that have content, rising; what lies between reads as zeros. Compact: 24 bytes each. */
 export class RunList {
@@ -105,7 +107,8 @@ export function runsOf(
 
 /**
  * lseek(2) SEEK_DATA and SEEK_HOLE; undefined is ENXIO. Asks the map from `offset` on, so that a walk over all holes of
- * a file costs what the file has of them, once.
+ * a file costs what the file has of them, once. After `runsPerSeekMax` runs it is an answer that is right enough: the
+ * rest of the file is data, or there is data where the walk ended, behind holes only (who goes on from there gets on).
  */
 export function seekContent(
   volume: Volume,
@@ -117,16 +120,16 @@ export function seekContent(
   if (offset >= sizeBytes) return undefined;
   if (!hasPlaces(inode)) return what === 'data' ? offset : sizeBytes;
   const { blockSizeBytes } = volume.superblock;
-  const fromBlock = Math.floor(offset / blockSizeBytes);
   let at = offset;
-  for (const { logicalBlock, blockCount, unwritten } of volume.extents(inode, { fromBlock })) {
-    if (unwritten) continue;
-    const start = logicalBlock * blockSizeBytes;
-    if (what === 'data') return Math.max(offset, start);
-    if (start > at) break;
-    at = start + blockCount * blockSizeBytes;
+  for (let runs = 0; at < sizeBytes; runs += 1) {
+    if (runs === runsPerSeekMax) return what === 'data' ? at : sizeBytes;
+    const block = Math.floor(at / blockSizeBytes);
+    const { physicalBlock, blockCount, unwritten } = volume.run(inode, block);
+    const isData = physicalBlock !== undefined && !unwritten;
+    if (isData === (what === 'data')) return at;
+    at = (block + blockCount) * blockSizeBytes;
   }
-  return what === 'data' ? undefined : Math.min(at, sizeBytes);
+  return what === 'data' ? undefined : sizeBytes;
 }
 
 /** Neither in the inode nor encrypted. */
