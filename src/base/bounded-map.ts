@@ -8,6 +8,8 @@ export class BoundedMap<Key, Value> extends Map<Key, Value> {
    * rehashed: a hundred thousand steps for each entry of a large Map.
    */
   #oldest: Iterator<Key> | undefined;
+  /** Since that iterator was begun. One that stays behind keeps in memory all that the Map has held since. */
+  #sets = 0;
 
   /** 1 <= max. */
   constructor(max: number) {
@@ -18,8 +20,20 @@ export class BoundedMap<Key, Value> extends Map<Key, Value> {
   override set(key: Key, value: Value): this {
     super.delete(key);
     super.set(key, value);
+    this.#sets += 1;
+    if (this.#sets > this.#max) this.#forgetOldest();
     if (this.size > this.#max) this.#dropOldest();
     return this;
+  }
+
+  override clear(): void {
+    super.clear();
+    this.#forgetOldest();
+  }
+
+  #forgetOldest(): void {
+    this.#oldest = undefined;
+    this.#sets = 0;
   }
 
   #dropOldest(): void {

@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict';
+import path from 'node:path';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { BoundedMap } from '../../src/base/bounded-map.ts';
+import { runOk } from '../support/run.ts';
 
 test('a bounded map has what was set last, whatever was deleted, set again or cleared between', () => {
   const step = fc.oneof(
@@ -36,6 +38,32 @@ test('a bounded map has what was set last, whatever was deleted, set again or cl
       },
     ),
   );
+});
+
+test('a bounded map that was full once keeps nothing of what is set again, or was cleared', async () => {
+  const script = `
+    import { BoundedMap } from ${JSON.stringify(path.join(import.meta.dirname, '../../src/base/bounded-map.ts'))};
+    const map = new BoundedMap(1_000);
+    const usedMebibytes = () => (globalThis.gc(), process.memoryUsage().heapUsed / 2 ** 20);
+    const grownBy = (work) => {
+      const before = usedMebibytes();
+      work();
+      return usedMebibytes() - before;
+    };
+    const overflow = () => { for (let key = 0; key < 2_000; key += 1) map.set(key, { key }); };
+    const again = () => {
+      for (let round = 0; round < 500; round += 1)
+        for (let key = 1_200; key < 2_000; key += 1) map.set(key, { key, round });
+    };
+    overflow();
+    const keeps = grownBy(again);
+    overflow();
+    const cleared = grownBy(() => { again(); map.clear(); });
+    console.log(JSON.stringify([keeps, cleared]));`;
+  const flags = ['--expose-gc', '--input-type=module', '--eval', script];
+  const said = JSON.parse((await runOk(process.execPath, flags)).stdout.toString()) as number[];
+  assert.equal(said.length, 2);
+  for (const mebibytes of said) assert.ok(mebibytes < 5, said.join(', '));
 });
 
 test('a large bounded map makes room in the time that it takes to set', () => {

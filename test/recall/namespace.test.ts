@@ -26,6 +26,8 @@ class WatchedRemote extends MemoryRemote {
   cutListing = false;
   /** Of this directory nothing can be listed. */
   missing: string | undefined;
+  /** For this directory the server takes too long. */
+  slow: string | undefined;
   /** Shows neither version nor exact time, as a listing that rounds. */
   vague = false;
   listingWaitsForStat = false;
@@ -34,6 +36,7 @@ class WatchedRemote extends MemoryRemote {
   override async *list(key: string, options: CallOptions): AsyncGenerator<ListingBatch> {
     this.lists += 1;
     if (this.failure !== undefined) throw this.failure;
+    if (key === this.slow) throw ebbError('ETIMEDOUT', 'too slow', { retryable: true });
     if (key === this.missing) throw ebbError('ENOENT', 'not here');
     if (this.listingWaitsForStat) await this.#statCame.promise;
     for await (const batch of super.list(key, options)) {
@@ -135,6 +138,35 @@ test('a name stays when its listing, that nobody has asked for, is not there', a
   assert.ok(catalog.child(id, encodeName('e')));
   await assert.rejects(namespace.list(looked.id), hasCode('ENOENT'));
   assert.equal(catalog.child(id, encodeName('e')), undefined, 'who goes in hears it');
+});
+
+test('a listing that nobody has asked for and that fails says nothing about the remote', async () => {
+  const { remote, namespace, child } = setUp();
+  remote.putFile('d/e/leaf', bytes('1'));
+  await namespace.list(ROOT_NODE_ID);
+  remote.slow = 'd/e';
+  const looked = await namespace.listFor(child('d').id, encodeName('e'));
+  assert.ok(looked);
+  await waitFor(() => !namespace.isListing(looked.id), { what: 'the end of the guess' });
+  assert.equal(remote.lists, 3);
+  assert.ok(namespace.remoteReachable);
+  await assert.rejects(namespace.list(looked.id), hasCode('ETIMEDOUT'));
+  assert.ok(!namespace.remoteReachable, 'somebody waited for this one');
+});
+
+test('a directory whose way is too long to be listed is found all the same', async () => {
+  const { remote, catalog, namespace, child } = setUp();
+  const long = 'n'.repeat(200);
+  const way = Array.from({ length: 20 }, () => long);
+  const last = 'l'.repeat(150);
+  remote.putFile([...way, last, 'leaf'].join('/'), bytes('1'));
+  await namespace.list(ROOT_NODE_ID);
+  let { id } = child(long);
+  for (const name of way.slice(1)) {
+    await namespace.list(id);
+    id = catalog.child(id, encodeName(name))?.id ?? 0;
+  }
+  assert.ok(await namespace.listFor(id, encodeName(last)));
 });
 
 test('with a time to live of zero nothing is listed ahead', async () => {

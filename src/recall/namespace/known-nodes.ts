@@ -69,11 +69,17 @@ export class KnownNodes {
 
   /** The same of a name in a directory. */
   keyIn(directoryId: number, name: string): string {
-    const directory = this.directoryKeyOf(directoryId);
-    const key = directory === '' ? name : `${directory}/${name}`;
-    if (key.length > keyMaxBytes)
+    const key = this.shortKeyIn(directoryId, name);
+    if (key === undefined)
       throw ebbError('ENAMETOOLONG', `the path of ${name.slice(0, 80)} is too long`);
     return key;
+  }
+
+  /** `keyIn`; undefined where it would be longer than keys can be. */
+  shortKeyIn(directoryId: number, name: string): string | undefined {
+    const directory = this.directoryKeyOf(directoryId);
+    const key = directory === '' ? name : `${directory}/${name}`;
+    return key.length > keyMaxBytes ? undefined : key;
   }
 
   /** `keyOf` of a directory, which is remembered. */

@@ -89,10 +89,11 @@ export class Namespace {
       !this.#reachability.mayAsk(directoryId, this.#nowMs())
     )
       return;
-    this.#ahead.wanted(directoryId);
     let failure: ListingFailure;
-    do failure = await this.#listings.run(directoryId, () => this.#list(directory), signal);
-    while (failure === 'unwanted');
+    do {
+      this.#ahead.wanted(directoryId);
+      failure = await this.#listings.run(directoryId, () => this.#list(directory), signal);
+    } while (failure === 'unwanted');
     if (force && failure !== undefined) throw failure;
   }
 
@@ -301,7 +302,8 @@ export class Namespace {
     if (root !== undefined) this.#refreshRoot(await root);
     // The remote is asked for what comes next before this is entered: it takes as long.
     const step = directory.listedAtMs === 0 ? this.#ahead.next(id, listed) : undefined;
-    const next = step && this.#request(this.#nodes.keyIn(id, step.name));
+    const key = step && this.#nodes.shortKeyIn(id, step.name);
+    const next = key === undefined ? undefined : this.#request(key);
     try {
       const child = await this.enter(() => {
         this.#entered(directory, listed, entry.finish(listed));
@@ -369,6 +371,8 @@ export class Namespace {
       if (!this.#ahead.isGuess(directory.id)) this.#remove(directory);
       throw error;
     }
+    // The failure of a guess is nobody's: the others go on asking.
+    if (this.#ahead.isGuess(directory.id)) throw error;
     if (isUnreachable(error)) this.#reachability.failed(directory.id, error, this.#nowMs());
     if (directory.listedAtMs === 0 || !isUnreachable(error)) throw error;
     this.#options.onProblem(`serving the known names of node ${directory.id}`, error);
