@@ -1,8 +1,10 @@
 /** The end of a tree that was taken away while somebody still had it open: denied, until nobody has. */
 import { setTimeout as sleep } from 'node:timers/promises';
+import { EbbError, toEbbError } from '../base/errors.ts';
 import type { Group } from '../fanotify/group.ts';
 import type { Denier } from './denier.ts';
 import { takeOff } from './exposure.ts';
+import type { Holder } from './messages.ts';
 import { whoReaches } from './reachability.ts';
 import type { Shown } from './reachability.ts';
 
@@ -25,25 +27,31 @@ export interface FarewellOptions {
 export async function denyWhileReachable(shown: Shown, options: FarewellOptions): Promise<void> {
   const { tree, denier, log, onWaiting } = options;
   const own = new Set([process.pid]);
-  let told = false;
+  const told = new Set<boolean>();
   denier.start();
   try {
     for (;;) {
       // What cannot be taken away counts below.
       await takeOff(shown, true).catch(() => undefined);
-      const [first] = await whoReaches(shown, own);
+      const first = await whoReaches(shown, own).then(([one]) => one, toEbbError);
       if (first === undefined) return;
-      if (!told) {
-        const { pid, command, what } = first;
-        log('warn', `${tree} is still used by pid ${pid} (${command}): ${what}; it gets EIO`);
-        told = true;
+      const isKnown = !(first instanceof EbbError);
+      if (!told.has(isKnown)) {
+        log('warn', `${tree} is still used by ${described(first)}; it gets EIO`);
       }
+      told.add(isKnown);
       onWaiting?.();
       await sleep(lookIntervalMs);
     }
   } finally {
     denier.stop();
   }
+}
+
+/** As long as it cannot be found out, somebody may be there. */
+function described(found: Holder | EbbError): string {
+  if (found instanceof EbbError) return `nobody knows whom (${found.message})`;
+  return `pid ${found.pid} (${found.command}): ${found.what}`;
 }
 
 /**

@@ -6,6 +6,7 @@
  * the tree is taken away. All reads are of /proc and asynchronous; see base/mount-holders.ts.
  */
 import { readFile, readdir, readlink } from 'node:fs/promises';
+import { toEbbError } from '../base/errors.ts';
 import { commandName } from '../base/mount-holders.ts';
 import { isTreeMount, parseMountInfo, readMountInfo } from '../base/mount-info.ts';
 import type { MountInfo } from '../base/mount-info.ts';
@@ -96,9 +97,9 @@ async function mountNamespaces(): Promise<MountNamespace[]> {
   const own = await readlink('/proc/self/ns/mnt').catch(() => '');
   const seen = new Map<string, MountNamespace>();
   for (const pid of [process.pid, ...(await processes())]) {
-    const name = await readlink(`/proc/${pid}/ns/mnt`).catch(() => undefined);
+    const name = await readlink(`/proc/${pid}/ns/mnt`).catch(unlessShort);
     if (name === undefined || seen.has(name)) continue;
-    const bytes = await readFile(`/proc/${pid}/mountinfo`).catch(() => undefined);
+    const bytes = await readFile(`/proc/${pid}/mountinfo`).catch(unlessShort);
     if (bytes === undefined) continue;
     seen.set(name, { pid, isOurs: name === own, mounts: parseMountInfo(bytes) });
   }
@@ -140,9 +141,10 @@ async function whatOneHas(pid: number, mountId: number): Promise<string | undefi
     if (mountOf(`/proc/${pid}/${link}`) === mountId) return link;
   }
   const line = new RegExp(`^mnt_id:\\s*${mountId}$`, 'm');
-  for (const descriptor of await readdir(`/proc/${pid}/fdinfo`).catch(() => [])) {
-    const facts = await readFile(`/proc/${pid}/fdinfo/${descriptor}`, 'latin1').catch(() => '');
-    if (line.test(facts)) return `fd ${descriptor}`;
+  for (const descriptor of (await readdir(`/proc/${pid}/fdinfo`).catch(unlessShort)) ?? []) {
+    const file = `/proc/${pid}/fdinfo/${descriptor}`;
+    const facts = await readFile(file, 'latin1').catch(unlessShort);
+    if (facts !== undefined && line.test(facts)) return `fd ${descriptor}`;
   }
   return undefined;
 }
@@ -151,7 +153,15 @@ function mountOf(link: string): number | undefined {
   try {
     using file = openFd(link, OpenFlag.path);
     return fileStatus(file.fd).mountId;
-  } catch {
-    return undefined;
+  } catch (error) {
+    return unlessShort(error);
   }
+}
+
+const shortages: ReadonlySet<string> = new Set(['EMFILE', 'ENFILE', 'ENOMEM']);
+
+/** A process that has gone reaches nothing. That of one nothing could be read does not mean that it has. */
+function unlessShort(error: unknown): undefined {
+  const known = toEbbError(error);
+  if (shortages.has(known.code)) throw known;
 }

@@ -21,6 +21,7 @@ import { AttachedTree, treeFilesystems } from '../support/attached-tree.ts';
 import { CorpusWriter } from '../support/corpus.ts';
 import { startDelayProxyProcess } from '../support/delay-proxy.ts';
 import { childrenOf, processLives, runEbb } from '../support/mount.ts';
+import { Holder } from '../support/holder.ts';
 import { killGroup, run } from '../support/run.ts';
 import type { RunResult } from '../support/run.ts';
 import { startNginx } from '../support/servers.ts';
@@ -64,42 +65,6 @@ async function states(tree: AttachedTree): Promise<Record<string, string>> {
     found[path.relative(tree.path, info.path)] = info.state;
   }
   return found;
-}
-
-/** A program that has a file open and reads a byte when told to. Gives what it said: `ok`, or the errno's name. */
-class Holder implements Disposable {
-  readonly #child;
-  readonly #lines;
-
-  constructor(file: string) {
-    const script =
-      'import os,sys\nf=os.open(sys.argv[1],os.O_RDONLY)\nprint("open",flush=True)\n' +
-      'for l in sys.stdin:\n try:\n  os.pread(f,1,int(l));print("ok",flush=True)\n' +
-      ' except OSError as e: print(e.errno,flush=True)\n';
-    this.#child = spawn('python3', ['-c', script, file], {
-      stdio: ['pipe', 'pipe', 'inherit'],
-      detached: true,
-    });
-    this.#lines = createInterface({ input: this.#child.stdout })[Symbol.asyncIterator]();
-  }
-
-  get pid(): number {
-    return this.#child.pid ?? 0;
-  }
-
-  async said(): Promise<string> {
-    const line = await this.#lines.next();
-    return line.done === true ? 'end' : line.value;
-  }
-
-  async read(offset: number): Promise<string> {
-    this.#child.stdin.write(`${offset}\n`);
-    return await this.said();
-  }
-
-  [Symbol.dispose](): void {
-    killGroup(this.#child);
-  }
 }
 
 for (const type of treeFilesystems) {

@@ -3,16 +3,16 @@
  * before has not begun to serve. Whoever answers does so alone, and is not ended for what another one did.
  */
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
-import { createInterface } from 'node:readline';
 import { after, before, test } from 'node:test';
+import { runFiles } from '../../src/base/run-directory.ts';
 import { ControlClient } from '../../src/cli/client.ts';
 import { AttachedTree } from '../support/attached-tree.ts';
 import { CorpusWriter } from '../support/corpus.ts';
+import { Holder } from '../support/holder.ts';
 import { childrenOf, processLives } from '../support/mount.ts';
-import { killGroup, run, runOk } from '../support/run.ts';
+import { run, runOk } from '../support/run.ts';
 import { mountsBelow, temporaryDirectory } from '../support/temporary.ts';
 import type { TemporaryDirectory } from '../support/temporary.ts';
 import { waitFor } from '../support/wait-for.ts';
@@ -64,19 +64,11 @@ test('a daemon dies while the tree is taken away: its successor ends, too, befor
   });
   const { supervisorPid } = await tree.status();
   await untilTwoDaemons(supervisorPid);
-  const script =
-    'import os,sys\nf=os.open(sys.argv[1],os.O_RDONLY)\nprint("open",flush=True)\n' +
-    'for l in sys.stdin:\n try:\n  os.pread(f,1,int(l));print("ok",flush=True)\n' +
-    ' except OSError as e: print(e.errno,flush=True)\n';
-  const holder = spawn('python3', ['-c', script, path.join(tree.path, 'large.bin')], {
-    stdio: ['pipe', 'pipe', 'inherit'],
-    detached: true,
-  });
+  using holder = new Holder(path.join(tree.path, 'large.bin'));
   const elsewhere = path.join(directory.path, 'elsewhere');
   mkdirSync(elsewhere);
   try {
-    const lines = createInterface({ input: holder.stdout })[Symbol.asyncIterator]();
-    assert.equal((await lines.next()).value, 'open');
+    assert.equal(await holder.said(), 'open');
     // It holds a polite attempt for 2 s, and who insists waits for that one.
     await runOk('mount', ['--bind', tree.path, elsewhere]);
     for (let attempt = 0; attempt < attemptsMax && (await isShown(tree)); attempt += 1) {
@@ -97,11 +89,10 @@ test('a daemon dies while the tree is taken away: its successor ends, too, befor
       what: 'all daemons to end',
       timeoutMs: endMaxMs,
     });
-    holder.stdin.write('6000000\n');
-    assert.equal((await lines.next()).value, '5', 'EIO');
+    assert.equal(await holder.read(6_000_000), '5', 'EIO');
     assert.ok(processLives(supervisorPid), 'somebody has to deny');
   } finally {
-    killGroup(holder);
+    holder[Symbol.dispose]();
     await run('umount', ['--lazy', elsewhere]);
   }
   await waitFor(() => !processLives(supervisorPid), {
@@ -110,6 +101,34 @@ test('a daemon dies while the tree is taken away: its successor ends, too, befor
   });
   await tree.attach();
   await runOk('cmp', [path.join(tree.path, 'large.bin'), path.join(source, 'large.bin')]);
+});
+
+test('who still uses a tree that was taken away is denied, also while nobody can find out who that is', async () => {
+  const options = ['--whole-max', '0'];
+  await using tree = await AttachedTree.attach({ type: 'xfs', remote: source, options });
+  const { supervisorPid } = await tree.status();
+  const { log } = runFiles(tree.path, path.dirname(tree.runRecord().socketPath));
+  using holder = new Holder(path.join(tree.path, 'large.bin'));
+  assert.equal(await holder.said(), 'open');
+  const lazily = tree.ebb(['umount', '--lazy', tree.path]);
+  await waitFor(() => childrenOf(supervisorPid).length === 0, {
+    what: 'the daemons to end',
+    timeoutMs: endMaxMs,
+  });
+  await lazily;
+  // /proc cannot be read without descriptors.
+  await runOk('prlimit', ['--pid', String(supervisorPid), '--nofile=0:']);
+  await waitFor(() => readFileSync(log, 'utf8').includes('EMFILE'), {
+    what: 'a look that failed',
+    timeoutMs: endMaxMs,
+  });
+  await runOk('prlimit', ['--pid', String(supervisorPid), '--nofile=1024:']);
+  assert.equal(await holder.read(6_000_000), '5', 'EIO');
+  holder[Symbol.dispose]();
+  await waitFor(() => !processLives(supervisorPid), {
+    what: 'the supervisor to end with the last user',
+    timeoutMs: endMaxMs,
+  });
 });
 
 test('a daemon that waits and is stopped holds nothing once its supervisor is dead', async () => {
