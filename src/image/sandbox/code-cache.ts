@@ -5,13 +5,15 @@
  *
  * A server can write nothing, so all of it is made outside of the sandbox, from the same sources with the same flags
  * (prime.ts), after a mount that had none; it lies beside the compiled code that Node keeps for the rest of Ebb, is
- * its owner's, and is read-only for everybody else. It is used as long as no source that is in it has changed. Compiled
- * code that does not fit is compiled anew by Node.
+ * its owner's, and is read-only for everybody else. It is used as long as no source that is in it has changed and both
+ * files are as they were made: a power cut may leave them empty. Compiled code that does not fit is compiled anew by
+ * Node.
  */
 import { spawn } from 'node:child_process';
-import { readFileSync, realpathSync, statSync } from 'node:fs';
+import { readFileSync, realpathSync, rmSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { crypto } from '../../base/late-modules.ts';
 
 export interface SandboxScript {
   /** The source. */
@@ -40,8 +42,16 @@ export function codeCacheStateFile(directory: string): string {
   return path.join(directory, stateFile);
 }
 
+/** What a cache in `directory` says of itself, made of sources in the state `sources`. Reads both files. */
+export function codeCacheState(directory: string, sources: string): string {
+  const sums = [enterScript, serverScript].map(({ name }) =>
+    crypto().hash('sha256', readFileSync(path.join(directory, name))),
+  );
+  return `${sums.join(' ')}\n${sources}`;
+}
+
 /** Another text for every change of Node or of one of these sources. */
-export function stateOf(files: readonly string[]): string {
+export function stateOfSources(files: readonly string[]): string {
   const lines = files.map((file) => {
     const { size, mtimeMs, ctimeMs, ino } = statSync(file);
     return `${file}\t${size} ${mtimeMs} ${ctimeMs} ${ino}`;
@@ -49,18 +59,27 @@ export function stateOf(files: readonly string[]): string {
   return [`${process.version} ${process.execPath}`, ...lines].join('\n');
 }
 
-/** The cache, when there is one that was made of the sources as they are now. */
+/** The cache, when there is one that is whole and was made of the sources as they are now. */
 export function currentCodeCache(): string | undefined {
   const directory = codeCacheDirectory();
   if (directory === undefined) return undefined;
   try {
     const state = readFileSync(codeCacheStateFile(directory), 'utf8');
-    const files = state.split('\n').slice(1);
-    const isCurrent = stateOf(files.map((line) => line.split('\t', 1)[0] ?? '')) === state;
-    return isCurrent ? realpathSync(directory) : undefined;
+    const files = state.split('\n').slice(2);
+    const sources = stateOfSources(files.map((line) => line.split('\t', 1)[0] ?? ''));
+    return codeCacheState(directory, sources) === state ? realpathSync(directory) : undefined;
   } catch {
     // There is none yet, or a source is gone.
     return undefined;
+  }
+}
+
+/** From now on `directory` counts as no cache, and is made anew. Never throws: it may be another user's. */
+export function forgetCodeCache(directory: string): void {
+  try {
+    rmSync(codeCacheStateFile(directory), { force: true });
+  } catch {
+    // Every start from it fails once, then.
   }
 }
 

@@ -12,8 +12,15 @@ import {
   writeFileSync,
 } from 'node:fs';
 import path from 'node:path';
+import { ebbError } from '../../base/errors.ts';
 import { bundle } from './bundle.ts';
-import { codeCacheStateFile, enterScript, serverScript, stateOf } from './code-cache.ts';
+import {
+  codeCacheState,
+  codeCacheStateFile,
+  enterScript,
+  serverScript,
+  stateOfSources,
+} from './code-cache.ts';
 import { codeCacheEnvironment, launcherFlags, serverFlags } from './node-flags.ts';
 
 /** A lock of someone who died. */
@@ -24,19 +31,21 @@ const scripts = [
   { ...serverScript, flags: serverFlags, argument: JSON.stringify({ mode: 'load' }) },
 ];
 
-/** Writes both, and runs them until everything is loaded. Returns the state of what they are made of. */
+/** Writes both, and runs them until everything is loaded. Returns their state. Throws EIO when one does not load. */
 function compileInto(directory: string): string {
   const files = new Set(scripts.flatMap(({ source }) => bundle(source).files));
   // Before they are read: who changes one meanwhile makes this cache an old one.
-  const state = stateOf([...files]);
+  const sources = stateOfSources([...files]);
   for (const { source, name, flags, argument } of scripts) {
     writeFileSync(path.join(directory, name), bundle(source).code);
-    spawnSync(process.execPath, [...flags, path.join(directory, name), argument], {
+    const words = [...flags, path.join(directory, name), argument];
+    const { status } = spawnSync(process.execPath, words, {
       env: codeCacheEnvironment(directory),
       stdio: 'ignore',
     });
+    if (status !== 0) throw ebbError('EIO', `${name} made of ${source} does not load.`);
   }
-  return state;
+  return codeCacheState(directory, sources);
 }
 
 /** Everybody may read it, as the sources. */

@@ -17,6 +17,7 @@ import {
   codeCacheStateFile,
   currentCodeCache,
   enterScript,
+  forgetCodeCache,
   serverScript,
 } from './code-cache.ts';
 import type { OwnedFd } from '../../sys/fd.ts';
@@ -100,6 +101,11 @@ function inodeOf(file: string): number | undefined {
   }
 }
 
+/** What to run where there is no code cache. */
+function sourcesOf(script: string): Program {
+  return { enter: enterScript.source, server: script, environment: {} };
+}
+
 /** What to run: from the code cache, if there is one that the server, whoever it becomes, can read. */
 function programOf(script: string): Program {
   const directory = codeCacheDirectory();
@@ -108,7 +114,7 @@ function programOf(script: string): Program {
   const cache = currentCodeCache();
   const isReadable =
     cache !== undefined && (process.geteuid?.() !== 0 || isPublic(codeCacheStateFile(cache)));
-  if (!isReadable) return { enter: enterScript.source, server: script, environment: {} };
+  if (!isReadable) return sourcesOf(script);
   return {
     enter: path.join(cache, enterScript.name),
     // Tests have servers of their own.
@@ -156,21 +162,27 @@ function confinement(
 
 /**
  * Resolves when the server has loaded its code and the gate behind it is closed. Without namespaces where unshare(1)
- * gives none (the filter alone holds everything that the tests try); whatever else ends a start is tried once more, and
- * then an EIO with how it ended. `notes` says either.
+ * gives none (the filter alone holds everything that the tests try); whatever else ends a start is tried once more,
+ * from the sources, and then an EIO with how it ended. `notes` says either. A code cache from which a start failed that
+ * then succeeds without it is made anew.
  */
 export async function startServer(options: ServerOptions): Promise<SandboxedServer> {
+  const program = programOf(options.script);
   try {
-    return await startOnce(options);
+    return await startOnce(options, program);
   } catch (error) {
-    const failed = toEbbError(error).message;
     const refusal = options.namespaces === false ? undefined : await namespacesRefused();
-    const server = await startOnce({ ...options, ...(refusal && { namespaces: false }) });
-    server.notes = [
-      refusal === undefined
-        ? `${failed} It was started again.`
-        : `The server of the image runs without namespaces, which this system refuses: ${refusal}.`,
-    ];
+    if (refusal !== undefined) {
+      const server = await startServer({ ...options, namespaces: false });
+      const note = `The server of the image runs without namespaces, which this system refuses: ${refusal}.`;
+      server.notes = [note, ...server.notes];
+      return server;
+    }
+    const server = await startOnce(options, sourcesOf(options.script));
+    if (program.cache !== undefined && !isReplaced(program)) {
+      forgetCodeCache(program.cache.directory);
+    }
+    server.notes = [`${toEbbError(error).message} It was started again.`];
     return server;
   }
 }
@@ -193,10 +205,9 @@ async function namespacesRefused(): Promise<string | undefined> {
   });
 }
 
-async function startOnce(options: ServerOptions): Promise<SandboxedServer> {
+async function startOnce(options: ServerOptions, program: Program): Promise<SandboxedServer> {
   const [ours, theirs] = socketPair();
   const before = confinement(options, [process.execPath, enterScript.source]);
-  const program = programOf(options.script);
   const { enter, server: script, environment } = program;
   const [command = 'setpriv', ...words] = before;
   const output = options.output ?? 'inherit';

@@ -1,7 +1,7 @@
 /** Compiled code for servers: made after the first mount, used by the next one, changed by nobody. Needs root. */
 import assert from 'node:assert/strict';
-import { appendFileSync, existsSync, readFileSync } from 'node:fs';
-import { chmod, readdir, stat, truncate, writeFile } from 'node:fs/promises';
+import { appendFileSync, existsSync, readFileSync, truncateSync } from 'node:fs';
+import { chmod, cp, mkdir, readdir, stat, symlink, truncate, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { test } from 'node:test';
 import { codeCacheEnvironment, serverFlags } from '../../../src/image/sandbox/node-flags.ts';
@@ -32,8 +32,11 @@ test('a server starts from compiled code, which is made after the first mount an
   const base = path.join(directory.path, 'cache');
   const cache = path.join(base, 'sandbox');
   const state = path.join(cache, 'sources');
+  const server = path.join(cache, 'server.mjs');
   const isCurrent = (): boolean =>
-    existsSync(state) && !readFileSync(state, 'utf8').endsWith('another');
+    existsSync(state) &&
+    !readFileSync(state, 'utf8').endsWith('another') &&
+    readFileSync(server).length > 0;
   const made = { what: 'the compiled code', timeoutMs: 120_000 };
   const before = process.env['NODE_COMPILE_CACHE'];
   process.env['NODE_COMPILE_CACHE'] = base;
@@ -49,10 +52,17 @@ test('a server starts from compiled code, which is made after the first mount an
       assert.equal(scriptOf(second.serverPid), path.join(cache, 'server.mjs'));
       assert.deepEqual(await readdir(second.path), ['lost+found']);
     }
-    appendFileSync(state, 'another');
-    await using third = await mountImage({ path: image });
-    assert.match(scriptOf(third.serverPid), /server\/main\.ts$/);
-    await waitFor(isCurrent, made);
+    const damages = [
+      () => appendFileSync(state, 'another'),
+      // A power cut may leave this.
+      () => truncateSync(server),
+    ];
+    for (const damage of damages) {
+      damage();
+      await using third = await mountImage({ path: image });
+      assert.match(scriptOf(third.serverPid), /server\/main\.ts$/);
+      await waitFor(isCurrent, made);
+    }
   } finally {
     if (before === undefined) delete process.env['NODE_COMPILE_CACHE'];
     else process.env['NODE_COMPILE_CACHE'] = before;
@@ -73,4 +83,23 @@ test('a server starts from compiled code, which is made after the first mount an
   const said = stderr.toString();
   assert.match(said, /V8 code cache for .*server\.mjs.* was accepted/);
   assert.doesNotMatch(said, /was rejected|cache miss/);
+});
+
+test('compiled code of which a part does not load is not published', async () => {
+  await using directory = await temporaryDirectory('prime');
+  const root = path.join(import.meta.dirname, '../../..');
+  const copy = path.join(directory.path, 'ebb');
+  await mkdir(copy);
+  for (const name of ['src', 'package.json']) {
+    await cp(path.join(root, name), path.join(copy, name), { recursive: true });
+  }
+  await symlink(path.join(root, 'node_modules'), path.join(copy, 'node_modules'));
+  const prime = path.join(copy, 'src/image/sandbox/prime.ts');
+  const cache = path.join(directory.path, 'sandbox');
+  const words = ['--disable-warning=ExperimentalWarning', prime, cache];
+  // A module may wait while it is loaded; what is joined of it may not.
+  appendFileSync(path.join(copy, 'src/image/server/open.ts'), '\nawait undefined;\n');
+  const { stderr } = await run(process.execPath, words, { timeoutMs: 120_000 });
+  assert.match(stderr.toString(), /server\.mjs made of .* does not load/);
+  assert.deepEqual(await readdir(directory.path), ['ebb']);
 });

@@ -1,9 +1,14 @@
 /** Starts of a server that do not go as they should: what becomes of its namespaces. */
 import assert from 'node:assert/strict';
-import { readlinkSync } from 'node:fs';
+import { existsSync, readFileSync, readlinkSync } from 'node:fs';
 import { chmod, mkdir, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { test } from 'node:test';
+import {
+  codeCacheState,
+  codeCacheStateFile,
+  currentCodeCache,
+} from '../../../src/image/sandbox/code-cache.ts';
 import { startServer } from '../../../src/image/sandbox/start.ts';
 import type { SandboxedServer } from '../../../src/image/sandbox/start.ts';
 import { openFd, OpenFlag } from '../../../src/sys/fd.ts';
@@ -65,7 +70,8 @@ test('a start that is killed once is tried again, with namespaces, and that is s
   });
 });
 
-test('a start during which the code cache is replaced is made again, from what is there then', async () => {
+/** With a code cache of one's own, in a directory that everybody may write to. */
+async function withCodeCache(act: (cache: string) => Promise<void>): Promise<void> {
   await using directory = await temporaryDirectory('code');
   await chmod(directory.path, 0o777);
   const cache = path.join(directory.path, 'sandbox');
@@ -74,17 +80,58 @@ test('a start during which the code cache is replaced is made again, from what i
   const before = process.env['NODE_COMPILE_CACHE'];
   process.env['NODE_COMPILE_CACHE'] = directory.path;
   try {
+    assert.equal(currentCodeCache(), cache);
+    await act(cache);
+  } finally {
+    if (before === undefined) delete process.env['NODE_COMPILE_CACHE'];
+    else process.env['NODE_COMPILE_CACHE'] = before;
+  }
+}
+
+/** Makes a cache of it that no launcher starts from, and that looks as if it had been made like this. */
+async function spoil(cache: string): Promise<void> {
+  const state = codeCacheStateFile(cache);
+  const sources = readFileSync(state, 'utf8').split('\n').slice(1).join('\n');
+  await writeFile(path.join(cache, 'enter.mjs'), '');
+  assert.equal(currentCodeCache(), undefined);
+  await writeFile(state, codeCacheState(cache, sources));
+  assert.equal(currentCodeCache(), cache);
+}
+
+test('a start during which the code cache is replaced is made again, from the sources', async () => {
+  await withCodeCache(async (cache) => {
     const replace = `mv ${cache} ${cache}.old; cp -r ${cache}.old ${cache}`;
     const script = `if mkdir $STATE 2>/dev/null; then ${replace}; fi; exec $REAL "$@"`;
     await startWith(script, (server) => {
       assert.equal(isInNamespaces(server), true);
       assert.match(server.notes.join(), /It was started again\./);
     });
+    assert.ok(existsSync(codeCacheStateFile(cache)), 'the new one is not to blame');
     await startWith('exec $REAL "$@"', (server) => assert.deepEqual(server.notes, []));
-  } finally {
-    if (before === undefined) delete process.env['NODE_COMPILE_CACHE'];
-    else process.env['NODE_COMPILE_CACHE'] = before;
-  }
+  });
+});
+
+test('a code cache that no server starts from is done without, and counts as none from then on', async () => {
+  await withCodeCache(async (cache) => {
+    await spoil(cache);
+    await startWith('exec $REAL "$@"', (server) => {
+      assert.equal(isInNamespaces(server), true);
+      assert.match(server.notes.join(), /did not start: .* It was started again\./);
+    });
+    assert.equal(currentCodeCache(), undefined);
+    await startWith('exec $REAL "$@"', (server) => assert.deepEqual(server.notes, []));
+  });
+});
+
+test('a system that refuses namespaces and has a bad code cache gets a server, too', async () => {
+  await withCodeCache(async (cache) => {
+    await spoil(cache);
+    await startWith('echo "unshare: Operation not permitted" >&2; exit 1', (server) => {
+      assert.equal(isInNamespaces(server), false);
+      assert.match(server.notes.join(), /refuses: .*,The server .* It was started again\./);
+    });
+    assert.equal(currentCodeCache(), undefined);
+  });
 });
 
 test('a start that is killed each time fails: a sandbox does not become weaker by that', async () => {
