@@ -89,11 +89,7 @@ export const attach: Verb = {
       },
       {
         ...full,
-        startedBy: process.pid,
-        namedRemote:
-          typedRemote !== undefined && isHttpUrl(typedRemote)
-            ? withoutCredentials(typedRemote)
-            : typedRemote,
+        ...(options.foreground === true ? forSuccessors(typedRemote) : {}),
       },
     );
     line.erase();
@@ -111,6 +107,13 @@ export const attach: Verb = {
   },
   afterFailure: endKeptTree,
 };
+
+/** How the supervisor of a service tells whether it is to go on with what another one has left. */
+function forSuccessors(typedRemote: string | undefined): object {
+  const isUrl = typedRemote !== undefined && isHttpUrl(typedRemote);
+  const namedRemote = isUrl ? withoutCredentials(typedRemote) : typedRemote;
+  return { startedBy: process.pid, namedRemote };
+}
 
 /** Readers may wait for what is kept: a directory's disk may hang, and its identity is known from before. */
 function remoteOf(typed: string, isKept: boolean): string | undefined {
