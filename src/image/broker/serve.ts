@@ -13,7 +13,7 @@ import { OwnedFd, setNonblocking } from '../../sys/fd.ts';
 import { Capability, hasCapability } from '../../sys/process.ts';
 import type { Opened, RecallFacts, ServerRequest } from '../messages.ts';
 import { serverScript } from '../sandbox/code-cache.ts';
-import type { ServerOptions } from '../sandbox/start.ts';
+import type { SandboxedServer, ServerOptions } from '../sandbox/start.ts';
 import { startServer } from '../sandbox/start.ts';
 import { socketPair } from '../../sys/socket.ts';
 import type { Broker } from './broker.ts';
@@ -99,10 +99,10 @@ async function serveSource(
     using theirs = noticesFd;
     if (recall !== undefined && ours !== undefined) desk = await openDesk(recall, imageBytes, ours);
     // The rest of us is loaded while the server starts, on another processor.
-    const [server, { Broker, mapDirectory }] = await Promise.all([
-      startServer({ ...place, args, deviceFd, imageFd: image.fd, noticesFd: theirs?.fd }),
+    const [server, { Broker, mapDirectory }] = await startBeside(
+      { ...place, args, deviceFd, imageFd: image.fd, noticesFd: theirs?.fd },
       loadRest(image.fd, isPrivileged),
-    ]);
+    );
     broker = new Broker(server, source, desk, mapDirectory);
     const opened = await openedInTime(broker, signal);
     const connection = connect(device, fuseOptions);
@@ -116,6 +116,21 @@ async function serveSource(
     desk?.[Symbol.dispose]();
     if (!(device instanceof OwnedFd)) await device.unmount({ lazy: true }).catch(() => undefined);
     device.close();
+    throw error;
+  }
+}
+
+/** A server, and what `beside` resolves to; no server is left when that rejects. */
+export async function startBeside<T>(
+  options: ServerOptions,
+  beside: Promise<T>,
+): Promise<[SandboxedServer, T]> {
+  const starting = startServer(options);
+  try {
+    return await Promise.all([starting, beside]);
+  } catch (error) {
+    const server = await starting.catch(() => undefined);
+    server?.[Symbol.dispose]();
     throw error;
   }
 }

@@ -10,7 +10,7 @@
  * Node.
  */
 import { spawn } from 'node:child_process';
-import { readFileSync, realpathSync, rmSync, statSync } from 'node:fs';
+import { lstatSync, readdirSync, readFileSync, realpathSync, rmSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { crypto } from '../../base/late-modules.ts';
@@ -59,17 +59,30 @@ export function stateOfSources(files: readonly string[]): string {
   return [`${process.version} ${process.execPath}`, ...lines].join('\n');
 }
 
-/** The cache, when there is one that is whole and was made of the sources as they are now. */
+/** Whether a file, or a directory and all that is in it, is ours or root's, is no link, and nobody else may write to it. */
+function isOurs(file: string): boolean {
+  const found = lstatSync(file);
+  const isOwn = found.uid === 0 || found.uid === process.geteuid?.();
+  if (!isOwn || (found.mode & 0o022) !== 0) return false;
+  if (found.isFile()) return true;
+  return found.isDirectory() && readdirSync(file).every((name) => isOurs(path.join(file, name)));
+}
+
+/**
+ * The cache, when there is one that nobody else can change, that is whole, and that was made of the sources as they are
+ * now.
+ */
 export function currentCodeCache(): string | undefined {
   const directory = codeCacheDirectory();
   if (directory === undefined) return undefined;
   try {
+    if (!isOurs(directory)) return undefined;
     const state = readFileSync(codeCacheStateFile(directory), 'utf8');
     const files = state.split('\n').slice(2);
     const sources = stateOfSources(files.map((line) => line.split('\t', 1)[0] ?? ''));
     return codeCacheState(directory, sources) === state ? realpathSync(directory) : undefined;
   } catch {
-    // There is none yet, or a source is gone.
+    // There is none yet, or a source or a part of it is gone, or it is not for us to read.
     return undefined;
   }
 }

@@ -1,9 +1,10 @@
 /** Starts of a server that do not go as they should: what becomes of its namespaces. */
 import assert from 'node:assert/strict';
 import { existsSync, readFileSync, readlinkSync } from 'node:fs';
-import { chmod, mkdir, writeFile } from 'node:fs/promises';
+import { chmod, chown, mkdir, rename, rm, symlink, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { test } from 'node:test';
+import { startBeside } from '../../../src/image/broker/serve.ts';
 import {
   codeCacheState,
   codeCacheStateFile,
@@ -14,6 +15,7 @@ import type { SandboxedServer } from '../../../src/image/sandbox/start.ts';
 import { openFd, OpenFlag } from '../../../src/sys/fd.ts';
 import { runOk } from '../../support/run.ts';
 import { temporaryDirectory } from '../../support/temporary.ts';
+import { waitFor } from '../../support/wait-for.ts';
 
 const primeScript = path.join(import.meta.dirname, '../../../src/image/sandbox/prime.ts');
 
@@ -21,6 +23,7 @@ const primeScript = path.join(import.meta.dirname, '../../../src/image/sandbox/p
 async function startWith(
   script: string,
   isRight: (server: SandboxedServer) => void,
+  start = startServer,
 ): Promise<void> {
   await using directory = await temporaryDirectory('start');
   await chmod(directory.path, 0o755);
@@ -35,7 +38,7 @@ async function startWith(
   process.env['PATH'] = `${directory.path}:${before}`;
   try {
     using nothing = openFd('/dev/null', OpenFlag.rdwr);
-    using server = await startServer({
+    using server = await start({
       script: path.join(import.meta.dirname, 'hostile-server.ts'),
       scripts: import.meta.dirname,
       args: [JSON.stringify({ imageBytes: 1_000_000 })],
@@ -141,4 +144,47 @@ test('a start that is killed each time fails: a sandbox does not become weaker b
     startWith(script, () => assert.fail('it started')),
     { code: 'EIO', message: 'The server of the image did not start: SIGKILL.' },
   );
+});
+
+test('a code cache that anybody else can change is none', async () => {
+  await withCodeCache(async (cache) => {
+    for (const name of ['', 'sources', 'enter.mjs', 'server.mjs']) {
+      const file = path.join(cache, name);
+      const mode = name === '' ? 0o755 : 0o644;
+      await chmod(file, mode | 0o002);
+      assert.equal(currentCodeCache(), undefined, `others may write to ${file}`);
+      await chmod(file, mode | 0o020);
+      assert.equal(currentCodeCache(), undefined, `a group may write to ${file}`);
+      await chmod(file, mode);
+      await chown(file, 65_534, 0);
+      assert.equal(currentCodeCache(), undefined, `${file} is another user's`);
+      await chown(file, 0, 0);
+      await rename(file, `${cache}.moved`);
+      await symlink(`${cache}.moved`, file);
+      assert.equal(currentCodeCache(), undefined, `${file} is a link`);
+      await rm(file);
+      await rename(`${cache}.moved`, file);
+      assert.equal(currentCodeCache(), cache);
+    }
+  });
+});
+
+/** Of this process, by id. */
+function children(): string {
+  return readFileSync(`/proc/self/task/${process.pid}/children`, 'latin1').trim();
+}
+
+test('a server is ended when what its broker does meanwhile fails', async () => {
+  const failing = startWith(
+    'exec $REAL "$@"',
+    () => assert.fail('it was kept'),
+    async (options) => {
+      const starting = startBeside(options, Promise.reject(new Error('no broker')));
+      assert.notEqual(children(), '');
+      const [server] = await starting;
+      return server;
+    },
+  );
+  await assert.rejects(failing, /no broker/);
+  await waitFor(() => children() === '', { what: 'the end of the server' });
 });
