@@ -59,7 +59,7 @@ export function stateOfSources(files: readonly string[]): string {
   return [`${process.version} ${process.execPath}`, ...lines].join('\n');
 }
 
-/** Whether a file, or a directory and all that is in it, is ours or root's, is no link, and nobody else may write to it. */
+/** Whether a file, or a directory and all in it, is ours or root's, is no link, and nobody else may write to it. */
 function isOurs(file: string): boolean {
   const found = lstatSync(file);
   const isOwn = found.uid === 0 || found.uid === process.geteuid?.();
