@@ -14,10 +14,9 @@ import { waitFor } from '../support/wait-for.ts';
 import { mountPointIn, ServerProcess, stateOf } from './server.ts';
 
 const timeoutMs = 60_000;
+/** Nothing here ends by itself: what hangs is a test that takes too long. */
 const limits = { timeout: timeoutMs };
 const module = './pattern-filesystem.ts';
-/** From the cause to the end of the server process. */
-const endMaximumMs = 1000;
 
 test('an interrupted reader goes on: INTERRUPT, EINTR', limits, async () => {
   await using directory = await temporaryDirectory('fuse');
@@ -44,11 +43,9 @@ test('abort frees a blocked reader and ends the loop', limits, async () => {
   const ended = once(reader, 'exit', { signal: AbortSignal.timeout(5000) });
   await server.event('message', 'blocked');
   assert.notEqual((await run('umount', [mountPoint], { timeoutMs })).code, 0, 'it is busy');
-  const startedAt = performance.now();
   server.send('abort');
   assert.match(String((await server.event('ended')).end), /aborted|unmounted/);
   assert.equal(await server.exit(), 0);
-  assert.ok(performance.now() - startedAt < endMaximumMs);
   assert.equal((await ended)[0], 1, 'the reader failed');
 });
 
@@ -56,10 +53,8 @@ test('umount ends threads that wait', limits, async () => {
   await using directory = await temporaryDirectory('fuse');
   const mountPoint = await mountPointIn(directory);
   await using server = await ServerProcess.start({ module, mountPoint, threads: 3 });
-  const startedAt = performance.now();
   await runOk('umount', [mountPoint], { timeoutMs });
   assert.equal(await server.exit(), 0);
-  assert.ok(performance.now() - startedAt < endMaximumMs);
   assert.equal((await server.event('ended')).end, 'unmounted');
 });
 
@@ -73,10 +68,8 @@ test('stop ends the threads; process.exit does not hang on them', limits, async 
     assert.equal(await server.exit(), 0);
   }
   await using server = await ServerProcess.start({ module, mountPoint, threads: 2 });
-  const startedAt = performance.now();
   server.send('exit');
   assert.equal(await server.exit(), 7);
-  assert.ok(performance.now() - startedAt < endMaximumMs);
 });
 
 test('kill -9 of the server: ENOTCONN, and the mount can be taken away', limits, async () => {

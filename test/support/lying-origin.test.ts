@@ -9,6 +9,7 @@ import type { LyingOrigin, OriginFault, OriginRule } from './lying-origin.ts';
 import { patternBytes } from './pattern.ts';
 import { temporaryDirectory } from './temporary.ts';
 import type { TemporaryDirectory } from './temporary.ts';
+import { waitFor } from './wait-for.ts';
 
 const content = patternBytes(1, 100_000);
 
@@ -152,6 +153,12 @@ for (const [name, start] of [
       await origin.clearLog();
       await (await fetch(url('file'), { headers: { range: 'bytes=0-99' } })).arrayBuffer();
       await fetch(url('with%20space%20%26%20%C3%BCmlaut'), { method: 'HEAD' });
+      // The client has its answer before the origin has written down that it was sent.
+      const isOver = async (): Promise<boolean> => {
+        const { requests, active } = await origin.counters();
+        return requests === 2 && active === 0;
+      };
+      await waitFor(isOver, { what: 'the end of both requests' });
       const log = await origin.log();
       assert.deepEqual(
         log.map(({ method, path, range, status, bodyBytes }) => [

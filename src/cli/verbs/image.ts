@@ -14,7 +14,8 @@ export const image: Verb = {
   name: 'image',
   summary: 'look into a disk image without trusting it',
   synopsis: [
-    'mount [-o OPTION,...] [--cache-dir DIR] [--cache-size SIZE] [--min-free SIZE] [--json] IMAGE|URL DIR',
+    'mount [-o OPTION,...] [--json] IMAGE|URL DIR',
+    'mount [...] [--cache-dir DIR] [--cache-size SIZE] [--min-free SIZE] URL DIR',
     'info [-o OPTION,...] [--json] IMAGE|URL',
     'ls [-l [-h]] [-R] [-o OPTION,...] [--json] IMAGE|URL [PATH...]',
     'cat [-o OPTION,...] IMAGE|URL PATH...',
