@@ -61,7 +61,7 @@ export class DirectoryWork {
   readonly #shop: Workshop;
   readonly #fd: number;
   readonly #key: string;
-  /** Nobody sees this directory, and it was never complete: what is new is made where it belongs. */
+  /** Nobody sees this directory, and it was never complete: new files are made where they belong. */
   readonly #isDirect: boolean;
 
   constructor(shop: Workshop, fd: number, key: string, isDirect: boolean) {
@@ -361,33 +361,27 @@ export class DirectoryWork {
   }
 
   #symlink({ object, target, replaces }: DirectoryPlan['symlinks'][number]): void {
-    const isDirect = this.#isDirect && replaces === undefined;
     const { name } = object;
-    const at = isDirect
-      ? { fd: this.#fd, name }
-      : { fd: this.#shop.store.stagingFd, name: this.#shop.nextName() };
-    const made = this.#unlessOwnFault(name, () => this.#makeSymlink(at, target, object));
-    if (made === false) this.#kept(name);
-    if (made !== true) return;
-    if (!isDirect && !this.#placeSymlink(at, name, replaces)) {
+    // Never made where it belongs: one that was there without its time would be taken for a user's after a crash.
+    const at = { fd: this.#shop.store.stagingFd, name: this.#shop.nextName() };
+    const isPlaced = this.#unlessOwnFault(name, () => {
+      this.#makeSymlink(at, target, object);
+      return this.#placeSymlink(at, name, replaces);
+    });
+    if (isPlaced === false) this.#kept(name);
+    if (isPlaced !== true) {
       removeIfThere(at);
-      return this.#kept(name);
+      return;
     }
     this.#shop.queue.addKnown({ key: this.#keyOf(name), version: symlinkVersion(target), id: 0 });
     this.#shop.count(replaces === undefined ? 'symlinks' : 'replaced', 0);
   }
 
-  #makeSymlink(at: Place, target: string, { uid, gid, mtime }: ListedObject): boolean {
+  #makeSymlink(at: Place, target: string, { uid, gid, mtime }: ListedObject): void {
     const { defaults } = this.#shop;
-    try {
-      makeSymlink(at.fd, at.name, target);
-    } catch (error) {
-      if (toEbbError(error).code === 'EEXIST') return false;
-      throw error;
-    }
+    makeSymlink(at.fd, at.name, target);
     setOwner(at.fd, at.name, uid ?? defaults.uid ?? 0, gid ?? defaults.gid ?? 0);
     if (mtime !== undefined) setFileTimesAt(at.fd, at.name, undefined, mtime);
-    return true;
   }
 
   #placeSymlink(at: Place, name: string, replaces: string | undefined): boolean {

@@ -81,10 +81,13 @@ async function attachAfresh(task: Task): Promise<Service> {
   const pledge = makePledge();
   // Nobody else can have it.
   const tenure = await takeTenure(factsFile.fd, () => true);
+  let supervisor: TreeSupervisor | undefined;
   try {
     const parts = { guard, factsFile, tenure, pledge, prepared, startedAtMs };
     const options = supervisorOptions(task, parts);
-    const { supervisor, ready } = await TreeSupervisor.start(options, signal);
+    const started = await TreeSupervisor.start(options, signal);
+    const { ready } = started;
+    ({ supervisor } = started);
     const { remote, stateDirectory, facts: said } = ready;
     const { shown } = supervisor;
     // A daemon that was here before is not to be dissolved again.
@@ -99,12 +102,21 @@ async function attachAfresh(task: Task): Promise<Service> {
     await keep(task, parts);
     return await serve(supervisor, ready, { ...task, ...parts });
   } catch (error) {
+    // Users may see the tree already: without the guard they would be let through.
+    if (supervisor !== undefined) await takenAway(supervisor);
     guard[Symbol.dispose]();
     factsFile[Symbol.dispose]();
     pledge[Symbol.dispose]();
     tenure.close();
     throw error;
   }
+}
+
+/** Resolves when nobody can reach the tree any more. */
+async function takenAway(supervisor: TreeSupervisor): Promise<void> {
+  const { stopped } = await supervisor.stop(true);
+  if (stopped) await supervisor.finish();
+  else await supervisor.ended;
 }
 
 /**
