@@ -4,6 +4,16 @@ import path from 'node:path';
 import { parseSize } from './units.ts';
 import { UsageError } from './verb.ts';
 
+/** The largest user or group id: the next one means "none". */
+export const idMax = 0xffff_fffe;
+export const cacheSizeOption = [
+  '--cache-size <SIZE>',
+  'Releases the least recently used content above this size. Default: no limit.',
+] as const;
+export const standbyOption = [
+  '--no-standby',
+  'No second daemon waits to take the place of one that dies: saves 50 MiB, and then who reads waits longer.',
+] as const;
 const logLevels = ['debug', 'info', 'warn', 'error'] as const;
 
 /** The same parser for an option that need not be given. */
@@ -18,6 +28,11 @@ export function dropUndefined<Options extends object>(options: {
 }): Options {
   const entries = Object.entries(options).filter(([, value]) => value !== undefined);
   return Object.fromEntries(entries) as Options;
+}
+
+/** Of a `--no-...`, which is true when it was not given: the daemon's default counts then. */
+export function falseIfNo(flag: boolean | undefined): false | undefined {
+  return flag === false ? false : undefined;
 }
 
 export function logLevelOf(text: string | undefined): (typeof logLevels)[number] | undefined {

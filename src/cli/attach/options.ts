@@ -1,7 +1,16 @@
 /** From the options of `ebb attach` to the `AttachOptions` that the supervisor gets. */
 import type { Command } from 'commander';
 import type { AttachOptions, RequesterRule, RequesterVerdict } from '../../daemon/api.ts';
-import { dropUndefined, logLevelOf, minFreeBytes, optional } from '../option-values.ts';
+import {
+  cacheSizeOption,
+  dropUndefined,
+  falseIfNo,
+  idMax,
+  logLevelOf,
+  minFreeBytes,
+  optional,
+  standbyOption,
+} from '../option-values.ts';
 import { buildRemoteAccess, defineRemoteOptions } from '../remote-options.ts';
 import type { RemoteCliOptions } from '../remote-options.ts';
 import { absolutePath } from '../target.ts';
@@ -27,7 +36,6 @@ export interface AttachCliOptions extends RemoteCliOptions {
   readonly json?: boolean;
 }
 
-const idMax = 0xffff_fffe;
 /** The errnos that the kernel takes from us for an access (docs/native.md), as far as they say "not for you". */
 const denials = ['EPERM', 'EIO', 'EBUSY', 'EAGAIN'] as const;
 
@@ -45,10 +53,7 @@ export function defineAttachOptions(command: Command): void {
       'Where the secret, the lock and the catalog of the tree are kept, on another file system than TREE. ' +
         'Default /var/lib/ebb/trees.',
     )
-    .option(
-      '--cache-size <SIZE>',
-      'Releases the least recently used content above this size. Default: no limit.',
-    )
+    .option(...cacheSizeOption)
     .option(
       '--min-free <SIZE|PERCENT>',
       'Releases content when the file system of TREE has less free than this, e.g. 10G or 5%. Default: none.',
@@ -83,10 +88,7 @@ export function defineAttachOptions(command: Command): void {
     );
   defineRemoteOptions(command);
   command
-    .option(
-      '--no-standby',
-      'No second daemon waits to take the place of one that dies: saves 50 MiB, and then who reads waits longer.',
-    )
+    .option(...standbyOption)
     .option('--log-level <LEVEL>', 'debug, info, warn or error. Default info.')
     .option('-n, --dry-run', 'Checks whether it could be done; changes nothing.')
     .option('--json', 'Prints the result as one JSON object: AttachStartResult.');
@@ -116,7 +118,7 @@ export function buildAttachOptions(
     executableWholeMaxBytes: size(options.execWholeMax, '--exec-whole-max'),
     rules: options.rule?.map(parseRule),
     remoteMoved: options.remoteMoved,
-    standby: options.standby === false ? false : undefined,
+    standby: falseIfNo(options.standby),
     logLevel: logLevelOf(options.logLevel),
     foreground: options.foreground,
   });

@@ -2,7 +2,16 @@
 import path from 'node:path';
 import type { Command } from 'commander';
 import type { MountOptions } from '../../daemon/api.ts';
-import { dropUndefined, logLevelOf, minFreeBytes, optional } from '../option-values.ts';
+import {
+  cacheSizeOption,
+  dropUndefined,
+  falseIfNo,
+  idMax,
+  logLevelOf,
+  minFreeBytes,
+  optional,
+  standbyOption,
+} from '../option-values.ts';
 import { buildRemoteAccess, defineRemoteOptions } from '../remote-options.ts';
 import type { RemoteCliOptions } from '../remote-options.ts';
 import { absolutePath } from '../target.ts';
@@ -29,8 +38,6 @@ export interface MountCliOptions extends RemoteCliOptions {
   readonly json?: boolean;
 }
 
-const idMax = 0xffff_fffe;
-
 /** Declares the options. Options without a default here have the daemon's, named in their text. */
 export function defineMountOptions(command: Command): void {
   command
@@ -44,10 +51,7 @@ export function defineMountOptions(command: Command): void {
       '--cache-dir <DIR>',
       'Where content is kept. Default /var/cache/ebb/NAME for root, else ~/.cache/ebb/NAME.',
     )
-    .option(
-      '--cache-size <SIZE>',
-      'Releases the least recently used content above this size. Default: no limit.',
-    )
+    .option(...cacheSizeOption)
     .option(
       '--min-free <SIZE|PERCENT>',
       'Releases content when the file system of the cache has less free than this, e.g. 10G or 5%. Default: none.',
@@ -79,10 +83,7 @@ export function defineMountOptions(command: Command): void {
       '--new-handles',
       'Makes a new handle secret: file handles (NFS) and tokens (ebb handle) given out so far become stale.',
     )
-    .option(
-      '--no-standby',
-      'No second daemon waits to take the place of one that dies: saves 50 MiB, and then who reads waits longer.',
-    )
+    .option(...standbyOption)
     .option('--unprivileged', 'Mounts through fusermount3 even as root.')
     .option('--log-level <LEVEL>', 'debug, info, warn or error. Default info.')
     .option(
@@ -120,12 +121,12 @@ export function buildMountOptions(
     directoryMode: mode(options.dirMode, '--dir-mode'),
     uid: count(options.uid, '--uid', 0, idMax),
     gid: count(options.gid, '--gid', 0, idMax),
-    passthrough: options.passthrough === false ? false : undefined,
+    passthrough: falseIfNo(options.passthrough),
     allowOther: options.allowOther,
     noExec: options.noexec,
     newHandles: options.newHandles,
     unprivileged: options.unprivileged,
-    standby: options.standby === false ? false : undefined,
+    standby: falseIfNo(options.standby),
     logLevel: logLevelOf(options.logLevel),
     foreground: options.foreground,
   });

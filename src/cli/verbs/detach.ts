@@ -1,10 +1,9 @@
 /** `ebb detach`: ends serving a tree; with --recall makes an ordinary directory of it. */
-import { setTimeout as sleep } from 'node:timers/promises';
 import { systemClock } from '../../base/clock.ts';
 import { ebbError } from '../../base/errors.ts';
-import { isRunning, removeRunRecord } from '../../base/run-directory.ts';
-import type { DetachResult, Progress, RunRecord } from '../../daemon/api.ts';
+import type { DetachResult, Progress } from '../../daemon/api.ts';
 import { RateMeter, renderProgress } from '../progress.ts';
+import { waitForExit, warnOfHolders } from '../service-end.ts';
 import { Mounts } from '../target.ts';
 import { shellWord, visible, visibleSentence } from '../terminal.ts';
 import type { Terminal } from '../terminal.ts';
@@ -18,9 +17,6 @@ interface DetachCliOptions {
   readonly json?: boolean;
 }
 
-/** After its answer the supervisor ends; it is waited for so that attaching again can follow at once. */
-const exitWaitMs = 10_000;
-const exitPollMs = 20;
 const drawIntervalMs = 100;
 
 export const detach: Verb = {
@@ -108,13 +104,6 @@ async function follow(
   throw ebbError('EIO', 'The daemon broke off its answer; see: ebb status');
 }
 
-async function waitForExit(record: RunRecord): Promise<void> {
-  for (let waitedMs = 0; isRunning(record) && waitedMs < exitWaitMs; waitedMs += exitPollMs) {
-    await sleep(exitPollMs);
-  }
-  if (!isRunning(record)) removeRunRecord(record.mountPoint);
-}
-
 function report(result: DetachResult, tree: string, json: boolean, terminal: Terminal): ExitCode {
   const say = (sentence: string): void => {
     if (!json) terminal.print(sentence);
@@ -135,9 +124,7 @@ function report(result: DetachResult, tree: string, json: boolean, terminal: Ter
       return ExitCode.done;
     case 'busy':
       terminal.warn(`ebb detach: ${visible(tree)} is busy, and still attached:`);
-      for (const { pid, command, what } of result.holders) {
-        terminal.warn(`    pid ${pid} (${visible(command)}): ${visible(what)}`);
-      }
+      warnOfHolders(result.holders, terminal);
       return ExitCode.refused;
     case 'incomplete':
       for (const { path, error } of result.problems) {

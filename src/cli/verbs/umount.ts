@@ -1,6 +1,5 @@
 /** `ebb umount`: ask the daemon to go; where it is dead, clean up after it. */
 import { spawnSync } from 'node:child_process';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { ebbError, toEbbError } from '../../base/errors.ts';
 import type { EbbError } from '../../base/errors.ts';
 import { findMountHolders } from '../../base/mount-holders.ts';
@@ -15,15 +14,12 @@ import type { MountInfo } from '../../base/mount-info.ts';
 import { isRunning, removeRunRecord } from '../../base/run-directory.ts';
 import type { RunRecord, StopResult } from '../../daemon/api.ts';
 import { ControlClient } from '../client.ts';
+import { waitForExit, warnOfHolders } from '../service-end.ts';
 import { absolutePath, Mounts } from '../target.ts';
 import { visible, visibleSentence } from '../terminal.ts';
 import type { Terminal } from '../terminal.ts';
 import { ExitCode } from '../verb.ts';
 import type { Verb } from '../verb.ts';
-
-/** After its answer the daemon finishes its catalog; it is waited for so that a new mount can follow at once. */
-const exitWaitMs = 10_000;
-const exitPollMs = 20;
 
 export const umount: Verb = {
   name: 'umount',
@@ -81,9 +77,7 @@ function report(
   terminal.warn(
     `ebb umount: ${visible(mountPoint)} is busy${result.holders.length > 0 ? ':' : ''}`,
   );
-  for (const { pid, command, what } of result.holders) {
-    terminal.warn(`    pid ${pid} (${visible(command)}): ${visible(what)}`);
-  }
+  warnOfHolders(result.holders, terminal);
   if (!dryRun)
     terminal.warn(`    end them, or detach it anyway with: ebb umount -l ${visible(mountPoint)}`);
   return true;
@@ -130,13 +124,6 @@ async function stop(record: RunRecord, lazy: boolean): Promise<StopResult> {
     process.kill(record.pid, 'SIGTERM');
     return { stopped: true, holders: [] };
   }
-}
-
-async function waitForExit(record: RunRecord): Promise<void> {
-  for (let waitedMs = 0; isRunning(record) && waitedMs < exitWaitMs; waitedMs += exitPollMs) {
-    await sleep(exitPollMs);
-  }
-  if (!isRunning(record)) removeRunRecord(record.mountPoint);
 }
 
 /** A mount without a daemon: nobody can answer, so nothing may be asked of the file system itself. */
