@@ -3,10 +3,9 @@
  * in its way. Names are raw bytes, or strings in the form of base/name.ts. Opening is `openFd` (fd.ts) with its
  * `directoryFd`; node:fs has fchmod and fchown for open files, but knows no directory descriptors.
  */
-import { AT_FDCWD } from './fd.ts';
+import { AT_FDCWD, AT_SYMLINK_NOFOLLOW } from './fd.ts';
 import { bind, cString, lastErrno, lazily, onlyCString, orThrow, systemError } from './ffi.ts';
 
-const AT_SYMLINK_NOFOLLOW = 0x100;
 const AT_REMOVEDIR = 0x200;
 const AT_SYMLINK_FOLLOW = 0x400;
 const RENAME_NOREPLACE = 1;

@@ -29,6 +29,7 @@ export const OpenFlag = {
   trunc: constants.O_TRUNC,
   append: constants.O_APPEND,
   nonblock: constants.O_NONBLOCK,
+  noctty: constants.O_NOCTTY,
   direct: constants.O_DIRECT,
   directory: constants.O_DIRECTORY,
   nofollow: constants.O_NOFOLLOW,
@@ -41,6 +42,9 @@ export const OpenFlag = {
 
 /** "Relative to the working directory" for the *at system calls. */
 export const AT_FDCWD = -100;
+/** Flags of the *at system calls: a final symlink is meant itself; an empty path means the descriptor itself. */
+export const AT_SYMLINK_NOFOLLOW = 0x100;
+export const AT_EMPTY_PATH = 0x1000;
 
 const native = lazily(() => ({
   openat: bind<(directory: number, path: Uint8Array, flags: number, mode: number) => number>(

@@ -3,12 +3,11 @@
  * generation, so a reused inode number is another handle; it survives renames and remounts.
  */
 import { ebbError } from '../base/errors.ts';
-import { AT_FDCWD, OpenFlag, OwnedFd } from './fd.ts';
+import { AT_EMPTY_PATH, AT_FDCWD, OpenFlag, OwnedFd } from './fd.ts';
 import { bind, lastErrno, lazily, onlyCString, orThrow, systemError } from './ffi.ts';
 
 /** MAX_HANDLE_SZ of linux/exportfs.h. */
 const handleMaxBytes = 128;
-const AT_EMPTY_PATH = 0x1000;
 /** struct file_handle { u32 handle_bytes; i32 handle_type; u8 f_handle[]; }. */
 const typeAt = 4;
 const headerBytes = 8;

@@ -2,7 +2,7 @@
  * Mounts as descriptors: open_tree(2), move_mount(2), mount_setattr(2) (Linux 5.2 and 5.12). A detached clone of a
  * mount can be reached by nobody but who holds its descriptor; it is gone when that is closed.
  */
-import { AT_FDCWD, OpenFlag, OwnedFd } from './fd.ts';
+import { AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW, OpenFlag, OwnedFd } from './fd.ts';
 import { bind, cString, lazily, orThrow } from './ffi.ts';
 import { MountFlag } from './mount.ts';
 
@@ -13,8 +13,6 @@ const SYS_mount_setattr = 442;
 
 const OPEN_TREE_CLONE = 1;
 const MOVE_MOUNT_F_EMPTY_PATH = 0x4;
-const AT_SYMLINK_NOFOLLOW = 0x100;
-const AT_EMPTY_PATH = 0x1000;
 const AT_RECURSIVE = 0x8000;
 
 /** linux/mount.h MOUNT_ATTR_*: what a mount (not the file system behind it) forbids. */

@@ -1,15 +1,15 @@
 /**
- * Unix socket pairs that carry descriptors (SCM_RIGHTS, unix(7)): how fusermount3 hands over
- * /dev/fuse (`_FUSE_COMMFD`). Structures: struct msghdr and cmsghdr of 64-bit Linux.
+ * Unix sockets that carry descriptors (SCM_RIGHTS, unix(7)): how fusermount3 hands over /dev/fuse (`_FUSE_COMMFD`).
+ * Structures: struct msghdr and cmsghdr of 64-bit Linux.
  */
 import { Errno } from '../base/errno.ts';
 import { ebbError } from '../base/errors.ts';
 import { OwnedFd } from './fd.ts';
-import { addressOf, bind, lastErrno, lazily, orThrow, systemError } from './ffi.ts';
+import { addressOf, bind, lastErrno, lazily, orErrno, orThrow, systemError } from './ffi.ts';
 
-const AF_UNIX = 1;
+export const AF_UNIX = 1;
 const SOCK_STREAM = 1;
-const SOCK_CLOEXEC = 0o2000000;
+export const SOCK_CLOEXEC = 0o2000000;
 const SOL_SOCKET = 1;
 const SCM_RIGHTS = 1;
 const MSG_DONTWAIT = 0x40;
@@ -41,24 +41,52 @@ export function socketPair(): [OwnedFd, OwnedFd] {
  */
 const controlBytes = 20;
 
-/** A message of one byte with room for one descriptor; everything it points to is kept in it. */
-class Message {
-  readonly header = new Uint8Array(56);
-  readonly view = new DataView(this.header.buffer);
-  readonly control = new Uint8Array(controlBytes);
-  readonly controlView = new DataView(this.control.buffer);
-  readonly #vector = new Uint8Array(16);
-  readonly #payload = new Uint8Array(1);
+export interface MessageParts {
+  /** struct sockaddr of the receiver, for a socket that is not connected. */
+  readonly name?: Uint8Array;
+  readonly payload: Uint8Array;
+  /** What `encodeRights` gave, or room for it. */
+  readonly control: Uint8Array | undefined;
+}
 
-  constructor() {
-    const vector = new DataView(this.#vector.buffer);
-    vector.setBigUint64(0, addressOf(this.#payload), true);
-    vector.setBigUint64(8, 1n, true);
-    this.view.setBigUint64(16, addressOf(this.#vector), true);
-    this.view.setBigUint64(24, 1n, true);
-    this.view.setBigUint64(32, addressOf(this.control), true);
-    this.view.setBigUint64(40, BigInt(controlBytes), true);
+/** struct msghdr; everything it points to is kept in it. */
+class Message {
+  readonly header: Uint8Array;
+  readonly parts: MessageParts;
+  readonly #vector: Uint8Array;
+
+  constructor(parts: MessageParts) {
+    this.parts = parts;
+    this.#vector = words(placeOf(parts.payload));
+    // Name, its length, vector, how many, control, its length, flags.
+    const vector = [addressOf(this.#vector), 1n];
+    this.header = words([...placeOf(parts.name), ...vector, ...placeOf(parts.control), 0n]);
   }
+}
+
+function placeOf(bytes: Uint8Array | undefined): [address: bigint, length: bigint] {
+  return bytes === undefined ? [0n, 0n] : [addressOf(bytes), BigInt(bytes.length)];
+}
+
+function words(values: readonly bigint[]): Uint8Array {
+  return new Uint8Array(BigUint64Array.from(values).buffer);
+}
+
+/** Control data that gives the receiver a second descriptor of the same open file. */
+export function encodeRights(fd: number): Uint8Array {
+  const control = new Uint8Array(controlBytes);
+  const view = new DataView(control.buffer);
+  view.setBigUint64(0, BigInt(controlBytes), true);
+  view.setInt32(8, SOL_SOCKET, true);
+  view.setInt32(12, SCM_RIGHTS, true);
+  view.setInt32(16, fd, true);
+  return control;
+}
+
+/** Sends a message without waiting, and without SIGPIPE. Returns -errno when that fails. */
+export function sendMessage(socketFd: number, parts: MessageParts): number {
+  const message = new Message(parts);
+  return orErrno(native().sendmsg(socketFd, message.header, MSG_NOSIGNAL | MSG_DONTWAIT));
 }
 
 /**
@@ -67,14 +95,16 @@ class Message {
  * something else.
  */
 export function receiveFd(socketFd: number): OwnedFd | undefined {
-  const message = new Message();
+  const control = new Uint8Array(controlBytes);
+  const controlView = new DataView(control.buffer);
+  const message = new Message({ payload: new Uint8Array(1), control });
   const count = native().recvmsg(socketFd, message.header, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
   if (count < 0) {
     const errno = lastErrno();
     if (errno === Errno.EAGAIN) return undefined;
     throw systemError(errno, 'recvmsg', `descriptor ${socketFd}`);
   }
-  const { view, controlView } = message;
+  const view = new DataView(message.header.buffer);
   const isOneFd =
     view.getBigUint64(40, true) >= BigInt(controlBytes) &&
     controlView.getBigUint64(0, true) === BigInt(controlBytes) &&
@@ -94,11 +124,6 @@ export function receiveFd(socketFd: number): OwnedFd | undefined {
  * EAGAIN.
  */
 export function sendFd(socketFd: number, fd: number): void {
-  const message = new Message();
-  message.controlView.setBigUint64(0, BigInt(controlBytes), true);
-  message.controlView.setInt32(8, SOL_SOCKET, true);
-  message.controlView.setInt32(12, SCM_RIGHTS, true);
-  message.controlView.setInt32(16, fd, true);
-  const result = native().sendmsg(socketFd, message.header, MSG_NOSIGNAL | MSG_DONTWAIT);
-  orThrow(result, 'sendmsg', `descriptor ${socketFd}`);
+  const sent = sendMessage(socketFd, { payload: new Uint8Array(1), control: encodeRights(fd) });
+  if (sent < 0) throw systemError(-sent, 'sendmsg', `descriptor ${socketFd}`);
 }

@@ -1,10 +1,8 @@
 /** statx(2) with nanoseconds, birth time and allocated blocks; utimensat(2) with nanoseconds. */
 
-import { AT_FDCWD } from './fd.ts';
+import { AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW } from './fd.ts';
 import { bind, lastErrno, lazily, onlyCString, systemError } from './ffi.ts';
 
-const AT_EMPTY_PATH = 0x1000;
-const AT_SYMLINK_NOFOLLOW = 0x100;
 /** STATX_BASIC_STATS | STATX_BTIME | STATX_MNT_ID. */
 const mask = 0x7ff | 0x800 | 0x1000;
 const STATX_BTIME = 0x800;

@@ -7,21 +7,17 @@
  * after the other: device numbers are used again, and the root of every ext4 is inode 2, of a btrfs subvolume 256, of
  * an xfs mostly 128. So on local file systems a mount that was not seen before is asked for its name.
  */
-import { constants } from 'node:fs';
 import type { BigIntStats } from 'node:fs';
 import { opendir, statfs } from 'node:fs/promises';
 import { ebbError, toEbbError } from '../../base/errors.ts';
 import { encodeName } from '../../base/name.ts';
+import { OpenFlag } from '../../sys/fd.ts';
 import { filesystemUuid } from '../../sys/ioctl.ts';
 import { uniqueMountId } from '../../sys/stat.ts';
 import { FilesystemMagic, filesystemStatus } from '../../sys/statfs.ts';
 import { Descriptor } from './descriptor.ts';
 import { hasLastingInodes, hasStableInodes } from './facts.ts';
 import { isLocalFilesystem } from './xattrs.ts';
-
-/** open(2); `node:fs` does not export it. The same on x86-64 and arm64. */
-const O_PATH = 0o10000000;
-const { O_DIRECTORY, O_RDONLY } = constants;
 
 export class RemoteRoot {
   /** In the lossless form of base/name.ts. */
@@ -52,7 +48,7 @@ export class RemoteRoot {
 
   /** Learns which directory `path` is, through symlinks: the user chose it. Throws ENOENT, ENOTDIR, EACCES. */
   static async identify(path: string): Promise<RemoteRoot> {
-    using handle = await Descriptor.open(pathBytes(path), O_PATH | O_DIRECTORY);
+    using handle = await Descriptor.open(pathBytes(path), OpenFlag.path | OpenFlag.directory);
     const stats = await handle.stat();
     return new RemoteRoot(path, stats, await nameOf(handle, stats));
   }
@@ -65,7 +61,7 @@ export class RemoteRoot {
   async open(): Promise<Descriptor> {
     let handle: Descriptor;
     try {
-      handle = await Descriptor.open(this.pathBytes, O_PATH | O_DIRECTORY);
+      handle = await Descriptor.open(this.pathBytes, OpenFlag.path | OpenFlag.directory);
     } catch (error) {
       const { code, message } = toEbbError(error);
       const gone = code === 'ENOENT' || code === 'ENOTDIR';
@@ -158,7 +154,10 @@ async function nameOf(handle: Descriptor, { ino }: BigIntStats): Promise<Named> 
 async function filesystemName(handle: Descriptor, magic: number): Promise<string> {
   if (magic === FilesystemMagic.btrfs) return filesystemStatus(handle.fd).fsid.toString(16);
   try {
-    using directory = await Descriptor.open(Buffer.from(handle.path), O_RDONLY | O_DIRECTORY);
+    using directory = await Descriptor.open(
+      Buffer.from(handle.path),
+      OpenFlag.rdonly | OpenFlag.directory,
+    );
     return Buffer.from(filesystemUuid(directory.fd) ?? []).toString('hex');
   } catch (error) {
     if (toEbbError(error).code === 'EACCES') return '';

@@ -11,19 +11,15 @@
  *
  * On local file systems what the kernel has in memory is looked up at once, without the pool (`findCached`).
  */
-import { constants } from 'node:fs';
 import type { BigIntStats } from 'node:fs';
 import { ebbError, toEbbError } from '../../base/errors.ts';
 import type { EbbError } from '../../base/errors.ts';
 import { encodeName } from '../../base/name.ts';
+import { OpenFlag } from '../../sys/fd.ts';
 import { openCachedPath } from '../../sys/open-cached.ts';
 import { splitKey } from '../key.ts';
 import { Descriptor } from './descriptor.ts';
 import type { RemoteRoot } from './root.ts';
-
-/** open(2); `node:fs` does not export it. The same on x86-64 and arm64. */
-const O_PATH = 0o10000000;
-const { O_DIRECTORY, O_NOFOLLOW, O_RDONLY, O_NONBLOCK, O_NOCTTY } = constants;
 
 /** An open object (O_PATH; a symlink is itself) and the directory that holds it. */
 export interface Found extends Disposable {
@@ -41,14 +37,14 @@ export async function find(root: RemoteRoot, key: string): Promise<Found> {
   using stack = new DisposableStack();
   let directory = stack.use(await root.open());
   for (const name of names.slice(0, -1)) {
-    const flags = O_PATH | O_NOFOLLOW | O_DIRECTORY;
+    const flags = OpenFlag.path | OpenFlag.nofollow | OpenFlag.directory;
     const next = stack.use(await Descriptor.open(directory.entry(name), flags));
     directory[Symbol.dispose]();
     directory = next;
   }
   const last = names.at(-1);
   const path = last === undefined ? Buffer.from(directory.path) : directory.entry(last);
-  const flags = last === undefined ? O_PATH | O_DIRECTORY : O_PATH | O_NOFOLLOW;
+  const flags = OpenFlag.path | (last === undefined ? OpenFlag.directory : OpenFlag.nofollow);
   const handle = stack.use(await Descriptor.open(path, flags));
   const stats = await handle.stat();
   const owned = stack.move();
@@ -67,11 +63,12 @@ function findCached(root: RemoteRoot, names: readonly Uint8Array[]): Found | und
     const fd = openCachedPath(path, flags, from?.fd);
     return fd < 0 ? undefined : stack.use(Descriptor.own(fd));
   };
-  const top = open(root.pathBytes, O_DIRECTORY);
+  const top = open(root.pathBytes, OpenFlag.directory);
   if (top === undefined || !root.isIt(top)) return undefined;
   const parents = names.slice(0, -1).flatMap((name) => [name, Buffer.from('/')]);
-  const directory = parents.length === 0 ? top : open(Buffer.concat(parents), O_DIRECTORY, top);
-  const handle = directory && open(last, O_NOFOLLOW, directory);
+  const directory =
+    parents.length === 0 ? top : open(Buffer.concat(parents), OpenFlag.directory, top);
+  const handle = directory && open(last, OpenFlag.nofollow, directory);
   if (directory === undefined || handle === undefined) return undefined;
   const stats = handle.statNow();
   if (stats.dev !== root.device) return undefined;
@@ -82,7 +79,7 @@ function findCached(root: RemoteRoot, names: readonly Uint8Array[]): Found | und
 }
 
 /** How content is opened: pipes do not wait, terminals stay what they are. */
-const contentFlags = O_RDONLY | O_NONBLOCK | O_NOCTTY;
+const contentFlags = OpenFlag.rdonly | OpenFlag.nonblock | OpenFlag.noctty;
 
 /** Opens the content of a found regular file: the very same inode. */
 export function openContent(object: Found): Promise<Descriptor> {
