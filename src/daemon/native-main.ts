@@ -6,7 +6,7 @@
 import { writeSync } from 'node:fs';
 import { toEbbError } from '../base/errors.ts';
 import { dieOfBugs, endSoon, keepCompiledCode, outliveTheLog } from '../base/service-process.ts';
-import { PreparedNativeThread } from '../native/thread.ts';
+import { prepareNativeThread } from '../native/thread.ts';
 import { dieWithParent, outliveParent } from '../sys/execute.ts';
 
 outliveTheLog();
@@ -16,7 +16,7 @@ dieOfBugs();
 // Who waits and cannot notice (stopped, stuck while loading) would hold the groups with nobody to read them.
 dieWithParent();
 
-const thread = new PreparedNativeThread();
+const thread = prepareNativeThread();
 const { serve } = await import('./native/serve.ts');
 const { SupervisorLink } = await import('./native/supervisor-link.ts');
 const link = new SupervisorLink();

@@ -8,6 +8,7 @@
 import path from 'node:path';
 import { MessageChannel, Worker } from 'node:worker_threads';
 import { assert } from '../base/assert.ts';
+import { PreparedThread } from '../base/prepared-thread.ts';
 import { LoopControl } from '../sys/loop-control.ts';
 import { InterruptLog } from './interrupts.ts';
 import type { MessagePort } from 'node:worker_threads';
@@ -46,29 +47,9 @@ const warningsMax = 20;
 /** This file's neighbour, whether it is run as TypeScript or compiled. */
 const entry = new URL(`./thread-main${path.extname(import.meta.url)}`, import.meta.url);
 
-/**
- * A thread that loads a module and waits for connections (`FuseThreadsOptions.preparedThread`). Loading takes longer
- * than all the rest of a start, so whoever has something else to do begins with this.
- */
-export class PreparedThread {
-  readonly worker: Worker;
-  #failure: Error | undefined;
-
-  constructor(moduleUrl: string | URL) {
-    this.worker = newThread('fuse-0', { moduleUrl: String(moduleUrl) });
-    this.worker.once('error', (error: Error) => (this.#failure ??= error));
-    this.worker.once('exit', (exitCode) => (this.#failure ??= threadDied(exitCode)));
-  }
-
-  /** Why it cannot serve (any more). */
-  get failure(): Error | undefined {
-    return this.#failure;
-  }
-
-  /** Ends a thread that serves nothing now. */
-  async end(): Promise<void> {
-    await this.worker.terminate();
-  }
+/** A thread that loads a module and waits for connections (`FuseThreadsOptions.preparedThread`). */
+export function prepareFuseThread(moduleUrl: string | URL): PreparedThread {
+  return new PreparedThread(newThread('fuse-0', { moduleUrl: String(moduleUrl) }), threadDied);
 }
 
 function newThread(name: string, entryData: ThreadEntry): Worker {

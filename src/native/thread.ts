@@ -6,6 +6,7 @@
 import path from 'node:path';
 import { MessageChannel, Worker } from 'node:worker_threads';
 import type { MessagePort } from 'node:worker_threads';
+import { PreparedThread } from '../base/prepared-thread.ts';
 import { LoopControl } from '../sys/loop-control.ts';
 import type { NativeThreadOptions } from './contracts.ts';
 import type { ToThread } from './messages.ts';
@@ -14,25 +15,9 @@ import type { ThreadReport, ThreadStart } from './thread-main.ts';
 /** This file's neighbour, whether it is run as TypeScript or compiled. */
 const entry = new URL(`./thread-main${path.extname(import.meta.url)}`, import.meta.url);
 
-/** A thread that loads its code and waits. Loading takes longer than all the rest of a start: begin with this. */
-export class PreparedNativeThread {
-  readonly worker = new Worker(entry, { name: 'fanotify' });
-  #failure: Error | undefined;
-
-  constructor() {
-    this.worker.once('error', (error: Error) => (this.#failure ??= error));
-    this.worker.once('exit', (exitCode) => (this.#failure ??= threadDied(exitCode)));
-  }
-
-  /** Why it cannot serve (any more). */
-  get failure(): Error | undefined {
-    return this.#failure;
-  }
-
-  /** Ends a thread that was never started. */
-  async end(): Promise<void> {
-    await this.worker.terminate();
-  }
+/** For `NativeThread.start`. */
+export function prepareNativeThread(): PreparedThread {
+  return new PreparedThread(new Worker(entry, { name: 'fanotify' }), threadDied);
 }
 
 function threadDied(exitCode: number): Error {
@@ -60,7 +45,7 @@ export class NativeThread {
   /** Resolves when the thread has loaded everything and serves. `prepared`: serves once. */
   static async start(
     options: NativeThreadOptions,
-    prepared = new PreparedNativeThread(),
+    prepared = prepareNativeThread(),
   ): Promise<NativeThread> {
     const control = LoopControl.create();
     const channel = new MessageChannel();

@@ -9,7 +9,8 @@ import { openSqliteCatalog } from '../../src/catalog/sqlite/catalog.ts';
 import { Logbook } from '../../src/daemon/logbook.ts';
 import { rehearse } from '../../src/daemon/mount/rehearsal.ts';
 import { SocketKernel } from '../../src/fuse/socket-kernel.ts';
-import { FuseThreads, PreparedThread } from '../../src/fuse/thread.ts';
+import type { PreparedThread } from '../../src/base/prepared-thread.ts';
+import { FuseThreads, prepareFuseThread } from '../../src/fuse/thread.ts';
 import type { ThreadSettings } from '../../src/mount/messages.ts';
 import { setNonblocking } from '../../src/sys/fd.ts';
 import { socketPair } from '../../src/sys/socket.ts';
@@ -71,7 +72,7 @@ const openDescriptors = (): number => readdirSync('/proc/self/fd').length;
 
 test('a rehearsal plays to the end, leaves no file and no descriptor, and the thread serves on', async () => {
   await using temporary = await temporaryDirectory('rehearsal');
-  const thread = new PreparedThread(moduleUrl);
+  const thread = prepareFuseThread(moduleUrl);
   const directory = path.join(temporary.path, 'scratch');
   assert.deepEqual(await rehearsed(thread, directory), []);
   const before = openDescriptors();
@@ -83,7 +84,7 @@ test('a rehearsal plays to the end, leaves no file and no descriptor, and the th
 
 test('a rehearsal that cannot be played is only a line for debugging, and the thread serves on', async () => {
   await using temporary = await temporaryDirectory('rehearsal');
-  const thread = new PreparedThread(moduleUrl);
+  const thread = prepareFuseThread(moduleUrl);
   writeFileSync(path.join(temporary.path, 'file'), '');
   const lines = await rehearsed(thread, path.join(temporary.path, 'file/scratch'));
   assert.match(lines.join(''), / debug rehearsal, playing: /);
@@ -92,7 +93,7 @@ test('a rehearsal that cannot be played is only a line for debugging, and the th
 });
 
 test('a prepared thread that cannot load its module is an error, not a wait', async () => {
-  const thread = new PreparedThread('file:///nowhere/module.ts');
+  const thread = prepareFuseThread('file:///nowhere/module.ts');
   await waitFor(() => thread.failure !== undefined, { what: 'the failure' });
   const [kernelEnd, deviceEnd] = socketPair();
   using _kernel = kernelEnd;

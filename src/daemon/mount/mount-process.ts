@@ -19,7 +19,7 @@ import type { RunRecord } from '../../base/run-directory.ts';
 import { ROOT_NODE_ID } from '../../catalog/catalog.ts';
 import type { Connection } from '../../fuse/connection.ts';
 import { FuseThreads } from '../../fuse/thread.ts';
-import type { PreparedThread } from '../../fuse/thread.ts';
+import type { PreparedThread } from '../../base/prepared-thread.ts';
 import type { ThreadSettings, ToMain } from '../../mount/messages.ts';
 import { Namespace } from '../../recall/namespace/namespace.ts';
 import { Capability, hasCapability, raiseOpenFilesLimit } from '../../sys/process.ts';

@@ -15,7 +15,7 @@ import { Opcode } from '../../fuse/constants.ts';
 import { SocketKernel } from '../../fuse/socket-kernel.ts';
 import type { KernelRequest } from '../../fuse/socket-kernel.ts';
 import { FuseThreads } from '../../fuse/thread.ts';
-import type { PreparedThread } from '../../fuse/thread.ts';
+import type { PreparedThread } from '../../base/prepared-thread.ts';
 import type { ReplyMessage } from '../../fuse/wire/message.ts';
 import type { ThreadSettings, ToMain } from '../../mount/messages.ts';
 import { Namespace } from '../../recall/namespace/namespace.ts';

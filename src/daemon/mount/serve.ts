@@ -2,7 +2,7 @@
 import { writeSync } from 'node:fs';
 import { ebbError, toEbbError } from '../../base/errors.ts';
 import { startExitCode } from '../../base/service-process.ts';
-import type { PreparedThread } from '../../fuse/thread.ts';
+import type { PreparedThread } from '../../base/prepared-thread.ts';
 import { parseOptions } from '../options.ts';
 import { MountProcess } from './mount-process.ts';
 import type { Start, SupervisorLink } from './supervisor-link.ts';

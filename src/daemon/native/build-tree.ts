@@ -20,7 +20,7 @@ import type { SiblingsOf } from '../../native/siblings.ts';
 import type { ToMain } from '../../native/messages.ts';
 import { NativeServer } from '../../native/server.ts';
 import { NativeThread } from '../../native/thread.ts';
-import type { PreparedNativeThread } from '../../native/thread.ts';
+import type { PreparedThread } from '../../base/prepared-thread.ts';
 import { RecallEngine } from '../../recall/engine.ts';
 import { Reachability } from '../../recall/namespace/reachability.ts';
 import type { HideResult } from '../../supervisor/messages.ts';
@@ -79,7 +79,7 @@ export interface Given {
 export interface Surroundings {
   readonly teardown: Teardown;
   readonly link: SupervisorLink;
-  readonly thread: PreparedNativeThread;
+  readonly thread: PreparedThread;
   readonly signal: AbortSignal;
   /** `dissolve` becomes false as soon as there are stubs. */
   readonly undo: { dissolve: boolean };

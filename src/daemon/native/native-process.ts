@@ -6,7 +6,7 @@ import { Group } from '../../fanotify/group.ts';
 import { Denier } from '../../supervisor/denier.ts';
 import { Exposure } from '../../supervisor/exposure.ts';
 import { denyWhileReachable } from '../../supervisor/farewell.ts';
-import type { PreparedNativeThread } from '../../native/thread.ts';
+import type { PreparedThread } from '../../base/prepared-thread.ts';
 import { isHeld, untilReleased } from '../../supervisor/pledge.ts';
 import type { OwnedFd } from '../../sys/fd.ts';
 import type { StopResult } from '../api.ts';
@@ -23,7 +23,7 @@ import type { TreeParts } from './tree-parts.ts';
 export interface NativeSurroundings {
   readonly link: SupervisorLink;
   /** Serves the events; ended with everything else. */
-  readonly thread: PreparedNativeThread;
+  readonly thread: PreparedThread;
   readonly signal: AbortSignal;
 }
 

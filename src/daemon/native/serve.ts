@@ -1,7 +1,7 @@
 /** The life of a tree's daemon, from the supervisor's word to start until the tree was taken away. */
 import { ebbError, toEbbError } from '../../base/errors.ts';
 import { startExitCode } from '../../base/service-process.ts';
-import type { PreparedNativeThread } from '../../native/thread.ts';
+import type { PreparedThread } from '../../base/prepared-thread.ts';
 import { NativeProcess } from './native-process.ts';
 import { takeInherited } from './supervisor-link.ts';
 import type { Start, SupervisorLink } from './supervisor-link.ts';
@@ -10,7 +10,7 @@ import type { Start, SupervisorLink } from './supervisor-link.ts';
 export async function serve(
   link: SupervisorLink,
   start: Start,
-  thread: PreparedNativeThread,
+  thread: PreparedThread,
 ): Promise<void> {
   const starting = new AbortController();
   let daemon: NativeProcess | undefined;
