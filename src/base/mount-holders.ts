@@ -6,6 +6,7 @@
  */
 import { readFile, readdir, readlink } from 'node:fs/promises';
 import { decodeName } from './name.ts';
+import { commandName, processIds } from './processes.ts';
 import { isInside } from './run-directory.ts';
 import { mountAt, readMountInfo } from './mount-info.ts';
 
@@ -37,17 +38,17 @@ export async function findMountHolders(
   const device = mountAt(readMountInfo(), mountPoint)?.device;
   const mount: Mount = { mountPoint, device };
   const holders: MountHolder[] = [];
-  for (const name of await readdir('/proc')) {
-    if (!/^[0-9]+$/.test(name) || exceptPids.has(Number(name))) continue;
-    const what = await whatOneHolds(name, mount);
+  for (const pid of await processIds()) {
+    if (exceptPids.has(pid)) continue;
+    const what = await whatOneHolds(pid, mount);
     if (what === undefined) continue;
-    holders.push({ pid: Number(name), command: await commandName(name), what });
+    holders.push({ pid, command: await commandName(pid), what });
     if (holders.length >= mountHoldersMax) break;
   }
   return holders;
 }
 
-async function whatOneHolds(pid: string, mount: Mount): Promise<string | undefined> {
+async function whatOneHolds(pid: number, mount: Mount): Promise<string | undefined> {
   for (const link of ['cwd', 'root']) {
     const target = await linkTarget(`/proc/${pid}/${link}`);
     if (target !== undefined && isInside(mount.mountPoint, target)) return `${link} ${target}`;
@@ -71,7 +72,7 @@ async function linkTarget(file: string): Promise<string | undefined> {
 }
 
 /** Mappings are matched by device number: maps prints it in hexadecimal (proc_pid_maps(5)). */
-async function mappingOn(pid: string, device: string): Promise<string | undefined> {
+async function mappingOn(pid: number, device: string): Promise<string | undefined> {
   const [major = 0, minor = 0] = device.split(':').map(Number);
   const hex = (value: number): string => value.toString(16).padStart(2, '0');
   const wanted = ` ${hex(major)}:${hex(minor)} `;
@@ -80,10 +81,4 @@ async function mappingOn(pid: string, device: string): Promise<string | undefine
   const line = text.split('\n').find((candidate) => candidate.includes(wanted)) ?? '';
   const file = line.slice(line.indexOf('/'));
   return `mapping ${decodeName(Buffer.from(file, 'latin1'))}`;
-}
-
-/** What ps(1) shows as COMM. Reads text below /proc; `?` when the process is gone. */
-export async function commandName(pid: number | string): Promise<string> {
-  const text = await readFile(`/proc/${pid}/comm`, 'utf8').catch(() => '?');
-  return text.trimEnd();
 }

@@ -81,9 +81,9 @@ async function attachAfresh(task: Task): Promise<Service> {
   const pledge = makePledge();
   // Nobody else can have it.
   const tenure = await takeTenure(factsFile.fd, () => true);
+  const parts = { guard, factsFile, tenure, pledge, prepared, startedAtMs };
   let supervisor: TreeSupervisor | undefined;
   try {
-    const parts = { guard, factsFile, tenure, pledge, prepared, startedAtMs };
     const options = supervisorOptions(task, parts);
     const started = await TreeSupervisor.start(options, signal);
     const { ready } = started;
@@ -103,20 +103,17 @@ async function attachAfresh(task: Task): Promise<Service> {
     return await serve(supervisor, ready, { ...task, ...parts });
   } catch (error) {
     // Users may see the tree already: without the guard they would be let through.
-    if (supervisor !== undefined) await takenAway(supervisor);
-    guard[Symbol.dispose]();
-    factsFile[Symbol.dispose]();
-    pledge[Symbol.dispose]();
-    tenure.close();
+    if (supervisor !== undefined && !(await takeAway(supervisor))) await supervisor.ended;
+    close(parts);
     throw error;
   }
 }
 
-/** Resolves when nobody can reach the tree any more. */
-async function takenAway(supervisor: TreeSupervisor): Promise<void> {
+/** Resolves when nobody can reach the tree any more; with false when it could not be taken away yet. */
+async function takeAway(supervisor: TreeSupervisor): Promise<boolean> {
   const { stopped } = await supervisor.stop(true);
   if (stopped) await supervisor.finish();
-  else await supervisor.ended;
+  return stopped;
 }
 
 /**
@@ -175,6 +172,11 @@ interface Parts {
   readonly startedAtMs: number;
 }
 
+/** Only when nobody can reach the tree any more: the kernel lets everybody through then. */
+function close({ guard, factsFile, pledge, tenure }: Parts): void {
+  for (const part of [guard, factsFile, pledge, tenure]) part[Symbol.dispose]();
+}
+
 function supervisorOptions(
   { options, callbacks }: Task,
   { guard, factsFile, tenure, pledge, prepared, startedAtMs }: Parts,
@@ -200,9 +202,10 @@ function supervisorOptions(
 async function serve(
   supervisor: TreeSupervisor,
   { remote, stateDirectory, facts }: TreeFacts['ready'],
-  { options, callbacks, store, guard, factsFile, tenure, pledge, prepared }: Task & Parts,
+  { options, callbacks, store, ...parts }: Task & Parts,
 ): Promise<Service> {
   const { tree } = options;
+  const { guard, prepared } = parts;
   const run: RunRecord = {
     kind: 'tree',
     pid: process.pid,
@@ -222,13 +225,10 @@ async function serve(
       const denier = new Denier(groups, prepared.treeId, (why) => callbacks.log('error', why));
       if (store !== undefined) await letGo(groups, denier, () => store.drop());
       removeRunRecord(tree);
-      for (const part of [guard, factsFile, pledge, tenure]) part[Symbol.dispose]();
+      close(parts);
       return true;
     }),
-    stop: async () => {
-      const { stopped } = await supervisor.stop(true);
-      if (stopped) await supervisor.finish();
-    },
+    stop: async () => void (await takeAway(supervisor)),
     revive: () => supervisor.revive(),
   };
 }

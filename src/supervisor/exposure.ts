@@ -5,7 +5,8 @@
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ebbError, toEbbError } from '../base/errors.ts';
-import { commandName, findMountHolders } from '../base/mount-holders.ts';
+import { findMountHolders } from '../base/mount-holders.ts';
+import { commandName } from '../base/processes.ts';
 import { isTreeMount, mountAt, readMountInfo } from '../base/mount-info.ts';
 import type { MountInfo } from '../base/mount-info.ts';
 import { OpenFlag, openFd } from '../sys/fd.ts';

@@ -7,9 +7,9 @@
  */
 import { readFile, readdir, readlink } from 'node:fs/promises';
 import { toEbbError } from '../base/errors.ts';
-import { commandName } from '../base/mount-holders.ts';
 import { isTreeMount, parseMountInfo, readMountInfo } from '../base/mount-info.ts';
 import type { MountInfo } from '../base/mount-info.ts';
+import { commandName, processIds } from '../base/processes.ts';
 import { isInside } from '../base/run-directory.ts';
 import { OpenFlag, openFd } from '../sys/fd.ts';
 import { fileStatus } from '../sys/stat.ts';
@@ -77,7 +77,7 @@ export async function whoReaches(shown: Shown, exceptPids: ReadonlySet<number>):
   );
   if (inUse) return [];
   const found: Holder[] = [];
-  for (const pid of await processes()) {
+  for (const pid of await processIds()) {
     if (exceptPids.has(pid)) continue;
     const what = await whatOneHas(pid, shown.mountId);
     if (what !== undefined) found.push({ pid, command: await commandName(pid), what });
@@ -96,7 +96,7 @@ interface MountNamespace {
 async function mountNamespaces(): Promise<MountNamespace[]> {
   const own = await readlink('/proc/self/ns/mnt').catch(() => '');
   const seen = new Map<string, MountNamespace>();
-  for (const pid of [process.pid, ...(await processes())]) {
+  for (const pid of [process.pid, ...(await processIds())]) {
     const name = await readlink(`/proc/${pid}/ns/mnt`).catch(unlessShort);
     if (name === undefined || seen.has(name)) continue;
     const bytes = await readFile(`/proc/${pid}/mountinfo`).catch(unlessShort);
@@ -129,11 +129,6 @@ function follows(
   return parent.propagation.some(
     (field) => field === `shared:${peers}` || field === `master:${peers}`,
   );
-}
-
-async function processes(): Promise<number[]> {
-  const names = await readdir('/proc');
-  return names.filter((name) => /^[0-9]+$/.test(name)).map(Number);
 }
 
 async function whatOneHas(pid: number, mountId: number): Promise<string | undefined> {

@@ -11,6 +11,7 @@
 import { readFile, readdir, readlink } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ebbError, toEbbError } from '../base/errors.ts';
+import { processIds } from '../base/processes.ts';
 import { OpenFlag, openFd } from '../sys/fd.ts';
 import type { OwnedFd } from '../sys/fd.ts';
 import { tryLock } from '../sys/lease.ts';
@@ -47,9 +48,8 @@ export async function takeTenure(memoryFd: number, isWanted: () => boolean): Pro
 /** SIGKILL to everybody else who has the tenure. `fd`: any descriptor of the same file. */
 async function endOthers(fd: number): Promise<void> {
   const file = inodeOf(await readFile(`/proc/self/fdinfo/${fd}`, 'latin1'));
-  for (const name of await readdir('/proc')) {
-    const pid = Number(name);
-    if (!Number.isSafeInteger(pid) || pid === process.pid) continue;
+  for (const pid of await processIds()) {
+    if (pid === process.pid) continue;
     if (await hasTenure(pid, file)) kill(pid);
   }
 }
