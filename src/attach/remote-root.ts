@@ -2,16 +2,9 @@
  * Which directory a tree's remote is (`RemoteRoot.name` of src/remote/dir/root.ts), kept in the state directory: the
  * empty mount point of a disk that is not mounted would look as if every file had been deleted at the remote.
  */
-import {
-  closeSync,
-  existsSync,
-  fsyncSync,
-  openSync,
-  readFileSync,
-  renameSync,
-  writeFileSync,
-} from 'node:fs';
+import { closeSync, existsSync, fsyncSync, openSync, readFileSync } from 'node:fs';
 import path from 'node:path';
+import { replacePrivate } from '../tree/private-file.ts';
 
 const fileName = 'remote-root';
 
@@ -26,9 +19,7 @@ export function readRemoteRoot(stateDirectory: string): string | undefined {
 /** Durable when it returns. Throws what the file system says. */
 export function keepRemoteRoot(stateDirectory: string, root: string): void {
   if (readRemoteRoot(stateDirectory) === root) return;
-  const file = path.join(stateDirectory, fileName);
-  writeFileSync(`${file}.new`, `${root}\n`, { mode: 0o600, flush: true });
-  renameSync(`${file}.new`, file);
+  replacePrivate(path.join(stateDirectory, fileName), `${root}\n`);
   const directory = openSync(stateDirectory, 'r');
   try {
     fsyncSync(directory);

@@ -12,7 +12,6 @@ import {
   mkdirSync,
   readFileSync,
   readdirSync,
-  renameSync,
   rmSync,
   rmdirSync,
   writeFileSync,
@@ -23,7 +22,7 @@ import { decodeName } from '../base/name.ts';
 import { renameEntry } from '../sys/entries.ts';
 import { AT_FDCWD } from '../sys/fd.ts';
 import type { MarkSeal } from '../tree/mark.ts';
-import { readPrivate, refusal } from '../tree/private-file.ts';
+import { readPrivate, refusal, replacePrivate } from '../tree/private-file.ts';
 import { checkPlace, isPlaceKnown, writePlace } from './tree-place.ts';
 import { mayHaveSealed, sealOf } from './tree-seal.ts';
 
@@ -237,9 +236,7 @@ function checkState(facts: TreeFacts, ebbDirectory: string, stateParent: string 
 
 function writeFacts(ebbDirectory: string, facts: TreeFacts): void {
   const file = path.join(ebbDirectory, factsName);
-  const text = `${JSON.stringify(facts, undefined, 2)}\n`;
-  writeFileSync(`${file}.new`, text, { mode: 0o600, flush: true });
-  renameSync(`${file}.new`, file);
+  replacePrivate(file, `${JSON.stringify(facts, undefined, 2)}\n`);
 }
 
 /** Users see the mode and the owner of the directory that shows its content. */

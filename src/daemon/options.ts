@@ -4,7 +4,7 @@ import { homedir } from 'node:os';
 import path from 'node:path';
 import * as v from 'valibot';
 import { ebbError } from '../base/errors.ts';
-import { isHttpUrl } from '../base/http-url.ts';
+import { isHttpUrl, withoutCredentials } from '../base/http-url.ts';
 import type { MountOptions } from './api.ts';
 
 export const optionDefaults = {
@@ -116,9 +116,7 @@ export function defaultCacheDirectory(remote: string, uid = process.getuid?.() ?
 /** The remote's name without credentials and trailing slashes. */
 export function remoteIdentity(remote: string): string {
   if (!isHttpUrl(remote)) return path.resolve(remote.replace(/^file:\/\//, ''));
-  const url = new URL(remote);
-  url.username = '';
-  url.password = '';
+  const url = new URL(withoutCredentials(remote));
   url.hash = '';
   return url.href.replace(/\/+$/, '');
 }

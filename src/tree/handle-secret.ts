@@ -7,11 +7,10 @@
  * give an id a second time that was known outside: it gets a fresh secret.
  */
 import { createHash, hkdfSync, randomBytes } from 'node:crypto';
-import { renameSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { ebbError, toEbbError } from '../base/errors.ts';
 import { sipKeyBytes } from '../base/siphash.ts';
-import { readPrivate, refusal } from './private-file.ts';
+import { readPrivate, refusal, replacePrivate } from './private-file.ts';
 
 export const handleSecretName = 'handle-secret';
 const fileFormat = 1;
@@ -86,9 +85,7 @@ function make(file: string, treeId: string, record: HandleRecord): Buffer {
   const facts = { format: fileFormat, treeId, secret: secret.toString('hex') };
   record.set('');
   try {
-    const fresh = `${file}.new`;
-    writeFileSync(fresh, `${JSON.stringify(facts)}\n`, { mode: 0o600, flush: true });
-    renameSync(fresh, file);
+    replacePrivate(file, `${JSON.stringify(facts)}\n`);
   } catch (error) {
     throw toEbbError(error);
   }

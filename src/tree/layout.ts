@@ -9,7 +9,7 @@
  *   <cache>/tree/<n>/<id>  the contents; n: the id divided by 4,096, hexadecimal
  */
 import { randomBytes, randomUUID } from 'node:crypto';
-import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 
 import { ebbError, toEbbError } from '../base/errors.ts';
@@ -18,6 +18,7 @@ import { OpenFlag, openFd } from '../sys/fd.ts';
 import type { OwnedFd } from '../sys/fd.ts';
 import { tryLock } from '../sys/lease.ts';
 import { filesystemStatus } from '../sys/statfs.ts';
+import { replacePrivate } from './private-file.ts';
 
 const treeFormat = 1;
 const secretBytes = 32;
@@ -159,8 +160,7 @@ function readOrCreate(file: string, make: () => Uint8Array): Uint8Array {
   }
   try {
     const bytes = make();
-    writeFileSync(`${file}.new`, bytes, { mode: 0o600, flush: true });
-    renameSync(`${file}.new`, file);
+    replacePrivate(file, bytes);
     return bytes;
   } catch (error) {
     throw toEbbError(error);

@@ -1,5 +1,13 @@
 /** Files with secrets: believed only when nobody but this user can read them, refused with the way out. */
-import { closeSync, constants, fstatSync, openSync, readFileSync } from 'node:fs';
+import {
+  closeSync,
+  constants,
+  fstatSync,
+  openSync,
+  readFileSync,
+  renameSync,
+  writeFileSync,
+} from 'node:fs';
 import { ebbError, toEbbError } from '../base/errors.ts';
 
 /**
@@ -34,6 +42,16 @@ export function readPrivate(file: string, bytesMax: number): Buffer {
   } finally {
     closeSync(fd);
   }
+}
+
+/**
+ * Writes a file that only this user can read: it appears whole or not at all, with its content on stable storage. The
+ * name is durable when its directory is. Throws what the file system says.
+ */
+export function replacePrivate(file: string, content: string | Uint8Array): void {
+  const fresh = `${file}.new`;
+  writeFileSync(fresh, content, { mode: 0o600, flush: true });
+  renameSync(fresh, file);
 }
 
 export function refusal(

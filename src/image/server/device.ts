@@ -63,19 +63,27 @@ export function isPassing(error: unknown): boolean {
   return errno === Errno.ENOENT || errno === Errno.EINTR || errno === Errno.EAGAIN;
 }
 
+/** To be called after each request. Calls `onServing` once, when INIT has been answered. */
+export function servingNotice(session: Session, onServing: () => void): () => void {
+  let isServing = false;
+  return () => {
+    if (isServing || session.connection === undefined) return;
+    isServing = true;
+    onServing();
+  };
+}
+
 /**
  * Serves until the mount is gone or the connection was cut. The descriptor blocks. `onServing`: once, when INIT has
  * been answered.
  */
 export function serveDevice(deviceFd: number, session: Session, onServing: () => void): void {
   const { bytes } = session.request;
-  let isServing = false;
+  const handled = servingNotice(session, onServing);
   for (;;) {
     const count = readRequest(deviceFd, bytes);
     if (count === undefined) return session.end();
     session.receive(count);
-    if (isServing || session.connection === undefined) continue;
-    isServing = true;
-    onServing();
+    handled();
   }
 }

@@ -12,7 +12,7 @@ import { ebbError } from '../../base/errors.ts';
 import type { DeferredCall } from '../../fuse/filesystem.ts';
 import type { Session } from '../../fuse/session.ts';
 import { noticeBytes } from '../messages.ts';
-import { isPassing, readRequest } from './device.ts';
+import { isPassing, readRequest, servingNotice } from './device.ts';
 import type { WaitingRoom } from './filesystem.ts';
 import type { ChunkRange, NotHereYet, RecalledDevice } from './recalled-device.ts';
 
@@ -89,7 +89,6 @@ export class RecalledLoop implements WaitingRoom {
     let noticesHeldBytes = 0;
     let isReadingDevice = false;
     let isReadingNotices = false;
-    let isServing = false;
     let hasEnded = false;
     const end = (): void => {
       hasEnded = true;
@@ -101,11 +100,10 @@ export class RecalledLoop implements WaitingRoom {
       this.#failAll(session);
       end();
     };
+    const handled = servingNotice(session, onServing);
     const receive = (count: number): void => {
       this.#receive(session, count);
-      if (isServing || session.connection === undefined) return;
-      isServing = true;
-      onServing();
+      handled();
     };
     const goOn = (): void => {
       while (this.#awaited.size === 0 && !isReadingDevice) {

@@ -83,12 +83,7 @@ export class Namespace {
       throw ebbError('ESTALE', `directory ${directoryId} is gone`);
     }
     if (!force && this.isFresh(directory.listedAtMs)) return;
-    if (
-      !force &&
-      directory.listedAtMs > 0 &&
-      !this.#reachability.mayAsk(directoryId, this.#nowMs())
-    )
-      return;
+    if (!force && directory.listedAtMs > 0 && !this.#mayAsk(directoryId)) return;
     let failure: ListingFailure;
     do {
       this.#ahead.wanted(directoryId);
@@ -181,8 +176,7 @@ export class Namespace {
   async revalidate(nodeId: number, signal?: AbortSignal, force = false): Promise<Node> {
     const node = this.#known(nodeId);
     if (!force && node.version !== null && this.isFresh(node.checkedAtMs)) return node;
-    if (!force && node.version !== null && !this.#reachability.mayAsk(nodeId, this.#nowMs()))
-      return node;
+    if (!force && node.version !== null && !this.#mayAsk(nodeId)) return node;
     if (!force && wasJustFetched(node, this.#nowMs())) return node;
     const current = await this.#stats.run(nodeId, () => this.#stat(node), signal);
     if (current.node.id !== nodeId)
@@ -377,6 +371,10 @@ export class Namespace {
     if (directory.listedAtMs === 0 || !isUnreachable(error)) throw error;
     this.#options.onProblem(`serving the known names of node ${directory.id}`, error);
     return error;
+  }
+
+  #mayAsk(nodeId: number): boolean {
+    return this.#reachability.mayAsk(nodeId, this.#nowMs());
   }
 
   #nowMs(): number {
