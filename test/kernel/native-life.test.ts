@@ -363,36 +363,28 @@ test('users see nothing of the tree before all of it can be served', async () =>
   }
 });
 
+const failing = path.join(import.meta.dirname, '../support/failing-native-main.ts');
+
 test('a daemon that does not start: readers get EIO at once; attaching again brings it back', async () => {
   const flag = path.join(directory.path, 'fail');
-  process.env['EBB_FAIL_WHILE'] = flag;
-  process.env['EBB_NATIVE_MAIN'] = path.join(
-    import.meta.dirname,
-    '../support/failing-native-main.ts',
-  );
-  try {
-    await using tree = await AttachedTree.attach({ type: 'xfs', remote: source });
-    await shellOk(tree, 'cat "$0/sub/small.bin" >/dev/null; echo mine >"$0/own"');
-    const status = await tree.status();
-    writeFileSync(flag, '');
-    // Also the one that waits.
-    for (const pid of childrenOf(status.supervisorPid)) process.kill(pid, 'SIGKILL');
-    // No start succeeds: whether it waited for one or came later, a reader is told.
-    const denied = await shell(tree, 'cat "$0/large.bin" >/dev/null');
-    assert.notEqual(denied.code, 0);
-    assert.match(denied.stderr.toString(), /Input\/output error/);
-    // What has nothing to do with the remote goes on.
-    assert.equal(await shellOk(tree, 'cat "$0/own"'), 'mine\n');
-    rmSync(flag);
-    const again = await tree.ebb(['attach', '--state', tree.stateDirectory, tree.path]);
-    assert.equal(again.code, 3, again.stderr.toString());
-    await waitFor(() => tree.status(), { what: 'the daemon', timeoutMs: endMaxMs });
-    await shellOk(tree, 'cmp "$0/large.bin" "$SOURCE/large.bin"');
-  } finally {
-    rmSync(flag, { force: true });
-    delete process.env['EBB_FAIL_WHILE'];
-    delete process.env['EBB_NATIVE_MAIN'];
-  }
+  const env = { EBB_NATIVE_MAIN: failing, EBB_FAIL_WHILE: flag };
+  await using tree = await AttachedTree.attach({ type: 'xfs', remote: source, env });
+  await shellOk(tree, 'cat "$0/sub/small.bin" >/dev/null; echo mine >"$0/own"');
+  const status = await tree.status();
+  writeFileSync(flag, '');
+  // Also the one that waits.
+  for (const pid of childrenOf(status.supervisorPid)) process.kill(pid, 'SIGKILL');
+  // No start succeeds: whether it waited for one or came later, a reader is told.
+  const denied = await shell(tree, 'cat "$0/large.bin" >/dev/null');
+  assert.notEqual(denied.code, 0);
+  assert.match(denied.stderr.toString(), /Input\/output error/);
+  // What has nothing to do with the remote goes on.
+  assert.equal(await shellOk(tree, 'cat "$0/own"'), 'mine\n');
+  rmSync(flag);
+  const again = await tree.ebb(['attach', '--state', tree.stateDirectory, tree.path]);
+  assert.equal(again.code, 3, again.stderr.toString());
+  await waitFor(() => tree.status(), { what: 'the daemon', timeoutMs: endMaxMs });
+  await shellOk(tree, 'cmp "$0/large.bin" "$SOURCE/large.bin"');
 });
 
 function sizesOf(file: string): { allocated: number; size: number } {

@@ -154,32 +154,25 @@ test('a daemon that waits and is stopped holds nothing once its supervisor is de
   await runOk('sh', ['-c', 'echo mine >"$0" && cat "$0"', own], { timeoutMs: endMaxMs });
 });
 
+const failing = path.join(import.meta.dirname, '../support/failing-native-main.ts');
+
 test('a daemon dies before it serves: the next one is not ended for it', async () => {
   const flag = path.join(directory.path, 'fail-once');
-  process.env['EBB_FAIL_ONCE'] = flag;
-  process.env['EBB_NATIVE_MAIN'] = path.join(
-    import.meta.dirname,
-    '../support/failing-native-main.ts',
-  );
-  try {
-    await using tree = await AttachedTree.attach({ type: 'xfs', remote: source });
-    const { pid, supervisorPid } = await tree.status();
-    const [waiting = 0] = (await untilTwoDaemons(supervisorPid)).filter((one) => one !== pid);
-    // The next one is to be a new process.
-    process.kill(waiting, 'SIGKILL');
-    await waitFor(() => childrenOf(supervisorPid).length === 1, { what: 'its end' });
-    writeFileSync(flag, '');
-    const diedAtMs = performance.now();
-    process.kill(pid, 'SIGKILL');
-    const { restarts } = await waitFor(() => tree.status(), { what: 'it', timeoutMs: endMaxMs });
-    assert.ok(!existsSync(flag), 'one has ended before it served');
-    // One that is too slow is ended as well.
-    if (performance.now() - diedAtMs < restartMaxMs) assert.equal(restarts, 2);
-    await runOk('cmp', [path.join(tree.path, 'large.bin'), path.join(source, 'large.bin')]);
-  } finally {
-    delete process.env['EBB_FAIL_ONCE'];
-    delete process.env['EBB_NATIVE_MAIN'];
-  }
+  const env = { EBB_NATIVE_MAIN: failing, EBB_FAIL_ONCE: flag };
+  await using tree = await AttachedTree.attach({ type: 'xfs', remote: source, env });
+  const { pid, supervisorPid } = await tree.status();
+  const [waiting = 0] = (await untilTwoDaemons(supervisorPid)).filter((one) => one !== pid);
+  // The next one is to be a new process.
+  process.kill(waiting, 'SIGKILL');
+  await waitFor(() => childrenOf(supervisorPid).length === 1, { what: 'its end' });
+  writeFileSync(flag, '');
+  const diedAtMs = performance.now();
+  process.kill(pid, 'SIGKILL');
+  const { restarts } = await waitFor(() => tree.status(), { what: 'it', timeoutMs: endMaxMs });
+  assert.ok(!existsSync(flag), 'one has ended before it served');
+  // One that is too slow is ended as well.
+  if (performance.now() - diedAtMs < restartMaxMs) assert.equal(restarts, 2);
+  await runOk('cmp', [path.join(tree.path, 'large.bin'), path.join(source, 'large.bin')]);
 });
 
 test('--no-standby: none waits, and a daemon that dies is replaced all the same', async () => {

@@ -29,6 +29,8 @@ export interface AttachOptions {
   readonly remote: string;
   /** More arguments of `ebb attach`. */
   readonly options?: readonly string[];
+  /** Of `ebb`, and so of the processes that serve the tree. */
+  readonly env?: Readonly<Record<string, string>>;
   /** Of the loop image, sparse. Default 4 GiB. */
   readonly sizeBytes?: number;
   /** On btrfs: the tree is a subvolume. */
@@ -115,7 +117,7 @@ export class AttachedTree implements AsyncDisposable {
   }
 
   #environment(): Record<string, string> {
-    return { XDG_RUNTIME_DIR: path.join(this.#directory.path, 'run') };
+    return { ...this.#options.env, XDG_RUNTIME_DIR: path.join(this.#directory.path, 'run') };
   }
 
   /** Like `ebb`, but must end with 0. */
