@@ -1,13 +1,14 @@
 /**
- * The least that a Node program over our FUSE library needs for what `deep` and `first` measure: the same requests to
- * the web server (a listing for each directory, HEAD and first chunk of a file), and nothing else. No catalog, no
- * cache, nothing checked, names found by one regular expression, answers written by the main thread. What Ebb needs
- * above this is its own; what this needs is Node's.
+ * The least that a Node program over our FUSE library needs for what `deep`, `first` and `walk` measure: the same
+ * requests to the web server (a listing for each directory, HEAD and first chunk of a file), and nothing else. No
+ * catalog, no cache, nothing checked, names found by one regular expression, answers written by the main thread. What
+ * Ebb needs above this is its own; what this needs is Node's.
  *
- *   node bench/floor.ts URL PATH deep|first [RUNS]
+ *   node bench/floor.ts URL PATH deep|first|find [RUNS]
  *
- * Mounts, runs bench/reader.c (`stat`, `first`) on PATH once for each run and prints milliseconds: the first one is
- * cold, the others find the code warm and nothing else (names are forgotten in between).
+ * Mounts, runs bench/reader.c (`stat`, `first`) or find(1) on PATH once for each run and prints milliseconds: the first
+ * one is cold, the others find the code warm and nothing else (names are forgotten in between). For find, directories
+ * are asked for as soon as their names are known.
  */
 import { execFile, execFileSync, spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
@@ -34,6 +35,7 @@ class PlainHttp {
   #done: ((answer: { head: string; body: Buffer }) => void) | undefined;
   #isHead = false;
   #pieces: Buffer[] = [];
+  #last: Promise<unknown> = Promise.resolve();
 
   constructor(url: URL) {
     this.#host = url.host;
@@ -41,7 +43,14 @@ class PlainHttp {
     this.#socket.on('data', (piece) => this.#came(piece as Buffer));
   }
 
+  /** One after the other. */
   ask(method: string, file: string, range = ''): Promise<{ head: string; body: Buffer }> {
+    const answer = this.#last.then(() => this.#ask(method, file, range));
+    this.#last = answer;
+    return answer;
+  }
+
+  #ask(method: string, file: string, range: string): Promise<{ head: string; body: Buffer }> {
     return new Promise((resolve) => {
       this.#done = resolve;
       this.#isHead = method === 'HEAD';
@@ -75,7 +84,10 @@ const [urlText = '', file = '', mode = 'deep', runs = '5'] = process.argv.slice(
 const url = new URL(urlText);
 const http = [new PlainHttp(url), new PlainHttp(url)] as const;
 const paths = new Map<number, string>([[1, url.pathname.replace(/\/$/, '')]]);
+/** For find: by directory; each run begins without. */
+const listings = new Map<string, Promise<readonly string[]>>();
 let nextId = 2;
+let names = 0;
 
 const directory = mkdtempSync(path.join(os.tmpdir(), 'floor-'));
 const reader = path.join(directory, 'reader');
@@ -99,11 +111,25 @@ async function answer(question: FloorQuestion): Promise<void> {
     replier.data({ unique, resent }, body.subarray(0, question.sizeBytes));
     return;
   }
+  if (question.kind === 'list') {
+    const links = await listing(at);
+    const entries = replier.directory(question.sizeBytes, question.plus);
+    for (let index = question.offset; index < links.length; index += 1) {
+      const link = links[index] ?? '';
+      const mode_ = link.endsWith('/') ? 0o040755 : 0o100644;
+      const entryName = Buffer.from(link.replace(/\/$/, ''));
+      const fits = question.plus
+        ? entries.addPlus(entryName, 1, mode_, index + 1, undefined)
+        : entries.add(entryName, 1, mode_, index + 1);
+      if (!fits) break;
+    }
+    replier.directoryDone({ unique, resent });
+    return;
+  }
   const isFile = name.includes('.');
-  const listing = http[0].ask('GET', `${at}/`);
+  const links = listing(at);
   const head = isFile ? http[1].ask('HEAD', `${at}/${name}`) : undefined;
-  const names = [...(await listing).body.toString('latin1').matchAll(/href="([^"]+)"/g)];
-  const found = names.find(([, link]) => link === name || link === `${name}/`)?.[1];
+  const found = (await links).find((link) => link === name || link === `${name}/`);
   if (found === undefined) return void replier.error({ unique, resent }, 2);
   const id = nextId++;
   paths.set(id, `${at}/${name}`);
@@ -114,10 +140,33 @@ async function answer(question: FloorQuestion): Promise<void> {
   replier.entry({ unique, resent }, { nodeId: id, generation: 0, ...timeouts, attributes });
 }
 
+/** The links of a directory's page. */
+function listing(at: string): Promise<readonly string[]> {
+  const known = listings.get(at);
+  if (known !== undefined) return known;
+  const links = http[0].ask('GET', `${at}/`).then(({ body }) => {
+    const all = [...body.toString('latin1').matchAll(/href="([^"/.][^"]*)"/g)];
+    return all.map(([, link = '']) => link);
+  });
+  if (mode !== 'find') return links;
+  listings.set(at, links);
+  void links.then((all) => {
+    for (const link of all) if (link.endsWith('/')) void listing(`${at}/${link.slice(0, -1)}`);
+  });
+  return links;
+}
+
 const run = promisify(execFile);
 
 async function readOnce(): Promise<number> {
-  const parameters = [mode === 'deep' ? 'stat' : 'first', path.join(mountPoint, file)];
+  const target = path.join(mountPoint, file);
+  if (mode === 'find') {
+    const startedAtMs = performance.now();
+    const { stdout } = await run('find', [target], { timeout: timeoutMs, maxBuffer: 2 ** 28 });
+    names = stdout.split('\n').length - 1;
+    return performance.now() - startedAtMs;
+  }
+  const parameters = [mode === 'deep' ? 'stat' : 'first', target];
   const { stdout } = await run(reader, parameters, { timeout: timeoutMs });
   return (JSON.parse(stdout) as { seconds: number }).seconds * 1000;
 }
@@ -127,6 +176,7 @@ try {
   for (let count = 0; count < Number(runs); count += 1) {
     times.push((await readOnce()).toFixed(2));
     writeFileSync('/proc/sys/vm/drop_caches', '3');
+    listings.clear();
   }
 } finally {
   spawnSync('umount', ['-l', mountPoint]);
@@ -135,4 +185,4 @@ try {
   for (const one of http) one.close();
   rmSync(directory, { recursive: true, force: true });
 }
-console.log(times.join(' '));
+console.log(times.join(' '), mode === 'find' ? `(${names} names)` : '');

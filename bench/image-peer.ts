@@ -15,6 +15,7 @@ import {
 import path from 'node:path';
 import { mountImage } from '../test/image/fixture.ts';
 import { noise } from '../test/support/corpus.ts';
+import { loopMount } from '../test/support/loop-mount.ts';
 import { killAtExit, killGroup, runOk } from '../test/support/run.ts';
 import { detachMountsBelow, mountsBelow, temporaryDirectory } from '../test/support/temporary.ts';
 import type { TemporaryDirectory } from '../test/support/temporary.ts';
@@ -90,14 +91,14 @@ async function mountPointIn(): Promise<{ directory: TemporaryDirectory; mountPoi
 
 async function kernelMount(image: string): Promise<MountedImagePeer> {
   const { directory, mountPoint } = await mountPointIn();
-  await runOk('mount', ['-t', 'ext4', '-o', 'loop,ro', image, mountPoint]);
+  const mounted = await loopMount(image, { at: mountPoint, type: 'ext4', mountOptions: 'ro' });
   return {
     path: mountPoint,
     pid: 0,
     user: undefined,
     [Symbol.asyncDispose]: async () => {
-      // Not lazily: the loop device must be gone, with its cache, when the next one is measured.
-      await runOk('umount', [mountPoint]);
+      // The loop device is gone, with its cache, when the next one is measured.
+      await mounted[Symbol.asyncDispose]();
       await directory[Symbol.asyncDispose]();
     },
   };
@@ -188,14 +189,11 @@ export class BenchImages implements AsyncDisposable {
     const { path: directory } = await this.#directory;
     chmodSync(directory, 0o755);
     const image = path.join(directory, name);
-    const mountPoint = path.join(directory, 'fill');
-    mkdirSync(mountPoint, { recursive: true });
     writeFileSync(image, '');
     truncateSync(image, sizeBytes);
     await runOk('mkfs.ext4', ['-q', '-F', ...options, image], { debianPackage: 'e2fsprogs' });
-    await runOk('mount', ['-o', 'loop', image, mountPoint]);
-    fill(mountPoint);
-    await runOk('umount', [mountPoint], { timeoutMs: 120_000 });
+    await using mounted = await loopMount(image);
+    fill(mounted.path);
     return image;
   }
 

@@ -3,10 +3,11 @@ import assert from 'node:assert/strict';
 import { readdirSync } from 'node:fs';
 import { test } from 'node:test';
 import { openVolume } from '../../src/ext4/volume.ts';
-import { mountImage as mountByEbb } from '../image/fixture.ts';
+import { mountImage } from '../image/fixture.ts';
 import { run } from '../support/run.ts';
 import { temporaryDirectory } from '../support/temporary.ts';
-import { makeImage, mountImage, openImage } from './support/images.ts';
+import { loopMount } from '../support/loop-mount.ts';
+import { makeImage, openImage } from './support/images.ts';
 import { resolvePath } from './support/walk.ts';
 
 /** Adds a key (fscrypt, version 2), encrypts a new directory with it, fills that, forgets the key. */
@@ -34,13 +35,13 @@ test('encrypted names and types are those that Linux shows without the key', asy
   await using scratch = await temporaryDirectory('encrypted');
   const image = await makeImage(scratch.path, ['-t', 'ext4', '-b', '1024', '-O', 'encrypt']);
   {
-    await using mounted = await mountImage(image);
+    await using mounted = await loopMount(image);
     const filled = await run('python3', ['-c', script, mounted.path], { debianPackage: 'python3' });
     const complaint = filled.stderr.toString();
     if (complaint.includes('[Errno 95]')) return t.skip('this kernel cannot encrypt files');
     assert.equal(complaint, '');
   }
-  await using mounted = await mountImage(image, 'ro');
+  await using mounted = await loopMount(image, { mountOptions: 'ro' });
   using device = openImage(image);
   const volume = openVolume(device);
   const secret = resolvePath(volume, '/secret');
@@ -69,7 +70,7 @@ test('encrypted names and types are those that Linux shows without the key', asy
   assert.equal(found, 400);
   assert.equal(volume.lookup(secret, Buffer.from('n')), undefined);
   // In its sandbox, too: there node:crypto is loaded when nothing can be opened any more.
-  await using sandboxed = await mountByEbb({ path: image });
+  await using sandboxed = await mountImage({ path: image });
   assert.deepEqual(
     readdirSync(`${sandboxed.path}/secret`).toSorted(),
     readdirSync(`${mounted.path}/secret`).toSorted(),

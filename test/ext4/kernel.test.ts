@@ -8,7 +8,8 @@ import { openVolume } from '../../src/ext4/volume.ts';
 import { runOk } from '../support/run.ts';
 import { temporaryDirectory } from '../support/temporary.ts';
 import { compareWithKernel } from './support/compare.ts';
-import { debugfs, makeImage, mountImage, mustBeClean, openImage } from './support/images.ts';
+import { loopMount } from '../support/loop-mount.ts';
+import { debugfs, makeImage, mustBeClean, openImage } from './support/images.ts';
 import { populate } from './support/populate.ts';
 
 interface Profile {
@@ -136,14 +137,14 @@ for (const profile of profiles) {
     if (profile.tuneBefore !== undefined) await runOk('tune2fs', [...profile.tuneBefore, image]);
     if (profile.debugfs !== undefined) await debugfs(image, profile.debugfs);
     {
-      await using mounted = await mountImage(image, 'noatime,nobarrier');
+      await using mounted = await loopMount(image, { mountOptions: 'noatime,nobarrier' });
       using device = openImage(image);
       const { blockSizeBytes } = openVolume(device).superblock;
       await populate(mounted.path, { blockSizeBytes, flatCount: profile.flatCount });
     }
     if (profile.tuneAfter !== undefined) await runOk('tune2fs', [...profile.tuneAfter, image]);
     await mustBeClean(image);
-    await using mounted = await mountImage(image, 'ro');
+    await using mounted = await loopMount(image, { mountOptions: 'ro' });
     using device = openImage(image);
     const volume = openVolume(device, { blockCacheMaxBytes: 2 * 1024 * 1024, inodeCacheMax: 100 });
     for (const feature of profile.features ?? []) {

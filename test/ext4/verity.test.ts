@@ -5,10 +5,11 @@ import { readFileSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { test } from 'node:test';
 import { openVolume } from '../../src/ext4/volume.ts';
-import { mountImage as mountInUserSpace } from '../image/fixture.ts';
+import { mountImage } from '../image/fixture.ts';
 import { run } from '../support/run.ts';
 import { temporaryDirectory } from '../support/temporary.ts';
-import { debugfs, makeImage, mountImage, mustBeClean, openImage } from './support/images.ts';
+import { loopMount } from '../support/loop-mount.ts';
+import { debugfs, makeImage, mustBeClean, openImage } from './support/images.ts';
 import { contentOf, resolvePath } from './support/walk.ts';
 
 /**
@@ -47,7 +48,7 @@ test('a sealed file has its bytes and its end, through the reader, a mount, and 
   /** Names and sizes. */
   let unsealed: string[] = [];
   {
-    await using mounted = await mountImage(image);
+    await using mounted = await loopMount(image);
     const filled = await run('python3', ['-c', script, mounted.path], { debianPackage: 'python3' });
     assert.equal(filled.stderr.toString(), '');
     unsealed = filled.stdout
@@ -84,7 +85,7 @@ test('a sealed file has its bytes and its end, through the reader, a mount, and 
   const all = [...volume.extents(large, { pastEnd: true })];
   assert.ok(all.some(({ logicalBlock }) => logicalBlock * 4096 >= large.sizeBytes));
   for (const options of ['', 'native']) {
-    await using mounted = await mountInUserSpace({ path: image }, options);
+    await using mounted = await mountImage({ path: image }, options);
     for (const name of names) {
       const file = path.join(mounted.path, name);
       assert.equal(sumOf(readFileSync(file)), expected.get(name), `${name} ${options}`);

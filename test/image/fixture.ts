@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { mkdir, truncate, writeFile } from 'node:fs/promises';
 import path from 'node:path';
+import { loopMount } from '../support/loop-mount.ts';
 import { run, runOk } from '../support/run.ts';
 import type { RunResult } from '../support/run.ts';
 import { temporaryDirectory } from '../support/temporary.ts';
@@ -63,17 +64,14 @@ export async function filledImage(mkfsArguments: readonly string[] = []): Promis
   const directory = await temporaryDirectory('image');
   try {
     const image = path.join(directory.path, 'disk.img');
-    const mountPoint = path.join(directory.path, 'fill');
-    await mkdir(mountPoint);
     await writeFile(image, '');
     await truncate(image, 96 * 1024 * 1024);
     await runOk('mkfs.ext4', ['-q', '-F', ...mkfsArguments, image], { debianPackage: 'e2fsprogs' });
-    await runOk('mount', ['-o', 'loop', image, mountPoint]);
-    await runOk('sh', ['-c', fill, 'fill', mountPoint], {
-      timeoutMs: 120_000,
-      debianPackage: 'acl, attr',
-    });
-    await runOk('umount', [mountPoint]);
+    const filling = { timeoutMs: 120_000, debianPackage: 'acl, attr' };
+    {
+      await using mounted = await loopMount(image);
+      await runOk('sh', ['-c', fill, 'fill', mounted.path], filling);
+    }
     return {
       path: image,
       directory,

@@ -8,8 +8,9 @@ import { chmod } from 'node:fs/promises';
 import path from 'node:path';
 import { after, before, test } from 'node:test';
 import { fiemap } from '../ext4/support/fiemap.ts';
-import { makeImage, mountImage as mountByKernel } from '../ext4/support/images.ts';
+import { makeImage } from '../ext4/support/images.ts';
 import { assertSame, manifest, mountImage, withoutFacts } from '../image/fixture.ts';
+import { loopMount } from '../support/loop-mount.ts';
 import type { ManifestLine, MountedImage } from '../image/fixture.ts';
 import { mountRemote, serveImages } from '../image/remote-fixture.ts';
 import { openFuseToEverybody } from '../support/fuse-device.ts';
@@ -63,11 +64,11 @@ before(async () => {
   image = await makeImage(directory.path, parameters, sizeBytes, 'disk.img');
   await chmod(image, 0o644);
   {
-    await using filled = await mountByKernel(image);
+    await using filled = await loopMount(image);
     const words = ['-c', fill, filled.path, `${extents}`, `${blockBytes}`];
     await runOk('python3', words, patient);
   }
-  await using kernel = await mountByKernel(image, 'ro');
+  await using kernel = await loopMount(image, { mountOptions: 'ro' });
   const descriptor = openSync(path.join(kernel.path, 'scattered'), 'r');
   try {
     assert.equal(fiemap(descriptor).length, extents);

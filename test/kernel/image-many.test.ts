@@ -4,8 +4,8 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
-import { mountImage as mountByKernel } from '../ext4/support/images.ts';
 import { mountImage } from '../image/fixture.ts';
+import { loopMount } from '../support/loop-mount.ts';
 import { imageOfInodes } from '../support/many-inodes.ts';
 import { runOk } from '../support/run.ts';
 import { temporaryDirectory } from '../support/temporary.ts';
@@ -39,7 +39,7 @@ test('an image of very many inodes is listed as by the kernel, cold and warm, in
   let expected: string;
   let expectedNatively: string;
   {
-    await using kernel = await mountByKernel(image, 'ro');
+    await using kernel = await loopMount(image, { mountOptions: 'ro' });
     expected = await listing(kernel.path, files);
     expectedNatively = await listing(kernel.path, native);
   }

@@ -7,6 +7,7 @@ import { after, before, test } from 'node:test';
 import { Errno } from '../../src/base/errno.ts';
 import { serveImage } from '../../src/image/broker/serve.ts';
 import { mountedAnswer } from '../../src/image/messages.ts';
+import { loopMount } from '../support/loop-mount.ts';
 import { run, runOk } from '../support/run.ts';
 import { temporaryDirectory } from '../support/temporary.ts';
 import type { TemporaryDirectory } from '../support/temporary.ts';
@@ -31,14 +32,11 @@ sha256sum large middle
 before(async () => {
   directory = await temporaryDirectory('mapped');
   image = path.join(directory.path, 'disk.img');
-  const mountPoint = path.join(directory.path, 'fill');
-  await mkdir(mountPoint);
   await writeFile(image, '');
   await truncate(image, 128 * 1024 * 1024);
   await runOk('mkfs.ext4', ['-q', '-F', image], { debianPackage: 'e2fsprogs' });
-  await runOk('mount', ['-o', 'loop', image, mountPoint]);
-  expected = (await runOk('sh', ['-c', fill, 'fill', mountPoint])).stdout.toString();
-  await runOk('umount', [mountPoint]);
+  await using mounted = await loopMount(image);
+  expected = (await runOk('sh', ['-c', fill, 'fill', mounted.path])).stdout.toString();
 });
 
 after(() => directory[Symbol.asyncDispose]());

@@ -1,10 +1,11 @@
 /** `ebb image mount`: what is seen through it is what the kernel's own driver shows. Needs root. */
 import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';
-import { chmod, mkdir, writeFile } from 'node:fs/promises';
+import { chmod, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { test } from 'node:test';
 import { openFuseToEverybody } from '../support/fuse-device.ts';
+import { loopMount } from '../support/loop-mount.ts';
 import { run, runOk } from '../support/run.ts';
 import { temporaryDirectory } from '../support/temporary.ts';
 import { waitFor } from '../support/wait-for.ts';
@@ -16,14 +17,8 @@ async function kernelManifest(
   image: TestImage,
   without: readonly string[],
 ): Promise<ManifestLine[]> {
-  const mountPoint = path.join(image.directory.path, 'kernel');
-  await mkdir(mountPoint, { recursive: true });
-  await runOk('mount', ['-o', 'loop,ro', image.path, mountPoint]);
-  try {
-    return await manifest(mountPoint, without);
-  } finally {
-    await runOk('umount', [mountPoint]);
-  }
+  await using mounted = await loopMount(image.path, { mountOptions: 'ro' });
+  return await manifest(mounted.path, without);
 }
 
 const kinds: readonly (readonly [name: string, mkfsArguments: readonly string[]])[] = [

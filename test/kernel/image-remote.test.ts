@@ -19,6 +19,7 @@ import { RecalledImage } from '../../src/daemon/image/recalled-image.ts';
 import { serveImage } from '../../src/image/broker/serve.ts';
 import { serverScript } from '../../src/image/sandbox/code-cache.ts';
 import { openFuseToEverybody } from '../support/fuse-device.ts';
+import { loopMount } from '../support/loop-mount.ts';
 import { run, runOk } from '../support/run.ts';
 import { loopFilesystem, temporaryDirectory } from '../support/temporary.ts';
 import type { TemporaryDirectory } from '../support/temporary.ts';
@@ -80,11 +81,9 @@ function bytesRead(pid: number): number {
 test('a remote image shows what the kernel shows of the same file, cold, and mounted again', async () => {
   await using filled = await filledImage(['-b', '1024']);
   await chmod(filled.directory.path, 0o755);
-  const kernel = path.join(filled.directory.path, 'kernel');
-  await mkdir(kernel);
-  await runOk('mount', ['-o', 'loop,ro', filled.path, kernel]);
-  const expected = await manifest(kernel);
-  await runOk('umount', [kernel]);
+  const kernel = await loopMount(filled.path, { mountOptions: 'ro' });
+  const expected = await manifest(kernel.path);
+  await kernel[Symbol.asyncDispose]();
   assert.ok(expected.length > 1500);
   await using far = await serveImages(path.dirname(filled.path));
   const cache = path.join(filled.directory.path, 'cache');

@@ -1,13 +1,14 @@
 /** What the kernel does not have to ask the server of an image. Needs root. */
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
-import { chmod, mkdir, truncate, writeFile } from 'node:fs/promises';
+import { chmod, truncate, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { after, before, test } from 'node:test';
 import { toEbbError } from '../../src/base/errors.ts';
 import { getXattr, listXattrs } from '../../src/sys/xattr.ts';
 import { mountImage, readAheadKib } from '../image/fixture.ts';
 import { openFuseToEverybody } from '../support/fuse-device.ts';
+import { loopMount } from '../support/loop-mount.ts';
 import { runOk } from '../support/run.ts';
 import { temporaryDirectory } from '../support/temporary.ts';
 import type { TemporaryDirectory } from '../support/temporary.ts';
@@ -21,16 +22,13 @@ let attributed: string;
 /** An image of 200 small files in a directory; `fill` is done in it, too. */
 async function filledWith(name: string, fill: string): Promise<string> {
   const image = path.join(directory.path, name);
-  const mountPoint = path.join(directory.path, 'fill');
-  await mkdir(mountPoint, { recursive: true });
   await writeFile(image, '');
   await truncate(image, 32 * 1024 * 1024);
   await runOk('mkfs.ext4', ['-q', '-F', image], { debianPackage: 'e2fsprogs' });
-  await runOk('mount', ['-o', 'loop', image, mountPoint]);
+  await using mounted = await loopMount(image);
   const files = `mkdir many; for i in $(seq ${fileCount}); do seq $i 500 > many/$i; done; ln -s 7 many/link`;
   const script = `set -e; cd "$0"; ${files}; ${fill}`;
-  await runOk('sh', ['-c', script, mountPoint], { debianPackage: 'attr' });
-  await runOk('umount', [mountPoint]);
+  await runOk('sh', ['-c', script, mounted.path], { debianPackage: 'attr' });
   return image;
 }
 

@@ -27,8 +27,9 @@ import { compileHelper } from '../probes/probe.ts';
 import { AttachedTree, treeFilesystems } from '../support/attached-tree.ts';
 import { CorpusWriter, mebibyte, noise } from '../support/corpus.ts';
 import { startStress } from '../support/hammer.ts';
+import { loopMount } from '../support/loop-mount.ts';
 import { processLives } from '../support/mount.ts';
-import { run, runOk } from '../support/run.ts';
+import { runOk } from '../support/run.ts';
 import { loopFilesystem, temporaryDirectory } from '../support/temporary.ts';
 import type {
   LoopFilesystem,
@@ -108,19 +109,13 @@ async function check(
   type: LoopFilesystemType,
   said: string,
 ): Promise<number> {
-  const mountPoint = `${image}.mnt`;
-  mkdirSync(mountPoint);
-  const options = type === 'xfs' ? 'loop,nouuid' : 'loop';
-  await runOk('mount', ['-t', type, '-o', options, image, mountPoint], { timeoutMs: 60_000 });
+  const mountOptions = type === 'xfs' ? 'nouuid' : 'defaults';
+  await using mounted = await loopMount(image, { type, mountOptions });
+  const root = openSync(mounted.path, 'r');
   try {
-    const root = openSync(mountPoint, 'r');
-    try {
-      return checkClaims(root, state, { type, said, tree: path.join(mountPoint, 'tree') });
-    } finally {
-      closeSync(root);
-    }
+    return checkClaims(root, state, { type, said, tree: path.join(mounted.path, 'tree') });
   } finally {
-    await run('umount', [mountPoint], { timeoutMs: 20_000 });
+    closeSync(root);
   }
 }
 

@@ -28,6 +28,7 @@ import {
   sortedNames,
 } from '../conformance/collect.ts';
 import { remoteConformance } from '../conformance/remote.ts';
+import { loopMount } from '../support/loop-mount.ts';
 import { patternBytes } from '../support/pattern.ts';
 import { directoryFixture } from '../support/remote-fixtures.ts';
 import { run, runOk } from '../support/run.ts';
@@ -169,9 +170,9 @@ for (const type of ['ext4', 'xfs'] as const) {
       assert.match(failure.message, /is its filesystem not mounted/);
       const copy = `${filesystem.imagePath}.copy`;
       await runOk('cp', ['--sparse=always', filesystem.imagePath, copy]);
-      await runOk('mount', ['-o', 'loop', copy, filesystem.path]);
-      assert.notEqual((await stat(filesystem.path)).dev, dev);
-      await openDirectoryRemote(filesystem.path, { expectedRoot });
+      await using mounted = await loopMount(copy, { at: filesystem.path });
+      assert.notEqual((await stat(mounted.path)).dev, dev);
+      await openDirectoryRemote(mounted.path, { expectedRoot });
     },
   );
 }

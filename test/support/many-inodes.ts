@@ -1,7 +1,7 @@
 /** Images of very many inodes, filled by the kernel's own driver. */
 import { truncate, writeFile } from 'node:fs/promises';
 import path from 'node:path';
-import { mountImage } from '../ext4/support/images.ts';
+import { loopMount } from './loop-mount.ts';
 import { runOk } from './run.ts';
 
 const filesPerDirectory = 1000;
@@ -46,7 +46,7 @@ export async function imageOfInodes(directory: string, inodes: number): Promise<
       ...patient,
     },
   );
-  await using mounted = await mountImage(image, 'noatime,nobarrier');
+  await using mounted = await loopMount(image, { mountOptions: 'noatime,nobarrier' });
   const words = ['-c', fill, mounted.path, `${inodes}`, `${filesPerDirectory}`];
   await runOk('python3', words, patient);
   return image;

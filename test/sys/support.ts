@@ -3,6 +3,7 @@ import { spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync, truncateSync, writeFileSync, mkdirSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
+import { loopMountSync } from '../support/loop-mount.ts';
 
 /** A directory that disappears with its scope. */
 export class TemporaryDirectory implements Disposable {
@@ -36,7 +37,7 @@ export class LoopFilesystem implements Disposable {
     mkdirSync(this.path);
     try {
       run(program, [...options, image], `Install the Debian package ${debian}.`);
-      run('mount', ['-t', type, '-o', 'loop', image, this.path], 'Loop mounts need root.');
+      loopMountSync(image, this.path, { type });
     } catch (error) {
       this.#directory[Symbol.dispose]();
       throw error;

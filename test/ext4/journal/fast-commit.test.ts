@@ -9,11 +9,12 @@ import { after, before, test } from 'node:test';
 import { openReplayed } from '../../../src/ext4/journal/replay.ts';
 import type { Inode, Volume } from '../../../src/ext4/volume.ts';
 import { filesystemStatus } from '../../../src/sys/statfs.ts';
+import { loopMount } from '../../support/loop-mount.ts';
 import { run, runOk } from '../../support/run.ts';
 import { temporaryDirectory } from '../../support/temporary.ts';
 import type { TemporaryDirectory } from '../../support/temporary.ts';
 import { Dice } from '../support/mutate.ts';
-import { copyOf, dirtyImage, mounted, Shutdown } from '../support/dirty.ts';
+import { copyOf, dirtyImage, Shutdown } from '../support/dirty.ts';
 import { fiemap, joined } from '../support/fiemap.ts';
 import { openImage } from '../support/images.ts';
 import { contentOf, resolvePath, walkVolume } from '../support/walk.ts';
@@ -181,12 +182,12 @@ for (const each of [...cases, ...random]) {
     assert.ok(replay.fastChanges > 0, 'the journal ends in fast commits');
     const copy = await copyOf(image, 'kernel');
     // The first mount replays.
-    await mounted(copy, 'loop,noatime', () => undefined);
+    await (await loopMount(copy))[Symbol.asyncDispose]();
     await run('e2fsck', ['-fy', copy], { debianPackage: 'e2fsprogs' });
-    // Another file: mount(8) would take the loop device that is just being given back.
-    await mounted(await copyOf(copy, 'fixed'), 'loop,ro', (point) => {
-      compare(volume, point, each);
-    });
+    {
+      await using mounted = await loopMount(copy, { mountOptions: 'ro' });
+      compare(volume, mounted.path, each);
+    }
     assert.ok(readFileSync(image).equals(bytes), 'the image is never touched');
   });
 }

@@ -7,10 +7,11 @@ import { after, before, test } from 'node:test';
 import { openReplayed } from '../../../src/ext4/journal/replay.ts';
 import type { ReplayedVolume } from '../../../src/ext4/journal/replay.ts';
 import type { Volume } from '../../../src/ext4/volume.ts';
+import { loopMount } from '../../support/loop-mount.ts';
 import { run } from '../../support/run.ts';
 import { temporaryDirectory } from '../../support/temporary.ts';
 import type { TemporaryDirectory } from '../../support/temporary.ts';
-import { copyOf, dirtyImage, mounted, Shutdown } from '../support/dirty.ts';
+import { copyOf, dirtyImage, Shutdown } from '../support/dirty.ts';
 import type { DirtyOptions } from '../support/dirty.ts';
 import { openImage } from '../support/images.ts';
 import { contentOf, walkVolume } from '../support/walk.ts';
@@ -119,32 +120,32 @@ async function compareWithE2fsck(image: string, before: Buffer, replayed: Replay
 async function compareWithKernel(image: string, volume: Volume): Promise<void> {
   const copy = await copyOf(image, 'kernel');
   const ours = new Map([...walkVolume(volume)].map((visited) => [visited.path, visited.inode]));
-  await mounted(copy, 'loop,noatime', (point) => {
-    const theirs = readdirSync(point, { recursive: true, encoding: 'latin1' });
+  await using mounted = await loopMount(copy);
+  const point = mounted.path;
+  const theirs = readdirSync(point, { recursive: true, encoding: 'latin1' });
+  assert.deepEqual(
+    [...ours.keys()].filter((name) => name !== '').sort(),
+    theirs.map((name) => `/${name}`).sort(),
+  );
+  for (const name of theirs) {
+    const inode = ours.get(`/${name}`);
+    assert.ok(inode !== undefined);
+    const file = path.join(point, name);
+    const facts = lstatSync(file, { bigint: true });
+    const { seconds, nanoseconds } = inode.modificationTime;
     assert.deepEqual(
-      [...ours.keys()].filter((name) => name !== '').sort(),
-      theirs.map((name) => `/${name}`).sort(),
+      [inode.number, inode.mode, inode.linkCount, inode.sizeBytes, inode.uid].map(BigInt),
+      [facts.ino, facts.mode, facts.nlink, facts.size, facts.uid],
+      name,
     );
-    for (const name of theirs) {
-      const inode = ours.get(`/${name}`);
-      assert.ok(inode !== undefined);
-      const file = path.join(point, name);
-      const facts = lstatSync(file, { bigint: true });
-      const { seconds, nanoseconds } = inode.modificationTime;
-      assert.deepEqual(
-        [inode.number, inode.mode, inode.linkCount, inode.sizeBytes, inode.uid].map(BigInt),
-        [facts.ino, facts.mode, facts.nlink, facts.size, facts.uid],
-        name,
-      );
-      assert.equal(BigInt(seconds) * 1_000_000_000n + BigInt(nanoseconds), facts.mtimeNs, name);
-      if (inode.type === 'symlink') {
-        assert.equal(Buffer.from(volume.symlinkTarget(inode)).toString(), readlinkSync(file));
-      }
-      if (inode.type === 'file') {
-        assert.equal(sha256(contentOf(volume, inode)), sha256(readFileSync(file)), name);
-      }
+    assert.equal(BigInt(seconds) * 1_000_000_000n + BigInt(nanoseconds), facts.mtimeNs, name);
+    if (inode.type === 'symlink') {
+      assert.equal(Buffer.from(volume.symlinkTarget(inode)).toString(), readlinkSync(file));
     }
-  });
+    if (inode.type === 'file') {
+      assert.equal(sha256(contentOf(volume, inode)), sha256(readFileSync(file)), name);
+    }
+  }
 }
 
 function sha256(bytes: Uint8Array): string {

@@ -2,11 +2,12 @@
  * Images whose journal was not replayed, made by the kernel: it works on a loop mount and is stopped by
  * EXT4_IOC_SHUTDOWN, as by a power cut. Needs root.
  */
-import { closeSync, constants, mkdirSync, openSync } from 'node:fs';
+import { closeSync, constants, openSync } from 'node:fs';
 import { copyFile } from 'node:fs/promises';
 import path from 'node:path';
 import { ioctlBytes } from '../../../src/sys/ioctl.ts';
-import { run, runOk } from '../../support/run.ts';
+import { loopMount } from '../../support/loop-mount.ts';
+import { runOk } from '../../support/run.ts';
 import { makeImage } from './images.ts';
 
 /** _IOR('X', 125, __u32): include/uapi/linux/ext4.h. */
@@ -31,14 +32,12 @@ export async function dirtyImage(directory: string, options: DirtyOptions): Prom
   const name = `dirty-${count}`;
   const mkfs = options.mkfs ?? ['-t', 'ext4'];
   const image = await makeImage(directory, mkfs, options.sizeBytes ?? 24 * 1024 * 1024, name);
-  let cut = image;
-  await mounted(image, `loop,${options.mountOptions ?? 'noatime'}`, async (point) => {
-    await runOk('sh', ['-e', '-c', options.load], { cwd: point, timeoutMs: 120_000 });
-    shutdown(point, options.how ?? Shutdown.flushLog);
-    // Unmounting would still write what has been committed to its place: the power is cut before.
-    cut = await copyOf(image, 'cut');
-  });
-  return cut;
+  const { mountOptions = 'noatime' } = options;
+  await using mounted = await loopMount(image, { type: 'ext4', mountOptions });
+  await runOk('sh', ['-e', '-c', options.load], { cwd: mounted.path, timeoutMs: 120_000 });
+  shutdown(mounted.path, options.how ?? Shutdown.flushLog);
+  // Unmounting would still write what has been committed to its place: the power is cut before.
+  return await copyOf(image, 'cut');
 }
 
 export function shutdown(point: string, how: Shutdown): void {
@@ -49,23 +48,6 @@ export function shutdown(point: string, how: Shutdown): void {
     ioctlBytes(descriptor, shutdownIoctl, argument);
   } finally {
     closeSync(descriptor);
-  }
-}
-
-/** Mounts an image beside itself for as long as `work` runs. */
-export async function mounted<Result>(
-  image: string,
-  mountOptions: string,
-  work: (point: string) => Promise<Result> | Result,
-): Promise<Result> {
-  const point = `${image}.mount`;
-  mkdirSync(point, { recursive: true });
-  await runOk('mount', ['-t', 'ext4', '-o', mountOptions, image, point], { timeoutMs: 60_000 });
-  try {
-    return await work(point);
-  } finally {
-    const result = await run('umount', [point], { timeoutMs: 60_000 });
-    if (result.code !== 0) await run('umount', ['-l', point], { timeoutMs: 60_000 });
   }
 }
 

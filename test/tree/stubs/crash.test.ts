@@ -16,6 +16,8 @@ import { fileStatus } from '../../../src/sys/stat.ts';
 import { Residency } from '../../../src/tree/residency.ts';
 import { isPoison } from '../../../src/tree/stubs/poison.ts';
 import { rebuildStubs } from '../../../src/tree/stubs/rebuild.ts';
+import { loopMount } from '../../support/loop-mount.ts';
+import type { LoopMount } from '../../support/loop-mount.ts';
 import { loopFilesystem, temporaryDirectory } from '../../support/temporary.ts';
 import { runOk } from '../../support/run.ts';
 import { waitFor } from '../../support/wait-for.ts';
@@ -196,19 +198,7 @@ function copyCatalog(from: string, to: string): void {
   }
 }
 
-async function mountImageAt(
-  type: ImageType,
-  image: string,
-  point: string,
-): Promise<AsyncDisposable & { readonly path: string }> {
-  mkdirSync(point);
+async function mountImageAt(type: ImageType, image: string, at: string): Promise<LoopMount> {
   // The snapshot has the UUID of the file system that is mounted beside it.
-  const options = type === 'xfs' ? 'loop,noatime,nouuid' : 'loop,noatime';
-  await runOk('mount', ['-o', options, image, point]);
-  return {
-    path: point,
-    [Symbol.asyncDispose]: async () => {
-      await runOk('umount', ['--lazy', point]);
-    },
-  };
+  return loopMount(image, { at, mountOptions: type === 'xfs' ? 'noatime,nouuid' : 'noatime' });
 }

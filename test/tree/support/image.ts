@@ -3,6 +3,7 @@ import { spawnSync } from 'node:child_process';
 import { mkdirSync, truncateSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 
+import { loopMountSync } from '../../support/loop-mount.ts';
 import { temporaryDirectory } from './cache.ts';
 
 export type ImageType = 'ext4' | 'xfs' | 'btrfs';
@@ -27,7 +28,7 @@ export function mountImage(type: ImageType): MountedDirectory {
     truncateSync(image, bytes);
     const [program = '', ...args] = command;
     run(program, [...args, image], `install the package ${needed}`);
-    return mountAt(directory, ['-o', 'loop', image]);
+    return mountAt(directory, (mountPoint) => loopMountSync(image, mountPoint, { type }));
   } catch (error) {
     directory[Symbol.dispose]();
     throw error;
@@ -36,16 +37,19 @@ export function mountImage(type: ImageType): MountedDirectory {
 
 /** A tmpfs of this size, mounted; gone when disposed. */
 export function mountTmpfs(sizeBytes: number): MountedDirectory {
-  return mountAt(temporaryDirectory(), ['-t', 'tmpfs', '-o', `size=${sizeBytes}`, 'tmpfs']);
+  const args = ['-t', 'tmpfs', '-o', `size=${sizeBytes}`, 'tmpfs'];
+  return mountAt(temporaryDirectory(), (mountPoint) =>
+    run('mount', [...args, mountPoint], 'this test needs root'),
+  );
 }
 
 function mountAt(
   directory: Disposable & { readonly path: string },
-  args: readonly string[],
+  mount: (mountPoint: string) => void,
 ): MountedDirectory {
   const mountPoint = path.join(directory.path, 'mount');
   mkdirSync(mountPoint);
-  run('mount', [...args, mountPoint], 'this test needs root');
+  mount(mountPoint);
   return {
     path: mountPoint,
     [Symbol.dispose]: () => {
