@@ -30,11 +30,17 @@ export const enterScript = script('enter.ts', 'enter.mjs');
 export const serverScript = script('../server/main.ts', 'server.mjs');
 
 const stateFile = 'sources';
+const nameDigits = 16;
 
-/** Where it is or would be; undefined when Node was not told to keep compiled code. */
+/**
+ * Where it is or would be; undefined when Node was not told to keep compiled code. Each copy of Ebb on the machine has
+ * its own: the server of another one may be of another version.
+ */
 export function codeCacheDirectory(): string | undefined {
   const base = process.env['NODE_COMPILE_CACHE'];
-  return base === undefined || !path.isAbsolute(base) ? undefined : path.join(base, 'sandbox');
+  if (base === undefined || !path.isAbsolute(base)) return undefined;
+  const own = crypto().hash('sha256', serverScript.source).slice(0, nameDigits);
+  return path.join(base, `sandbox-${own}`);
 }
 
 /** Its file that is there when the rest is: `stateOf` what it was made of. */

@@ -4,6 +4,7 @@ import { appendFileSync, existsSync, readFileSync, truncateSync } from 'node:fs'
 import { chmod, cp, mkdir, readdir, stat, symlink, truncate, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { test } from 'node:test';
+import { codeCacheDirectory } from '../../../src/image/sandbox/code-cache.ts';
 import { codeCacheEnvironment, serverFlags } from '../../../src/image/sandbox/node-flags.ts';
 import { run, runOk } from '../../support/run.ts';
 import { temporaryDirectory } from '../../support/temporary.ts';
@@ -30,7 +31,9 @@ test('a server starts from compiled code, which is made after the first mount an
   await truncate(image, 8 * 1024 * 1024);
   await runOk('mkfs.ext4', ['-q', '-F', image], { debianPackage: 'e2fsprogs' });
   const base = path.join(directory.path, 'cache');
-  const cache = path.join(base, 'sandbox');
+  const before = process.env['NODE_COMPILE_CACHE'];
+  process.env['NODE_COMPILE_CACHE'] = base;
+  const cache = codeCacheDirectory() ?? assert.fail('there would be none');
   const state = path.join(cache, 'sources');
   const server = path.join(cache, 'server.mjs');
   const isCurrent = (): boolean =>
@@ -38,8 +41,6 @@ test('a server starts from compiled code, which is made after the first mount an
     !readFileSync(state, 'utf8').endsWith('another') &&
     readFileSync(server).length > 0;
   const made = { what: 'the compiled code', timeoutMs: 120_000 };
-  const before = process.env['NODE_COMPILE_CACHE'];
-  process.env['NODE_COMPILE_CACHE'] = base;
   try {
     {
       await using first = await mountImage({ path: image });
@@ -85,15 +86,55 @@ test('a server starts from compiled code, which is made after the first mount an
   assert.doesNotMatch(said, /was rejected|cache miss/);
 });
 
-test('compiled code of which a part does not load is not published', async () => {
-  await using directory = await temporaryDirectory('prime');
-  const root = path.join(import.meta.dirname, '../../..');
-  const copy = path.join(directory.path, 'ebb');
+const root = path.join(import.meta.dirname, '../../..');
+
+/** Another copy of Ebb, of the same version. */
+async function copyOfEbb(directory: string): Promise<string> {
+  const copy = path.join(directory, 'ebb');
   await mkdir(copy);
   for (const name of ['src', 'package.json']) {
     await cp(path.join(root, name), path.join(copy, name), { recursive: true });
   }
   await symlink(path.join(root, 'node_modules'), path.join(copy, 'node_modules'));
+  return copy;
+}
+
+/** The code cache that a copy of Ebb starts its servers from. */
+async function cacheOf(ebb: string, base: string, isToBeMade: boolean): Promise<string> {
+  const script = `
+    import { codeCacheDirectory, currentCodeCache } from '${ebb}/src/image/sandbox/code-cache.ts';
+    if (${isToBeMade}) {
+      process.argv[2] = codeCacheDirectory();
+      await import('${ebb}/src/image/sandbox/prime.ts');
+    }
+    console.log(currentCodeCache());`;
+  const flags = ['--disable-warning=ExperimentalWarning', '--input-type=module', '-e', script];
+  const env = { NODE_COMPILE_CACHE: base };
+  const { stdout } = await runOk(process.execPath, [...flags, ''], { env, timeoutMs: 120_000 });
+  return stdout.toString().trim();
+}
+
+test('each copy of Ebb starts servers from its own code, also where one user has several', async () => {
+  await using directory = await temporaryDirectory('copies');
+  const base = path.join(directory.path, 'cache');
+  await mkdir(base);
+  const copy = await copyOfEbb(directory.path);
+  const ours = await cacheOf(root, base, true);
+  assert.match(ours, /sandbox-/);
+  assert.equal(await cacheOf(copy, base, false), 'undefined');
+  const others = await cacheOf(copy, base, true);
+  assert.notEqual(others, ours);
+  const sources = readFileSync(path.join(others, 'sources'), 'utf8').split('\n').slice(2);
+  assert.deepEqual(
+    sources.filter((line) => !line.startsWith(`${copy}/`)),
+    [],
+  );
+  assert.equal(await cacheOf(root, base, false), ours);
+});
+
+test('compiled code of which a part does not load is not published', async () => {
+  await using directory = await temporaryDirectory('prime');
+  const copy = await copyOfEbb(directory.path);
   const prime = path.join(copy, 'src/image/sandbox/prime.ts');
   const cache = path.join(directory.path, 'sandbox');
   const words = ['--disable-warning=ExperimentalWarning', prime, cache];

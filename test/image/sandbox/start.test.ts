@@ -6,6 +6,7 @@ import path from 'node:path';
 import { test } from 'node:test';
 import { startBeside } from '../../../src/image/broker/serve.ts';
 import {
+  codeCacheDirectory,
   codeCacheState,
   codeCacheStateFile,
   currentCodeCache,
@@ -77,12 +78,12 @@ test('a start that is killed once is tried again, with namespaces, and that is s
 async function withCodeCache(act: (cache: string) => Promise<void>): Promise<void> {
   await using directory = await temporaryDirectory('code');
   await chmod(directory.path, 0o777);
-  const cache = path.join(directory.path, 'sandbox');
-  const flag = '--disable-warning=ExperimentalWarning';
-  await runOk(process.execPath, [flag, primeScript, cache], { timeoutMs: 120_000 });
   const before = process.env['NODE_COMPILE_CACHE'];
   process.env['NODE_COMPILE_CACHE'] = directory.path;
   try {
+    const cache = codeCacheDirectory() ?? assert.fail('there would be none');
+    const flag = '--disable-warning=ExperimentalWarning';
+    await runOk(process.execPath, [flag, primeScript, cache], { timeoutMs: 120_000 });
     assert.equal(currentCodeCache(), cache);
     await act(cache);
   } finally {
