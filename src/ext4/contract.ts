@@ -138,6 +138,12 @@ export interface ExtendedAttribute {
   readonly value: Uint8Array;
 }
 
+export interface FileSizes {
+  readonly files: number;
+  /** Of those of `largeMinBytes` and more, together. Holes count. */
+  readonly largeBytes: number;
+}
+
 /** As statfs(2); blocks of `blockSizeBytes`. */
 export interface FilesystemStatistics {
   readonly blockSizeBytes: number;
@@ -227,6 +233,9 @@ export interface Volume {
    * finding out would cost too much, or the image is not clean enough to believe its counts.
    */
   attributedInodes(): number[] | undefined;
+
+  /** What files there are, by the sizes that they have in a clean image. undefined as for `attributedInodes`. */
+  fileSizes(largeMinBytes: number): FileSizes | undefined;
 
   /** A hint that these inodes will be asked for soon; never throws. */
   prefetchInodes(numbers: Iterable<number>): void;

@@ -1,13 +1,13 @@
 /** An open image: the parts of the reader put together. The contract is in contract.ts. */
 import { BoundedMap } from '../base/bounded-map.ts';
 import { EbbError, ebbError, toEbbError } from '../base/errors.ts';
-import { attributedInodes } from './attributed-inodes.ts';
 import type { BlockDevice } from './block-device.ts';
 import type {
   DirectoryEntry,
   ExtendedAttribute,
   Extent,
   ExtentsOptions,
+  FileSizes,
   FilesystemStatistics,
   Inode,
   Run,
@@ -17,6 +17,7 @@ import type {
 } from './contract.ts';
 import { Directories } from './directory.ts';
 import { corrupt, noKey } from './errors.ts';
+import { attributedInodes, fileSizes } from './inode-survey.ts';
 import { hasBlocks, prefetchContent, readContent, readTarget } from './file-content.ts';
 import type { GroupTable } from './groups.ts';
 import type { Image } from './image.ts';
@@ -177,11 +178,19 @@ class OpenVolume implements Volume {
   }
 
   attributedInodes(): number[] | undefined {
+    return this.#survey(() => attributedInodes(this.#image, this.#groups));
+  }
+
+  fileSizes(largeMinBytes: number): FileSizes | undefined {
+    return this.#survey(() => fileSizes(this.#image, this.#groups, largeMinBytes));
+  }
+
+  #survey<Result>(look: () => Result): Result | undefined {
     // Where hints are of use, inode tables are far away.
     const isFar = this.#image.device.prefetch !== undefined;
     if (isFar || this.superblock.state !== 'clean' || this.#inodes.hasMetUnused) return undefined;
     try {
-      return [...attributedInodes(this.#image, this.#groups)];
+      return look();
     } catch (error) {
       if (error instanceof EbbError) return undefined;
       throw error;

@@ -187,6 +187,8 @@ test('attributes are looked for everywhere when a group counts used inodes as ne
   const right = openVolume(device);
   const { number } = resolvePath(right, '/file');
   assert.deepEqual(right.attributedInodes(), [number]);
+  assert.deepEqual(right.fileSizes(8), { files: 1, largeBytes: 0 });
+  assert.deepEqual(right.fileSizes(7), { files: 1, largeBytes: 7 });
   const { inodesPerGroup } = right.superblock;
   assert.ok(number <= inodesPerGroup);
   const unused = inodesPerGroup - number + 1;

@@ -1,55 +1,12 @@
-/** SEEK_DATA and SEEK_HOLE over maps that are as long as a hostile image can make them. */
+/** What one request does with a map that is as long as a hostile image can make it. */
 import assert from 'node:assert/strict';
-import { closeSync, openSync, writeSync } from 'node:fs';
-import { mkdir, truncate, writeFile } from 'node:fs/promises';
-import path from 'node:path';
 import { test } from 'node:test';
 import { openVolume } from '../../src/ext4/volume.ts';
 import type { Inode, Volume } from '../../src/ext4/volume.ts';
-import { seekContent } from '../../src/image/server/extent-list.ts';
-import { debugfs, makeImage, openImage } from '../ext4/support/images.ts';
+import { runsOf, seekContent } from '../../src/image/server/extent-list.ts';
+import { openImage } from '../ext4/support/images.ts';
 import { temporaryDirectory } from '../support/temporary.ts';
-
-const blockBytes = 1024;
-const pointers = blockBytes / 4;
-/** Blocks before those behind the third level of pointers, and with them. */
-const lowBlocks = 12 + pointers + pointers ** 2;
-const fileBytes = (lowBlocks + pointers ** 3) * blockBytes;
-
-/** Two files whose third level leads, 16,777,216 times, to the same block: one of zeros, one of one pointer. */
-async function hostileImage(directory: string): Promise<string> {
-  const source = path.join(directory, 'source');
-  await mkdir(source);
-  await writeFile(path.join(source, 'tables'), new Uint8Array(6 * blockBytes).fill(1));
-  for (const name of ['empty', 'dense']) {
-    await writeFile(path.join(source, name), '');
-    await truncate(path.join(source, name), fileBytes);
-  }
-  const parameters = ['-t', 'ext2', '-b', `${blockBytes}`, '-d', source];
-  const image = await makeImage(directory, parameters, 8 * 1024 * 1024);
-  const said = await debugfs(image, ['blocks /tables']);
-  const blocks = (/^[\d ]+$/m.exec(said)?.[0] ?? '').trim().split(' ').map(Number);
-  const [emptyTop = 0, emptyMiddle = 0, zeros = 0, denseTop = 0, denseMiddle = 0, same = 0] =
-    blocks;
-  const descriptor = openSync(image, 'r+');
-  for (const [block, pointer] of [
-    [emptyTop, emptyMiddle],
-    [emptyMiddle, zeros],
-    [zeros, 0],
-    [denseTop, denseMiddle],
-    [denseMiddle, same],
-    [same, same],
-  ] as const) {
-    const table = new Uint32Array(pointers).fill(pointer);
-    writeSync(descriptor, table, 0, blockBytes, block * blockBytes);
-  }
-  closeSync(descriptor);
-  await debugfs(image, [
-    `set_inode_field /empty block[TIND] ${emptyTop}`,
-    `set_inode_field /dense block[TIND] ${denseTop}`,
-  ]);
-  return image;
-}
+import { endlessBytes, imageWithEndlessMaps, lowBytes } from './hostile-maps.ts';
 
 function named(volume: Volume, name: string): Inode {
   const entry = volume.lookup(volume.root(), Buffer.from(name));
@@ -59,15 +16,26 @@ function named(volume: Volume, name: string): Inode {
 
 test('a hostile map is not walked to its end for one lseek, and who goes on gets on', async () => {
   await using directory = await temporaryDirectory('seek');
-  using device = openImage(await hostileImage(directory.path));
+  using device = openImage(await imageWithEndlessMaps(directory.path));
   const volume = openVolume(device);
   const empty = named(volume, 'empty');
-  assert.equal(empty.sizeBytes, fileBytes);
+  assert.equal(empty.sizeBytes, endlessBytes);
   const first = seekContent(volume, empty, 0, 'data') ?? Infinity;
-  assert.ok(first > lowBlocks * blockBytes && first < fileBytes, `${first}`);
+  assert.ok(first > lowBytes && first < endlessBytes, `${first}`);
   assert.equal(seekContent(volume, empty, 5, 'hole'), 5);
   assert.equal(seekContent(volume, empty, first, 'data'), undefined);
   const dense = named(volume, 'dense');
-  assert.equal(seekContent(volume, dense, 0, 'data'), lowBlocks * blockBytes);
-  assert.equal(seekContent(volume, dense, lowBlocks * blockBytes + 7, 'hole'), fileBytes);
+  assert.equal(seekContent(volume, dense, 0, 'data'), lowBytes);
+  assert.equal(seekContent(volume, dense, lowBytes + 7, 'hole'), endlessBytes);
+});
+
+test('a hostile map is not walked to its end to be mapped, whether it leads to something or not', async () => {
+  await using directory = await temporaryDirectory('runs');
+  using device = openImage(await imageWithEndlessMaps(directory.path));
+  const volume = openVolume(device);
+  for (const name of ['empty', 'dense']) {
+    const inode = named(volume, name);
+    // Its end would be a list of no runs, or of 16 million.
+    assert.equal(runsOf(volume, inode, 0, { runsMax: Infinity, lookedAtMax: 1000 }), undefined);
+  }
 });

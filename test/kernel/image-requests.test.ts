@@ -1,14 +1,16 @@
 /** What the kernel does not have to ask the server of an image. Needs root. */
 import assert from 'node:assert/strict';
-import { readFileSync } from 'node:fs';
+import { closeSync, openSync, readFileSync } from 'node:fs';
 import { chmod, truncate, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { after, before, test } from 'node:test';
 import { toEbbError } from '../../src/base/errors.ts';
 import { getXattr, listXattrs } from '../../src/sys/xattr.ts';
 import { mountImage, readAheadKib } from '../image/fixture.ts';
+import type { MountedImage } from '../image/fixture.ts';
 import { openFuseToEverybody } from '../support/fuse-device.ts';
 import { loopMount } from '../support/loop-mount.ts';
+import { patternBytes } from '../support/pattern.ts';
 import { runOk } from '../support/run.ts';
 import { temporaryDirectory } from '../support/temporary.ts';
 import type { TemporaryDirectory } from '../support/temporary.ts';
@@ -18,6 +20,10 @@ const fileCount = 200;
 let directory: TemporaryDirectory;
 let plain: string;
 let attributed: string;
+/** With one large file besides: of 3 MB, and of 60 MiB. */
+let few: string;
+let many: string;
+const large = patternBytes(3, 3_000_000);
 
 /** An image of 200 small files in a directory; `fill` is done in it, too. */
 async function filledWith(name: string, fill: string): Promise<string> {
@@ -37,6 +43,10 @@ before(async () => {
   await chmod(directory.path, 0o755);
   plain = await filledWith('plain.img', ':');
   attributed = await filledWith('attributed.img', 'setfattr -n user.one -v 1 many/200');
+  const content = path.join(directory.path, 'content');
+  await writeFile(content, large);
+  few = await filledWith('few.img', `cp ${content} large`);
+  many = await filledWith('many.img', 'truncate -s 60M large');
 });
 
 after(() => directory[Symbol.asyncDispose]());
@@ -49,6 +59,11 @@ function attributeOf(file: string, name: string): string {
   } catch (error) {
     return toEbbError(error).code;
   }
+}
+
+/** Bytes that a process has read by system calls (proc_pid_io(5)). */
+function bytesRead(pid: number): number {
+  return Number(/^rchar: (\d+)$/m.exec(readFileSync(`/proc/${pid}/io`, 'latin1'))?.[1]);
 }
 
 /** System calls of a process that read something (proc_pid_io(5)): a request to the server is at least one. */
@@ -84,6 +99,46 @@ test('one file with an attribute is enough for every question to be answered', a
 test('the kernel of root reads in large pieces what the server answers', async () => {
   await using mounted = await mountImage({ path: plain });
   await waitFor(() => readAheadKib(mounted.path) === 1024, { what: 'read-ahead of 1 MiB' });
+});
+
+/** Opens and closes small files; how often the server was asked something for it, at least. */
+function openSmallFiles({ path: root, serverPid }: MountedImage, times: number): number {
+  const before = readCalls(serverPid);
+  for (let index = 0; index < times; index += 1) {
+    closeSync(openSync(path.join(root, `many/${1 + (index % fileCount)}`), 'r'));
+  }
+  return readCalls(serverPid) - before;
+}
+
+/** After so many OPENs the server looks whether it needs them (open-survey.ts). */
+const opensMin = 1024;
+
+test('where large files are few, nobody is asked at open any more after many opens', async () => {
+  await using mounted = await mountImage({ path: few });
+  const file = path.join(mounted.path, 'large');
+  const reader = openSync(file, 'r');
+  try {
+    openSmallFiles(mounted, opensMin);
+    // As long as a file is mapped, the kernel has to say when it is closed.
+    assert.ok(openSmallFiles(mounted, fileCount) >= fileCount);
+    assert.ok(readFileSync(reader).equals(large));
+  } finally {
+    closeSync(reader);
+  }
+  await waitFor(() => openSmallFiles(mounted, fileCount) < fileCount / 2, {
+    what: 'opens that the server does not hear of',
+  });
+  for (const again of [1, 2]) assert.ok(readFileSync(file).equals(large), `${again}`);
+  assert.match(readFileSync(path.join(mounted.path, 'many/9'), 'latin1'), /^9\n10\n/);
+});
+
+test('where large files are a large part, opens are answered: the kernel reads those alone', async () => {
+  await using mounted = await mountImage({ path: many });
+  openSmallFiles(mounted, opensMin);
+  assert.ok(openSmallFiles(mounted, fileCount) >= fileCount);
+  const before = bytesRead(mounted.serverPid);
+  assert.equal(readFileSync(path.join(mounted.path, 'large')).length, 60 * 1024 * 1024);
+  assert.ok(bytesRead(mounted.serverPid) - before < 1024 * 1024);
 });
 
 /** `nobody`: fusermount3 insists on an account with a name. */

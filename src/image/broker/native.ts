@@ -22,6 +22,7 @@ import { areaOf, findMapDirectory } from './backings.ts';
 import { ServerLink } from './frames.ts';
 import type { Frame } from './frames.ts';
 import type { BrokerOptions } from './options.ts';
+import type { ServerPlace } from './serve.ts';
 import { failureOf, nonsense, openedOf, parseFrame, withNotes } from './server-words.ts';
 import { localSource } from './source.ts';
 import type { ImageSource } from './source.ts';
@@ -41,6 +42,7 @@ export async function mountNative(
   options: BrokerOptions,
   source: ImageSource = localSource(options.imagePath),
   signal: AbortSignal = new AbortController().signal,
+  place: ServerPlace = { script: serverScript.source, args: [] },
 ): Promise<Opened> {
   using image = source.image;
   const { imageBytes, recall } = source;
@@ -66,7 +68,7 @@ export async function mountNative(
       'This kernel cannot mount EROFS from a file (Linux 6.12, EROFS_FS_BACKED_BY_FILE): mount without -o native.',
     );
   }
-  const { opened, nodes } = await readTree(options, image.fd, imageBytes, signal);
+  const { opened, nodes } = await readTree(options, place, source, signal);
   const { startBytes, blockBytes } = opened;
   const area = startBytes === undefined ? undefined : areaOf(imageBytes, blockBytes, startBytes);
   if (area === undefined) {
@@ -90,8 +92,8 @@ export async function mountNative(
 
 async function readTree(
   options: BrokerOptions,
-  imageFd: number,
-  imageBytes: number,
+  place: ServerPlace,
+  { image, imageBytes }: ImageSource,
   signal: AbortSignal,
 ): Promise<Tree> {
   const request: ServerRequest = {
@@ -103,10 +105,10 @@ async function readTree(
   };
   using nothing = openFd('/dev/null', OpenFlag.rdwr);
   using server = await startServer({
-    script: serverScript.source,
-    args: [JSON.stringify(request)],
+    ...place,
+    args: [JSON.stringify(request), ...place.args],
     deviceFd: nothing.fd,
-    imageFd,
+    imageFd: image.fd,
   });
   const { promise, resolve, reject } = Promise.withResolvers<Tree>();
   const nodes: PlainNode[] = [];

@@ -4,8 +4,11 @@ import type { PlainExtent } from '../erofs/plain-node.ts';
 
 const numbersPerRun = 3;
 const firstCapacity = 8;
-/** That one lseek(2) looks at: all readers of the mount wait meanwhile. Tens of milliseconds. */
-const runsPerSeekMax = 50_000;
+/**
+ * Runs of a map, holes counted, that one request looks at: all readers of the mount wait meanwhile. Tens of
+ * milliseconds, where a hostile map of 16 million took as many seconds.
+ */
+export const runsPerRequestMax = 50_000;
 
 /** Runs of a file that have content, rising; what lies between reads as zeros. Compact: 24 bytes each. */
 export class RunList {
@@ -80,34 +83,49 @@ export class RunList {
   }
 }
 
+export interface RunsBounds {
+  /** In the result. */
+  readonly runsMax: number;
+  /** Looked at, with holes and what was never written: of these a map can have any number. */
+  readonly lookedAtMax: number;
+}
+
 /**
  * The runs of a file. undefined when the bytes are not simply at a place in the image (inline data, encrypted), or
- * there are more than `max` runs.
+ * one of the bounds is exceeded. Takes less than a microsecond for each run that it looks at.
  */
 export function runsOf(
   volume: Volume,
   inode: Inode,
   startBytes: number,
-  max: number,
+  { runsMax, lookedAtMax }: RunsBounds,
 ): RunList | undefined {
   if (!hasPlaces(inode)) return undefined;
   const { blockSizeBytes } = volume.superblock;
+  const end = Math.ceil(inode.sizeBytes / blockSizeBytes);
   const runs = new RunList();
-  for (const { logicalBlock, physicalBlock, blockCount, unwritten } of volume.extents(inode)) {
-    if (unwritten) continue;
-    runs.add(
-      logicalBlock * blockSizeBytes,
-      startBytes + physicalBlock * blockSizeBytes,
-      blockCount * blockSizeBytes,
-    );
-    if (runs.count > max) return undefined;
+  let lookedAt = 0;
+  for (let block = 0; block < end;) {
+    lookedAt += 1;
+    if (lookedAt > lookedAtMax) return undefined;
+    const { physicalBlock, blockCount, unwritten } = volume.run(inode, block);
+    const count = Math.min(blockCount, end - block);
+    if (physicalBlock !== undefined && !unwritten) {
+      runs.add(
+        block * blockSizeBytes,
+        startBytes + physicalBlock * blockSizeBytes,
+        count * blockSizeBytes,
+      );
+      if (runs.count > runsMax) return undefined;
+    }
+    block += count;
   }
   return runs;
 }
 
 /**
  * lseek(2) SEEK_DATA and SEEK_HOLE; undefined is ENXIO. Asks the map from `offset` on, so that a walk over all holes of
- * a file costs what the file has of them, once. After `runsPerSeekMax` runs it is an answer that is right enough: the
+ * a file costs what the file has of them, once. After `runsPerRequestMax` runs it is an answer that is right enough: the
  * rest of the file is data, or there is data where the walk ended, behind holes only (who goes on from there gets on).
  */
 export function seekContent(
@@ -122,7 +140,7 @@ export function seekContent(
   const { blockSizeBytes } = volume.superblock;
   let at = offset;
   for (let runs = 0; at < sizeBytes; runs += 1) {
-    if (runs === runsPerSeekMax) return what === 'data' ? at : sizeBytes;
+    if (runs === runsPerRequestMax) return what === 'data' ? at : sizeBytes;
     const block = Math.floor(at / blockSizeBytes);
     const { physicalBlock, blockCount, unwritten } = volume.run(inode, block);
     const isData = physicalBlock !== undefined && !unwritten;

@@ -15,15 +15,16 @@ import {
   InitFlag,
 } from '../../fuse/constants.ts';
 import type { Call, ConnectionInfo, DeferredCall, FileSystem } from '../../fuse/filesystem.ts';
+import { isDamage } from '../../ext4/errors.ts';
 import type { Inode, Volume } from '../../ext4/volume.ts';
 import { BoundedMap } from '../../base/bounded-map.ts';
 import { AttributeSurvey } from './attribute-survey.ts';
 import { attributesOf, entryOf, inodeNumberOf, timeoutMs } from './attributes.ts';
 import { DirectoryReader } from './directory-reader.ts';
 import { OpenModes } from './open-modes.ts';
-import { fileExtentsMax } from '../erofs/plain-node.ts';
-import { runsOf, seekContent } from './extent-list.ts';
-import type { RunList } from './extent-list.ts';
+import { OpenSurvey } from './open-survey.ts';
+import { runsOf, runsPerRequestMax, seekContent } from './extent-list.ts';
+import type { RunList, RunsBounds } from './extent-list.ts';
 import type { FilePlaces } from '../messages.ts';
 import type { OpenImage } from './open.ts';
 import { ReadAhead } from './read-ahead.ts';
@@ -71,6 +72,11 @@ const unopenedMax = 64;
 const placesKnownMax = 256;
 /** ... and how many runs they may have. Others are read through the volume. */
 const placesRunsMax = 4096;
+const placesBounds = { runsMax: placesRunsMax, lookedAtMax: runsPerRequestMax };
+/** Whoever opens a file does not keep all others waiting: with more runs it is read through the server. */
+const mappedBounds = { runsMax: runsPerRequestMax, lookedAtMax: runsPerRequestMax };
+/** Files that turned out not to be simply in places, or in too many of them: not tried again while remembered. */
+const unmappableMax = 1024;
 /** Files with more runs than `placesRunsMax` that were mapped last: their runs are not collected again. */
 const fragmentedMax = 256;
 const seekData = 3;
@@ -97,9 +103,12 @@ export class ImageFileSystem implements FileSystem {
   /** null: too many runs, or none. By inode. */
   readonly #places = new BoundedMap<number, RunList | null>(placesKnownMax);
   readonly #fragmented = new BoundedMap<number, true>(fragmentedMax);
+  readonly #unmappable = new BoundedMap<number, true>(unmappableMax);
   /** What the kernel lists without opening it, by inode. */
   readonly #unopenedDirectories = new BoundedMap<number, DirectoryReader>(unopenedMax);
   readonly #survey: AttributeSurvey;
+  readonly #openSurvey: OpenSurvey;
+  #opensNothing = false;
   #agreed = 0n;
   #lastHandle = 0;
   #buffer = new Uint8Array(1024 * 1024);
@@ -111,6 +120,7 @@ export class ImageFileSystem implements FileSystem {
     this.#readAheadMaxBytes = options.readAheadMaxBytes ?? 0;
     this.#volume = image.volume;
     this.#survey = new AttributeSurvey(image.volume);
+    this.#openSurvey = new OpenSurvey(image.volume, mappedMinimumBytes);
     this.#imageFd = imageFd;
     this.#startBytes = image.startBytes;
     this.#blockSizeBytes = image.volume.superblock.blockSizeBytes;
@@ -143,7 +153,7 @@ export class ImageFileSystem implements FileSystem {
   }
 
   open(call: Call, nodeId: number, flags: number): void {
-    if ((this.#agreed & InitFlag.NO_OPEN_SUPPORT) !== 0n) return void call.error(Errno.ENOSYS);
+    if (this.#isOpenNeedless()) return void call.error(Errno.ENOSYS);
     this.#answering(call, () => {
       if ((flags & (constants.O_WRONLY | constants.O_RDWR)) !== 0) return call.error(Errno.EROFS);
       const inode = this.#inode(nodeId);
@@ -284,6 +294,18 @@ export class ImageFileSystem implements FileSystem {
     return reader;
   }
 
+  /**
+   * Once true, it stays so: the kernel asks no more, nor does it say any more what is closed, so nothing may be mapped
+   * then. Of a remote image it is never agreed on: read-ahead is an open file's.
+   */
+  #isOpenNeedless(): boolean {
+    if ((this.#agreed & InitFlag.NO_OPEN_SUPPORT) === 0n) return false;
+    this.#opensNothing ||=
+      this.#backings === undefined ||
+      (this.#openSurvey.saysNeedless() && this.#modes.mappedCount === 0);
+    return this.#opensNothing;
+  }
+
   #closed(handle: number): void {
     const file = this.#files.get(handle);
     if (file === undefined) return;
@@ -296,6 +318,7 @@ export class ImageFileSystem implements FileSystem {
   #backing(inode: Inode): number {
     const { type, sizeBytes, number } = inode;
     if (this.#backings === undefined || type !== 'file' || sizeBytes < mappedMinimumBytes) return 0;
+    if (this.#unmappable.has(number)) return 0;
     if (this.#fragmented.has(number)) {
       const id = this.#backings.again(number);
       if (id !== -Errno.ENOENT) return id;
@@ -311,7 +334,11 @@ export class ImageFileSystem implements FileSystem {
   #allRuns(inode: Inode): RunList | undefined {
     const start = this.#startBytes;
     if (start === undefined) return undefined;
-    const collect = (): RunList | undefined => runsOf(this.#volume, inode, start, fileExtentsMax);
+    const collect = (): RunList | undefined => {
+      const runs = this.#runs(inode, start, mappedBounds);
+      if (runs === undefined) this.#unmappable.set(inode.number, true);
+      return runs;
+    };
     if (this.#recalled === undefined) return collect();
     try {
       return this.#recalled.with('look', collect);
@@ -343,10 +370,20 @@ export class ImageFileSystem implements FileSystem {
     if (this.#startBytes === undefined) return null;
     let places = this.#places.get(inode.number);
     if (places === undefined) {
-      places = runsOf(this.#volume, inode, this.#startBytes, placesRunsMax) ?? null;
+      places = this.#runs(inode, this.#startBytes, placesBounds) ?? null;
       this.#places.set(inode.number, places);
     }
     return places;
+  }
+
+  /** None of a damaged map: what can be read of the file is read through the volume, which knows from where on not. */
+  #runs(inode: Inode, startBytes: number, bounds: RunsBounds): RunList | undefined {
+    try {
+      return runsOf(this.#volume, inode, startBytes, bounds);
+    } catch (error) {
+      if (error instanceof EbbError && isDamage(error)) return undefined;
+      throw error;
+    }
   }
 
   /** What `act` throws before it answers becomes the answer. Bugs go on to the session, which answers EIO. */

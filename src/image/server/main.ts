@@ -46,8 +46,8 @@ async function serve(image: OpenImage, passthrough: boolean): Promise<void> {
       cacheSymlinks: true,
       posixAcls: true,
       noOpendir: true,
-      // A backing is the answer to an OPEN, and read-ahead of a remote image is an open file's.
-      noOpen: !passthrough && waiting === undefined,
+      // The file system decides when. Read-ahead of a remote image is an open file's.
+      noOpen: waiting === undefined,
       passthrough,
       // The backings are on EROFS over a file, which is itself a layer.
       maxStackDepth: 2,

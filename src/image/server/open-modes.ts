@@ -15,6 +15,12 @@ interface State {
 
 export class OpenModes {
   readonly #states = new Map<number, State>();
+  #mapped = 0;
+
+  /** Inodes that somebody has open with a backing. */
+  get mappedCount(): number {
+    return this.#mapped;
+  }
 
   /**
    * Decides for another open. `request` is called when the file may get a backing: an id, or <= 0. undefined: it cannot
@@ -26,6 +32,7 @@ export class OpenModes {
     if (state === undefined) {
       state = { backingId: isDirect ? 0 : Math.max(0, request()), opens: 0 };
       this.#states.set(inode, state);
+      if (state.backingId > 0) this.#mapped += 1;
     }
     state.opens += 1;
     return { backingId: state.backingId };
@@ -38,6 +45,7 @@ export class OpenModes {
     state.opens -= 1;
     if (state.opens > 0) return 0;
     this.#states.delete(inode);
+    if (state.backingId > 0) this.#mapped -= 1;
     return state.backingId;
   }
 }

@@ -12,6 +12,8 @@ import { isShownXattr } from './shown-xattrs.ts';
 
 const plainMountText = 'Mount it without -o native.';
 const prefetchEntries = 256;
+/** Each run may have a hole before it. */
+const fileBounds = { runsMax: fileExtentsMax, lookedAtMax: 2 * fileExtentsMax + 1 };
 
 class TreeWalk {
   readonly #image: OpenImage;
@@ -67,7 +69,7 @@ class TreeWalk {
 
   #file(inode: Inode): PlainContent {
     const { sizeBytes, number } = inode;
-    const runs = runsOf(this.#image.volume, inode, this.#startBytes, fileExtentsMax);
+    const runs = runsOf(this.#image.volume, inode, this.#startBytes, fileBounds);
     if (runs !== undefined) return { kind: 'file', sizeBytes, extents: runs.extents() };
     if (sizeBytes > inlineContentMaxBytes) {
       throw ebbError('EOPNOTSUPP', `Inode ${number} cannot be mapped. ${plainMountText}`);

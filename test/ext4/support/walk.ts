@@ -76,6 +76,7 @@ export function surveyVolume(open: () => Volume, limits: SurveyLimits): Survey {
   if (volume === undefined) return survey;
   ask(() => volume.statfs());
   ask(() => volume.attributedInodes());
+  ask(() => volume.fileSizes(1));
   const root = ask(() => volume.root());
   const buffer = new Uint8Array(65_536);
   const pending = root === undefined ? [] : [root];
