@@ -17,7 +17,7 @@ export const soundBytes = (12 + pointers) * blockBytes;
 const parameters = ['-t', 'ext2', '-b', `${blockBytes}`];
 const imageBytes = 8 * 1024 * 1024;
 
-/** `empty` and `dense`: the third level leads, 16,777,216 times, to the same block: one of zeros, one of one pointer. */
+/** `empty` and `dense`: the third level leads 16,777,216 times to the same block: one of zeros, one of one pointer. */
 export async function imageWithEndlessMaps(directory: string): Promise<string> {
   const source = path.join(directory, 'endless');
   await mkdir(source);

@@ -1,9 +1,8 @@
-/** Large files whose maps are hostile or damaged, through a mount: read by the server, and nobody waits for them. Needs root. */
+/** Large files whose maps are hostile or damaged: the server reads them, and nobody waits for them. Needs root. */
 import assert from 'node:assert/strict';
 import { closeSync, openSync, readFileSync, readSync } from 'node:fs';
 import path from 'node:path';
 import { test } from 'node:test';
-import { mountImage as mountByKernel } from '../ext4/support/images.ts';
 import { mountImage } from '../image/fixture.ts';
 import {
   endlessBytes,
@@ -12,6 +11,7 @@ import {
   lowBytes,
   soundBytes,
 } from '../image/hostile-maps.ts';
+import { loopMount } from '../support/loop-mount.ts';
 import { patternBytes } from '../support/pattern.ts';
 import { run } from '../support/run.ts';
 import { temporaryDirectory } from '../support/temporary.ts';
@@ -51,7 +51,7 @@ test('files of 16 million runs are opened without a walk through them, and have 
   const image = await imageWithEndlessMaps(directory.path);
   let expected: string[];
   {
-    await using kernel = await mountByKernel(image, 'ro');
+    await using kernel = await loopMount(image, { mountOptions: 'ro' });
     expected = readings(kernel.path);
   }
   await using mounted = await mountImage({ path: image });

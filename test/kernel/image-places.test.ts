@@ -5,9 +5,10 @@ import path from 'node:path';
 import { after, before, test } from 'node:test';
 import { toEbbError } from '../../src/base/errors.ts';
 import { mountNative } from '../../src/image/broker/native.ts';
-import { makeImage, mountImage as mountByKernel } from '../ext4/support/images.ts';
+import { makeImage } from '../ext4/support/images.ts';
 import { assertSame, manifest, mountImage, withoutFacts } from '../image/fixture.ts';
 import type { ManifestLine, MountedImage } from '../image/fixture.ts';
+import { loopMount } from '../support/loop-mount.ts';
 import { patternBytes } from '../support/pattern.ts';
 import { runOk } from '../support/run.ts';
 import { mountsBelow, temporaryDirectory } from '../support/temporary.ts';
@@ -34,7 +35,7 @@ before(async () => {
     16 * mebibyte,
     'disk.img',
   );
-  await using kernel = await mountByKernel(image, 'ro');
+  await using kernel = await loopMount(image, { mountOptions: 'ro' });
   expected = await manifest(kernel.path);
   assert.ok(expected.length > 12);
 });

@@ -125,8 +125,9 @@ export function runsOf(
 
 /**
  * lseek(2) SEEK_DATA and SEEK_HOLE; undefined is ENXIO. Asks the map from `offset` on, so that a walk over all holes of
- * a file costs what the file has of them, once. After `runsPerRequestMax` runs it is an answer that is right enough: the
- * rest of the file is data, or there is data where the walk ended, behind holes only (who goes on from there gets on).
+ * a file costs what the file has of them, once. After `runsPerRequestMax` runs it is an answer that is right enough:
+ * the rest of the file is data, or there is data where the walk ended, behind holes only (who goes on from there gets
+ * on).
  */
 export function seekContent(
   volume: Volume,

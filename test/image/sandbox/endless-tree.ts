@@ -1,4 +1,4 @@
-/** A server that was taken over: instead of the tree of a native mount it says nothing, at great length, without end. */
+/** A server that was taken over: instead of the tree of a native mount it says nothing, at great length. */
 import { readSync, writeSync } from 'node:fs';
 import { FrameType } from '../../../src/image/messages.ts';
 import { closedByte, InheritedFd, loadedByte } from '../../../src/image/sandbox/inherited.ts';
