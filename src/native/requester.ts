@@ -3,6 +3,7 @@
  * report thread ids). Whoever was killed meanwhile is nobody: nothing here throws.
  */
 import { closeSync, openSync, read as readAt } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Requester } from '../recall/recall.ts';
 import { readSymlink } from '../sys/entries.ts';
 import { AT_FDCWD, openFd, OpenFlag } from '../sys/fd.ts';
@@ -49,11 +50,36 @@ function numberOf(status: string, key: string, index = 0): number {
 }
 
 /**
- * What a thread that is blocked in an event is about to do. Waits up to 50 ms for it to be asleep (`blockedCallText`);
- * only openat2(2) is a promise, because its flags lie in the program's memory.
+ * What a thread that is blocked in an event is about to do. A promise where it is not asleep yet, and for openat2(2),
+ * whose flags lie in the program's memory.
  */
 export function systemCallOf(tid: number): SystemCall | Promise<SystemCall> {
-  const call = parseSystemCall(blockedCallText(tid), architecture);
+  const text = lookedAt(tid);
+  return text !== undefined && isRunning(text) ? whenAsleep(tid) : callOf(text, tid);
+}
+
+/**
+ * Longer than a thread waits for a processor: who is not known by then counts as a writer, and all of the file comes.
+ * The sum of the pauses as they were asked for: a machine that is too busy to keep them gives more time.
+ */
+const asleepMaxMs = 2_000;
+const asleepStepMaxMs = 50;
+
+/** Without keeping anybody else waiting. */
+async function whenAsleep(tid: number): Promise<SystemCall> {
+  let waitedMs = 0;
+  for (let stepMs = 1; ; stepMs = Math.min(2 * stepMs, asleepStepMaxMs)) {
+    await sleep(stepMs);
+    waitedMs += stepMs;
+    const text = systemCallText(tid);
+    if (text === undefined || !isRunning(text) || waitedMs >= asleepMaxMs) {
+      return await callOf(text, tid);
+    }
+  }
+}
+
+function callOf(text: string | undefined, tid: number): SystemCall | Promise<SystemCall> {
+  const call = parseSystemCall(text, architecture);
   return call.openHowAddress === undefined ? call : withFlags(call, tid, call.openHowAddress);
 }
 
@@ -80,16 +106,23 @@ const looksAtOnce = 8;
 const looksMax = 58;
 const pause = new Int32Array(new SharedArrayBuffer(4));
 
+function lookedAt(tid: number): string | undefined {
+  for (let looks = 1; ; looks += 1) {
+    const text = systemCallText(tid);
+    if (text === undefined || !isRunning(text) || looks === looksAtOnce) return text;
+  }
+}
+
 /**
  * `systemCallText` of a thread that is blocked in an event. Its event is in the queue a moment before it sleeps, and
  * until then the kernel says `running` instead of the call; on a busy machine that moment lasts until the thread gets a
  * processor again. So it is looked at again, for up to 50 ms. Blocks the calling thread meanwhile.
  */
 export function blockedCallText(tid: number): string | undefined {
-  for (let looks = 1; ; looks += 1) {
-    const text = systemCallText(tid);
+  for (let looks = looksAtOnce; ; looks += 1) {
+    const text = lookedAt(tid);
     if (text === undefined || !isRunning(text) || looks === looksMax) return text;
-    if (looks >= looksAtOnce) Atomics.wait(pause, 0, 0, 1);
+    Atomics.wait(pause, 0, 0, 1);
   }
 }
 
