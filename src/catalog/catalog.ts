@@ -104,6 +104,12 @@ export interface CatalogReader extends Disposable {
   child(parentId: number, name: Uint8Array): Node | undefined;
   /** Children with id > afterId in ascending id order (the order of the listing); at most `limit`. */
   children(parentId: number, afterId: number, limit: number): Node[];
+  /** The same, of each its id and its `checkedAtMs` alone: costs a fraction. */
+  childChecks(
+    parentId: number,
+    afterId: number,
+    limit: number,
+  ): (readonly [id: number, checkedAtMs: number])[];
   /** Number of child directories (for st_nlink). */
   subdirectoryCount(parentId: number): number;
   /** Names from the root, without the root; undefined if the node is unknown or an orphan. */

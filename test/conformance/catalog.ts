@@ -94,6 +94,10 @@ function namespaceTests(check: Check): void {
     assert.deepEqual(catalog.children(1, 0, 100), nodes);
     assert.deepEqual(catalog.children(1, nodes[1]?.id ?? 0, 2), nodes.slice(2, 4));
     assert.deepEqual(catalog.children(1, nodes[4]?.id ?? 0, 2), []);
+    const checks = nodes.map(({ id, checkedAtMs }) => [id, checkedAtMs]);
+    assert.deepEqual(catalog.childChecks(1, 0, 100), checks);
+    assert.deepEqual(catalog.childChecks(1, nodes[1]?.id ?? 0, 2), checks.slice(2, 4));
+    assert.deepEqual(catalog.childChecks(2, 0, 2), []);
   });
 
   check('paths, subdirectories and totals below a directory', (catalog) => {

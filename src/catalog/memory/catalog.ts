@@ -57,6 +57,10 @@ export class MemoryCatalog implements Catalog {
       .slice(0, limit);
   }
 
+  childChecks(parentId: number, afterId: number, limit: number): [number, number][] {
+    return this.children(parentId, afterId, limit).map(({ id, checkedAtMs }) => [id, checkedAtMs]);
+  }
+
   subdirectoryCount(parentId: number): number {
     return this.#childrenOf(parentId).filter((node) => node.kind === NodeKind.directory).length;
   }

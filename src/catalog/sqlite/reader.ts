@@ -28,6 +28,8 @@ const sql = {
   child: `SELECT ${factsColumns} FROM nodes WHERE parent = ? AND parent > 0 AND name = ?`,
   children: `SELECT ${factsColumns}, name FROM nodes INDEXED BY nodes_by_parent
     WHERE parent = ? AND parent > 0 AND id > ? ORDER BY id LIMIT ?`,
+  childChecks: `SELECT id, checked_ms FROM nodes INDEXED BY nodes_by_parent
+    WHERE parent = ? AND parent > 0 AND id > ? ORDER BY id LIMIT ?`,
   subdirectories: `SELECT count(*) FROM nodes WHERE parent = ? AND parent > 0 AND facts & 3 = 2`,
   path: `WITH RECURSIVE up (id, parent, name, depth) AS (
       SELECT id, parent, name, 0 FROM nodes WHERE id = ?
@@ -76,6 +78,10 @@ export class SqliteCatalogReader implements CatalogReader {
   children(parentId: number, afterId: number, limit: number): Node[] {
     const rows = this.all<ChildRow>(this.#statements.children, parentId, afterId, limit);
     return rows.map((row) => nodeOfFacts(row, parentId, row[11]));
+  }
+
+  childChecks(parentId: number, afterId: number, limit: number): [number, number][] {
+    return this.all(this.#statements.childChecks, parentId, afterId, limit);
   }
 
   subdirectoryCount(parentId: number): number {

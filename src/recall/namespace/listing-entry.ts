@@ -12,6 +12,7 @@ import { encodeName } from '../../base/name.ts';
 import type { Catalog, DirectoryChange, Node } from '../../catalog/catalog.ts';
 import type { ListedObject } from '../../remote/remote.ts';
 import { reconcile } from './reconcile.ts';
+import { ToldIds } from './told-ids.ts';
 
 /** Names that are entered together. */
 export const partNames = 4_096;
@@ -37,7 +38,7 @@ export class ListingEntry {
   /** What is told from now on is no older. */
   #partStartedAtMs: number;
   /** Ids of names that the parts so far have told. */
-  readonly #toldIds: number[] = [];
+  #told: ToldIds | undefined;
   #parts = 0;
   /** Whether the directory had no names before the first part: then there is nothing to look for or to remove. */
   #wasEmpty = false;
@@ -70,9 +71,10 @@ export class ListingEntry {
     // The directory is not listed (anew) before all of it is there.
     const inserted = this.#apply({ ...change, listedAtMs: this.#directory.listedAtMs });
     if (!this.#wasEmpty) {
+      const told = (this.#told ??= new ToldIds(listedNamesMax + partNames));
       const removed = new Set(change.removedIds);
-      for (const { id } of existing) if (!removed.has(id)) this.#toldIds.push(id);
-      for (const { id } of inserted) this.#toldIds.push(id);
+      for (const { id } of existing) if (!removed.has(id)) told.add(id);
+      for (const { id } of inserted) told.add(id);
     }
     return this.#outcome(existing, change);
   }
@@ -98,24 +100,28 @@ export class ListingEntry {
       this.#apply({ ...nothing, listedAtMs: completeAtMs });
       return;
     }
-    const told = Float64Array.from(this.#toldIds).sort();
+    const told = this.#told?.sorted() ?? new Float64Array(0);
     const empty = { directoryId: this.#directory.id, inserted: [], updated: [] };
     let at = 0;
     for (let afterId = 0; ;) {
-      const page = this.#catalog.children(this.#directory.id, afterId, partNames);
-      const gone = page.filter((node) => {
-        while (at < told.length && (told[at] ?? 0) < node.id) at += 1;
+      // Without their names: nearly all of them stay.
+      const page = this.#catalog.childChecks(this.#directory.id, afterId, partNames);
+      const removedIds: number[] = [];
+      for (const [id, checkedAtMs] of page) {
+        while (at < told.length && (told[at] ?? 0) < id) at += 1;
         // What was asked about by itself meanwhile is there, though it may have another id by now.
-        return told[at] !== node.id && node.checkedAtMs < this.#startedAtMs;
-      });
-      const removedIds = gone.map(({ id }) => id);
+        if (told[at] !== id && checkedAtMs < this.#startedAtMs) removedIds.push(id);
+      }
       const isLast = page.length < partNames;
-      const listedAtMs = isLast ? completeAtMs : this.#directory.listedAtMs;
-      const change = { ...empty, listedAtMs, removedIds };
-      this.#apply(change);
-      yield this.#outcome(gone, change);
+      if (isLast || removedIds.length > 0) {
+        const gone = removedIds.map((id) => this.#catalog.node(id)).filter((node) => node !== undefined);
+        const listedAtMs = isLast ? completeAtMs : this.#directory.listedAtMs;
+        const change = { ...empty, listedAtMs, removedIds };
+        this.#apply(change);
+        yield this.#outcome(gone, change);
+      }
       if (isLast) return;
-      afterId = page.at(-1)?.id ?? 0;
+      afterId = page.at(-1)?.[0] ?? 0;
     }
   }
 
