@@ -22,7 +22,7 @@
  *   GET  /v1/handles/TOKEN?stat=1         -> FileInfo with the path of now
  *   DELETE /v1/handles/TOKEN              -> {}: this and all other tokens of the file are revoked
  *   POST /v1/stop     { lazy: boolean }   -> StopResult
- *   POST /v1/restart  {}                  -> {}: another daemon takes this one's place at once; mounts only
+ *   POST /v1/restart  {}                  -> {}: another daemon takes this one's place at once
  *   POST /v1/detach   DetachRequest       -> NDJSON of Progress, last { done: DetachResult }; trees only
  *   GET  /metrics                         -> OpenMetrics text
  *

@@ -33,6 +33,11 @@ export interface LoopSource {
 export interface LoopHandlers {
   /** After `LoopControl.wake`. */
   wakeup?(): void;
+  /**
+   * True: sources that are not `first` are not read, and their requesters wait. May change in `wakeup` only. Default:
+   * never.
+   */
+  isHeld?(): boolean;
   readonly onTrouble: OnTrouble;
 }
 
@@ -66,6 +71,7 @@ export function runLoop(
     { fd: control.eventFileDescriptor, events: PollEvent.in },
     ...sources.map(({ group }) => ({ fd: group.fd, events: PollEvent.in })),
   ]);
+  let isHeld = false;
   for (;;) {
     if (control.isStopping) return;
     const ready = waiting.wait(-1);
@@ -76,6 +82,13 @@ export function runLoop(
       control.drain();
       if (control.isStopping) return;
       handlers.wakeup?.();
+      if (isHeld !== (handlers.isHeld?.() === true)) {
+        isHeld = !isHeld;
+        // Also what was found ready just now is not read any more.
+        for (const { source, pollIndex } of others) {
+          waiting.set(pollIndex, isHeld ? -1 : source.group.fd, PollEvent.in);
+        }
+      }
     }
     for (const one of first) {
       if (waiting.ready(one.pollIndex) !== 0) drain(one);

@@ -35,6 +35,19 @@ export class PendingQuestion {
     return this.signal.aborted;
   }
 
+  /** Resolves when `work` does or the question is answered, whichever is first. */
+  async answeredOr(work: Promise<void>): Promise<void> {
+    if (this.isAnswered) return;
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const stop = (): void => resolve();
+    this.signal.addEventListener('abort', stop, { once: true });
+    try {
+      await Promise.race([work, promise]);
+    } finally {
+      this.signal.removeEventListener('abort', stop);
+    }
+  }
+
   /** False: it was answered before. */
   allow(): boolean {
     return this.#answer('allow');
@@ -66,6 +79,8 @@ export class Answers {
   readonly counts: AnswerCounts = { allowed: 0, denied: 0, gone: 0 };
   readonly #options: AnswersOptions;
   readonly #open = new Set<PendingQuestion>();
+  /** Who waits until there are none. */
+  readonly #untilNone = new Set<() => void>();
 
   constructor(options: AnswersOptions) {
     this.#options = options;
@@ -79,6 +94,24 @@ export class Answers {
     const pending = new PendingQuestion(this, question);
     this.#open.add(pending);
     return pending;
+  }
+
+  /** Resolves when no question waits for its answer; rejects with EBUSY after `maxMs`. */
+  async untilNone(maxMs: number): Promise<void> {
+    if (this.#open.size === 0) return;
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    const timer = setTimeout(() => {
+      const count = this.#open.size;
+      const what = `${count} ${count === 1 ? 'call waits' : 'calls wait'} for what the remote has`;
+      reject(ebbError('EBUSY', what, { retryable: true }));
+    }, maxMs);
+    this.#untilNone.add(resolve);
+    try {
+      await promise;
+    } finally {
+      clearTimeout(timer);
+      this.#untilNone.delete(resolve);
+    }
   }
 
   denyAll(errno: number): void {
@@ -99,5 +132,6 @@ export class Answers {
       const waits = result === 'failed' ? 'the requester waits on' : 'the requester got EPERM';
       onFailure(`The kernel refused the answer ${answer}: ${waits}.`);
     }
+    if (this.#open.size === 0) for (const resolve of this.#untilNone) resolve();
   }
 }

@@ -69,6 +69,7 @@ export class EventHandler {
   readonly #known = new Map<string, KnownFile>();
   readonly #changesReader: EventReader;
   #refusing = false;
+  #isHeld = false;
 
   constructor(options: EventHandlerOptions) {
     this.#options = options;
@@ -76,9 +77,15 @@ export class EventHandler {
     this.#changesReader = new EventReader(options.changes, (trouble) => this.trouble(trouble));
   }
 
+  /** Permission events are not to be read: a successor will. */
+  get isHeld(): boolean {
+    return this.#isHeld;
+  }
+
   /** From now on nothing is asked: what would be is denied with EIO. */
   refuse(): void {
     this.#refusing = true;
+    this.#isHeld = false;
   }
 
   /** Takes in what main has sent. */
@@ -165,6 +172,9 @@ export class EventHandler {
         return;
       case 'forget':
         this.#known.delete(keyOf(message.handle));
+        return;
+      case 'hold':
+        this.#isHeld = message.isHeld;
         return;
       case 'refuse':
         this.refuse();

@@ -87,6 +87,8 @@ export type ToThread =
   | { readonly kind: 'forget'; readonly handle: Uint8Array }
   /** Send all changes that are queued now, then `synced`. */
   | { readonly kind: 'sync'; readonly id: number }
+  /** From now on leave permission events where they are: their requesters wait. False: read them again. */
+  | { readonly kind: 'hold'; readonly isHeld: boolean }
   /** Ask nothing any more: deny (EIO) instead. Main is stopping. */
   | { readonly kind: 'refuse' };
 

@@ -26,6 +26,7 @@ import type { Decision, FileFacts } from './policy.ts';
 import { requesterOf } from './requester.ts';
 import { Siblings } from './siblings.ts';
 import { StreamFinder } from './stream-finder.ts';
+import { ThreadSyncs } from './thread-syncs.ts';
 import { Writers } from './writers.ts';
 
 const { clean, discarding } = StubChange;
@@ -52,9 +53,8 @@ export class NativeServer {
   readonly #layers = new Layers();
   /** Questions being answered, by file: these must not be released. */
   readonly #busy = new Map<number, number>();
-  readonly #syncs = new Map<number, () => void>();
+  readonly #syncs: ThreadSyncs;
   readonly #counters = { opens: 0, accesses: 0, refused: 0, overdue: 0, intents: 0, discards: 0 };
-  #nextSync = 1;
   #closed = false;
 
   constructor(options: NativeServerOptions) {
@@ -69,6 +69,7 @@ export class NativeServer {
       onFailure: (message) => this.#problem(undefined, message, undefined),
     });
     const { store, recall, post } = options;
+    this.#syncs = new ThreadSyncs(post);
     this.#verdicts = new Verdicts(options.policy);
     this.#known = new KnownFiles(store, post);
     this.#streams = new StreamFinder((streamId) => recall.endStream(streamId));
@@ -103,6 +104,28 @@ export class NativeServer {
     return { ...this.#answers.counts, ...this.#counters, pending: this.#answers.pending };
   }
 
+  /**
+   * From now on whoever needs a file waits, for a successor or until `goOn`. Resolves when nobody is left who was asked
+   * about before and every change of users from before is recorded or being recorded: this process may be killed then,
+   * and nobody's call fails. Rejects with EBUSY when somebody is still being served after `maxMs`, EINTR when closed.
+   */
+  async hold(maxMs: number): Promise<void> {
+    this.#setHeld(true);
+    await this.changesTakenIn();
+    await this.#answers.untilNone(maxMs);
+    await this.changesTakenIn();
+  }
+
+  /** What `hold` has held is served again. */
+  goOn(): void {
+    this.#setHeld(false);
+  }
+
+  #setHeld(isHeld: boolean): void {
+    // Its thread may be gone.
+    if (!this.#closed) this.#options.post({ kind: 'hold', isHeld });
+  }
+
   /** Somebody is being served from the file, or it is being recorded what he does to it: not to be released. */
   isBusy(fileId: number): boolean {
     return this.#busy.has(fileId) || this.#gates.isShut(fileId);
@@ -113,12 +136,7 @@ export class NativeServer {
    * the file's gate (`isBusy`). Release asks this before it believes that a file is unchanged. Rejects when closed.
    */
   changesTakenIn(): Promise<void> {
-    if (this.#closed) return Promise.reject(ebbError('EINTR', 'Ebb is stopping.'));
-    const { promise, resolve } = Promise.withResolvers<void>();
-    const id = this.#nextSync++;
-    this.#syncs.set(id, resolve);
-    this.#options.post({ kind: 'sync', id });
-    return promise;
+    return this.#syncs.ask();
   }
 
   /** As `changesTakenIn`; what users did to this file is recorded by then. */
@@ -171,9 +189,7 @@ export class NativeServer {
     this.#writers.close();
     this.#siblings.close();
     this.#answers.denyAll(Errno.EIO);
-    // Who waits for these must not wait for a thread that may be gone.
-    for (const resolve of this.#syncs.values()) resolve();
-    this.#syncs.clear();
+    this.#syncs.close();
   }
 
   #take(message: ToMain): void {
@@ -193,9 +209,7 @@ export class NativeServer {
         this.#options.onRescan();
         return;
       case 'synced':
-        this.#syncs.get(message.id)?.();
-        this.#syncs.delete(message.id);
-        return;
+        return this.#syncs.done(message.id);
       case 'consumed':
         this.#consumed(message);
         return;
@@ -271,7 +285,7 @@ export class NativeServer {
     let isNoted = question.group !== 'open';
     while (!pending.isAnswered) {
       if (this.#gates.isShut(file.id)) {
-        await untilDone(this.#gates.opened(file.id), pending.signal);
+        await pending.answeredOr(this.#gates.opened(file.id));
         if (pending.isAnswered) return;
       }
       const decision = this.#decide(question, file, asker);
@@ -427,19 +441,6 @@ export class NativeServer {
 
 function wholeOf({ sizeBytes: lengthBytes }: StubFile): Recall {
   return { kind: 'recall', offsetBytes: 0, lengthBytes, stream: false, exact: false };
-}
-
-/** Resolves when `work` does or the question is answered, whichever is first. */
-async function untilDone(work: Promise<void>, signal: AbortSignal): Promise<void> {
-  if (signal.aborted) return;
-  const { promise, resolve } = Promise.withResolvers<void>();
-  const stop = (): void => resolve();
-  signal.addEventListener('abort', stop, { once: true });
-  try {
-    await Promise.race([work, promise]);
-  } finally {
-    signal.removeEventListener('abort', stop);
-  }
 }
 
 function claimLost(file: StubFile): EbbError {

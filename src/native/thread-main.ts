@@ -55,7 +55,11 @@ function main(start: ThreadStart): void {
   parentPort?.postMessage(report);
   const onTrouble = handler.trouble.bind(handler);
   try {
-    runLoop(sources, control, { wakeup: () => handler.wakeup(), onTrouble });
+    runLoop(sources, control, {
+      wakeup: () => handler.wakeup(),
+      isHeld: () => handler.isHeld,
+      onTrouble,
+    });
   } finally {
     // Requesters of the last moment are not left behind: what would need main is denied.
     handler.refuse();

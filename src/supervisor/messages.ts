@@ -48,7 +48,11 @@ export type ToDaemon =
       readonly restarts: number;
       /** Where to listen for commands. */
       readonly socketPath: string;
+      /** It understands `successor` and `replace`. Absent in what older supervisors say. */
+      readonly canReplace?: boolean;
     }
+  /** The answer to `successor`: whether there is one. */
+  | { readonly kind: 'successor'; readonly isReady: boolean }
   | { readonly kind: 'stopResult'; readonly id: number; readonly result: HideResult }
   /** Nobody can find the tree any more: deny what waits, close everything, exit with 0. */
   | { readonly kind: 'end' };
@@ -73,6 +77,10 @@ export type ToSupervisor =
     }
   /** It still does its work; every `aliveEveryMs` (watchdog.ts). */
   | { readonly kind: 'alive' }
+  /** Somebody wants another daemon in the place of this one: start it, and say when it has loaded everything. */
+  | { readonly kind: 'successor' }
+  /** Nobody waits for an answer of this daemon, and it takes no more events: its successor may follow. */
+  | { readonly kind: 'replace' }
   /** Somebody wants the tree to be taken away. Once it is, the daemon ends by itself. */
   | {
       readonly kind: 'stop';

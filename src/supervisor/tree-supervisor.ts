@@ -29,6 +29,8 @@ import { Watchdog } from './watchdog.ts';
 
 /** A successor that does not answer events by then is stopped: readers must not wait for it for ever. */
 const restartMaxMs = 60_000;
+/** For how long a planned restart waits until the successor has loaded everything. */
+const warmMaxMs = 30_000;
 /** What a daemon gets to deny what is pending and to close its catalog. */
 const endMaxMs = 30_000;
 
@@ -73,6 +75,7 @@ export class TreeSupervisor {
   #starting: PromiseWithResolvers<Ready> | undefined;
   #exposure: Exposure | undefined;
   #isServing = false;
+  #isReplacing = false;
   #restarts = 0;
   #hiding: Promise<HideResult> | undefined;
   #isHidden = false;
@@ -238,6 +241,7 @@ export class TreeSupervisor {
       startedAtMs,
       restarts: this.#restarts,
       socketPath,
+      canReplace: true,
     });
     try {
       return await starting.promise;
@@ -263,7 +267,17 @@ export class TreeSupervisor {
         return this.#starting?.reject(ebbError(errnoCode(message.code) ?? 'EIO', message.error));
       case 'stop':
         return void this.#stopFor(daemon, message);
+      case 'successor':
+        return void this.#prepareSuccessor(daemon);
+      case 'replace':
+        this.#isReplacing = true;
+        return daemon.kill();
     }
+  }
+
+  async #prepareSuccessor(daemon: Daemon): Promise<void> {
+    const isReady = await this.#standbys.renewed(warmMaxMs);
+    daemon.send({ kind: 'successor', isReady });
   }
 
   async #stopFor(daemon: Daemon, { id, lazy, endMaxMs }: StopRequest): Promise<void> {
@@ -285,18 +299,22 @@ export class TreeSupervisor {
     const denied = guard.sweep(openFilesLimit().soft);
     if (this.#isHidden && inOrder && denied === 0) return;
     const life = this.#isServing ? 'served' : 'failed';
+    const isPlanned = this.#isReplacing;
     this.#isServing = false;
-    log('error', `the daemon ended (${how}); ${denied} waiting calls got EIO`);
+    this.#isReplacing = false;
+    if (isPlanned && denied === 0) log('info', 'the daemon is replaced');
+    else log('error', `the daemon ended (${how}); ${denied} waiting calls got EIO`);
     this.#starting?.reject(ebbError('EIO', `the daemon ended (${how}) before it served`));
     // The first one: nobody has seen the tree yet, whoever starts it hears of the failure.
     if (this.#exposure === undefined || this.#isHidden) return;
-    this.#standbys.trouble();
-    void this.#restart(life);
+    if (!isPlanned) this.#standbys.trouble();
+    void this.#restart(isPlanned ? 'replaced' : life);
   }
 
-  async #restart(life: DaemonLife): Promise<void> {
+  async #restart(life: DaemonLife | 'replaced'): Promise<void> {
     const { log } = this.#options;
-    const pauseMs = this.#pauses.next(life, performance.now());
+    if (life === 'replaced') this.#pauses.reset();
+    const pauseMs = life === 'replaced' ? 0 : this.#pauses.next(life, performance.now());
     if (pauseMs > 0) {
       log('warn', `files that are not here fail with EIO; the next daemon starts in ${pauseMs} ms`);
       this.#denier.start();

@@ -157,6 +157,7 @@ function scriptedHandlers(record: RunRecord, asked: ScriptedDaemon['asked']): Co
       return { ok: 1, failed: 0, refused: 1, bytes: 10 };
     };
   return {
+    restart: async () => undefined,
     status: async () => ({
       kind: 'mount',
       mountPoint: record.mountPoint,

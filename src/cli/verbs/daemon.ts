@@ -1,28 +1,29 @@
-/** `ebb daemon`: another daemon for a mount that stays. */
+/** `ebb daemon`: another daemon for a mount or tree that stays. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ebbError, toEbbError } from '../../base/errors.ts';
 import type { ErrnoCode } from '../../base/errno.ts';
-import type { MountStatus } from '../../daemon/api.ts';
 import type { ControlClient } from '../client.ts';
 import { Mounts } from '../target.ts';
 import { visible, visibleSentence } from '../terminal.ts';
 import { ExitCode, UsageError } from '../verb.ts';
 import type { Verb } from '../verb.ts';
 
-/** A successor has its own end after 60 s, see src/supervisor/mount-supervisor.ts. */
+/** A successor has its own end after 60 s, see src/supervisor. */
 const replacedMaxMs = 90_000;
 const pollMs = 50;
 
 export const daemon: Verb = {
   name: 'daemon',
-  summary: 'replace the daemon of a mount, which stays',
+  summary: 'replace the daemon of a mount or tree, which stays',
   synopsis: ['restart [-n] [--json] DIR...'],
   description: [
-    'restart has another daemon take the place of the one that serves the mount DIR: of a new version of Ebb, or ' +
-      'with less memory. Programs notice nothing but a short wait: files and directories that are open stay open, ' +
-      'no system call fails. Commands of ebb that are under way on that mount (get, verify) are broken off.',
-    'Nothing is asked of the remote for it. Options are those of ebb mount; to change them, unmount and mount again.',
-    'The supervisor, which holds the mount, stays the one that ebb mount started. Attached trees cannot do this.',
+    'restart has another daemon take the place of the one that serves the mount or attached tree DIR: of a new ' +
+      'version of Ebb, or with less memory. Programs notice nothing but a short wait: files and directories that are ' +
+      'open stay open, no system call fails. Commands of ebb that are under way there (get, verify) are broken off.',
+    'Of a tree, what programs wait for already is brought here first. When that takes more than 20 s the daemon is ' +
+      'not replaced, and the command fails.',
+    'Nothing is asked of the remote for it. Options are those of ebb mount or ebb attach; to change them, unmount and ' +
+      'mount, or attach, again. The supervisor stays the one that these started.',
   ],
   examples: [{ command: 'ebb daemon restart /mnt/pub', explanation: 'After an upgrade.' }],
   define: (command) => {
@@ -60,11 +61,8 @@ export const daemon: Verb = {
   },
 };
 
-async function replace(client: ControlClient): Promise<MountStatus> {
-  const { kind, mountPoint, pid } = client.record;
-  if (kind === 'tree') {
-    throw ebbError('EINVAL', `${mountPoint} is a tree; who waits for its daemon would get EIO`);
-  }
+async function replace(client: ControlClient): Promise<{ pid: number; restarts: number }> {
+  const { mountPoint, pid } = client.record;
   let before: number | undefined;
   try {
     before = (await client.status()).pid;
@@ -79,7 +77,7 @@ async function replace(client: ControlClient): Promise<MountStatus> {
     const now = await client.status().catch((error: unknown) => {
       if (!passing.has(toEbbError(error).code)) throw error;
     });
-    if (now?.kind === 'mount' && now.pid !== before) return now;
+    if (now !== undefined && now.pid !== before) return now;
     if (performance.now() > untilMs) {
       throw ebbError('ETIMEDOUT', `no other daemon serves ${mountPoint}; see: ebb status`);
     }

@@ -91,8 +91,8 @@ export interface ControlHandlers {
    * was sent (`ControlServer.close` waits for that).
    */
   stop(request: { readonly lazy: boolean }, signal: AbortSignal): Promise<StopResult>;
-  /** Of mounts only: another daemon takes over. This one is killed after the answer was sent. */
-  restart?(): Promise<void>;
+  /** Another daemon takes over. This one is killed after the answer was sent. */
+  restart(): Promise<void>;
   /** Of trees only: ends serving. The process ends only after the answer was sent, as with `stop`. */
   detach?(request: DetachRequest, signal: AbortSignal): Action<DetachResult>;
   /** Of mounts only. */

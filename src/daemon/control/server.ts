@@ -79,9 +79,6 @@ const endpoints: ReadonlyMap<string, Endpoint> = new Map<string, Endpoint>([
   [
     'POST /v1/restart',
     async (h, x) => {
-      if (h.restart === undefined) {
-        throw ebbError('EINVAL', 'This is a tree: who waits for its daemon would get EIO.');
-      }
       await h.restart();
       sendJson(x, {});
     },

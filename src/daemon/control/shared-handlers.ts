@@ -19,7 +19,7 @@ export function sharedHandlers({
   actions,
   recallViews,
   logbook,
-}: Handling): Omit<ControlHandlers, 'refresh' | 'stop' | 'detach'> {
+}: Handling): Omit<ControlHandlers, 'refresh' | 'stop' | 'restart' | 'detach'> {
   return {
     status: async () => queries.status(),
     ls: (request, signal) => queries.ls(request, signal),

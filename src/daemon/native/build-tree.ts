@@ -44,6 +44,7 @@ import { AccessTimes } from './access-times.ts';
 import { detachTree } from './detach.ts';
 import { bringNames, nothingNew } from './first-names.ts';
 import type { AttachFacts } from './first-names.ts';
+import { Handover } from './handover.ts';
 import { TreeRehearsal } from './rehearsal.ts';
 import { treeHandlers } from './handlers/tree-handlers.ts';
 import { StubReservoir, undecidedStubs } from './stubs.ts';
@@ -290,10 +291,12 @@ export async function buildTree(
   signal.throwIfAborted();
   const takeAway = (lazy: boolean, maxMs: number | undefined): Promise<HideResult> =>
     link.stop(lazy, maxMs);
+  const handover = new Handover({ server, store, link });
   const control = await startControlServer(
     start.socketPath,
     treeHandlers(parts, {
       stop,
+      restart: () => handover.run(),
       detach: (request, requestSignal) =>
         detach(parts, { request, takeAway, takenAway, signal: requestSignal }),
     }),

@@ -1,5 +1,6 @@
 /** The daemon's end of the channel to its supervisor (src/supervisor/messages.ts). */
 import { ebbError } from '../../base/errors.ts';
+import type { EbbError } from '../../base/errors.ts';
 import { duplicateFd, OwnedFd } from '../../sys/fd.ts';
 import { Inherited, protocolVersion } from '../../supervisor/messages.ts';
 import type { HideResult, Opaque, ToDaemon, ToSupervisor } from '../../supervisor/messages.ts';
@@ -44,6 +45,9 @@ export class SupervisorLink {
   readonly lost: Promise<void>;
   readonly #stops = new Map<number, (result: HideResult) => void>();
   #nextStop = 1;
+  #successor: PromiseWithResolvers<boolean> | undefined;
+  /** The supervisor knows how to replace a daemon that serves. */
+  #canReplace = false;
 
   constructor() {
     const started = Promise.withResolvers<Start>();
@@ -56,6 +60,7 @@ export class SupervisorLink {
       const message = raw as ToDaemon;
       switch (message.kind) {
         case 'start':
+          this.#canReplace = message.canReplace === true;
           if (message.protocol === protocolVersion) return started.resolve(message);
           return started.reject(
             ebbError('EPROTO', 'another version of Ebb supervises this tree: attach it again'),
@@ -64,6 +69,8 @@ export class SupervisorLink {
           this.#stops.get(message.id)?.(message.result);
           this.#stops.delete(message.id);
           return;
+        case 'successor':
+          return this.#successor?.resolve(message.isReady);
         case 'end':
           return ended.resolve();
       }
@@ -73,6 +80,7 @@ export class SupervisorLink {
       started.reject(error);
       lost.resolve();
       for (const resolve of this.#stops.values()) resolve({ stopped: false, holders: [] });
+      this.#successor?.resolve(false);
     };
     if (process.connected) process.on('disconnect', onLost);
     else onLost();
@@ -103,15 +111,32 @@ export class SupervisorLink {
    * Rejects with EAGAIN when there is no supervisor.
    */
   stop(lazy: boolean, endMaxMs: number | undefined): Promise<HideResult> {
-    if (!process.connected) {
-      const message = 'the supervisor of the tree has died, another one is being started';
-      return Promise.reject(ebbError('EAGAIN', message, { retryable: true }));
-    }
+    if (!process.connected) return Promise.reject(noSupervisor());
     const { promise, resolve } = Promise.withResolvers<HideResult>();
     const id = this.#nextStop++;
     this.#stops.set(id, resolve);
     this.#send({ kind: 'stop', id, lazy, endMaxMs });
     return promise;
+  }
+
+  /**
+   * Has another daemon started that could take this one's place; one at a time. Resolves with whether it is there.
+   * Rejects with EAGAIN when there is no supervisor, EOPNOTSUPP when it is of an older Ebb.
+   */
+  async successor(): Promise<boolean> {
+    if (!process.connected) throw noSupervisor();
+    if (!this.#canReplace) {
+      const message = 'the supervisor of this tree is of an older Ebb: attach the tree again';
+      throw ebbError('EOPNOTSUPP', message);
+    }
+    this.#successor = Promise.withResolvers();
+    this.#send({ kind: 'successor' });
+    return await this.#successor.promise;
+  }
+
+  /** This process is going to be killed, and its successor follows. */
+  replace(): void {
+    this.#send({ kind: 'replace' });
   }
 
   /** The channel no longer keeps the process alive. */
@@ -122,4 +147,9 @@ export class SupervisorLink {
   #send(message: ToSupervisor): void {
     if (process.connected) process.send?.(message, undefined, undefined, () => undefined);
   }
+}
+
+function noSupervisor(): EbbError {
+  const message = 'the supervisor of the tree has died, another one is being started';
+  return ebbError('EAGAIN', message, { retryable: true });
 }

@@ -10,6 +10,7 @@ import { refreshTree } from './tree-refresh.ts';
 
 export interface TreeEnds {
   readonly stop: (lazy: boolean) => Promise<StopResult>;
+  readonly restart: () => Promise<void>;
   readonly detach: NonNullable<ControlHandlers['detach']>;
 }
 
@@ -21,6 +22,7 @@ export function treeHandlers(parts: TreeParts, ends: TreeEnds): ControlHandlers 
     ...sharedHandlers({ queries: new TreeQueries(parts), actions, recallViews, logbook }),
     refresh: (request, signal) => refreshTree(parts, request, signal),
     stop: ({ lazy }) => ends.stop(lazy),
+    restart: ends.restart,
     detach: ends.detach,
   };
 }
