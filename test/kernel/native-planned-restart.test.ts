@@ -53,7 +53,7 @@ function logOf(tree: AttachedTree): string {
   return readFileSync(log, 'utf8');
 }
 
-test('ebb daemon restart of a tree under load: no call fails; when none starts, the one that serves stays', async (context) => {
+test('ebb daemon restart of a tree under load: no call fails; when none starts, this one stays', async (context) => {
   const flag = path.join(directory.path, 'fails');
   process.env['EBB_FAIL_WHILE'] = flag;
   process.env['EBB_NATIVE_MAIN'] = failing;

@@ -18,8 +18,8 @@ export const daemon: Verb = {
   synopsis: ['restart [-n] [--json] DIR...'],
   description: [
     'restart has another daemon take the place of the one that serves the mount or attached tree DIR: of a new ' +
-      'version of Ebb, or with less memory. Programs notice nothing but a short wait: files and directories that are ' +
-      'open stay open, no system call fails. Commands of ebb that are under way there (get, verify) are broken off.',
+      'version of Ebb, or with less memory. Programs notice nothing but a short wait: what is open stays open, no ' +
+      'system call fails. Commands of ebb that are under way there (get, verify) are broken off.',
     'Of a tree, what programs wait for already is brought here first. When that takes more than 20 s the daemon is ' +
       'not replaced, and the command fails.',
     'Nothing is asked of the remote for it. Options are those of ebb mount or ebb attach; to change them, unmount and ' +

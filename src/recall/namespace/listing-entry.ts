@@ -114,7 +114,9 @@ export class ListingEntry {
       }
       const isLast = page.length < partNames;
       if (isLast || removedIds.length > 0) {
-        const gone = removedIds.map((id) => this.#catalog.node(id)).filter((node) => node !== undefined);
+        const gone = removedIds
+          .map((id) => this.#catalog.node(id))
+          .filter((node) => node !== undefined);
         const listedAtMs = isLast ? completeAtMs : this.#directory.listedAtMs;
         const change = { ...empty, listedAtMs, removedIds };
         this.#apply(change);
