@@ -22,8 +22,8 @@ export const daemon: Verb = {
       'system call fails. Commands of ebb that are under way there (get, verify) are broken off.',
     'Of a tree, what programs wait for already is brought here first. When that takes more than 20 s the daemon is ' +
       'not replaced, and the command fails.',
-    'Nothing is asked of the remote for it. Options are those of ebb mount or ebb attach; to change them, unmount and ' +
-      'mount, or attach, again. The supervisor stays the one that these started.',
+    'Nothing is asked of the remote for it. Options are those of ebb mount or ebb attach; to change them, unmount ' +
+      'and mount, or attach, again. The supervisor stays the one that these started.',
   ],
   examples: [{ command: 'ebb daemon restart /mnt/pub', explanation: 'After an upgrade.' }],
   define: (command) => {
