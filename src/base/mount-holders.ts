@@ -6,7 +6,7 @@
  */
 import { readFile, readdir, readlink } from 'node:fs/promises';
 import { decodeName } from './name.ts';
-import { commandName, processIds } from './processes.ts';
+import { commandName, processIds, threadIds } from './processes.ts';
 import { isInside } from './run-directory.ts';
 import { mountAt, readMountInfo } from './mount-info.ts';
 
@@ -49,16 +49,21 @@ export async function findMountHolders(
 }
 
 async function whatOneHolds(pid: number, mount: Mount): Promise<string | undefined> {
-  for (const link of ['cwd', 'root']) {
-    const target = await linkTarget(`/proc/${pid}/${link}`);
-    if (target !== undefined && isInside(mount.mountPoint, target)) return `${link} ${target}`;
-  }
-  const descriptors = await readdir(`/proc/${pid}/fd`).catch(() => []);
-  for (const descriptor of descriptors) {
-    const target = await linkTarget(`/proc/${pid}/fd/${descriptor}`);
-    if (target !== undefined && isInside(mount.mountPoint, target)) {
-      return `fd ${descriptor} ${target}`;
+  // Of a process whose first thread has ended the others have them.
+  for (const task of await threadIds(pid).catch(() => [pid])) {
+    const directory = `/proc/${pid}/task/${task}`;
+    for (const link of ['cwd', 'root']) {
+      const target = await linkTarget(`${directory}/${link}`);
+      if (target !== undefined && isInside(mount.mountPoint, target)) return `${link} ${target}`;
     }
+    const descriptors = await readdir(`${directory}/fd`).catch(() => []);
+    for (const descriptor of descriptors) {
+      const target = await linkTarget(`${directory}/fd/${descriptor}`);
+      if (target !== undefined && isInside(mount.mountPoint, target)) {
+        return `fd ${descriptor} ${target}`;
+      }
+    }
+    if (descriptors.length > 0) break;
   }
   return mount.device === undefined ? undefined : mappingOn(pid, mount.device);
 }

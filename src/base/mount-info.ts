@@ -37,19 +37,20 @@ export function parseMountInfo(bytes: Uint8Array): MountInfo[] {
       mountId: Number(fields[0]),
       parentId: Number(fields[1]),
       device: fields[2] ?? '',
-      root: unescape(fields[3] ?? ''),
-      mountPoint: unescape(fields[4] ?? ''),
+      root: unescapeField(fields[3] ?? ''),
+      mountPoint: unescapeField(fields[4] ?? ''),
       options: fields[5] ?? '',
       propagation: fields.slice(6),
       fileSystemType: tail[0] ?? '',
-      source: unescape(tail[1] ?? ''),
+      source: unescapeField(tail[1] ?? ''),
       superOptions: tail[2] ?? '',
     });
   }
   return mounts;
 }
 
-function unescape(latin1: string): string {
+/** Undoes the octal escapes of a field of mountinfo, or of one of its options. */
+export function unescapeField(latin1: string): string {
   const raw = latin1.replace(/\\([0-3][0-7]{2})/g, (_, octal: string) =>
     String.fromCharCode(Number.parseInt(octal, 8)),
   );

@@ -10,12 +10,12 @@ import { commandName } from '../base/processes.ts';
 import { isTreeMount, mountAt, readMountInfo } from '../base/mount-info.ts';
 import type { MountInfo } from '../base/mount-info.ts';
 import { OpenFlag, openFd } from '../sys/fd.ts';
-import { unmountAsync, UnmountFlag } from '../sys/mount.ts';
+import { unmount, unmountAsync, UnmountFlag } from '../sys/mount.ts';
 import { fileStatus } from '../sys/stat.ts';
 import { attachMount, changeMount, cloneMount } from '../sys/mount-tree.ts';
 import { dataName } from './guard.ts';
 import type { HideResult, Holder } from './messages.ts';
-import { findShown, otherMounts } from './reachability.ts';
+import { findShown, otherMounts, shownAs, shownNow } from './reachability.ts';
 import type { Shown } from './reachability.ts';
 
 /** The mount of ours at `tree`, when there is one. */
@@ -57,7 +57,7 @@ const copiesEveryMs = 200;
 
 export class Exposure {
   readonly tree: string;
-  readonly #shown: Shown;
+  #shown: Shown;
 
   private constructor(tree: string, shown: Shown) {
     this.tree = tree;
@@ -65,19 +65,30 @@ export class Exposure {
   }
 
   /**
-   * Mounts the data over `tree`. The file system must be marked and the daemon must answer. Throws EPERM, EINVAL, EBUSY
-   * (something else was mounted there meanwhile).
+   * Mounts the data over `tree`. The file system must be marked and the daemon must answer. Users may be in it as soon
+   * as this returns, even if it `isCovered`. Throws EPERM, EINVAL, EBUSY (it was taken off in the same moment); nothing
+   * is mounted then.
    */
   static show(tree: string, ebbDirectory: string): Exposure {
     using clone = cloneMount(path.join(ebbDirectory, dataName));
     changeMount(clone.fd, { propagation: 'private' });
-    attachMount(clone.fd, tree);
     const { mountId } = fileStatus(clone.fd);
-    const found = mountAt(readMountInfo(), tree);
-    if (found?.mountId !== mountId) {
-      throw ebbError('EBUSY', `something else was mounted on ${tree} at the same time`);
+    attachMount(clone.fd, tree);
+    let mounts: readonly MountInfo[];
+    try {
+      mounts = readMountInfo();
+    } catch (error) {
+      unmount(tree, UnmountFlag.detach | UnmountFlag.nofollow);
+      throw error;
     }
-    return new Exposure(tree, { mountId, device: found.device, root: found.root });
+    const found = mounts.find((mount) => mount.mountId === mountId);
+    if (found === undefined) throw ebbError('EBUSY', `somebody took ${tree} away at once`);
+    return new Exposure(tree, shownAs(found));
+  }
+
+  /** Whether something else is mounted over it. */
+  get isCovered(): boolean {
+    return mountThatIsSeenAt(this.tree) !== this.#shown.mountId;
   }
 
   /** What a supervisor has shown that lives no more. Undefined: it is mounted nowhere, somebody else took it away. */
@@ -90,9 +101,7 @@ export class Exposure {
     const found = readMountInfo().findLast(
       (mount) => mount.mountPoint === tree && isTreeMount(mount),
     );
-    if (found === undefined) return undefined;
-    const { mountId, device, root } = found;
-    return new Exposure(tree, { mountId, device, root });
+    return found === undefined ? undefined : new Exposure(tree, shownAs(found));
   }
 
   /** What has to be looked for when somebody may still have it open. */
@@ -107,6 +116,8 @@ export class Exposure {
    * stays until it is not, see `takeOff`; somebody has to answer for it.
    */
   async hide(lazy: boolean): Promise<HideResult> {
+    // Afterwards nothing tells what directories above it are called now.
+    this.#shown = shownNow(this.#shown);
     if (!lazy) {
       const copies = await this.#copies();
       if (copies.length > 0) return { stopped: false, holders: copies };

@@ -1,19 +1,22 @@
 /**
- * Who can still reach a tree's data past TREE itself: bind mounts and copies in other mount namespaces, and processes
- * that have files or directories of a mount that was detached. While there is anybody, events must be answered.
+ * Who can still reach a tree's data past TREE itself: bind mounts and copies in other mount namespaces, overlays that
+ * have it as a layer, and processes that have files or directories of a mount that was detached. While there is
+ * anybody, events must be answered. Not found are files of copies that were detached by themselves, descriptors that
+ * are on their way through a socket, and mount namespaces without a process (docs/semantics.md).
  *
  * Mappings are not looked for: what was mapped was brought here whole when it was mapped, and nothing is released once
  * the tree is taken away. All reads are of /proc and asynchronous; see base/mount-holders.ts.
  */
 import { readFile, readdir, readlink } from 'node:fs/promises';
-import { toEbbError } from '../base/errors.ts';
 import { isTreeMount, parseMountInfo, readMountInfo } from '../base/mount-info.ts';
 import type { MountInfo } from '../base/mount-info.ts';
-import { commandName, processIds } from '../base/processes.ts';
+import { commandName, processIds, threadIds, unlessShort } from '../base/processes.ts';
 import { isInside } from '../base/run-directory.ts';
 import { OpenFlag, openFd } from '../sys/fd.ts';
+import { sharesFiles } from '../sys/process.ts';
 import { fileStatus } from '../sys/stat.ts';
 import type { Holder } from './messages.ts';
+import { layersOf } from './overlays.ts';
 
 /** At most this many are named; the rest change nothing about the answer. */
 const holdersMax = 64;
@@ -23,8 +26,10 @@ export interface Shown {
   readonly mountId: number;
   /** `major:minor` of its file system, as mountinfo has it. */
   readonly device: string;
-  /** The directory of the file system that it shows. */
+  /** The directory of the file system that it shows, or showed when that was last looked at: see `shownNow`. */
   readonly root: string;
+  /** Where it was mounted. Missing where an older Ebb wrote it down. */
+  readonly mountPoint?: string;
 }
 
 /**
@@ -40,16 +45,32 @@ export function findShown(
   );
 }
 
-/** Mounts that show the data or a part of it, in any namespace, but for `shown` in ours and copies that go with it. */
-export async function otherMounts(shown: Shown): Promise<Holder[]> {
+/** What to look for of a mount. */
+export function shownAs({ mountId, device, root, mountPoint }: MountInfo): Shown {
+  return { mountId, device, root, mountPoint };
+}
+
+/** The same mount, with the names that directories above it have now; as it was where it is mounted no more. */
+export function shownNow(shown: Shown): Shown {
+  const found = findShown(shown);
+  return found === undefined ? shown : shownAs(found);
+}
+
+/**
+ * Mounts that show the data or a part of it, in any namespace, but for `shown` in ours and copies that go with it; and
+ * overlays over any of them.
+ */
+export async function otherMounts(was: Shown): Promise<Holder[]> {
+  const shown = shownNow(was);
   const found: Holder[] = [];
   const namespaces = await mountNamespaces();
   const peers = peersOf(namespaces.find(({ isOurs }) => isOurs)?.mounts ?? [], shown);
   for (const { pid, isOurs, mounts } of namespaces) {
     for (const mount of mounts) {
-      if (!showsData(mount, shown)) continue;
+      const isOverlay = layersOf(mount).some((layer) => leadsTo(layer, mounts, shown));
+      if (!isOverlay && !showsData(mount, shown)) continue;
       if (isOurs && mount.mountId === shown.mountId) continue;
-      if (!isOurs && follows(mount, mounts, peers)) continue;
+      if (!isOurs && !isOverlay && follows(mount, mounts, peers)) continue;
       const where = isOurs ? '' : ', in another mount namespace';
       found.push({
         pid,
@@ -110,6 +131,12 @@ function showsData(mount: MountInfo, { device, root }: Shown): boolean {
   return mount.device === device && isInside(root, mount.root);
 }
 
+/** Whether a path of that namespace is in the data. What was mounted over it since is not looked through. */
+function leadsTo(layer: string, mounts: readonly MountInfo[], shown: Shown): boolean {
+  if (shown.mountPoint !== undefined && isInside(shown.mountPoint, layer)) return true;
+  return mounts.some((mount) => showsData(mount, shown) && isInside(mount.mountPoint, layer));
+}
+
 /** The peer group of the mount that the shown one is mounted on: its members see it come and go. */
 function peersOf(mounts: readonly MountInfo[], shown: Shown): string | undefined {
   const parentId = findShown(shown, mounts)?.parentId;
@@ -132,12 +159,24 @@ function follows(
 }
 
 async function whatOneHas(pid: number, mountId: number): Promise<string | undefined> {
+  const looked: number[] = [];
+  for (const task of await threadIds(pid)) {
+    // Nearly always the tables of the first thread.
+    if (looked.some((other) => sharesFiles(other, task))) continue;
+    looked.push(task);
+    const what = await whatTaskHas(`/proc/${pid}/task/${task}`, mountId);
+    if (what !== undefined) return what;
+  }
+  return undefined;
+}
+
+async function whatTaskHas(directory: string, mountId: number): Promise<string | undefined> {
   for (const link of ['cwd', 'root']) {
-    if (mountOf(`/proc/${pid}/${link}`) === mountId) return link;
+    if (mountOf(`${directory}/${link}`) === mountId) return link;
   }
   const line = new RegExp(`^mnt_id:\\s*${mountId}$`, 'm');
-  for (const descriptor of (await readdir(`/proc/${pid}/fdinfo`).catch(unlessShort)) ?? []) {
-    const file = `/proc/${pid}/fdinfo/${descriptor}`;
+  for (const descriptor of (await readdir(`${directory}/fdinfo`).catch(unlessShort)) ?? []) {
+    const file = `${directory}/fdinfo/${descriptor}`;
     const facts = await readFile(file, 'latin1').catch(unlessShort);
     if (facts !== undefined && line.test(facts)) return `fd ${descriptor}`;
   }
@@ -151,12 +190,4 @@ function mountOf(link: string): number | undefined {
   } catch (error) {
     return unlessShort(error);
   }
-}
-
-const shortages: ReadonlySet<string> = new Set(['EMFILE', 'ENFILE', 'ENOMEM']);
-
-/** A process that has gone reaches nothing. That of one nothing could be read does not mean that it has. */
-function unlessShort(error: unknown): undefined {
-  const known = toEbbError(error);
-  if (shortages.has(known.code)) throw known;
 }

@@ -109,10 +109,14 @@ export class TreeSupervisor {
       const ready = await supervisor.#startDaemon(supervisor.#spawn());
       signal.throwIfAborted();
       supervisor.#exposure = Exposure.show(options.tree, options.ebbDirectory);
+      if (supervisor.#exposure.isCovered) {
+        throw ebbError('EBUSY', `something else was mounted on ${options.tree} at the same time`);
+      }
       return { supervisor, ready };
     } catch (error) {
+      supervisor.#isHidden = true;
       await supervisor.#standbys.close();
-      await supervisor.#end(supervisor.#daemon);
+      await supervisor.finish();
       throw error;
     } finally {
       signal.removeEventListener('abort', stopped);

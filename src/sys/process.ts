@@ -1,8 +1,13 @@
-/** What this process may do: descriptor limit, capabilities. */
+/** What this process may do: descriptor limit, capabilities; what tasks share. */
 import { readFileSync } from 'node:fs';
 import { bind, checkOffset, lazily, orThrow } from './ffi.ts';
 
 const RLIMIT_NOFILE = 7;
+/** asm/unistd_64.h; asm-generic/unistd.h. */
+const SYS_kcmp = process.arch === 'arm64' ? 272 : 312;
+/** linux/kcmp.h */
+const KCMP_FILES = 2;
+const KCMP_FS = 3;
 /** RLIM_INFINITY and everything else that a Number cannot hold. */
 const infinity = 2n ** 64n - 1n;
 
@@ -15,7 +20,19 @@ const native = lazily(() => ({
       previous: BigUint64Array | null,
     ) => number
   >('int prlimit64(int pid, int resource, const void *new_limit, void *old_limit)'),
+  kcmp: bind<
+    (number: number, pid1: number, pid2: number, type: number, a: number, b: number) => number
+  >('long syscall(long number, long pid1, long pid2, long type, unsigned long a, unsigned long b)'),
 }));
+
+/**
+ * Whether two tasks (threads, by their ids) have one table of descriptors and one working directory and root. False
+ * also where the kernel cannot tell or may not (kcmp(2): ENOSYS, EPERM), and when one of them has gone.
+ */
+export function sharesFiles(one: number, other: number): boolean {
+  const same = (type: number): boolean => native().kcmp(SYS_kcmp, one, other, type, 0, 0) === 0;
+  return same(KCMP_FILES) && same(KCMP_FS);
+}
 
 export interface Limit {
   /** What counts now. Infinity: unlimited. */
