@@ -1,6 +1,6 @@
 /**
- * Which directories an overlay is made of. It reaches them by clones of their mounts that no list of mounts has: they stay
- * when the mounts are taken away (Documentation/filesystems/overlayfs.rst).
+ * Which directories an overlay is made of. It reaches them by clones of their mounts that no list of mounts has: they
+ * stay when the mounts are taken away (Documentation/filesystems/overlayfs.rst).
  */
 import { unescapeField } from '../base/mount-info.ts';
 import type { MountInfo } from '../base/mount-info.ts';
