@@ -1,7 +1,8 @@
 /**
  * Makes what was created durable, in groups and in this order: the files (one syncfs(2) for all), then their records,
  * then what is known of keys, last that directories are complete. So a record never stands for a file that a crash
- * took away, and a directory never counts as complete that is not.
+ * took away, and a directory never counts as complete that is not. The catalog is flushed once for all of a group: a
+ * stub that gets its name afterwards has its record also after a power cut, and who reads it gets its content.
  */
 import { toEbbError } from '../base/errors.ts';
 import type { EbbError } from '../base/errors.ts';
@@ -75,7 +76,7 @@ export class CommitQueue {
     return rows + this.#writingRows > waitingRowsMax ? this.#writing : undefined;
   }
 
-  /** Resolves when all that was added before is durable in the tree and written to the catalog. */
+  /** Resolves when all that was added before is durable, in the tree and in the catalog. */
   async settled(): Promise<void> {
     // Who comes while a group is written shares the next one with all others who do.
     const before = this.#writing;
@@ -97,6 +98,7 @@ export class CommitQueue {
         if (this.#links.get(key)?.id === id) this.#links.delete(key);
       }
       await this.#inTurns(group.listed, (rows) => this.#catalog.setListed(rows));
+      this.#catalog.flush();
     } catch (error) {
       this.#failure = toEbbError(error);
       throw this.#failure;

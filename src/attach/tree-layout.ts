@@ -14,11 +14,13 @@ import {
   readdirSync,
   rmSync,
   rmdirSync,
+  statSync,
   writeFileSync,
 } from 'node:fs';
 import path from 'node:path';
 import { ebbError, toEbbError } from '../base/errors.ts';
 import { decodeName } from '../base/name.ts';
+import { openSqliteStubCatalog } from '../catalog/stubs-sqlite/catalog.ts';
 import { renameEntry } from '../sys/entries.ts';
 import { AT_FDCWD } from '../sys/fd.ts';
 import type { MarkSeal } from '../tree/mark.ts';
@@ -69,8 +71,8 @@ interface TreeFacts {
 /**
  * Makes a tree of a directory, or finds out which one it is, and moves what users put beside it into it. Throws EEXIST
  * when it belongs to another remote, is a copy of a tree or a name is taken, EINVAL when a remote must be named,
- * EUCLEAN, EPROTO, ENOENT (its state is gone), EACCES (others can read its secret), EBUSY (a mount point is in it), and
- * what the file system says.
+ * EUCLEAN, EPROTO, ENOENT (its state or its catalog is gone), EACCES (others can read its secret), EBUSY (a mount point
+ * is in it), and what the file system says.
  */
 export function prepareTree(request: TreeRequest): TreePlaces {
   const { tree } = request;
@@ -89,6 +91,7 @@ export function prepareTree(request: TreeRequest): TreePlaces {
   } else {
     checkState(facts, ebbDirectory, request.stateParent);
     checkPlace(stateDirectory, tree, ebbDirectory);
+    requireCatalog(stateDirectory, tree);
     if (known.seal === undefined) writeFacts(ebbDirectory, sealed(facts));
   }
   for (const part of parts) {
@@ -145,6 +148,20 @@ function secretOf({ treeId, stateDirectory }: TreeFacts): MarkSeal {
 
 export function stubCatalogPath(stateDirectory: string): string {
   return path.join(stateDirectory, 'catalog.sqlite');
+}
+
+/**
+ * Throws ENOENT when a tree has lost its catalog. An empty one in its place would know nothing of the stubs that users
+ * moved, and of those in directories that are complete by then.
+ */
+export function requireCatalog(stateDirectory: string, tree: string): void {
+  const file = stubCatalogPath(stateDirectory);
+  if ((statSync(file, { throwIfNoEntry: false })?.size ?? 0) > 0) return;
+  throw ebbError(
+    'ENOENT',
+    `the catalog of this tree is gone: there is no ${file}. First: ebb rebuild ${tree}, which makes it anew from ` +
+      'the marks on the files',
+  );
 }
 
 /**
@@ -209,7 +226,13 @@ function newFacts({ tree, remote, stateParent, stateDefault }: TreeRequest): Tre
 function makeState(stateDirectory: string): void {
   mkdirSync(stateDirectory, { recursive: true, mode: 0o700 });
   const secret = path.join(stateDirectory, secretName);
-  writeFileSync(secret, randomBytes(secretBytes), { mode: 0o600, flag: 'wx', flush: true });
+  try {
+    writeFileSync(secret, randomBytes(secretBytes), { mode: 0o600, flag: 'wx', flush: true });
+    openSqliteStubCatalog(stubCatalogPath(stateDirectory))[Symbol.dispose]();
+  } catch (error) {
+    rmSync(stateDirectory, { recursive: true, force: true });
+    throw error;
+  }
 }
 
 function checkState(facts: TreeFacts, ebbDirectory: string, stateParent: string | undefined): void {

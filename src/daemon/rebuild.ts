@@ -3,7 +3,8 @@
  * that is not attached, anew from the marks on its files, and prints one `RebuildResult` as JSON.
  *
  * The new catalog is built beside the old one and put in its place only when it is complete; the old one is kept
- * as `catalog.sqlite.old`. Whoever holds the lock is alone: a daemon refuses to start meanwhile.
+ * as `catalog.sqlite.old`. A crash in between leaves no catalog: a tree is not attached then, and is rebuilt again.
+ * Whoever holds the lock is alone: a daemon refuses to start meanwhile.
  */
 import { existsSync, readFileSync, renameSync, rmSync } from 'node:fs';
 import path from 'node:path';
@@ -99,8 +100,9 @@ async function replace<Report>(
   const fresh = `${current}.new`;
   for (const suffix of companions) rmSync(fresh + suffix, { force: true });
   const report = await build(fresh);
-  // The log of the old database first: beside the new one it would be applied to it.
-  for (const suffix of companions.toReversed()) {
+  // The log of the old database must not be beside the new one: it would be applied to it. The old one goes first:
+  // without its log it would claim what was released since.
+  for (const suffix of companions) {
     if (existsSync(current + suffix)) renameSync(current + suffix, `${current}.old${suffix}`);
   }
   renameSync(fresh, current);

@@ -1,6 +1,6 @@
 /** A tree that has lost its catalog: `ebb rebuild` finds its stubs again. */
 import assert from 'node:assert/strict';
-import { readdirSync, rmSync } from 'node:fs';
+import { readdirSync, renameSync, rmSync } from 'node:fs';
 import path from 'node:path';
 import { after, before, test } from 'node:test';
 import { AttachedTree, treeFilesystems } from '../support/attached-tree.ts';
@@ -56,9 +56,14 @@ for (const type of treeFilesystems) {
       timeoutMs: 60_000,
       intervalMs: 500,
     });
+    // As a crash of another rebuild leaves it: the old catalog is away, the new one not yet in its place.
     for (const name of readdirSync(stateDirectory)) {
-      if (name.startsWith('catalog.')) rmSync(path.join(stateDirectory, name));
+      if (!name.startsWith('catalog.')) continue;
+      renameSync(path.join(stateDirectory, name), path.join(stateDirectory, `${name}.old`));
     }
+    const lost = await tree.ebb(['attach', tree.path]);
+    assert.match(lost.stderr.toString(), /catalog of this tree is gone: .* First: ebb rebuild /);
+    assert.deepEqual(readdirSync(tree.path), ['.ebb']);
     rmSync(path.join(stateDirectory, 'place'));
     const unknown = await tree.ebb(['attach', tree.path]);
     assert.match(unknown.stderr.toString(), /place is gone, .* run ebb rebuild /);

@@ -7,7 +7,7 @@
 import { StubChange } from '../../base/stub-facts.ts';
 import { Populator } from '../../attach/populate.ts';
 import { keepRemoteRoot, readRemoteRoot } from '../../attach/remote-root.ts';
-import { readSecret, stubCatalogPath } from '../../attach/tree-layout.ts';
+import { readSecret, requireCatalog, stubCatalogPath } from '../../attach/tree-layout.ts';
 import { BoundedMap } from '../../base/bounded-map.ts';
 import { systemClock } from '../../base/clock.ts';
 import { ebbError, toEbbError } from '../../base/errors.ts';
@@ -122,6 +122,7 @@ export async function buildTree(
     onLate: (why) => (lateWhy = why),
   });
   teardown.add('closing the remote', () => remote.close());
+  requireCatalog(stateDirectory, tree);
   const catalog = openSqliteStubCatalog(stubCatalogPath(stateDirectory));
   teardown.add('closing the catalog', () => catalog[Symbol.dispose]());
   using privateRoot = openFd(
