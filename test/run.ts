@@ -12,7 +12,7 @@ import type { TestEvent } from 'node:test/reporters';
 import { spec } from 'node:test/reporters';
 
 /** For one test, unless it says otherwise. Generous: no test measures time, and machines can be slow. */
-const testTimeoutMs = 300_000;
+const testTimeoutMs = 900_000;
 /** For all of them: something hangs. */
 const totalTimeoutMs = 80 * 60_000;
 /** Most of what the kernel's tests do is waiting. */

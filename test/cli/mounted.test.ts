@@ -9,10 +9,11 @@ import { test } from 'node:test';
 import { mountAt, readMountInfo } from '../../src/base/mount-info.ts';
 import type { FileInfo } from '../../src/daemon/api.ts';
 import { childrenOf } from '../support/mount.ts';
+import { patience } from '../support/patience.ts';
 import { temporaryDirectory } from '../support/temporary.ts';
 import { cliMain, ebb } from './support.ts';
 
-const mountTimeoutMs = 60_000;
+const mountTimeoutMs = patience * 120_000;
 
 test('mount, read, list, refuse, umount, rebuild, mount', { timeout: mountTimeoutMs }, async () => {
   await using temporary = await temporaryDirectory('cli');

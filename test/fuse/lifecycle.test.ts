@@ -8,6 +8,7 @@ import { once } from 'node:events';
 import { readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { test } from 'node:test';
+import { patience } from '../support/patience.ts';
 import { run, runOk } from '../support/run.ts';
 import { temporaryDirectory } from '../support/temporary.ts';
 import { waitFor } from '../support/wait-for.ts';
@@ -15,7 +16,7 @@ import { mountPointIn, ServerProcess, stateOf } from './server.ts';
 
 const timeoutMs = 60_000;
 /** Nothing here ends by itself: what hangs is a test that takes too long. */
-const limits = { timeout: timeoutMs };
+const limits = { timeout: patience * 3 * timeoutMs };
 const module = './pattern-filesystem.ts';
 
 test('an interrupted reader goes on: INTERRUPT, EINTR', limits, async () => {

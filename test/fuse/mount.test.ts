@@ -6,6 +6,7 @@ import assert from 'node:assert/strict';
 import { chown, mkdir, readFile, stat, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { test } from 'node:test';
+import { patience } from '../support/patience.ts';
 import { run, runOk } from '../support/run.ts';
 import { temporaryDirectory } from '../support/temporary.ts';
 import { deferredText, patternByte, patternSizeBytes } from './pattern-filesystem.ts';
@@ -13,7 +14,7 @@ import { mountPointIn, ServerProcess, stateOf } from './server.ts';
 
 const nobody = 65534;
 const timeoutMs = 60_000;
-const limits = { timeout: timeoutMs };
+const limits = { timeout: patience * 3 * timeoutMs };
 
 function pattern(): Buffer {
   return Buffer.from(Uint8Array.from({ length: patternSizeBytes }, (_, at) => patternByte(at)));

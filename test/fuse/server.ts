@@ -7,6 +7,7 @@ import { once } from 'node:events';
 import { mkdir, readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
+import { patience } from '../support/patience.ts';
 import { run } from '../support/run.ts';
 import type { ChildProcess } from 'node:child_process';
 import type { ServeRequest } from './serve.ts';
@@ -29,8 +30,8 @@ export interface ServerEvent {
   readonly [detail: string]: unknown;
 }
 
-const eventTimeoutMs = 15_000;
-const exitTimeoutMs = 10_000;
+const eventTimeoutMs = patience * 15_000;
+const exitTimeoutMs = patience * 10_000;
 
 function becoming(uid: number): string[] {
   return ['setpriv', `--reuid=${uid}`, `--regid=${uid}`, '--clear-groups'];

@@ -1,8 +1,6 @@
 /** Images behind nginx, and mounting them as users do. */
-import { readFileSync } from 'node:fs';
-import path from 'node:path';
 import type { RunningServer } from '../support/servers.ts';
-import { startNginx } from '../support/servers.ts';
+import { nginxLog, startNginx } from '../support/servers.ts';
 import { mountImage } from './fixture.ts';
 import type { MountedImage } from './fixture.ts';
 
@@ -37,8 +35,8 @@ export interface Transferred {
 }
 
 /** GETs that nginx has answered so far, and the bytes of their bodies. */
-export function transferred(origin: RunningServer): Transferred {
-  const lines = readFileSync(path.join(origin.directory, 'access.log'), 'latin1').split('\n');
+export async function transferred(origin: RunningServer): Promise<Transferred> {
+  const lines = (await nginxLog(origin)).split('\n');
   const sizes = lines.flatMap((line) => /"GET [^"]*" 20[06] (\d+)/.exec(line)?.[1] ?? []);
   return { requests: sizes.length, bytes: sizes.reduce((sum, size) => sum + Number(size), 0) };
 }

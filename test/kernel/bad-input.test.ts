@@ -4,6 +4,7 @@
  */
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { chmod, mkdir, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { after, before, test } from 'node:test';
@@ -253,7 +254,9 @@ test('umount of a busy mount says who holds it, then works', async () => {
     assert.match(busy.stderr.toString(), /sleep/);
     assert.ok(mount.alive());
   } finally {
+    const ended = once(holder, 'exit');
     killGroup(holder);
+    await ended;
   }
   await mount.unmount();
 });

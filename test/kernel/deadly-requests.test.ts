@@ -59,7 +59,7 @@ async function assertWorks(mount: EbbMount): Promise<void> {
 
 test(`a request that kills or hangs each daemon: EIO after ${deathsMax}, and nobody else notices`, async () => {
   const env = { NODE_OPTIONS: `--import=${preload}`, EBB_ALIVE_MS: aliveMs };
-  await withEbb({ remote: source, env, timeoutMs: answerMaxMs }, async (mount) => {
+  await withEbb({ remote: source, env, standby: true, timeoutMs: answerMaxMs }, async (mount) => {
     const place = { helper, mount: mount.path, source, names };
     await using stress = startStress({ ...place, readers: 2, seconds: 86_400, seed: 1 });
     for (const name of deadlyNames) {
@@ -71,12 +71,11 @@ test(`a request that kills or hangs each daemon: EIO after ${deathsMax}, and nob
       assert.match(asked.stderr.toString(), /Input\/output error/, name);
       const costs = (await mount.status()).restarts - restarts;
       assert.ok(costs >= deathsMax, `${name}: ${costs} daemons`);
-      const log = await mount.ebb(['log', '-n', '1000', mount.path]);
-      assert.match(
-        log.stdout.toString(),
-        /LOOKUP.*daemons died with this request of node \d+/,
-        name,
-      );
+      const isLogged = async (): Promise<boolean> => {
+        const { stdout } = await mount.ebb(['log', '-n', '1000', mount.path]);
+        return /LOOKUP.*daemons died with this request of node \d+/.test(stdout.toString());
+      };
+      await waitFor(isLogged, { what: `a line about ${name}` });
     }
     for (const report of await stress.stop(answerMaxMs)) {
       assert.equal(report.wrong, undefined);
@@ -89,7 +88,7 @@ test(`a request that kills or hangs each daemon: EIO after ${deathsMax}, and nob
 test('daemons that crash as they take over: started ever more slowly, and one that does not serves', async () => {
   const flag = path.join(directory.path, 'crashes');
   const env = { EBB_MOUNT_MAIN: failing, EBB_CRASH_WHILE: flag };
-  await withEbb({ remote: source, env }, async (mount) => {
+  await withEbb({ remote: source, env, standby: true }, async (mount) => {
     const { log } = runFiles(mount.path);
     writeFileSync(flag, '');
     await mount.kill();
@@ -108,11 +107,14 @@ test('daemons that crash as they take over: started ever more slowly, and one th
 });
 
 test('a daemon that was stopped for good is replaced, and no call fails', async () => {
-  await withEbb({ remote: source, env: { EBB_ALIVE_MS: aliveMs } }, async (mount) => {
-    const { pid } = mount;
-    process.kill(pid, 'SIGSTOP');
-    await assertWorks(mount);
-    assert.ok(!processLives(pid), 'the stopped daemon was ended');
-    assert.ok((await mount.status()).restarts > 0);
-  });
+  await withEbb(
+    { remote: source, env: { EBB_ALIVE_MS: aliveMs }, standby: true },
+    async (mount) => {
+      const { pid } = mount;
+      process.kill(pid, 'SIGSTOP');
+      await assertWorks(mount);
+      await waitFor(() => !processLives(pid), { what: 'the end of the stopped daemon' });
+      assert.ok((await mount.status()).restarts > 0);
+    },
+  );
 });

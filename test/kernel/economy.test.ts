@@ -26,9 +26,7 @@ test('one byte at the end of a huge file costs one chunk', async () => {
   new CorpusWriter(source).sparse('huge.bin', 8 * gibibyte, [[8 * gibibyte - 10, 10]]);
   await using origin = await startLyingOriginProcess({ root: source });
   await withEbb({ remote: origin.url }, async (mount) => {
-    const startedMs = performance.now();
     await runOk('tail', ['-c', '1', path.join(mount.path, 'huge.bin')]);
-    assert.ok(performance.now() - startedMs < 2000, 'the last byte takes too long');
     const served = await contentServed(origin);
     assert.ok(served <= 2 * chunkBytes, `${served} bytes were fetched for one`);
   });
@@ -70,18 +68,18 @@ test('sixteen readers of one cold file fetch it once', async () => {
 test('the first byte does not wait for the last', async () => {
   await using directory = await temporaryDirectory('economy');
   const source = path.join(directory.path, 'source');
-  new CorpusWriter(source).bytes('slow.bin', 4 * mebibyte);
+  const sizeBytes = 512 * mebibyte;
+  new CorpusWriter(source).sparse('slow.bin', sizeBytes, [[0, 10]]);
   await using origin = await startLyingOriginProcess({ root: source });
-  // 1 MB/s: all of it takes 4 s.
+  // 1 MB/s: all of it takes nine minutes.
   await origin.addRule({
     fault: { kind: 'drip', bytesPerSecond: 1_000_000 },
     match: { path: '/slow.bin' },
   });
   await withEbb({ remote: origin.url }, async (mount) => {
-    const startedMs = performance.now();
     await runOk('head', ['-c', '1', path.join(mount.path, 'slow.bin')]);
-    const tookMs = performance.now() - startedMs;
-    assert.ok(tookMs < 1500, `the first byte took ${tookMs.toFixed(0)} ms`);
+    const served = await contentServed(origin);
+    assert.ok(served < sizeBytes / 2, `the first byte took ${served} bytes`);
   });
 });
 

@@ -81,8 +81,9 @@ for (const killed of ['server', 'broker'] as const) {
     // The directory under the mount is empty; the file that was open is of a dead connection.
     assert.match(said[2] ?? '', /^\d+$/, said.join());
     assert.notEqual(said[2], '0');
-    const left = await run('pgrep', ['-f', `ebb-image-keeper.*${mounted.path}`]);
-    assert.equal(left.stdout.toString(), '');
+    const isAlone = async (): Promise<boolean> =>
+      (await run('pgrep', ['-f', `ebb-image-keeper.*${mounted.path}`])).stdout.length === 0;
+    await waitFor(isAlone, { what: 'the end of the keeper' });
   });
 }
 

@@ -5,21 +5,20 @@
 import assert from 'node:assert/strict';
 import { chmod, mkdir, readFile } from 'node:fs/promises';
 import path from 'node:path';
-import { DatabaseSync } from 'node:sqlite';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { test } from 'node:test';
-import { catalogPath } from '../../src/tree/layout.ts';
 import { compileHelper } from '../probes/probe.ts';
 import { CorpusWriter, chunkBytes, noise } from '../support/corpus.ts';
+import { untilDurable } from '../support/durable.ts';
 import { startStress } from '../support/hammer.ts';
 import type { HammerReport } from '../support/hammer.ts';
 import { mountEbb } from '../support/mount.ts';
 import type { EbbMount } from '../support/mount.ts';
 import { run } from '../support/run.ts';
-import { startNginx } from '../support/servers.ts';
+import { nginxLog, startNginx } from '../support/servers.ts';
+import type { RunningServer } from '../support/servers.ts';
 import { temporaryDirectory } from '../support/temporary.ts';
 import { residentBytes } from '../support/virtual-attributes.ts';
-import { waitFor } from '../support/wait-for.ts';
 
 const rounds = Number(process.env['EBB_KILL_ROUNDS'] ?? 8);
 const seed = Number(process.env['EBB_SEED'] ?? 1);
@@ -47,8 +46,7 @@ test(`killed ${rounds} times under ${readers} readers, no byte is wrong`, async 
   const source = path.join(directory.path, 'source');
   const names = writeFiles(source);
   const helper = await compileHelper(directory.path, 'hammer');
-  await using origin = await startNginx({ root: source });
-  const accessLog = path.join(origin.directory, 'access.log');
+  await using origin = await startNginx({ root: source, workers: 1 });
   const random = noise(`kill ${seed}`, rounds * 4);
   let resumed = 0;
   for (let round = 0; round < rounds; round += 1) {
@@ -61,13 +59,13 @@ test(`killed ${rounds} times under ${readers} readers, no byte is wrong`, async 
     await using stress = startStress({ ...place, readers, seconds: 600, seed: seed + round });
     await sleep(afterMs);
     // The others are killed whenever it comes: on a slow machine before anything is here.
-    if (round === 0) await somethingIsDurable(mount);
+    if (round === 0) await untilDurable(mount, chunkBytes);
     await mount.killAll();
     const said = `round ${round} (seed ${seed}), killed after ${afterMs} ms`;
     assertHonest(await stress.stop(), said);
     await mount.detach();
     await mount.remount();
-    resumed += await assertIntact(mount, { source, names, accessLog, said });
+    resumed += await assertIntact(mount, { source, names, origin, said });
   }
   context.diagnostic(`${(resumed / 2 ** 20).toFixed(0)} MiB survived the kills`);
   assert.ok(
@@ -75,14 +73,6 @@ test(`killed ${rounds} times under ${readers} readers, no byte is wrong`, async 
     'nothing was ever durable when the daemon was killed: the test saw nothing',
   );
 });
-
-/** Looks into the catalog: what the daemon says of itself may not be durable yet. */
-async function somethingIsDurable(mount: EbbMount): Promise<void> {
-  using catalog = new DatabaseSync(catalogPath(mount.cacheDirectory), { readOnly: true });
-  const sum = catalog.prepare('SELECT resident_bytes AS bytes FROM counters');
-  const isDurable = (): boolean => Number(sum.get()?.['bytes']) >= chunkBytes;
-  await waitFor(isDurable, { what: 'a chunk to be durable', timeoutMs: 60_000 });
-}
 
 function assertHonest(reports: readonly HammerReport[], said: string): void {
   for (const report of reports) {
@@ -96,7 +86,7 @@ function assertHonest(reports: readonly HammerReport[], said: string): void {
 interface Expectation {
   readonly source: string;
   readonly names: readonly string[];
-  readonly accessLog: string;
+  readonly origin: RunningServer;
   readonly said: string;
 }
 
@@ -104,7 +94,7 @@ interface Expectation {
 async function assertIntact(mount: EbbMount, expected: Expectation): Promise<number> {
   const { source, names, said } = expected;
   const resident = await residentBytes(mount.path, names);
-  const before = await bytesServed(expected.accessLog);
+  const before = await bytesServed(expected.origin);
   const script = 'cd "$0" && for f; do cmp -- "$f" "$SOURCE/$f" || exit 1; done';
   const compared = await run('/bin/sh', ['-c', script, mount.path, ...names], {
     timeoutMs: 60_000,
@@ -115,7 +105,7 @@ async function assertIntact(mount: EbbMount, expected: Expectation): Promise<num
     0,
     `${said}: ${compared.stderr.toString()}\n${await mount.logTail()}`,
   );
-  const after = await bytesServed(expected.accessLog);
+  const after = await bytesServed(expected.origin);
   let survived = 0;
   for (const name of names) {
     const served = (after.get(name) ?? 0) - (before.get(name) ?? 0);
@@ -138,9 +128,9 @@ async function sizeOf(file: string): Promise<number> {
 }
 
 /** Body bytes that nginx sent, by path (its access log, default format). */
-async function bytesServed(accessLog: string): Promise<Map<string, number>> {
+async function bytesServed(origin: RunningServer): Promise<Map<string, number>> {
   const sums = new Map<string, number>();
-  for (const line of (await readFile(accessLog, 'utf8')).split('\n')) {
+  for (const line of (await nginxLog(origin)).split('\n')) {
     const parts = /"GET \/(\S*) HTTP[^"]*" (?:200|206) (\d+)/.exec(line);
     if (parts === null) continue;
     const name = decodeURIComponent(parts[1] ?? '');

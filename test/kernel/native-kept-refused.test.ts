@@ -195,7 +195,7 @@ test(
 );
 
 test('one supervisor at a time, whichever stops or dies in between', { timeout }, async () => {
-  await using service = await attachAsService('xfs', source);
+  await using service = await attachAsService('xfs', source, { standby: true });
   const { tree, manager } = service;
   const neighbour = path.join(tree.filesystem.path, 'neighbour');
   writeFileSync(neighbour, 'of nobody');
@@ -208,7 +208,7 @@ test('one supervisor at a time, whichever stops or dies in between', { timeout }
   process.kill(standby, 'SIGSTOP');
   await killAll(service);
   await manager.until('ready', 2);
-  assert.ok(!processLives(standby));
+  await waitFor(() => !processLives(standby), { what: 'its end', timeoutMs: endMaxMs });
   await assertServed(service, source);
   // A successor that is stopped at its start, or as it takes over, and whose main process dies.
   for (const hasBegun of [false, true]) {

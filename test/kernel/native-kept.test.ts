@@ -66,7 +66,7 @@ const deathsOn: readonly (readonly [LoopFilesystemType, Deaths])[] = [
 for (const [type, deaths] of deathsOn) {
   describe(`a tree on ${type} whose descriptors are kept`, { timeout: patience * 300_000 }, () => {
     test('supervisor, daemon, or all are killed under readers: the tree stays, no byte is wrong', async () => {
-      await using service = await attachAsService(type, source);
+      await using service = await attachAsService(type, source, { standby: true });
       const { tree, manager } = service;
       const mount = shownMount(tree);
       let status = await tree.status();

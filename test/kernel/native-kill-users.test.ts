@@ -74,7 +74,7 @@ async function served(hammer: ServingHammer, tree: string, round: number): Promi
 for (const type of types) {
   test(`${type}: killed ${rounds} times under users who change files: all is as in the model`, async (context) => {
     const options = ['--limit-rate', '60M', '--whole-max', '64K'];
-    await using tree = await AttachedTree.attach({ type, remote: source, options });
+    await using tree = await AttachedTree.attach({ type, remote: source, options, standby: true });
     const client = new ControlClient(tree.runRecord());
     const random = noise(`native users ${seed} ${type}`, rounds * 4);
     using hammer = new ServingHammer(helper);

@@ -7,6 +7,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { before, after, describe, test } from 'node:test';
+import { ControlClient } from '../../src/cli/client.ts';
 import type { TreeStatus } from '../../src/daemon/api.ts';
 import { compileHelper } from '../probes/probe.ts';
 import { AttachedTree, treeFilesystems } from '../support/attached-tree.ts';
@@ -106,16 +107,29 @@ for (const type of treeFilesystems) {
     test(`the daemon is killed ${rounds} times under ${readers} readers: no byte is wrong`, async (context) => {
       // Slow enough that readers wait when the daemon dies.
       const options = ['--limit-rate', '40M', '--whole-max', '64K'];
-      await using tree = await AttachedTree.attach({ type, remote: source, options });
+      await using tree = await AttachedTree.attach({
+        type,
+        remote: source,
+        options,
+        standby: true,
+      });
       const random = noise(`native kill ${seed} ${type}`, rounds * 4);
       const tookMs: number[] = [];
       const errors = { denied: 0, reads: 0 };
       let status = await tree.status();
+      const client = new ControlClient(tree.runRecord());
       for (let round = 0; round < rounds; round += 1) {
         const afterMs = random.readUInt32LE(round * 4) % killAfterMaxMs;
         const said = `${type}, round ${round} (seed ${seed}), killed after ${afterMs} ms`;
         const place = { helper, mount: tree.path, source, names };
         await using stress = startStress({ ...place, readers, seconds: 600, seed: seed + round });
+        // Somebody has come so far that he may be waiting.
+        const { recalledBytes } = status;
+        await waitFor(async () => (await client.status()).recalledBytes > recalledBytes, {
+          what: `${said}: somebody to read`,
+          timeoutMs: restartMaxMs,
+          intervalMs: 1,
+        });
         await sleep(afterMs);
         const diedAtMs = performance.now();
         kill(status.pid);
@@ -142,7 +156,7 @@ for (const type of treeFilesystems) {
     });
 
     test('who comes while there is no daemon waits for the next one, and gets his bytes', async () => {
-      await using tree = await AttachedTree.attach({ type, remote: source });
+      await using tree = await AttachedTree.attach({ type, remote: source, standby: true });
       let status = await tree.status();
       for (let round = 0; round < latecomerRounds; round += 1) {
         const { pid } = status;
@@ -164,7 +178,12 @@ for (const type of treeFilesystems) {
 
     test('the supervisor is killed: the daemon takes the tree away, and it can be attached again', async () => {
       const options = ['--limit-rate', '20M'];
-      await using tree = await AttachedTree.attach({ type, remote: source, options });
+      await using tree = await AttachedTree.attach({
+        type,
+        remote: source,
+        options,
+        standby: true,
+      });
       const status = await tree.status();
       const place = { helper, mount: tree.path, source, names };
       await using stress = startStress({ ...place, readers, seconds: 600, seed });
@@ -219,7 +238,7 @@ test('a daemon that is stopped for good is replaced; who waited for it gets EIO 
       assert.equal(wrong, -1, name);
       assert.ok(errno === 0 || honestErrors.has(String(errno)), `${name}: errno ${errno}`);
     }
-    assert.ok(!processLives(status.pid), 'the stopped daemon was ended');
+    await waitFor(() => !processLives(status.pid), { what: 'the end of the stopped daemon' });
     await restarted(tree, status);
     await assertSame(tree, 'after the stop');
   } finally {

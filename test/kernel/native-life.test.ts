@@ -4,6 +4,7 @@
  */
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import {
   cpSync,
   existsSync,
@@ -20,6 +21,7 @@ import { after, before, describe, test } from 'node:test';
 import { AttachedTree, treeFilesystems } from '../support/attached-tree.ts';
 import { CorpusWriter } from '../support/corpus.ts';
 import { startDelayProxyProcess } from '../support/delay-proxy.ts';
+import { killTogether } from '../support/kept-service.ts';
 import { childrenOf, processLives, runEbb } from '../support/mount.ts';
 import { Holder } from '../support/holder.ts';
 import { killGroup, run } from '../support/run.ts';
@@ -135,8 +137,7 @@ for (const type of treeFilesystems) {
         assert.match(explained.stdout.toString(), /remote key\s+large\.bin/);
 
         await tree.ebbOk(['release', tree.path]);
-        const detached = await tree.ebb(['detach', '--recall', tree.path]);
-        assert.equal(detached.code, 0, detached.stderr.toString());
+        await tree.ebbUnshared(['detach', '--recall', tree.path]);
         assert.deepEqual((await mountsBelow(tree.path)).length, 0);
         assert.ok(!existsSync(path.join(tree.path, '.ebb')));
         await shellOk(
@@ -205,7 +206,9 @@ for (const type of treeFilesystems) {
         assert.equal(busy.code, 3, busy.stderr.toString());
         assert.match(busy.stderr.toString(), /in another mount namespace/);
       } finally {
+        const ended = once(child, 'exit');
         killGroup(child);
+        await ended;
       }
       await tree.stop();
     });
@@ -244,7 +247,7 @@ test('a signal to the supervisor stops the tree in order', async () => {
 test('what two killed processes left behind is taken away by ebb umount', async () => {
   await using tree = await AttachedTree.attach({ type: 'xfs', remote: source });
   const { pid, supervisorPid } = await tree.status();
-  for (const one of [supervisorPid, pid]) process.kill(one, 'SIGKILL');
+  killTogether([supervisorPid, pid]);
   await waitFor(() => !processLives(pid), { what: 'the end' });
   assert.equal((await mountsBelow(tree.path)).length, 1);
   await tree.ebbOk(['umount', tree.path]);

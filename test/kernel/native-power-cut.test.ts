@@ -25,9 +25,11 @@ import { Residency } from '../../src/tree/residency.ts';
 import { inspectMarked } from '../../src/tree/stubs/marked-facts.ts';
 import { compileHelper } from '../probes/probe.ts';
 import { AttachedTree, treeFilesystems } from '../support/attached-tree.ts';
-import { CorpusWriter, mebibyte, noise } from '../support/corpus.ts';
+import { CorpusWriter, chunkBytes, mebibyte, noise } from '../support/corpus.ts';
+import { untilDurable } from '../support/durable.ts';
 import { startStress } from '../support/hammer.ts';
 import { loopMount } from '../support/loop-mount.ts';
+import { killTogether } from '../support/kept-service.ts';
 import { processLives } from '../support/mount.ts';
 import { runOk } from '../support/run.ts';
 import { loopFilesystem, temporaryDirectory } from '../support/temporary.ts';
@@ -85,12 +87,13 @@ async function crash(type: LoopFilesystemType, round: number, afterMs: number): 
       remote: source,
       sizeBytes: 2 * 1024 ** 3,
     });
-    const { pid, supervisorPid } = await tree.status();
+    const { pid, supervisorPid, stateDirectory } = await tree.status();
     const place = { helper, mount: tree.path, source, names };
     await using _stress = startStress({ ...place, readers, seconds: 600, seed: seed + round });
     await sleep(afterMs);
-    process.kill(supervisorPid, 'SIGKILL');
-    process.kill(pid, 'SIGKILL');
+    // The others are cut whenever it comes: on a slow machine before anything is here.
+    if (round === 0) await untilDurable({ cacheDirectory: stateDirectory }, chunkBytes);
+    killTogether([supervisorPid, pid]);
     await waitFor(() => !processLives(pid) && !processLives(supervisorPid), { what: 'the end' });
     await runOk('cp', ['--reflink=always', tree.filesystem.imagePath, image]);
     const [id] = readdirSync(tree.stateDirectory);

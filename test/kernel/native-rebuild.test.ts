@@ -8,7 +8,6 @@ import { CorpusWriter } from '../support/corpus.ts';
 import { run } from '../support/run.ts';
 import { temporaryDirectory } from '../support/temporary.ts';
 import type { TemporaryDirectory } from '../support/temporary.ts';
-import { waitFor } from '../support/wait-for.ts';
 
 let directory: TemporaryDirectory;
 let source: string;
@@ -50,12 +49,7 @@ for (const type of treeFilesystems) {
     const refused = await tree.ebb(['rebuild', tree.path]);
     assert.equal(refused.code, 3, refused.stderr.toString());
     const { stateDirectory } = await tree.status();
-    // A copy of all mounts that another program on this machine made for itself counts as a user.
-    await waitFor(async () => (await tree.ebb(['umount', tree.path])).code === 0, {
-      what: 'the tree to be taken away',
-      timeoutMs: 60_000,
-      intervalMs: 500,
-    });
+    await tree.stop();
     // As a crash of another rebuild leaves it: the old catalog is away, the new one not yet in its place.
     for (const name of readdirSync(stateDirectory)) {
       if (!name.startsWith('catalog.')) continue;

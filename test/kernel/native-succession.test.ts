@@ -8,6 +8,7 @@ import path from 'node:path';
 import { after, before, test } from 'node:test';
 import { runFiles } from '../../src/base/run-directory.ts';
 import { ControlClient } from '../../src/cli/client.ts';
+import type { TreeStatus } from '../../src/daemon/api.ts';
 import { AttachedTree } from '../support/attached-tree.ts';
 import { CorpusWriter } from '../support/corpus.ts';
 import { Holder } from '../support/holder.ts';
@@ -22,6 +23,8 @@ const endMaxMs = 15_000;
 const restartMaxMs = 60_000;
 /** How often a daemon is killed with a request on its way that may be lost. */
 const attemptsMax = 10;
+/** The request was lost, or it takes its time: whatever is true is seen next. */
+const lostAfterMs = 750;
 
 let directory: TemporaryDirectory;
 let source: string;
@@ -56,11 +59,21 @@ async function untilTwoDaemons(supervisorPid: number): Promise<number[]> {
   );
 }
 
+/** Who serves the tree; undefined: it has been taken away. */
+async function servedOrGone(tree: AttachedTree): Promise<TreeStatus | undefined> {
+  const found = await waitFor(
+    async () => ((await isShown(tree)) ? { status: await tree.status() } : { status: undefined }),
+    { what: 'a daemon', timeoutMs: endMaxMs },
+  );
+  return found.status;
+}
+
 test('a daemon dies while the tree is taken away: its successor ends, too, before anybody else answers', async () => {
   await using tree = await AttachedTree.attach({
     type: 'xfs',
     remote: source,
     options: ['--whole-max', '0'],
+    standby: true,
   });
   const { supervisorPid } = await tree.status();
   await untilTwoDaemons(supervisorPid);
@@ -72,7 +85,8 @@ test('a daemon dies while the tree is taken away: its successor ends, too, befor
     // It holds a polite attempt for 2 s, and who insists waits for that one.
     await runOk('mount', ['--bind', tree.path, elsewhere]);
     for (let attempt = 0; attempt < attemptsMax && (await isShown(tree)); attempt += 1) {
-      const status = await waitFor(() => tree.status(), { what: 'a daemon', timeoutMs: endMaxMs });
+      const status = await servedOrGone(tree);
+      if (status === undefined) break;
       const client = new ControlClient(tree.runRecord());
       const asked = [client.stop(false), client.stop(true)].map((one) => one.catch(() => 'lost'));
       // Time to reach the supervisor: no answer comes as long as the attempt lasts.
@@ -81,7 +95,7 @@ test('a daemon dies while the tree is taken away: its successor ends, too, befor
       await Promise.all(asked);
       await waitFor(async () => !(await isShown(tree)), {
         what: 'the tree to be taken away',
-        timeoutMs: 2_000,
+        timeoutMs: lostAfterMs,
       }).catch(() => undefined);
     }
     assert.equal(await isShown(tree), false);
@@ -115,7 +129,6 @@ test('who still uses a tree that was taken away is denied, also while nobody can
     what: 'the daemons to end',
     timeoutMs: endMaxMs,
   });
-  await lazily;
   // /proc cannot be read without descriptors.
   await runOk('prlimit', ['--pid', String(supervisorPid), '--nofile=0:']);
   await waitFor(() => readFileSync(log, 'utf8').includes('EMFILE'), {
@@ -129,10 +142,11 @@ test('who still uses a tree that was taken away is denied, also while nobody can
     what: 'the supervisor to end with the last user',
     timeoutMs: endMaxMs,
   });
+  await lazily;
 });
 
 test('a daemon that waits and is stopped holds nothing once its supervisor is dead', async () => {
-  await using tree = await AttachedTree.attach({ type: 'xfs', remote: source });
+  await using tree = await AttachedTree.attach({ type: 'xfs', remote: source, standby: true });
   const { pid, supervisorPid } = await tree.status();
   const [waiting = 0] = (await untilTwoDaemons(supervisorPid)).filter((one) => one !== pid);
   // From then on it has to end with its supervisor.
@@ -159,12 +173,12 @@ const failing = path.join(import.meta.dirname, '../support/failing-native-main.t
 test('a daemon dies before it serves: the next one is not ended for it', async () => {
   const flag = path.join(directory.path, 'fail-once');
   const env = { EBB_NATIVE_MAIN: failing, EBB_FAIL_ONCE: flag };
-  await using tree = await AttachedTree.attach({ type: 'xfs', remote: source, env });
+  await using tree = await AttachedTree.attach({ type: 'xfs', remote: source, env, standby: true });
   const { pid, supervisorPid } = await tree.status();
   const [waiting = 0] = (await untilTwoDaemons(supervisorPid)).filter((one) => one !== pid);
   // The next one is to be a new process.
   process.kill(waiting, 'SIGKILL');
-  await waitFor(() => childrenOf(supervisorPid).length === 1, { what: 'its end' });
+  await waitFor(() => !processLives(waiting), { what: 'its end', intervalMs: 1 });
   writeFileSync(flag, '');
   const diedAtMs = performance.now();
   process.kill(pid, 'SIGKILL');
@@ -176,8 +190,7 @@ test('a daemon dies before it serves: the next one is not ended for it', async (
 });
 
 test('--no-standby: none waits, and a daemon that dies is replaced all the same', async () => {
-  const options = ['--no-standby'];
-  await using tree = await AttachedTree.attach({ type: 'xfs', remote: source, options });
+  await using tree = await AttachedTree.attach({ type: 'xfs', remote: source });
   const { pid, supervisorPid } = await tree.status();
   process.kill(pid, 'SIGKILL');
   await waitFor(() => !processLives(pid), { what: 'its end' });

@@ -5,7 +5,7 @@ import path from 'node:path';
 import { test } from 'node:test';
 import { CorpusWriter } from '../support/corpus.ts';
 import { nfsExportName, startGanesha } from '../support/ganesha.ts';
-import { dropNames } from '../support/handles.ts';
+import { dropNames } from '../support/kernel-caches.ts';
 import { mountEbb } from '../support/mount.ts';
 import { Nfs4Client, NfsStatus } from '../support/nfs4-client.ts';
 import { run, runOk } from '../support/run.ts';

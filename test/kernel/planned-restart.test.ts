@@ -31,7 +31,7 @@ test('ebb daemon restart starts a daemon for it; when none starts, the one that 
   new CorpusWriter(source).bytes('cold.bin', 5_000_000);
   const flag = path.join(directory.path, 'fails');
   const env = { EBB_MOUNT_MAIN: failing, EBB_FAIL_WHILE: flag };
-  await using mount = await mountEbb({ remote: source, env });
+  await using mount = await mountEbb({ remote: source, env, standby: true });
   const restart = ['daemon', 'restart', '--json', mount.path];
 
   const before = await untilOneWaits(mount);
@@ -60,7 +60,7 @@ test('--no-standby: none waits, and a daemon that dies or is to be replaced is r
   await using directory = await temporaryDirectory('no-standby');
   const source = path.join(directory.path, 'source');
   new CorpusWriter(source).bytes('cold.bin', 5_000_000);
-  await using mount = await mountEbb({ remote: source, options: ['--no-standby'] });
+  await using mount = await mountEbb({ remote: source });
   // After a death two would be started at once.
   await mount.kill();
   await runOk('cmp', [path.join(mount.path, 'cold.bin'), path.join(source, 'cold.bin')]);

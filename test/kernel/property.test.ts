@@ -249,7 +249,11 @@ test('random steps over a changing directory equal the model', async (context) =
   await using directory = await temporaryDirectory('property');
   const random = new Random(seed);
   const remote = new ChangingRemote(directory.path, random, 'in place');
-  await using mount = await mountEbb({ remote: remote.root, options: ['--ttl', '0'] });
+  await using mount = await mountEbb({
+    remote: remote.root,
+    options: ['--ttl', '0'],
+    standby: true,
+  });
   context.diagnostic(await runSteps(mount, remote, random, steps));
 });
 

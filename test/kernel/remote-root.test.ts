@@ -78,7 +78,7 @@ class Disks implements AsyncDisposable {
 
 test('a mount whose daemon dies: neither an empty mount point nor another disk is its remote', async () => {
   await using disks = await Disks.make('ext4');
-  await withEbb({ remote: disks.place, options: ['--ttl', '0'] }, async (mount) => {
+  await withEbb({ remote: disks.place, options: ['--ttl', '0'], standby: true }, async (mount) => {
     assert.ok(await disks.isRight(mount.path, 'd/here'));
     const replaced = await mount.ebb(['daemon', 'restart', mount.path], { timeoutMs: answerMaxMs });
     assert.equal(replaced.code, 0, replaced.stderr.toString());

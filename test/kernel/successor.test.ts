@@ -12,7 +12,8 @@ import { mountAt, readMountInfo } from '../../src/base/mount-info.ts';
 import { readRunRecords, runFiles } from '../../src/base/run-directory.ts';
 import { ControlClient } from '../../src/cli/client.ts';
 import { compileHelper } from '../probes/probe.ts';
-import { CorpusWriter, mebibyte, noise } from '../support/corpus.ts';
+import { untilDurable } from '../support/durable.ts';
+import { CorpusWriter, chunkBytes, mebibyte, noise } from '../support/corpus.ts';
 import { ServingHammer, startStress } from '../support/hammer.ts';
 import type { HammerReport } from '../support/hammer.ts';
 import { mountEbb, processLives, withEbb } from '../support/mount.ts';
@@ -150,7 +151,7 @@ async function assertNothingLeaks(mount: EbbMount): Promise<void> {
 async function crashes(options: Partial<MountEbbOptions>, count: number): Promise<number[]> {
   await using origin = await startNginx({ root: source });
   const waitsMs: number[] = [];
-  await withEbb({ remote: origin.url, ...options }, async (mount) => {
+  await withEbb({ remote: origin.url, standby: true, ...options }, async (mount) => {
     const got = await mount.ebb(['get', '-q', path.join(mount.path, 'held/here.bin')]);
     assert.equal(got.code, 0, got.stderr.toString());
     using holder = new Holder(mount.path);
@@ -281,7 +282,7 @@ test('the same for a mount without privileges, through fusermount3', async () =>
 });
 
 test('ebb daemon restart under load: no call fails, what is open stays open', async () => {
-  await withEbb({ remote: source }, async (mount) => {
+  await withEbb({ remote: source, standby: true }, async (mount) => {
     using holder = new Holder(mount.path);
     await holder.open();
     const place = { helper, mount: mount.path, source, names };
@@ -319,6 +320,7 @@ test('a file that was replaced at the remote stays the old one for who has it op
     assert.equal(await open(0, 'all'), 'ok 0');
     assert.equal(await open(1, 'half'), 'ok 0');
     assert.equal(await hammer.ask('pread 1 0 4096'), 'ok 4096');
+    await untilDurable(mount, heldBytes + chunkBytes);
     for (const name of ['all', 'half']) {
       writeFileSync(path.join(root, `${name}.new`), Buffer.alloc(heldBytes, name));
       await run('mv', [path.join(root, `${name}.new`), path.join(root, name)]);
@@ -337,7 +339,7 @@ const failing = path.join(import.meta.dirname, '../support/failing-mount-main.ts
 test('a daemon that cannot be started: readers wait, ebb umount frees them', async () => {
   const flag = path.join(directory.path, 'fails');
   const env = { EBB_MOUNT_MAIN: failing, EBB_FAIL_WHILE: flag };
-  await using mount = await mountEbb({ remote: source, env });
+  await using mount = await mountEbb({ remote: source, env, standby: true });
   writeFileSync(flag, '');
   await killEveryDaemon(mount);
   const reading = run('cat', [path.join(mount.path, 'held/cold.bin')], { timeoutMs: answerMaxMs });
@@ -365,7 +367,7 @@ test(
   async () => {
     const flag = path.join(directory.path, 'fails');
     const env = { EBB_MOUNT_MAIN: failing, EBB_FAIL_WHILE: flag };
-    await using mount = await mountEbb({ remote: source, env });
+    await using mount = await mountEbb({ remote: source, env, standby: true });
     writeFileSync(flag, '');
     await killEveryDaemon(mount);
     const read = await run('cat', [path.join(mount.path, 'held/cold.bin')], {
@@ -388,7 +390,7 @@ test('daemons that fail as they take over: started ever more slowly, and no call
   const cold = path.join(directory.path, 'taking over');
   const writer = new CorpusWriter(cold);
   for (const how of ['replaced', 'killed']) writer.bytes(how, 100_000);
-  await withEbb({ remote: cold }, async (mount) => {
+  await withEbb({ remote: cold, standby: true }, async (mount) => {
     for (const how of ['replaced', 'killed'] as const) {
       const pid = await mount.currentPid();
       const record = readRunRecords().find(({ mountPoint }) => mountPoint === mount.path);
@@ -420,7 +422,7 @@ test('daemons that fail as they take over: started ever more slowly, and no call
 });
 
 test('the supervisor is killed: the daemon goes on, and can be found and unmounted', async () => {
-  await withEbb({ remote: source }, async (mount) => {
+  await withEbb({ remote: source, standby: true }, async (mount) => {
     process.kill(mount.supervisorPid, 'SIGKILL');
     await waitFor(() => !processLives(mount.supervisorPid), { what: 'the end' });
     const same = async (): Promise<boolean> => (await mount.status()).pid === mount.pid;

@@ -3,7 +3,7 @@
  * releases and unmounts. The test itself needs root only to become that user.
  */
 import assert from 'node:assert/strict';
-import { chmod, chown, mkdir, readFile, stat, writeFile } from 'node:fs/promises';
+import { chmod, chown, mkdir, readFile, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { after, before, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -13,6 +13,7 @@ import { startStress } from '../support/hammer.ts';
 import { withEbb } from '../support/mount.ts';
 import type { EbbMount } from '../support/mount.ts';
 import { openFuseToEverybody } from '../support/fuse-device.ts';
+import { dropPages } from '../support/kernel-caches.ts';
 import { requireProgram, run, runOk } from '../support/run.ts';
 import type { RunResult } from '../support/run.ts';
 import { startNginx } from '../support/servers.ts';
@@ -85,7 +86,7 @@ async function wholeFlow(mount: EbbMount): Promise<void> {
   await ebbOk(mount, 'release', file);
   assert.equal(await state(), 'OFL');
   // What the page cache still has needs no recall.
-  await writeFile('/proc/sys/vm/drop_caches', '1');
+  await dropPages(file, user);
   await okAsUser(
     mount,
     'tail -c 10 large/forty.bin | cmp - "$SOURCE/large/forty.bin" -i 0:41943030',

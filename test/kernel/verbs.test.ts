@@ -62,7 +62,9 @@ test('a file that was just closed can be released, and is recalled again by the 
     assert.match(why, /open +once, by pid \d+ \(\w+\)/);
     assert.match(why, /release +refused now: .*is open through the mount/);
     assert.equal(await hammer.ask('close 0'), 'ok 0');
-    assert.match((await mount.ebb(['explain', file])).stdout.toString(), /release +possible now/);
+    const isPossible = async (): Promise<boolean> =>
+      /release +possible now/.test((await mount.ebb(['explain', file])).stdout.toString());
+    await waitFor(isPossible, { what: 'the close to be known' });
   });
 });
 

@@ -142,7 +142,7 @@ test('a failing remote becomes an errno that the kernel takes, and reading is ri
 });
 
 test('a question has a deadline; a reader who is killed leaves nothing behind', async () => {
-  await using scene = await nativeScene('xfs', { policy: { deadlineMs: 1_000 } });
+  await using scene = await nativeScene('xfs', { policy: { deadlineMs: 3_000 } });
   scene.add('f', 3 * MiB);
   scene.fault = () => ({ kind: 'stall' });
   assert.equal((await scene.shellOk(`${readSome} f`)).trim(), 'EIO');

@@ -185,7 +185,7 @@ test('who may have more is not refused because a modest caller came first', asyn
 
 test('a remote that stalls is given up, one that is only slow is not', async () => {
   const remote = new OneFile(patternBytes(1, 500_000));
-  await using scene = new Scene(remote, 100);
+  await using scene = new Scene(remote, 1_000);
   const id = await scene.id();
   remote.beforeStep = async (doneBytes, signal) => {
     if (doneBytes < 200_000) return;
@@ -194,7 +194,8 @@ test('a remote that stalls is given up, one that is only slow is not', async () 
     });
   };
   await assert.rejects(scene.whole.fetch(id, MiB), isCode('ETIMEDOUT'));
-  remote.beforeStep = () => new Promise((resolve) => setTimeout(resolve, 40));
+  // All of it takes longer than that.
+  remote.beforeStep = () => new Promise((resolve) => setTimeout(resolve, 150));
   assert.equal((await scene.whole.fetch(id, MiB)).sizeBytes, 500_000);
 });
 
@@ -207,10 +208,9 @@ test('closing gives up what is under way at once', async () => {
     });
   const fetching = assert.rejects(scene.whole.fetch(await scene.id(), MiB), isCode('EINTR'));
   await new Promise((resolve) => setTimeout(resolve, 10));
-  const startedMs = performance.now();
+  // The remote never goes on by itself.
   await scene.whole.close();
   await fetching;
-  assert.ok(performance.now() - startedMs < 1_000);
   await assert.rejects(scene.whole.fetch(2, MiB), isCode('EINTR'));
 });
 

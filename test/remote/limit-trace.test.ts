@@ -25,7 +25,7 @@ void test('bytes per second over concurrent reads', async () => {
   const startMs = performance.now();
   await Promise.all([readAll(remote, 'file'), readAll(remote, 'file'), readAll(remote, 'file')]);
   const tookMs = performance.now() - startMs;
-  assert.ok(tookMs >= 190 && tookMs < 1000, `600 kB at 2 MB/s took ${tookMs} ms`);
+  assert.ok(tookMs >= 190, `600 kB at 2 MB/s took ${tookMs} ms`);
 });
 
 void test('so many requests at a time; those who wait can give up', async () => {

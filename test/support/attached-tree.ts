@@ -31,6 +31,8 @@ export interface AttachOptions {
   readonly options?: readonly string[];
   /** Of `ebb`, and so of the processes that serve the tree. */
   readonly env?: Readonly<Record<string, string>>;
+  /** A second daemon waits, as it does for users. Default false: it costs a start, and few tests need it. */
+  readonly standby?: boolean;
   /** Of the loop image, sparse. Default 4 GiB. */
   readonly sizeBytes?: number;
   /** On btrfs: the tree is a subvolume. */
@@ -90,8 +92,9 @@ export class AttachedTree implements AsyncDisposable {
 
   /** Attaches again, after a stop or a crash. */
   async attach(): Promise<void> {
-    const { options = [], remote, start, timeoutMs = attachTimeoutMs } = this.#options;
-    const state = ['--state', this.stateDirectory];
+    const { options = [], remote, standby = false, start } = this.#options;
+    const { timeoutMs = attachTimeoutMs } = this.#options;
+    const state = ['--state', this.stateDirectory, ...(standby ? [] : ['--no-standby'])];
     const parameters = ['attach', ...options, ...state, this.path, remote];
     if (start !== undefined) {
       await start([launcher, ...parameters], this.#environment());
@@ -147,8 +150,27 @@ export class AttachedTree implements AsyncDisposable {
 
   /** Orderly stop: the tree is hidden, then everything ends. */
   async stop(): Promise<void> {
-    await this.ebbOk(['umount', this.path]);
+    await this.ebbUnshared(['umount', this.path]);
     await this.#ended();
+  }
+
+  /**
+   * Like `ebbOk`, for what is refused while somebody uses the tree. A copy of all mounts that another program on this
+   * machine (another test, too) has just made for itself counts as a user: its end is waited for.
+   */
+  async ebbUnshared(parameters: readonly string[], options: RunOptions = {}): Promise<RunResult> {
+    const attempt = async (): Promise<RunResult | undefined> => {
+      const result = await this.ebb(parameters, options);
+      const isCopied = /in another mount namespace/.test(result.stderr.toString());
+      return result.code !== 0 && isCopied ? undefined : result;
+    };
+    const result = await waitFor(attempt, {
+      what: `ebb ${parameters.join(' ')} in no other mount namespace`,
+      timeoutMs: 60_000,
+      intervalMs: 250,
+    });
+    if (result.code === 0) return result;
+    throw new Error(`ebb ${parameters.join(' ')}: ${result.code}\n${outputOf(result)}`);
   }
 
   /** The daemon's log, as far as somebody answers or a file is left. */

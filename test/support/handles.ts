@@ -1,7 +1,6 @@
 /** Kernel file handles on mounts, taken and opened by a process of their own (handle-process.ts). */
 import { fork } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
-import { writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { patience } from './patience.ts';
 import type { ChurnRequest, ChurnResult } from './handle-churn.ts';
@@ -87,9 +86,4 @@ export class HandleProcess implements AsyncDisposable {
     child.kill('SIGKILL');
     await ended;
   }
-}
-
-/** Makes the kernel forget names and inodes that nobody uses (proc_sys_vm(5)): handles have to be looked up. */
-export function dropNames(): void {
-  writeFileSync('/proc/sys/vm/drop_caches', '2');
 }

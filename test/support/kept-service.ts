@@ -13,11 +13,15 @@ export interface KeptService extends AsyncDisposable {
   readonly change: (edit: (command: readonly string[]) => readonly string[]) => void;
 }
 
-/** `storeMax`: how many descriptors the manager keeps. */
+/** `storeMax`: how many descriptors the manager keeps. `standby`: a second daemon waits. */
 export async function attachAsService(
   type: LoopFilesystemType,
   remote: string,
-  { storeMax = 16, options = [] }: { storeMax?: number; options?: readonly string[] } = {},
+  {
+    storeMax = 16,
+    standby = false,
+    options = [],
+  }: { storeMax?: number; standby?: boolean; options?: readonly string[] } = {},
 ): Promise<KeptService> {
   const place = await temporaryDirectory('manager');
   const script = path.join(place.path, 'start');
@@ -29,6 +33,7 @@ export async function attachAsService(
     const tree = await AttachedTree.attach({
       type,
       remote,
+      standby,
       options: ['--foreground', '--limit-rate', '20M', '--whole-max', '64K', ...options],
       start: async (command, env) => {
         first = command;

@@ -18,12 +18,14 @@ import type { RequestRecord } from './lying-origin/connection.ts';
 import { OriginClient, startControl } from './lying-origin/control.ts';
 import { RuleTable } from './lying-origin/rules.ts';
 import type { OriginRule } from './lying-origin/rules.ts';
+import { freePort } from './ports.ts';
 
 export type { RequestRecord } from './lying-origin/connection.ts';
 export type { OriginFault, OriginMatch, OriginRule } from './lying-origin/rules.ts';
 
 /** Requests kept in the log; older ones are forgotten (the counters are not). */
 const logRecordsMax = 200_000;
+const startAttemptsMax = 5;
 
 export interface OriginCounters {
   /** Requests since the log was cleared. */
@@ -63,15 +65,22 @@ export interface LyingOriginOptions {
 
 export async function startLyingOrigin(options: LyingOriginOptions): Promise<LyingOrigin> {
   const origin = new LocalOrigin(options.root);
-  await origin.listen(options.port ?? 0);
-  return origin;
+  for (let attempt = 1; ; attempt += 1) {
+    try {
+      await origin.listen(options.port ?? (await freePort()));
+      return origin;
+    } catch (error) {
+      // Somebody else was faster to take the one found free.
+      if (options.port !== undefined || attempt === startAttemptsMax) throw error;
+    }
+  }
 }
 
 /** The same in a process of its own, so that it can serve a mount in this or another process. */
 export async function startLyingOriginProcess(options: LyingOriginOptions): Promise<LyingOrigin> {
   const child = await startChildService<{ url: string; controlUrl: string }>(import.meta.filename, [
     options.root,
-    String(options.port ?? 0),
+    ...(options.port === undefined ? [] : [String(options.port)]),
   ]);
   return new OriginClient(child.ready.url, child.ready.controlUrl, child);
 }
@@ -192,8 +201,11 @@ class LocalOrigin implements LyingOrigin {
 }
 
 if (import.meta.main) {
-  const [root = '', port = '0'] = process.argv.slice(2);
-  const origin = await startLyingOrigin({ root, port: Number(port) });
+  const [root = '', port] = process.argv.slice(2);
+  const origin = await startLyingOrigin({
+    root,
+    ...(port !== undefined && { port: Number(port) }),
+  });
   const control = await startControl(origin);
   announceReady({ url: origin.url, controlUrl: control.url }, async () => {
     await control[Symbol.asyncDispose]();

@@ -27,6 +27,8 @@ export interface MountEbbOptions {
   readonly remote: string;
   /** More arguments of `ebb mount`, before the remote. */
   readonly options?: readonly string[];
+  /** A second daemon waits, as it does for users. Default false: it costs a start, and few tests need it. */
+  readonly standby?: boolean;
   /** Runs everything as this user, who needs no rights at all. Default: ourselves. */
   readonly user?: { readonly uid: number; readonly gid: number };
   /** Kept when the mount is disposed. Default: a fresh one, deleted with it. */
@@ -137,8 +139,9 @@ class MountedEbb implements EbbMount {
   }
 
   async remount(options: readonly string[] = this.#options.options ?? []): Promise<void> {
-    const cache = ['--cache-dir', this.cacheDirectory];
-    const parameters = ['mount', ...options, ...cache, this.#options.remote, this.path];
+    const ours = ['--cache-dir', this.cacheDirectory];
+    if (this.#options.standby !== true) ours.push('--no-standby');
+    const parameters = ['mount', ...options, ...ours, this.#options.remote, this.path];
     const timeoutMs = this.#options.timeoutMs ?? mountTimeoutMs;
     living.set(this, () => this.#endAtOnce());
     const result = await this.ebb(parameters, { timeoutMs });
@@ -149,8 +152,10 @@ class MountedEbb implements EbbMount {
     await this.currentPid();
   }
 
+  /** A daemon that has just followed another one serves before it takes commands. */
   async currentPid(): Promise<number> {
-    const { pid, supervisorPid } = await this.#ask();
+    const asking = { what: 'a daemon that can be asked', timeoutMs: mountTimeoutMs };
+    const { pid, supervisorPid } = await waitFor(() => this.#ask(), asking);
     this.pid = pid;
     this.supervisorPid = supervisorPid;
     return pid;

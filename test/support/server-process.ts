@@ -6,11 +6,12 @@ import { spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
 import { accessSync, closeSync, constants, mkdtempSync, openSync, readFileSync } from 'node:fs';
 import { rmSync } from 'node:fs';
-import { connect, createServer } from 'node:net';
-import type { AddressInfo } from 'node:net';
+import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { patience } from './patience.ts';
+import { freePort, listensOn } from './ports.ts';
 
 const startAttemptsMax = 5;
 const readyTimeoutMs = 10_000;
@@ -65,20 +66,6 @@ export function findProgram(command: string, debianPackage: string): string {
     }
   }
   throw new Error(`${command} is missing; install the Debian package ${debianPackage}`);
-}
-
-/** A port that was free a moment ago. */
-export async function freePort(): Promise<number> {
-  const probe = createServer();
-  await new Promise<void>((resolve, reject) => {
-    probe.once('error', reject);
-    probe.listen(0, '127.0.0.1', resolve);
-  });
-  const { port } = probe.address() as AddressInfo;
-  await new Promise((resolve) => {
-    probe.close(resolve);
-  });
-  return port;
 }
 
 /** Starts the server; tries other ports when somebody else was faster to take the one found free. */
@@ -148,16 +135,12 @@ function running(
   };
 }
 
-/** True when the port accepts connections and the process (not a stranger) is alive to serve them. */
+/** True when the port accepts connections and it is this process, not a stranger, that listens there. */
 async function answers(child: ChildProcess, port: number): Promise<boolean> {
-  const attempts = readyTimeoutMs / 20;
-  for (let attempt = 0; attempt < attempts; attempt += 1) {
+  const deadlineMs = performance.now() + patience * readyTimeoutMs;
+  while (performance.now() < deadlineMs) {
     if (hasExited(child)) return false;
-    if (await connects(port)) {
-      // A server that lost the port to a stranger prints an error and exits right after.
-      await sleep(30);
-      return !hasExited(child);
-    }
+    if (listensOn(child.pid ?? 0, port) && (await connects(port))) return true;
     await sleep(20);
   }
   return false;
@@ -192,7 +175,7 @@ async function end(child: ChildProcess): Promise<void> {
   if (!hasExited(child)) {
     child.ref();
     killGroup(pid, 'SIGTERM');
-    const timer = setTimeout(() => killGroup(pid, 'SIGKILL'), stopTimeoutMs);
+    const timer = setTimeout(() => killGroup(pid, 'SIGKILL'), patience * stopTimeoutMs);
     await exited(child);
     clearTimeout(timer);
   }

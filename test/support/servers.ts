@@ -10,13 +10,14 @@
  */
 import { createHash } from 'node:crypto';
 import { execFileSync } from 'node:child_process';
-import { writeFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 
 import { makeCertificates } from './certificates.ts';
 import type { Certificates } from './certificates.ts';
 import { findProgram, startServer } from './server-process.ts';
 import type { RunningServer } from './server-process.ts';
+import { waitFor } from './wait-for.ts';
 
 export interface OriginOptions {
   /** Absolute path of the directory to serve. */
@@ -108,6 +109,26 @@ http {
   }
 }
 `;
+}
+
+let marks = 0;
+
+/**
+ * The access log of an nginx with one worker process, in which all requests are that were answered before this call: a
+ * client has its answer before nginx has written that down. One worker does one thing after the other, so what comes
+ * before a request of our own is written before that one is.
+ */
+export async function nginxLog(origin: RunningServer): Promise<string> {
+  marks += 1;
+  const mark = `mark-${process.pid}-${marks}`;
+  await (await fetch(`${origin.url}?${mark}`, { method: 'OPTIONS' })).arrayBuffer();
+  const file = path.join(origin.directory, 'access.log');
+  const read = (): string => readFileSync(file, 'latin1');
+  await waitFor(() => read().includes(mark), { what: 'the log of nginx', timeoutMs: 60_000 });
+  return read()
+    .split('\n')
+    .filter((line) => !line.includes('?mark-'))
+    .join('\n');
 }
 
 /** nginx, `autoindex on`. Its access log is `access.log` in the server's directory. */

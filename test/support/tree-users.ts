@@ -4,6 +4,7 @@ import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import path from 'node:path';
 import { text } from 'node:stream/consumers';
+import { patience } from './patience.ts';
 import { killAtExit, killGroup } from './run.ts';
 import type { UserReport } from './tree-user.ts';
 
@@ -37,7 +38,7 @@ export async function startTreeUsers(
     async stop(timeoutMs) {
       for (const { child } of children) child.kill('SIGTERM');
       const kill = (): void => children.forEach(({ child }) => killGroup(child));
-      const timer = setTimeout(kill, timeoutMs);
+      const timer = setTimeout(kill, patience * timeoutMs);
       try {
         return await Promise.all(children.map(({ report }) => report));
       } finally {

@@ -10,7 +10,8 @@ import { openHttpRemote } from '../../../src/remote/http/http-remote.ts';
 import type { HttpRemoteOptions } from '../../../src/remote/http/options.ts';
 import type { Remote } from '../../../src/remote/remote.ts';
 import { knownBytes } from '../../support/hostile-tree.ts';
-import { freePort } from '../../support/server-process.ts';
+import { freePort } from '../../support/ports.ts';
+import { waitFor } from '../../support/wait-for.ts';
 import { listAll, MemorySink, readInto } from './collect.ts';
 import { answer, askedRange, scriptedOrigin } from './scripted-origin.ts';
 import type { Script, ScriptedOrigin, ScriptedRequest } from './scripted-origin.ts';
@@ -21,6 +22,8 @@ const tag = '"v1"';
 const version = `etag:${tag}`;
 const lastModified = 'Thu, 04 Mar 2021 05:06:07 GMT';
 const range = { offsetBytes: 200_000, lengthBytes: 300_000, version };
+/** No answer of this process to itself takes so long, on whatever machine. */
+const patient = { connectTimeoutMs: 60_000, headersTimeoutMs: 60_000, bodyTimeoutMs: 60_000 };
 const quick = { connectTimeoutMs: 1000, headersTimeoutMs: 1000, bodyTimeoutMs: 1000 };
 
 /** The honest answer to a request for a range, with changes. */
@@ -45,7 +48,7 @@ function faults(fastLane: boolean): void {
     options: Partial<HttpRemoteOptions> = {},
   ): Promise<void> {
     await using origin = await scriptedOrigin(script);
-    const remote = await openHttpRemote({ url: origin.url, fastLane, ...quick, ...options });
+    const remote = await openHttpRemote({ url: origin.url, fastLane, ...patient, ...options });
     try {
       await use(remote, origin);
     } finally {
@@ -58,8 +61,9 @@ function faults(fastLane: boolean): void {
     script: Script,
     expected: Partial<EbbError> | object,
     what: { offsetBytes?: number; lengthBytes?: number; version?: string } = range,
+    options: Partial<HttpRemoteOptions> = {},
   ): Promise<void> {
-    await against(script, async (remote) => {
+    const read = async (remote: Remote): Promise<void> => {
       const sink = new MemorySink();
       await assert.rejects(readInto(remote, 'file.bin', what, sink), {
         name: 'EbbError',
@@ -70,7 +74,8 @@ function faults(fastLane: boolean): void {
         sink.bytes(),
         Buffer.from(content.subarray(offset, offset + sink.receivedBytes)),
       );
-    });
+    };
+    await against(script, read, options);
   }
 
   const io = { code: 'EIO', retryable: true };
@@ -271,11 +276,12 @@ function faults(fastLane: boolean): void {
   });
 
   test('silence ends in time', async () => {
-    await refuses(() => undefined, io);
-    await refuses((request) => {
+    await refuses(() => undefined, io, range, quick);
+    const half: Script = (request) => {
       request.socket.write(partial(request).subarray(0, 100_000));
       return undefined;
-    }, io);
+    };
+    await refuses(half, io, range, quick);
   });
 
   test('nobody there, and nobody by that name', async () => {
@@ -284,7 +290,7 @@ function faults(fastLane: boolean): void {
       [`http://127.0.0.1:${port}/`, 'ECONNREFUSED'],
       ['http://no-such-host.invalid/', 'EHOSTUNREACH'],
     ] as const) {
-      const remote = await openHttpRemote({ url, fastLane, proxy: '', ...quick });
+      const remote = await openHttpRemote({ url, fastLane, proxy: '', ...patient });
       await assert.rejects(readInto(remote, 'file.bin', range), { code, retryable: true });
       await assert.rejects(listAll(remote, ''), { code });
       await remote.close();
@@ -305,10 +311,7 @@ function faults(fastLane: boolean): void {
         setTimeout(() => stop.abort(reason), 100);
         await assert.rejects(reading, reason);
         const received = sink.receivedBytes;
-        await new Promise((resolve) => {
-          setTimeout(resolve, 50);
-        });
-        assert.equal(origin.openConnections, 0);
+        await waitFor(() => origin.openConnections === 0, { what: 'the end of the connection' });
         assert.equal(sink.receivedBytes, received);
       });
     }

@@ -7,6 +7,7 @@ import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import type { Readable, Writable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { patience } from '../../support/patience.ts';
 
 export interface Holder extends AsyncDisposable {
   readonly process: ChildProcessByStdio<Writable, Readable, null>;
@@ -46,7 +47,7 @@ export async function hold(
 export function openerThatWaits(file: string): ReturnType<typeof spawn> {
   const child = spawn('sh', ['-c', 'exec 3< "$0"; exec sleep 60', file], { stdio: 'ignore' });
   const clock = new Int32Array(new SharedArrayBuffer(4));
-  for (let tries = 0; tries < 2_000; tries += 1) {
+  for (let tries = 0; tries < patience * 2_000; tries += 1) {
     if (readFileSync(`/proc/${child.pid}/wchan`, 'latin1').includes('lease')) return child;
     Atomics.wait(clock, 0, 0, 5);
   }
@@ -65,7 +66,7 @@ export async function race(
   enough: (released: number, output: string) => boolean,
 ): Promise<Record<string, number>> {
   await using holder = await hold('race', file, flag);
-  const until = performance.now() + 70_000;
+  const until = performance.now() + patience * 70_000;
   for (let released = 0; !enough(released, holder.output());) {
     assert.ok(performance.now() < until, `released only ${released} times`);
     if (await release()) {
