@@ -3,13 +3,14 @@
  * (Programs: test/kernel, over a tree that a daemon serves.)
  */
 import assert from 'node:assert/strict';
-import { test } from 'node:test';
+import { after, before, test } from 'node:test';
 import { directoryTraits, prepareSource, runProbes } from '../probes/all.ts';
 import { compileHelper } from '../probes/probe.ts';
 import type { Probe } from '../probes/probe.ts';
 import { readingProbes } from '../probes/reading.ts';
 import { writingProbes } from '../probes/writing.ts';
 import { temporaryDirectory } from '../support/temporary.ts';
+import type { TemporaryDirectory } from '../support/temporary.ts';
 import { nativeScene } from './native-scene.ts';
 import type { NativeScene } from './native-scene.ts';
 
@@ -38,10 +39,17 @@ function applies(probe: Probe, scene: NativeScene): boolean {
   return scene.store.hasPoison || !holeCalls.has(probe.name);
 }
 
+let source: TemporaryDirectory;
+
+before(async () => {
+  source = await temporaryDirectory('probes');
+  await prepareSource(source.path, traits, probes);
+});
+
+after(() => source[Symbol.asyncDispose]());
+
 for (const type of ['ext4', 'xfs', 'btrfs'] as const) {
   test(`${type}: every call that reads or writes meets the source's bytes`, async () => {
-    await using source = await temporaryDirectory('probes');
-    await prepareSource(source.path, traits, probes);
     await using scene = await nativeScene(type);
     scene.addTree(source.path);
     const results = await runProbes({
