@@ -59,7 +59,12 @@ test('ebb daemon restart of a tree under load: no call fails; when none starts, 
   process.env['EBB_NATIVE_MAIN'] = failing;
   try {
     const options = ['--limit-rate', '60M', '--whole-max', '64K'];
-    await using tree = await AttachedTree.attach({ type: 'xfs', remote: source, options });
+    await using tree = await AttachedTree.attach({
+      type: 'xfs',
+      remote: source,
+      options,
+      standby: true,
+    });
     const restart = ['daemon', 'restart', '--json', tree.path];
     let { pid, supervisorPid } = await tree.status();
     const waiting = await waitFor(

@@ -179,10 +179,7 @@ test('requesters who have not fallen asleep yet are waited for', { skip }, async
     );
   }
   assert.ok(runningAtFirst > 0);
-  // On a very busy machine one may be kept from falling asleep for too long, and is unknown then.
-  const { reads = 0, unknown = 0, ...others } = Object.fromEntries(effects);
-  assert.deepEqual([reads + unknown, others], [asked, {}]);
-  assert.ok(unknown <= asked / 50, `${unknown} of ${asked} unknown`);
+  assert.deepEqual([...effects], [['reads', asked]]);
 });
 
 test('a thread that takes long to fall asleep is waited for', async () => {
