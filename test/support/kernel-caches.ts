@@ -5,8 +5,8 @@ import { runOk } from './run.ts';
 const measuresMax = 50;
 
 /**
- * Makes the kernel forget names and inodes that nobody uses (proc_sys_vm(5)): handles have to be looked up. Of the whole
- * machine: tests beside this one lose theirs, too (`undisturbed`).
+ * Makes the kernel forget names and inodes that nobody uses (proc_sys_vm(5)): handles have to be looked up. Of the
+ * whole machine: tests beside this one lose theirs, too (`undisturbed`).
  */
 export function dropNames(): void {
   writeFileSync('/proc/sys/vm/drop_caches', '2');

@@ -1,6 +1,6 @@
 /**
- * TCP ports of servers for tests. Not those that the kernel gives to clients: whoever connects somewhere may have got the
- * port in the moment between its being found free and being listened on, or while its server is down for a while.
+ * TCP ports of servers for tests. Not those that the kernel gives to clients: whoever connects somewhere may have got
+ * the port in the moment between its being found free and being listened on, or while its server is down for a while.
  */
 import { randomInt } from 'node:crypto';
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
