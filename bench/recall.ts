@@ -143,6 +143,8 @@ class BenchFile implements ContentFile, Disposable {
     });
   }
 
+  readonly losses = 0;
+
   markResident(firstChunk: number, chunkCount: number): void {
     this.residency.markResident(firstChunk, chunkCount);
   }

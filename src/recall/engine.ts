@@ -298,7 +298,6 @@ export class RecallEngine implements Recall {
   #chunksWritten(flight: Flight, firstChunk: number, chunkCount: number): void {
     const { file } = flight;
     const { lengthBytes } = file.residency.bytesOf({ first: firstChunk, count: chunkCount });
-    file.markResident(firstChunk, chunkCount);
     flight.doneBytes += lengthBytes;
     this.#recalledBytes += lengthBytes;
     this.#accounts.arrived(flight.requester, lengthBytes);

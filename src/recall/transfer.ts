@@ -3,8 +3,8 @@
  * reports chunks that are there.
  *
  * The hot path (`buffer`, `filled`) is synchronous arithmetic. Writes run beside receiving, one per buffer
- * (1 MiB), or earlier where a chunk is complete that somebody waits for. A chunk is reported only after its
- * write has completed, and only whole chunks are ever written. Bytes that arrived before a failure were
+ * (1 MiB), or earlier where a chunk is complete that somebody waits for. A chunk is marked and reported only after
+ * its write has completed, and only whole chunks are ever written. Bytes that arrived before a failure were
  * verified (contract of Remote.read), so what is complete of them is kept.
  */
 import { ebbError, toEbbError } from '../base/errors.ts';
@@ -23,7 +23,7 @@ export interface TransferOptions {
   readonly buffersMax: number;
   /** Whether somebody waits for one of these chunks now. */
   readonly isWanted: (firstChunk: number, endChunk: number) => boolean;
-  /** These chunks are in the local file. */
+  /** These chunks are in the local file and were marked resident. */
   readonly onWritten: (firstChunk: number, chunkCount: number) => void;
   /** Bytes arrived: for progress and the stall guard. */
   readonly onReceived: (countBytes: number) => void;
@@ -49,6 +49,7 @@ export class Transfer implements RangeSink {
   readonly #chunkBytes: number;
   readonly #startBytes: number;
   readonly #endBytes: number;
+  readonly #lossesBefore: number;
   readonly #abort = new AbortController();
   #slab: Slab | undefined;
   #slabsHeld = 0;
@@ -68,6 +69,7 @@ export class Transfer implements RangeSink {
     this.#startBytes = offsetBytes;
     this.#endBytes = offsetBytes + lengthBytes;
     this.#positionBytes = offsetBytes;
+    this.#lossesBefore = options.file.losses;
   }
 
   /** Up to where bytes have arrived. */
@@ -276,7 +278,10 @@ export class Transfer implements RangeSink {
     try {
       const first = Math.floor(fromBytes / this.#chunkBytes);
       const end = Math.ceil(endBytes / this.#chunkBytes);
-      if (this.#completes(first, endBytes - fromBytes)) this.#options.onWritten(first, end - first);
+      if (this.#completes(first, endBytes - fromBytes)) {
+        this.#options.file.markResident(first, end - first, this.#lossesBefore);
+        this.#options.onWritten(first, end - first);
+      }
       this.#writeEnded(slab);
     } catch (error) {
       this.#writeFailed(slab, toEbbError(error));

@@ -272,7 +272,7 @@ export class ContentStore implements AsyncDisposable {
 
   /** The file at the content's path is not ours: none of its bytes will be used. */
   #disown(content: StoredContent, why: string, cause: unknown): EbbError {
-    content.residency.clear();
+    content.lose();
     const message =
       `The cache file of ${content.key} cannot be used: ${why}. ` +
       'Its content must be recalled into a new file.';

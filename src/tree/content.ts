@@ -18,11 +18,14 @@ export interface ContentFile {
    * deleted meanwhile (EbbError).
    */
   write(bytes: Uint8Array, offsetBytes: number): Promise<void>;
+  /** How often the disk did not take what had been written. Whoever writes remembers it from before the first write. */
+  readonly losses: number;
   /**
    * Marks whole chunks resident in memory and queues them for the durable record (data sync, then commit).
-   * Throws ESTALE when the content was deleted meanwhile.
+   * `lossesBefore`: `losses` from before the first byte of them was written. Throws EIO (retryable) when there were
+   * more since, for nobody knows which bytes are gone; ESTALE when the content was deleted meanwhile.
    */
-  markResident(firstChunk: number, chunkCount: number): void;
+  markResident(firstChunk: number, chunkCount: number, lossesBefore: number): void;
   /**
    * Reads resident bytes into `into` (synchronous pread; for daemon-side use such as `verify`). The caller has
    * checked residency. Returns the count.

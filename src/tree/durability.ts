@@ -10,7 +10,9 @@
  * A chunk marked after 1 waits for the next group. A crash anywhere loses claims, never makes false ones.
  *
  * When a sync fails, the kernel has dropped the dirty pages (fsync(2), NOTES): nobody knows which bytes are on the
- * disk. The whole claim of that file is taken back, in memory, in the catalog and in the mark.
+ * disk. The whole claim of that file is taken back, in memory, in the catalog and in the mark. The kernel says so once:
+ * the next sync of the same descriptor succeeds. What was written before and is marked afterwards would be claimed by
+ * it; so a content counts its losses, and refuses to be marked by a writer who began before one (`lose`).
  *
  * Descriptors of dirty files stay open from the first write to the sync: an error that the kernel met in between
  * is reported to descriptors that were open then.
@@ -42,6 +44,8 @@ export interface ResidencyRow {
 export interface LoggedContent {
   readonly id: number;
   readonly residency: Residency;
+  /** What was written may not be on the disk: nothing of it is claimed, also not what is yet to be marked. */
+  lose(): void;
 }
 
 /** What the log does to the outside; the store and the daemon provide it. */
@@ -181,15 +185,8 @@ export class ResidencyLog<File extends LoggedContent> {
     this.#dirty = new Map();
     this.#inGroup = new Set(group.map(({ file }) => file.id));
 
-    const snapshots = group.map(({ file }) => rowOf(file)); // 1.
-    const errors = await this.#syncAll(group); // 2.
-    const rows = group.map(({ file }, index) => {
-      if (!errors.has(file.id)) return snapshots[index] as ResidencyRow;
-      file.residency.clear();
-      // At once: should the commit fail, too, the next sync of this descriptor would know of no error any more.
-      this.#port.syncFailed(file, errors.get(file.id));
-      return rowOf(file);
-    });
+    const rows = group.map(({ file }) => rowOf(file)); // 1.
+    await this.#syncAll(group, rows); // 2.
     try {
       this.#port.commit(rows); // 3.
     } catch (error) {
@@ -211,22 +208,24 @@ export class ResidencyLog<File extends LoggedContent> {
     await Promise.allSettled(group.map(({ use }) => startWriteback(use.fd)));
   }
 
-  /** The error of each file whose data could not be synced. */
-  async #syncAll(group: readonly Dirty<File>[]): Promise<Map<number, unknown>> {
+  /** `rows`: those of the group; of a file whose data could not be synced it then claims nothing. */
+  async #syncAll(group: readonly Dirty<File>[], rows: ResidencyRow[]): Promise<void> {
     await this.#startWriting(group);
-    const errors = new Map<number, unknown>();
-    const waiting = [...group];
+    const waiting = [...group.entries()];
     const syncSome = async (): Promise<void> => {
-      for (let dirty = waiting.pop(); dirty !== undefined; dirty = waiting.pop()) {
+      for (let next = waiting.pop(); next !== undefined; next = waiting.pop()) {
+        const [index, { file, use }] = next;
         try {
-          await this.#port.syncData(dirty.use.fd);
+          await this.#port.syncData(use.fd);
         } catch (error) {
-          errors.set(dirty.file.id, error);
+          // At once: the next sync of this descriptor knows of no error any more, whatever becomes of this group.
+          file.lose();
+          rows[index] = rowOf(file);
+          this.#port.syncFailed(file, error);
         }
       }
     };
     await Promise.all(Array.from({ length: parallelSyncsMax }, syncSome));
-    return errors;
   }
 
   /** The data is synced, only the record failed: the claims in memory stay true. */

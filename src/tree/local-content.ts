@@ -1,5 +1,6 @@
 /** One content that is kept in a local file, as the recall engine and the front ends see it, whoever keeps the file. */
 import { assert } from '../base/assert.ts';
+import { ebbError } from '../base/errors.ts';
 import type { ContentFile } from './content.ts';
 import type { DescriptorUse } from './descriptor-cache.ts';
 import { contentWriteError, readContentSync } from './local-io.ts';
@@ -47,6 +48,7 @@ export abstract class LocalContent implements ContentFile {
   /** Writes under way or waiting for their turn. */
   #writing = 0;
   #lastWrite: Promise<void> = Promise.resolve();
+  #losses = 0;
 
   constructor(
     facts: ContentIdentity,
@@ -98,11 +100,28 @@ export abstract class LocalContent implements ContentFile {
     }
   }
 
-  markResident(firstChunk: number, chunkCount: number): void {
+  get losses(): number {
+    return this.#losses;
+  }
+
+  lose(): void {
+    this.#losses += 1;
+    this.residency.clear();
+  }
+
+  markResident(firstChunk: number, chunkCount: number, lossesBefore: number): void {
     this.requireWritable();
-    const run = { first: firstChunk, count: chunkCount };
-    this.#port.marked(this, this.residency.bytesOf(run).lengthBytes);
+    if (lossesBefore !== this.#losses) {
+      const message = `The disk of the ${this.#place} did not take what had arrived of ${this.key}.`;
+      throw ebbError('EIO', message, { retryable: true });
+    }
+    // In this order: what throws comes first, and a group that begins at once has these chunks in its snapshot.
+    this.#port.dirtied(this);
     this.residency.markResident(firstChunk, chunkCount);
+    this.#port.marked(
+      this,
+      this.residency.bytesOf({ first: firstChunk, count: chunkCount }).lengthBytes,
+    );
   }
 
   readSync(into: Uint8Array, offsetBytes: number): number {

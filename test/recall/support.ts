@@ -3,6 +3,7 @@ import { closeSync, fdatasyncSync, mkdtempSync, openSync, readSync, rmSync, writ
 import os from 'node:os';
 import path from 'node:path';
 import { promisify } from 'node:util';
+import { ebbError } from '../../src/base/errors.ts';
 import type { EbbError } from '../../src/base/errors.ts';
 import type { EnsureOptions, Intent, Requester } from '../../src/recall/recall.ts';
 import type {
@@ -41,6 +42,8 @@ export class LocalFile implements ContentFile, Disposable {
   readonly residency: Residency;
   /** How often each chunk was written. */
   readonly writesOfChunk: Map<number, number> = new Map();
+  /** Counted up by a test: as if a sync had failed. */
+  losses = 0;
   readonly #options: LocalFileOptions;
   readonly #directory: string;
   readonly #descriptor: number;
@@ -72,7 +75,8 @@ export class LocalFile implements ContentFile, Disposable {
     if (bytesWritten !== bytes.length) throw new Error(`short write of ${bytesWritten}`);
   }
 
-  markResident(firstChunk: number, chunkCount: number): void {
+  markResident(firstChunk: number, chunkCount: number, lossesBefore: number): void {
+    if (lossesBefore !== this.losses) throw ebbError('EIO', 'lost', { retryable: true });
     this.residency.markResident(firstChunk, chunkCount);
   }
 

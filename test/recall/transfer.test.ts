@@ -34,7 +34,7 @@ function transferOf(file: LocalFile, pool: BufferPool, buffersMax = 4): Transfer
     pool,
     buffersMax,
     isWanted: () => false,
-    onWritten: (first, count) => file.markResident(first, count),
+    onWritten: () => {},
     onReceived: () => {},
     makeRoom: () => {},
   });
@@ -149,5 +149,30 @@ test('a stopped transfer rejects with the reason, although it waits for a buffer
   transfer.stop(ebbError('EINTR', 'given up'));
   pool.give(held);
   await assert.rejects(running, isCode('EINTR'));
+  assert.equal(pool.taken, 0);
+});
+
+test('a disk that loses a part of a chunk while the next is written: the chunk is not claimed', async () => {
+  const partBytes = 64 * 1024;
+  let writes = 0;
+  using file = new LocalFile({
+    sizeBytes,
+    chunkBytes: chunk,
+    beforeWrite: () => {
+      writes += 1;
+      if (writes === 6) file.losses += 1;
+    },
+  });
+  const pool = new BufferPool(partBytes, MiB, 1);
+  const remote = remoteOf(async (sink) => {
+    sink.head(attributes);
+    await send(sink, 2 * MiB);
+  });
+  // One buffer at a time: the first chunk is marked before the loss.
+  await assert.rejects(transferOf(file, pool, 1).run(remote), isCode('EIO'));
+  assert.deepEqual(file.residency.runs(), [{ first: 0, count: 1 }]);
+  await transferOf(file, pool, 1).run(remote);
+  assert.equal(file.residency.residentChunks, 8);
+  assert.deepEqual(file.wrongChunks(1), []);
   assert.equal(pool.taken, 0);
 });

@@ -239,3 +239,18 @@ test('a write that fails leaves nothing claimed, and the next fetch begins anew'
   assert.notEqual(node.id, id);
   assert.equal(scene.files.get(node.id)?.residency.complete, true);
 });
+
+test('a disk that loses a piece while the next are written: nothing is claimed, the next begins anew', async () => {
+  const remote = new OneFile(patternBytes(1, 3 * MiB));
+  await using scene = new Scene(remote);
+  const id = await scene.id();
+  scene.beforeWrite = (offsetBytes) => {
+    if (offsetBytes === 0) return;
+    scene.beforeWrite = () => undefined;
+    for (const file of scene.files.values()) file.losses += 1;
+  };
+  await assert.rejects(scene.whole.fetch(id, 10 * MiB), isCode('EIO'));
+  assert.equal([...scene.files.values()][0]?.residency.residentBytes, 0);
+  const node = await scene.whole.fetch(id, 10 * MiB);
+  assert.equal(scene.files.get(node.id)?.residency.complete, true);
+});

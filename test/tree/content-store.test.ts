@@ -172,7 +172,7 @@ for (const [what, replace] of intruders) {
       cache.catalog.putContent({ ...cache.store.factsOf(anew), accessedAtMs: 1, lost: false });
       await cache.fill(anew);
       assert.equal(anew.readSync(new Uint8Array(5), 0), 5);
-      assert.throws(() => claimed.markResident(0, 1), { code: 'ESTALE' });
+      assert.throws(() => claimed.markResident(0, 1, claimed.losses), { code: 'ESTALE' });
     } finally {
       cache.abandon();
     }

@@ -12,6 +12,7 @@ import { ResidencyLog } from '../../src/tree/durability.ts';
 import type { LoggedContent } from '../../src/tree/durability.ts';
 import { contentPath } from '../../src/tree/layout.ts';
 import { Residency } from '../../src/tree/residency.ts';
+import { waitFor } from '../support/wait-for.ts';
 import { openCache, sourceBytes, temporaryDirectory } from './support/cache.ts';
 
 interface TestLog {
@@ -55,7 +56,8 @@ function testLog(limits = {}): TestLog {
 }
 
 function file(id: number): LoggedContent {
-  return { id, residency: Residency.create(100, 10) };
+  const residency = Residency.create(100, 10);
+  return { id, residency, lose: () => residency.clear() };
 }
 
 function mark(log: ResidencyLog<LoggedContent>, content: LoggedContent, chunk: number): void {
@@ -234,6 +236,60 @@ test('through the store: a sync that fails leaves nothing claimed anywhere', asy
   assert.equal(cache.catalog.content(content.id)?.residentBytes, 0);
   assert.equal(cache.problems[0]?.kind, 'sync failed');
   cache.abandon();
+});
+
+test('bytes that a failed sync lost are not claimed by who marks them afterwards', async () => {
+  using directory = temporaryDirectory();
+  let fails = false;
+  const cache = openCache(directory.path, {
+    syncData: () => (fails ? Promise.reject(ebbError('EIO', 'disk')) : Promise.resolve()),
+  });
+  const content = cache.add('f', 16 * 4_096);
+  const { losses } = content;
+  await content.write(sourceBytes(0, 8 * 4_096), 0);
+  fails = true;
+  await cache.store.log.flush();
+  fails = false; // The kernel says it once.
+  await content.write(sourceBytes(8 * 4_096, 8 * 4_096), 8 * 4_096);
+  const refused = { code: 'EIO', retryable: true };
+  assert.throws(() => content.markResident(0, 16, losses), refused);
+  await cache.store.log.flush();
+  assert.equal(content.residency.residentChunks, 0);
+  assert.equal(cache.catalog.content(content.id)?.residentBytes, 0);
+  await cache.fill(content);
+  await cache.store.log.flush();
+  assert.equal(cache.catalog.content(content.id)?.complete, true, 'who begins anew is believed');
+  cache.abandon();
+});
+
+test('a chunk that makes a group begin at once is in its record', async () => {
+  using directory = temporaryDirectory();
+  const limits = { uncommittedBytesMax: 4 * 4_096, commitIntervalMs: 60_000 };
+  const cache = openCache(directory.path, { limits });
+  const content = cache.add('f', 4 * 4_096);
+  await cache.fill(content);
+  await cache.store.log.flush();
+  assert.equal(cache.catalog.content(content.id)?.complete, true);
+  cache.abandon();
+});
+
+test('what is marked after a loss is not claimed by the group that met the loss', async () => {
+  const tested = testLog();
+  const { log, committed } = tested;
+  const [a, b] = [file(1), file(2)];
+  mark(log, a, 0);
+  mark(log, b, 0);
+  tested.duringSync = async (fd) => {
+    if (fd === 1001) throw ebbError('EIO', 'disk');
+    await waitFor(() => a.residency.residentChunks === 0, { what: 'the claim is taken back' });
+    mark(log, a, 5);
+    tested.duringSync = () => Promise.resolve();
+    tested.beforeCommit = () => {
+      tested.beforeCommit = () => assert.deepEqual(committed.get(1)?.residentChunks, 0);
+    };
+  };
+  await log.flush();
+  assert.deepEqual(committed.get(1)?.runs(), [{ first: 5, count: 1 }]);
 });
 
 test('killed at any moment: every claimed chunk is the source, and reported claims are kept', async () => {

@@ -275,6 +275,7 @@ class SpoolingSink implements RangeSink, AsyncDisposable {
 
   /** Writes the counted content into the local file and marks all of it resident. */
   async pourInto(file: ContentFile): Promise<void> {
+    const { losses } = file;
     let position = 0;
     for (const bytes of this.#memory) {
       await file.write(bytes, position);
@@ -288,7 +289,7 @@ class SpoolingSink implements RangeSink, AsyncDisposable {
       position += bytesRead;
     }
     const chunks = Math.ceil(this.sizeBytes / file.residency.chunkBytes);
-    if (chunks > 0) file.markResident(0, chunks);
+    if (chunks > 0) file.markResident(0, chunks, losses);
   }
 
   #tooBig(): Error {

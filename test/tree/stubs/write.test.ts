@@ -17,6 +17,7 @@ import {
 import path from 'node:path';
 import { describe, test } from 'node:test';
 
+import { ebbError } from '../../../src/base/errors.ts';
 import { OpenFlag, openFd } from '../../../src/sys/fd.ts';
 import { tryLease } from '../../../src/sys/lease.ts';
 import { fileStatus, setFileTimes } from '../../../src/sys/stat.ts';
@@ -100,7 +101,7 @@ for (const type of imageTypes) {
           throw error;
         }, stale),
       );
-      assert.throws(() => file.markResident(0, 1), stale);
+      assert.throws(() => file.markResident(0, 1, file.losses), stale);
       await recorded;
       assert.equal(stubs.catalog.get(file.id)?.change, 2);
       assert.equal(file.settled, true);
@@ -237,6 +238,26 @@ test('our own descriptor does not look like a writer once it is closed', async (
   await stubs.store.settled(file.id);
   assert.equal(stubs.store.closeOwn(file), true);
   assert.equal(tryLease(fd.fd, 'read'), true);
+});
+
+test('a stub whose bytes a failed sync lost is not claimed by who marks them afterwards', async () => {
+  using tree = newTree('xfs');
+  let fails = false;
+  using stubs = openStubs(tree, {
+    syncData: () => (fails ? Promise.reject(ebbError('EIO', 'disk')) : Promise.resolve()),
+  });
+  const file = stubs.add('f', sizeBytes);
+  const { losses } = file;
+  await file.write(sourceBytes(0, sizeBytes), 0);
+  fails = true;
+  await stubs.store.flush();
+  fails = false;
+  assert.throws(() => file.markResident(0, file.residency.chunkCount, losses), { code: 'EIO' });
+  await stubs.store.flush();
+  assert.equal(stubs.catalog.get(file.id)?.residentBytes, 0);
+  await recall(file);
+  await stubs.store.flush();
+  assert.equal(stubs.catalog.get(file.id)?.complete, true);
 });
 
 test('a stub that is wholly here becomes an ordinary file', async () => {

@@ -112,8 +112,9 @@ async function fill(
 ): Promise<void> {
   const run = { first: firstChunk, count: chunkCount };
   const { offsetBytes, lengthBytes } = content.residency.bytesOf(run);
+  const { losses } = content;
   await content.write(sourceBytes(offsetBytes, lengthBytes), offsetBytes);
-  content.markResident(firstChunk, chunkCount);
+  content.markResident(firstChunk, chunkCount, losses);
 }
 
 /** A fresh directory under the system's one, removed when disposed. */

@@ -118,6 +118,7 @@ export async function recall(
 ): Promise<void> {
   const run = { first: firstChunk, count: chunkCount };
   const { offsetBytes, lengthBytes } = file.residency.bytesOf(run);
+  const { losses } = file;
   await file.write(sourceBytes(offsetBytes, lengthBytes), offsetBytes);
-  file.markResident(firstChunk, chunkCount);
+  file.markResident(firstChunk, chunkCount, losses);
 }
