@@ -101,7 +101,7 @@ async function serveSource(
     // The rest of us is loaded while the server starts, on another processor.
     const [server, { Broker, mapDirectory }] = await startBeside(
       { ...place, args, deviceFd, imageFd: image.fd, noticesFd: theirs?.fd },
-      loadRest(image.fd, isPrivileged),
+      () => loadRest(image.fd, isPrivileged),
     );
     broker = new Broker(server, source, desk, mapDirectory);
     const opened = await openedInTime(broker, signal);
@@ -120,14 +120,15 @@ async function serveSource(
   }
 }
 
-/** A server, and what `beside` resolves to; no server is left when that rejects. */
+/** A server, and what is done while it starts; no server is left when that rejects. */
 export async function startBeside<T>(
   options: ServerOptions,
-  beside: Promise<T>,
+  beside: () => Promise<T>,
 ): Promise<[SandboxedServer, T]> {
+  // Its process is there when this returns.
   const starting = startServer(options);
   try {
-    return await Promise.all([starting, beside]);
+    return await Promise.all([starting, beside()]);
   } catch (error) {
     const server = await starting.catch(() => undefined);
     server?.[Symbol.dispose]();

@@ -180,7 +180,7 @@ test('a server is ended when what its broker does meanwhile fails', async () => 
     'exec $REAL "$@"',
     () => assert.fail('it was kept'),
     async (options) => {
-      const starting = startBeside(options, Promise.reject(new Error('no broker')));
+      const starting = startBeside(options, () => Promise.reject(new Error('no broker')));
       assert.notEqual(children(), '');
       const [server] = await starting;
       return server;
