@@ -1,7 +1,7 @@
 /** Checks that every answer about an object must pass before anything in it is believed. Pure. */
 import { ebbError } from '../../base/errors.ts';
 import type { EbbError } from '../../base/errors.ts';
-import { field, isHtml, isNamedLikeHtml, matchVersion } from './attributes.ts';
+import { field, isHtml, isNamedLikeHtml, listField, matchVersion } from './attributes.ts';
 import type { HeaderFields } from './attributes.ts';
 import { statusError } from './errors.ts';
 import type { FinalHead } from './http-client.ts';
@@ -41,12 +41,8 @@ export function answerProblem(
       'the given origin only; if this one may know them, mount that URL.';
     return ebbError('EACCES', message);
   }
-  const encoding = field(headers, 'content-encoding')?.toLowerCase() ?? 'identity';
-  const isStored = storedEncodings[encoding]?.test(key) ?? false;
-  if (encoding !== 'identity' && !isStored) {
-    const message = `${url} came encoded (${encoding}) though the plain bytes were asked for.`;
-    return ebbError('EIO', message);
-  }
+  const coded = codingProblem(head, key);
+  if (coded !== undefined) return coded;
   if (head.redirected && isHtml(headers) && !isNamedLikeHtml(key)) {
     const message = `${key} was redirected to a web page (${url}): probably a login page.`;
     return ebbError('EACCES', message);
@@ -57,6 +53,23 @@ export function answerProblem(
     return ebbError('EIO', message, { retryable: true });
   }
   return undefined;
+}
+
+/** Codings that were not asked for: what comes would be bytes of something else. */
+function codingProblem({ headers, url }: FinalHead, key: string): EbbError | undefined {
+  const contentCodings = listField(headers, 'content-encoding');
+  const [first = 'identity', ...more] = contentCodings;
+  const isStored = storedEncodings[first]?.test(key) ?? false;
+  if (more.length > 0 || (first !== 'identity' && !isStored)) {
+    const codings = contentCodings.join(', ');
+    const message = `${url} came encoded (${codings}) though the plain bytes were asked for.`;
+    return ebbError('EIO', message);
+  }
+  // The transports take chunks off, and nothing else.
+  const transferCodings = listField(headers, 'transfer-encoding').join(', ');
+  if (transferCodings === '' || transferCodings === 'chunked') return undefined;
+  const message = `${url} came with a Transfer-Encoding (${transferCodings}) that nobody asked for.`;
+  return ebbError('EIO', message);
 }
 
 function hasValidator(headers: HeaderFields): boolean {

@@ -23,6 +23,14 @@ export function withoutOptionalWhitespace(value: string): string {
   return value.slice(start, end);
 }
 
+/** The members of a field that is a list, in lower case, over all its lines (RFC 9110, section 5.3). */
+export function listField(headers: HeaderFields, name: string): string[] {
+  const lines = [headers[name] ?? []].flat();
+  return lines
+    .flatMap((line) => line.split(','))
+    .map((member) => withoutOptionalWhitespace(member).toLowerCase());
+}
+
 function isSpaceOrTab(code: number): boolean {
   return code === 0x20 || code === 0x09;
 }
@@ -171,6 +179,15 @@ export function fileAttributes(
     ...(mtime === undefined ? {} : { mtime }),
     ...(version === undefined ? {} : { version }),
   };
+}
+
+/**
+ * Whether the end of the connection is all that ends the body (RFC 9112, section 6.3): a connection that breaks looks
+ * the same.
+ */
+export function endsWithConnection(headers: HeaderFields): boolean {
+  const isChunked = headers['transfer-encoding'] !== undefined;
+  return !isChunked && parseLength(field(headers, 'content-length')) === undefined;
 }
 
 /** Media type without parameters, lower case; `''` when there is none. */

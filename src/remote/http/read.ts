@@ -8,8 +8,8 @@ import { assert } from '../../base/assert.ts';
 import { ebbError } from '../../base/errors.ts';
 import type { ObjectAttributes, RangeSink, ReadOptions } from '../remote.ts';
 import { answerProblem, versionProblem } from './answer-checks.ts';
-import { field, fileAttributes, mediaType, parseContentRange } from './attributes.ts';
-import { parseLength, strongTagOf } from './attributes.ts';
+import { endsWithConnection, field, fileAttributes, mediaType } from './attributes.ts';
+import { parseContentRange, parseLength, strongTagOf } from './attributes.ts';
 import { ExactTarget } from './exact-target.ts';
 import type { ClientRequest, FinalHead } from './http-client.ts';
 import { SinkGuard } from './sink-guard.ts';
@@ -20,7 +20,14 @@ import type { BodyTarget } from './transport.ts';
 import { requestPath } from './url.ts';
 
 /** What the answer turned out to be. */
-type Outcome = 'done' | 'precondition failed' | 'beyond the end';
+type Outcome = 'done' | 'precondition failed' | 'beyond the end' | 'without length';
+
+/** How a request is made, and what is known by other ways than its answer. */
+interface Manner {
+  readonly usesTag: boolean;
+  /** Undefined: nobody has told. Counts where the answer itself does not tell where it ends. */
+  readonly sizeBytes: number | undefined;
+}
 
 /** See `Remote.read`. */
 export async function readRange(
@@ -38,16 +45,22 @@ export async function readRange(
     return;
   }
   const usesTag = traits.honoursIfMatch && ifMatchTag(options.version) !== undefined;
-  let outcome = await attempt(context, key, sink, options, usesTag);
+  const first: Manner = { usesTag, sizeBytes: undefined };
+  let outcome = await attempt(context, key, sink, options, first);
   if (outcome === 'done') return;
   const attributes = await confirmVersion(context, key, options);
+  const { sizeBytes } = attributes;
   if (outcome === 'precondition failed') {
     // The version is the one asked for, so this server's idea of If-Match is wrong (412 for everything).
     traits.honoursIfMatch = false;
-    outcome = await attempt(context, key, sink, options, false);
-    if (outcome === 'done') return;
+    outcome = await attempt(context, key, sink, options, { usesTag: false, sizeBytes });
+  } else if (outcome === 'without length' && sizeBytes !== undefined) {
+    // The size is that of this version.
+    const version = options.version ?? attributes.version;
+    outcome = await attempt(context, key, sink, { ...options, version }, { usesTag, sizeBytes });
   }
-  const { sizeBytes } = attributes;
+  if (outcome === 'done') return;
+  if (outcome === 'without length') throw withoutLength(context.basePath + key);
   if (options.lengthBytes === undefined && options.offsetBytes === sizeBytes) {
     sink.head(attributes);
     return;
@@ -58,6 +71,13 @@ export async function readRange(
 function beyondTheEnd(what: string, sizeBytes: number | undefined): Error {
   const has = sizeBytes === undefined ? '' : ` of ${sizeBytes} bytes`;
   const message = `The range lies beyond the end${has} of ${what}.`;
+  return ebbError('EIO', message, { retryable: false });
+}
+
+function withoutLength(what: string): Error {
+  const message =
+    `The server sends ${what} without saying how long it is (neither Content-Length nor chunks): ` +
+    'if the connection broke, a part would pass for the whole.';
   return ebbError('EIO', message, { retryable: false });
 }
 
@@ -99,7 +119,7 @@ async function attempt(
   key: string,
   sink: RangeSink,
   options: ReadOptions,
-  usesTag: boolean,
+  { usesTag, sizeBytes }: Manner,
 ): Promise<Outcome> {
   const { offsetBytes, lengthBytes, version, signal } = options;
   const headers: Record<string, string> = {};
@@ -125,10 +145,12 @@ async function attempt(
     if (answer.namesDirectory) throw ebbError('EISDIR', `${key} is a directory.`);
     if (usesTag && answer.status === 412) outcome = 'precondition failed';
     else if (ranged && answer.status === 416) outcome = 'beyond the end';
-    else {
+    else if (!ranged && sizeBytes === undefined && isWholeWithoutLength(answer)) {
+      outcome = 'without length';
+    } else {
       const accepted = ranged
         ? acceptRanged(context, key, options, answer)
-        : acceptWhole(context, key, options, answer);
+        : acceptWhole(context, key, options, answer, sizeBytes);
       guard.head(accepted.attributes);
       target = new ExactTarget(guard, accepted.expectedBytes, accepted.mayStopEarly, answer.url);
       return target;
@@ -153,13 +175,21 @@ interface Accepted {
   readonly mayStopEarly: boolean;
 }
 
+function isWholeWithoutLength({ status, headers }: FinalHead): boolean {
+  return status === 200 && endsWithConnection(headers);
+}
+
+/** `knownBytes`: what a HEAD told, for an answer that does not. */
 function acceptWhole(
   context: RequestContext,
   key: string,
   options: ReadOptions,
   answer: FinalHead,
+  knownBytes: number | undefined,
 ): Accepted {
-  const sizeBytes = parseLength(field(answer.headers, 'content-length'));
+  const sizeBytes = endsWithConnection(answer.headers)
+    ? knownBytes
+    : parseLength(field(answer.headers, 'content-length'));
   const attributes = believe(context, key, options, answer, { allowed: [200], sizeBytes });
   return { attributes, expectedBytes: sizeBytes, mayStopEarly: false };
 }

@@ -1,5 +1,5 @@
 /** The general transport: undici, HTTP/1.1, keep-alive, proxies. Body bytes are copied once, into the target. */
-import { Agent, EnvHttpProxyAgent, ProxyAgent } from 'undici';
+import { Agent, EnvHttpProxyAgent, errors, ProxyAgent } from 'undici';
 import type { Dispatcher } from 'undici';
 
 import { drainBytesMax, idleMsMax, tlsConnectOptions } from './transport.ts';
@@ -12,6 +12,7 @@ import type {
   TransportLimits,
 } from './transport.ts';
 import { field, parseLength } from './attributes.ts';
+import { KeptBytes, keptBytesMax } from './kept-bytes.ts';
 
 export interface UndiciTransportOptions extends TransportLimits {
   readonly tls: TlsOptions;
@@ -85,8 +86,12 @@ class AnswerHandler implements Dispatcher.DispatchHandler {
   #target: BodyTarget | undefined;
   #drainedBytes = 0;
   #settled = false;
-  /** A `filled` that makes us wait; the connection is paused meanwhile. */
-  #waiting: Promise<void> | undefined;
+  /** For a `filled`; the connection is paused meanwhile. */
+  #waiting = false;
+  /** What came while the target makes us wait: a connection that ends hands over all that it has read. */
+  readonly #kept = new KeptBytes();
+  /** The answer has ended while the target makes us wait: what is to be done after that. */
+  #end: (() => void) | undefined;
 
   constructor(
     method: string,
@@ -132,17 +137,21 @@ class AnswerHandler implements Dispatcher.DispatchHandler {
     if (this.#target === undefined) {
       this.#drainedBytes += chunk.length;
       if (this.#drainedBytes > drainBytesMax) controller.abort(stopped);
-    } else if (!this.#settled) this.#deliver(this.#target, chunk);
+    } else if (this.#waiting) this.#keep(chunk);
+    else if (!this.#settled) this.#deliver(this.#target, chunk);
   }
 
   onResponseEnd(): void {
-    if (this.#waiting === undefined) this.#succeed();
-    else void this.#waiting.then(() => this.#succeed());
+    this.#ended(() => this.#succeed());
   }
 
   onResponseError(_controller: Controller, error: Error): void {
-    if (this.#waiting === undefined) this.#fail(error);
-    else void this.#waiting.then(() => this.#fail(error));
+    this.#ended(() => this.#fail(error));
+  }
+
+  #ended(end: () => void): void {
+    if (this.#waiting) this.#end ??= end;
+    else end();
   }
 
   /** Copies until the target makes us wait; then the rest follows when it is ready. */
@@ -167,18 +176,28 @@ class AnswerHandler implements Dispatcher.DispatchHandler {
 
   #wait(wait: Promise<void>, target: BodyTarget, rest: Uint8Array): void {
     this.#controller?.pause();
-    this.#waiting = wait.then(
+    this.#waiting = true;
+    this.#keep(rest);
+    wait.then(
       () => {
-        this.#waiting = undefined;
+        this.#waiting = false;
         if (this.#settled) return;
-        this.#deliver(target, rest);
-        if (this.#waiting === undefined && !this.#settled) this.#controller?.resume();
+        this.#deliver(target, this.#kept.take());
+        if (this.#waiting || this.#settled) return;
+        if (this.#end === undefined) this.#controller?.resume();
+        else this.#end();
       },
       (error: unknown) => {
-        this.#waiting = undefined;
+        this.#waiting = false;
         this.#fail(error);
       },
     );
+  }
+
+  #keep(bytes: Uint8Array): void {
+    this.#kept.add(bytes);
+    if (this.#kept.sizeBytes <= keptBytesMax) return;
+    this.#fail(new errors.SocketError('the socket does not stop'));
   }
 
   #succeed(): void {

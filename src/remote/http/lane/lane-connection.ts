@@ -12,10 +12,10 @@ import type { OnReadOpts, Socket } from 'node:net';
 import { connect as connectTls } from 'node:tls';
 
 import { assert } from '../../../base/assert.ts';
+import { KeptBytes, keptBytesMax } from '../kept-bytes.ts';
 import { drainBytesMax } from '../transport.ts';
 import type { AnswerReceiver, BodyTarget, TransportLimits } from '../transport.ts';
 import { ChunkFraming, FramingError } from './chunk-framing.ts';
-import { KeptBytes } from './kept-bytes.ts';
 import { LaneError } from './lane-error.ts';
 import { parseResponseHead } from './response-head.ts';
 import type { BodyKind, ParsedHead } from './response-head.ts';
@@ -48,8 +48,6 @@ interface Exchange {
 }
 
 const nothing = new Uint8Array(0);
-/** What may come while the receiver makes us wait: far above one read of a socket (64 KiB), two at most. */
-const keptBytesMax = 1024 * 1024;
 
 type State = 'connecting' | 'idle' | 'head' | 'body' | 'drain' | 'closed';
 

@@ -1,5 +1,8 @@
 /** Bytes of a body that wait for their turn, in the order in which they came. */
 
+/** What may come while a receiver makes us wait: far above one read of a socket (64 KiB), two at most. */
+export const keptBytesMax = 1024 * 1024;
+
 const nothing = new Uint8Array(0);
 
 export class KeptBytes {
