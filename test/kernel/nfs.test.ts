@@ -1,6 +1,6 @@
 /** A mount that is exported over NFS, from end to end: nfs-ganesha, libnfs, and a client that keeps its handles. */
 import assert from 'node:assert/strict';
-import { renameSync } from 'node:fs';
+import { renameSync, rmSync } from 'node:fs';
 import path from 'node:path';
 import { test } from 'node:test';
 import { CorpusWriter } from '../support/corpus.ts';
@@ -29,6 +29,7 @@ test('a mount over NFS: listed, read, never written; handles outlive both server
   const big = Array.from({ length: bigLines }, (_, line) => `line ${line}\n`).join('');
   source.text('file', 'over the wire\n');
   source.text('sub/deep/big', big);
+  source.text('gone', 'for a while\n');
   await using mount = await mountEbb({ remote: source.root, options: ['--ttl', '0'] });
   let server = await startGanesha(mount.path);
   const { port } = server;
@@ -53,6 +54,8 @@ test('a mount over NFS: listed, read, never written; handles outlive both server
       assert.equal(String(await client.read(bigHandle)), big.slice(0, 65_536), when);
     };
     await readsAll('at once');
+    await mount.kill();
+    await readsAll('after the death of the daemon');
     await server.stop();
     dropNames();
     server = await startGanesha(mount.path, port);
@@ -66,6 +69,8 @@ test('a mount over NFS: listed, read, never written; handles outlive both server
     bigHandle = onDeviceOf(newRoot, bigHandle);
     await readsAll('after a remount');
 
+    const gone = await client.handleOf([nfsExportName, 'gone']);
+    rmSync(source.at('gone'));
     source.text('other', 'OVER THE WIRE\n');
     renameSync(source.at('other'), source.at('file'));
     const fresh = await client.handleOf([nfsExportName, 'file']);
@@ -74,7 +79,8 @@ test('a mount over NFS: listed, read, never written; handles outlive both server
     assert.equal(String(await client.read(handle)), 'over the wire\n');
     await server.stop();
     server = await startGanesha(mount.path, port);
-    assert.equal(await client.read(handle), NfsStatus.stale);
+    assert.equal(await client.read(handle), NfsStatus.stale, 'replaced');
+    assert.equal(await client.read(gone), NfsStatus.stale, 'removed');
     assert.equal(String(await client.read(fresh)), 'OVER THE WIRE\n');
   } finally {
     await server.stop();

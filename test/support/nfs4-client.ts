@@ -8,9 +8,19 @@ import type { Socket } from 'node:net';
 /** nfsstat4 (RFC 7530, 13.1). */
 export const NfsStatus = { ok: 0, ioError: 5, readOnly: 30, stale: 70 } as const;
 
-const Operation = { create: 6, getfh: 10, lookup: 15, putfh: 22, putrootfh: 24, read: 25 } as const;
+const Operation = {
+  create: 6,
+  getfh: 10,
+  lookup: 15,
+  putfh: 22,
+  putrootfh: 24,
+  read: 25,
+  write: 38,
+} as const;
 const nfsProgram = 100_003;
 const directoryType = 2;
+/** stable_how4: it is on stable storage when the answer comes. */
+const fileSync = 2;
 const readBytes = 65_536;
 const answerTimeoutMs = 30_000;
 
@@ -92,6 +102,15 @@ export class Nfs4Client {
     // Results of PUTFH and READ: operation and status each, then end of file.
     for (let skipped = 0; skipped < 5; skipped += 1) reader.u32();
     return Buffer.from(reader.opaque());
+  }
+
+  /** Writes to the beginning of the file; the status. With the anonymous state. */
+  async write(handle: Uint8Array, bytes: Uint8Array): Promise<number> {
+    const { status } = await this.#compound([
+      new XdrWriter().u32(Operation.putfh).opaque(handle),
+      new XdrWriter().u32(Operation.write, 0, 0, 0, 0, 0, 0, fileSync).opaque(bytes),
+    ]);
+    return status;
   }
 
   /** Makes a directory; the status. */
