@@ -55,6 +55,8 @@ const serviceFlags = [
   '--use-system-ca',
   // MiB. At V8's 16 each thread keeps tens of MiB of garbage: docs/decisions/0012-receive-buffers-and-memory.md.
   '--max-semi-space-size=2',
+  // %. V8 lets a heap grow to four times of what lives in it: docs/decisions/0034-memory-is-given-back.md.
+  '--heap-growing-percent=100',
   // For src/base/heap-keeper.ts.
   '--expose-gc',
 ];
