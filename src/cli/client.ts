@@ -6,6 +6,7 @@ import { ebbError, toEbbError } from '../base/errors.ts';
 import type { EbbError } from '../base/errors.ts';
 import { Errno } from '../base/errno.ts';
 import type { ErrnoCode } from '../base/errno.ts';
+import { http } from '../base/late-modules.ts';
 import { encodePathParameter } from '../base/percent.ts';
 import { isRunning, runFiles } from '../base/run-directory.ts';
 import type {
@@ -193,7 +194,7 @@ export class ControlClient {
     extraHeaders: Readonly<Record<string, string>>,
   ): Promise<IncomingMessage> {
     // Loading it takes longer than all else that many verbs do, and those that never ask a daemon have no need of it.
-    const { request } = await import('node:http');
+    const { request } = http();
     const response = await new Promise<IncomingMessage>((resolve, reject) => {
       const payload = body === undefined ? undefined : JSON.stringify(body);
       const outgoing = request({

@@ -10,11 +10,11 @@
 import { createReadStream } from 'node:fs';
 import type { Stats } from 'node:fs';
 import { readdir, stat } from 'node:fs/promises';
-import { createServer } from 'node:http';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import path from 'node:path';
 import { pipeline } from 'node:stream/promises';
+import { http } from '../../base/late-modules.ts';
 import { renderListing } from './listing.ts';
 
 /** One request as the demo gets to know it. */
@@ -145,7 +145,7 @@ async function send(
 
 function main(root: string): void {
   const say = (value: unknown): void => void process.stdout.write(`${JSON.stringify(value)}\n`);
-  const server = createServer((request, response) => {
+  const server = http().createServer((request, response) => {
     serve(root, request, response).then(say, () => response.destroy());
   });
   server.listen(0, '127.0.0.1', () => say({ port: (server.address() as AddressInfo).port }));

@@ -6,13 +6,13 @@
  * replaced; one that still answers is not.
  */
 import { chmodSync, lstatSync, rmSync } from 'node:fs';
-import { createServer } from 'node:http';
 import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import { connect } from 'node:net';
 import path from 'node:path';
 import { ebbError, toEbbError } from '../../base/errors.ts';
 import type { EbbError } from '../../base/errors.ts';
 import type { ErrnoCode } from '../../base/errno.ts';
+import { http } from '../../base/late-modules.ts';
 import { socketPathBytesMax, verifyPrivateDirectory } from '../../base/run-directory.ts';
 import type { ApiError, HandleAnswer } from '../api.ts';
 import { sendTokenContent } from './handle-endpoints.ts';
@@ -36,6 +36,9 @@ export interface ControlServer {
    */
   close(): Promise<void>;
 }
+
+/** Loaded with this file, so that a daemon that waits has it. */
+const { createServer } = http();
 
 const connectionsMax = 64;
 const closeGraceMs = 500;
