@@ -1,6 +1,6 @@
 /**
- * An attached tree that is exported over NFS: there, clients also write. nfs-ganesha opens files by their handles, which
- * raises the same events as an open by name.
+ * An attached tree that is exported over NFS: there, clients also write. nfs-ganesha opens files by their handles,
+ * which raises the same events as an open by name.
  */
 import assert from 'node:assert/strict';
 import { readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -9,7 +9,7 @@ import { test } from 'node:test';
 import { AttachedTree } from '../support/attached-tree.ts';
 import { CorpusWriter } from '../support/corpus.ts';
 import { nfsExportName, startGanesha } from '../support/ganesha.ts';
-import { dropNames } from '../support/handles.ts';
+import { dropNames } from '../support/kernel-caches.ts';
 import { Nfs4Client, NfsStatus } from '../support/nfs4-client.ts';
 import { runOk } from '../support/run.ts';
 import { temporaryDirectory } from '../support/temporary.ts';
@@ -17,7 +17,7 @@ import { temporaryDirectory } from '../support/temporary.ts';
 const bigBytes = 3_000_000;
 const readBytes = 65_536;
 
-test('a tree over NFS: cold files are listed, read and written; handles outlive both servers, or are ESTALE', async () => {
+test('a tree over NFS: cold files are listed, read, written; handles outlive both servers, or are ESTALE', async () => {
   await using directory = await temporaryDirectory('nfs-tree');
   const source = new CorpusWriter(path.join(directory.path, 'source'));
   source.bytes('sub/big', bigBytes);
@@ -55,7 +55,7 @@ test('a tree over NFS: cold files are listed, read and written; handles outlive 
     const gone = await client.handleOf([nfsExportName, 'new']);
     const reads = async (when: string): Promise<void> => {
       const bytes = await client.read(handle);
-      assert.ok(typeof bytes !== 'number', `${when}: ${bytes}`);
+      assert.ok(typeof bytes !== 'number', `${when}: ${String(bytes)}`);
       assert.ok(later.subarray(0, readBytes).equals(bytes), when);
     };
     await tree.ebbOk(['daemon', 'restart', tree.path], { timeoutMs: 120_000 });
