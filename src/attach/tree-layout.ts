@@ -71,8 +71,8 @@ interface TreeFacts {
 /**
  * Makes a tree of a directory, or finds out which one it is, and moves what users put beside it into it. Throws EEXIST
  * when it belongs to another remote, is a copy of a tree or a name is taken, EINVAL when a remote must be named,
- * EUCLEAN, EPROTO, ENOENT (its state or its catalog is gone), EACCES (others can read its secret), EBUSY (a mount point
- * is in it), and what the file system says.
+ * EUCLEAN, EPROTO, ENOENT (its state or its catalog is gone), EACCES (others can read its secret, or made or can enter
+ * its `.ebb`), EBUSY (a mount point is in it), and what the file system says.
  */
 export function prepareTree(request: TreeRequest): TreePlaces {
   const { tree } = request;
@@ -85,7 +85,7 @@ export function prepareTree(request: TreeRequest): TreePlaces {
   }
   if (known === undefined) {
     makeState(stateDirectory);
-    mkdirSync(ebbDirectory, { recursive: true, mode: 0o700 });
+    if (!isThere(ebbDirectory)) mkdirSync(ebbDirectory, { mode: 0o700 });
     writePlace(stateDirectory, ebbDirectory);
     writeFacts(ebbDirectory, sealed(facts));
   } else {
@@ -183,9 +183,25 @@ export function dissolveTree(tree: string, stateDirectory: string): void {
   rmSync(stateDirectory, { recursive: true, force: true });
 }
 
+/**
+ * Whether there is a `.ebb`. The directory around it may belong to a user, who could have made one: what is in it is
+ * believed and written only when nobody else had a hand in it. Throws EACCES.
+ */
+function isThere(ebbDirectory: string): boolean {
+  const found = lstatSync(ebbDirectory, { throwIfNoEntry: false });
+  if (found === undefined) return false;
+  const own = process.geteuid?.() ?? found.uid;
+  if (found.isDirectory() && found.uid === own && (found.mode & 0o077) === 0) return true;
+  throw refusal(
+    'EACCES',
+    `${ebbDirectory} is not a directory that only user ${own} owns and enters (mode 0700)`,
+    'If a tree was attached here, put its owner and mode right; else move it away.',
+  );
+}
+
 function readFacts(ebbDirectory: string): TreeFacts | undefined {
   const file = path.join(ebbDirectory, factsName);
-  if (!existsSync(file)) return undefined;
+  if (!isThere(ebbDirectory) || !existsSync(file)) return undefined;
   const facts = parseFacts(readFileSync(file, 'utf8'));
   if (facts === undefined) {
     throw ebbError('EUCLEAN', `${file} is damaged; without it nobody knows what the tree is.`);

@@ -29,11 +29,18 @@ export interface Terminal {
 const columnsDefault = 80;
 const gatherMaxLength = 64 * 1024;
 
-/** The terminal of this process. Writing to a closed pipe ends the process quietly, as with other filters. */
+/** What a shell says of a program that SIGPIPE has ended. */
+const brokenPipeExitCode = 141;
+
+/**
+ * The terminal of this process. Writing to a closed pipe ends the process quietly, and as it ends others: who looks at
+ * the exit code sees that what the command was doing may not be done.
+ */
 export function processTerminal(): Terminal {
   const { stdout, stderr } = process;
   stdout.on('error', (error: NodeJS.ErrnoException) => {
-    process.exit(error.code === 'EPIPE' ? 0 : 1);
+    if (error.code === 'EPIPE') process.exit(brokenPipeExitCode);
+    stderr.write(`ebb: the output cannot be written: ${error.message}\n`, () => process.exit(1));
   });
   stderr.on('error', () => {});
   let gathered = '';

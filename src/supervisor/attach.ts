@@ -20,6 +20,7 @@ import { OpenFlag, OwnedFd, openFd } from '../sys/fd.ts';
 import { tryLock } from '../sys/lease.ts';
 import { unmount, UnmountFlag } from '../sys/mount.ts';
 import { Capability, hasCapability, setOpenFilesLimitTo } from '../sys/process.ts';
+import { fileStatus } from '../sys/stat.ts';
 import { Denier } from './denier.ts';
 import { DescriptorStore } from './descriptor-store.ts';
 import { treeMountAt } from './exposure.ts';
@@ -279,7 +280,10 @@ function lockTree(tree: string): OwnedFd {
     if (!tryLock(directory.fd)) {
       throw ebbError('EBUSY', `${tree} is attached already; see: ebb status ${tree}`);
     }
-    if (treeMountAt(tree) === undefined) return new OwnedFd(directory.release());
+    const shown = treeMountAt(tree);
+    if (shown === undefined) return new OwnedFd(directory.release());
+    // The lock is of the directory below it: another one has just shown the tree, and let go of that.
+    if (fileStatus(directory.fd).mountId !== shown.mountId) continue;
     unmount(tree, UnmountFlag.detach | UnmountFlag.nofollow);
   }
 }

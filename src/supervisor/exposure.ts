@@ -12,6 +12,7 @@ import type { MountInfo } from '../base/mount-info.ts';
 import { OpenFlag, openFd } from '../sys/fd.ts';
 import { unmount, unmountAsync, UnmountFlag } from '../sys/mount.ts';
 import { fileStatus } from '../sys/stat.ts';
+import type { FileStatus } from '../sys/stat.ts';
 import { attachMount, changeMount, cloneMount } from '../sys/mount-tree.ts';
 import { dataName } from './guard.ts';
 import type { HideResult, Holder } from './messages.ts';
@@ -51,6 +52,14 @@ function mountThatIsSeenAt(place: string): number | undefined {
   }
 }
 
+function isSameFile(one: FileStatus, other: FileStatus): boolean {
+  return (
+    one.ino === other.ino &&
+    one.deviceMajor === other.deviceMajor &&
+    one.deviceMinor === other.deviceMinor
+  );
+}
+
 /** Services and sandboxes that are starting have a copy of all mounts for a moment. */
 const copiesMaxMs = 2_000;
 const copiesEveryMs = 200;
@@ -66,11 +75,16 @@ export class Exposure {
 
   /**
    * Mounts the data over `tree`. The file system must be marked and the daemon must answer. Users may be in it as soon
-   * as this returns, even if it `isCovered`. Throws EPERM, EINVAL, EBUSY (it was taken off in the same moment); nothing
-   * is mounted then.
+   * as this returns, even if it `isCovered`. `guarded`: the data as the guard has it; before Linux 6.15 what is in its
+   * private mount cannot be cloned, and who owns TREE may have put something else into the place of `.ebb` meanwhile.
+   * Throws EPERM, EINVAL, ENOENT, EBUSY (it is not the guarded directory, or was taken off in the same moment); nothing is
+   * mounted then.
    */
-  static show(tree: string, ebbDirectory: string): Exposure {
+  static show(tree: string, ebbDirectory: string, guarded: number): Exposure {
     using clone = cloneMount(path.join(ebbDirectory, dataName));
+    if (!isSameFile(fileStatus(clone.fd), fileStatus(guarded))) {
+      throw ebbError('EBUSY', `${ebbDirectory} was replaced by somebody else`);
+    }
     changeMount(clone.fd, { propagation: 'private' });
     const { mountId } = fileStatus(clone.fd);
     attachMount(clone.fd, tree);

@@ -10,6 +10,7 @@ import { openTopLevel } from '../sys/btrfs-handle.ts';
 import { OpenFlag, openFd } from '../sys/fd.ts';
 import type { OwnedFd } from '../sys/fd.ts';
 import { tryLock } from '../sys/lease.ts';
+import { fileStatus } from '../sys/stat.ts';
 import { FilesystemMagic, filesystemStatus } from '../sys/statfs.ts';
 import { changeMount, cloneMount } from '../sys/mount-tree.ts';
 
@@ -38,14 +39,16 @@ export class Guard implements Disposable {
   }
 
   /**
-   * `ebbDirectory`: TREE/.ebb, as it can be reached now. Throws EBUSY when somebody else guards this tree, EPERM
-   * without CAP_SYS_ADMIN, EOPNOTSUPP where the file system or the kernel cannot do it; leaves nothing then.
+   * `ebbDirectory`: TREE/.ebb, as it can be reached now. Throws EBUSY when somebody else guards this tree, EACCES when
+   * the directory is not ours alone (who owns TREE can put another there), EPERM without CAP_SYS_ADMIN, EOPNOTSUPP where
+   * the file system or the kernel cannot do it; leaves nothing then.
    */
   static set(ebbDirectory: string | number): Guard {
     using owned = new DisposableStack();
     const privateMount = owned.use(cloneMount(ebbDirectory));
     // What is mounted or unmounted elsewhere must not appear in it.
     changeMount(privateMount.fd, { propagation: 'private' });
+    requireOurs(privateMount.fd);
     const lock = owned.use(lockData(privateMount.fd));
     const access = owned.use(Group.create({ class: 'preContent', reportTid: true }));
     const open = owned.use(Group.create({ class: 'preContent', reportTid: true }));
@@ -86,6 +89,12 @@ export class Guard implements Disposable {
   [Symbol.dispose](): void {
     this.#owned.dispose();
   }
+}
+
+function requireOurs(privateMountFd: number): void {
+  const { mode, uid } = fileStatus(privateMountFd);
+  if (uid === (process.geteuid?.() ?? uid) && (mode & 0o077) === 0) return;
+  throw ebbError('EACCES', 'somebody else has put a directory in the place of .ebb');
 }
 
 function lockData(privateMountFd: number): OwnedFd {

@@ -108,9 +108,10 @@ export class TreeSupervisor {
     try {
       const ready = await supervisor.#startDaemon(supervisor.#spawn());
       signal.throwIfAborted();
-      supervisor.#exposure = Exposure.show(options.tree, options.ebbDirectory);
+      const { tree, ebbDirectory, guard } = options;
+      supervisor.#exposure = Exposure.show(tree, ebbDirectory, guard.lock.fd);
       if (supervisor.#exposure.isCovered) {
-        throw ebbError('EBUSY', `something else was mounted on ${options.tree} at the same time`);
+        throw ebbError('EBUSY', `something else was mounted on ${tree} at the same time`);
       }
       return { supervisor, ready };
     } catch (error) {

@@ -6,6 +6,7 @@ import {
   openSync,
   readFileSync,
   renameSync,
+  rmSync,
   writeFileSync,
 } from 'node:fs';
 import { ebbError, toEbbError } from '../base/errors.ts';
@@ -46,11 +47,13 @@ export function readPrivate(file: string, bytesMax: number): Buffer {
 
 /**
  * Writes a file that only this user can read: it appears whole or not at all, with its content on stable storage. The
- * name is durable when its directory is. Throws what the file system says.
+ * name is durable when its directory is. What a crash or somebody else left under the name in between is not written
+ * through. One writer at a time. Throws what the file system says.
  */
 export function replacePrivate(file: string, content: string | Uint8Array): void {
   const fresh = `${file}.new`;
-  writeFileSync(fresh, content, { mode: 0o600, flush: true });
+  rmSync(fresh, { force: true });
+  writeFileSync(fresh, content, { mode: 0o600, flag: 'wx', flush: true });
   renameSync(fresh, file);
 }
 

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import {
   chmodSync,
+  chownSync,
   cpSync,
   existsSync,
   mkdirSync,
@@ -11,6 +12,7 @@ import {
   renameSync,
   rmSync,
   statSync,
+  symlinkSync,
   writeFileSync,
 } from 'node:fs';
 import path from 'node:path';
@@ -59,6 +61,37 @@ test('what is in a directory is in the tree, and there again when the tree is di
   assert.deepEqual(names.sort(), ['odd-\u00ff\n', 'sub']);
   assert.equal(readFileSync(path.join(tree, 'sub', 'mine'), 'utf8'), 'mine');
   assert.equal(existsSync(places.stateDirectory), false);
+});
+
+test('a .ebb that a user has made, owns or can enter is refused, and nothing is written through it', async () => {
+  await using made = await scene();
+  const { tree } = made.request;
+  const ebb = path.join(tree, '.ebb');
+  const victim = path.join(path.dirname(tree), 'victim');
+  writeFileSync(victim, 'precious');
+  mkdirSync(ebb, { mode: 0o700 });
+  symlinkSync(victim, path.join(ebb, 'tree.json.new'));
+  for (const [uid, mode] of [
+    [65_534, 0o700],
+    [0, 0o777],
+    [0, 0o750],
+  ] as const) {
+    chownSync(ebb, uid, 0);
+    chmodSync(ebb, mode);
+    assert.throws(() => prepareTree(made.request), fails('EACCES'));
+    assert.throws(() => knownTree(tree), fails('EACCES'));
+  }
+  // Left by a crash of ours, as far as anybody can tell.
+  chmodSync(ebb, 0o700);
+  const { stateDirectory } = prepareTree(made.request);
+  assert.equal(readFileSync(victim, 'utf8'), 'precious');
+  assert.deepEqual(readdirSync(ebb).sort(), ['data', 'new', 'poison', 'tree.json']);
+  chmodSync(ebb, 0o755);
+  assert.throws(() => prepareTree(made.request), fails('EACCES'));
+  chmodSync(ebb, 0o700);
+  dissolveTree(tree, stateDirectory);
+  symlinkSync(path.dirname(victim), ebb);
+  assert.throws(() => prepareTree(made.request), fails('EACCES'));
 });
 
 test('a tree is found again, with what was put beside it meanwhile', async () => {

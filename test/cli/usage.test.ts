@@ -1,5 +1,7 @@
 /** Help, version, wrong usage: what a user meets first. */
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { text } from 'node:stream/consumers';
 import { test } from 'node:test';
 import { verbSummaries } from '../../src/cli/verbs.ts';
 import { ebb, scratch } from './support.ts';
@@ -104,4 +106,17 @@ test('a closed pipe ends the output quietly', async () => {
   const { stdout, stderr } = spawnSync('sh', ['-c', script], { encoding: 'utf8' });
   assert.equal(stdout, 'NAME\n');
   assert.equal(stderr, '');
+});
+
+test('a command that could not write its output has not ended well', async () => {
+  const { spawn, spawnSync } = await import('node:child_process');
+  const { cliMain } = await import('./support.ts');
+  const child = spawn(process.execPath, [cliMain, '--help'], { stdio: ['ignore', 'pipe', 'pipe'] });
+  child.stdout.destroy();
+  const [said, [code]] = await Promise.all([text(child.stderr), once(child, 'exit')]);
+  assert.deepEqual([said, code], ['', 141]);
+  const script = `'${process.execPath}' '${cliMain}' --help > /dev/full`;
+  const { status, stderr } = spawnSync('sh', ['-c', script], { encoding: 'utf8' });
+  assert.equal(status, 1);
+  assert.match(stderr, /^ebb: the output cannot be written: .*no space left on device/);
 });

@@ -37,7 +37,8 @@ async function played(
   await using temporary = await temporaryDirectory('tree-rehearsal');
   const directory = path.join(temporary.path, 'scratch');
   const ebb = path.join(filesystem.path, '.ebb');
-  for (const name of parts) mkdirSync(path.join(ebb, name), { recursive: true });
+  mkdirSync(ebb, { mode: 0o700 });
+  for (const name of parts) mkdirSync(path.join(ebb, name));
   using guard = Guard.set(ebb);
   using privateRoot = openFd('.', OpenFlag.rdonly | OpenFlag.directory, 0, guard.privateMount.fd);
   const lines: string[] = [];

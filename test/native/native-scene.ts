@@ -91,9 +91,8 @@ export async function nativeScene(
   const scratch = owned.use(await temporaryDirectory('native')).path;
   const tree = path.join(filesystem.path, 'tree');
   const ebb = path.join(tree, '.ebb');
-  for (const name of ['data', 'new', 'poison']) {
-    mkdirSync(path.join(ebb, name), { recursive: true, mode: 0o755 });
-  }
+  mkdirSync(ebb, { recursive: true, mode: 0o700 });
+  for (const name of ['data', 'new', 'poison']) mkdirSync(path.join(ebb, name), { mode: 0o755 });
   const problems: NativeProblem[] = [];
   const requests: RequestTrace[] = [];
   const guard = owned.use(Guard.set(ebb));

@@ -2,9 +2,10 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdirSync, renameSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, renameSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { test } from 'node:test';
+import { OpenFlag, openFd } from '../../src/sys/fd.ts';
 import { Exposure } from '../../src/supervisor/exposure.ts';
 import { layersOf } from '../../src/supervisor/overlays.ts';
 import { whoReaches } from '../../src/supervisor/reachability.ts';
@@ -37,7 +38,8 @@ async function shownTree(): Promise<Scene> {
   const data = path.join(tree, '.ebb', 'data');
   mkdirSync(path.join(data, 'deep'), { recursive: true });
   writeFileSync(path.join(data, 'file'), 'content');
-  const exposure = Exposure.show(tree, path.join(tree, '.ebb'));
+  using guarded = openFd(data, OpenFlag.path);
+  const exposure = Exposure.show(tree, path.join(tree, '.ebb'), guarded.fd);
   return {
     root,
     tree,
@@ -121,6 +123,17 @@ test('what something else is mounted over is covered, and can be taken away when
   await runOk('umount', [scene.tree]);
   assert.equal(scene.exposure.isCovered, false);
   assert.equal((await scene.exposure.hide(false)).stopped, true);
+});
+
+test('what was put in the place of the data that is guarded is not shown', async () => {
+  await using scene = await shownTree();
+  assert.equal((await scene.exposure.hide(false)).stopped, true);
+  const ebb = path.join(scene.tree, '.ebb');
+  using guarded = openFd(path.join(ebb, 'data'), OpenFlag.path);
+  renameSync(ebb, `${ebb}.moved`);
+  mkdirSync(path.join(ebb, 'data'), { recursive: true });
+  assert.throws(() => Exposure.show(scene.tree, ebb, guarded.fd), { code: 'EBUSY' });
+  assert.deepEqual(readdirSync(scene.tree), ['.ebb', '.ebb.moved']);
 });
 
 test('layers of overlays as mountinfo has them', () => {
