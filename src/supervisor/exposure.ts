@@ -77,8 +77,8 @@ export class Exposure {
    * Mounts the data over `tree`. The file system must be marked and the daemon must answer. Users may be in it as soon
    * as this returns, even if it `isCovered`. `guarded`: the data as the guard has it; before Linux 6.15 what is in its
    * private mount cannot be cloned, and who owns TREE may have put something else into the place of `.ebb` meanwhile.
-   * Throws EPERM, EINVAL, ENOENT, EBUSY (it is not the guarded directory, or was taken off in the same moment); nothing is
-   * mounted then.
+   * Throws EPERM, EINVAL, ENOENT, EBUSY (it is not the guarded directory, or was taken off in the same moment); nothing
+   * is mounted then.
    */
   static show(tree: string, ebbDirectory: string, guarded: number): Exposure {
     using clone = cloneMount(path.join(ebbDirectory, dataName));

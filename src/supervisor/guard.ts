@@ -40,8 +40,8 @@ export class Guard implements Disposable {
 
   /**
    * `ebbDirectory`: TREE/.ebb, as it can be reached now. Throws EBUSY when somebody else guards this tree, EACCES when
-   * the directory is not ours alone (who owns TREE can put another there), EPERM without CAP_SYS_ADMIN, EOPNOTSUPP where
-   * the file system or the kernel cannot do it; leaves nothing then.
+   * the directory is not ours alone (who owns TREE can put another there), EPERM without CAP_SYS_ADMIN, EOPNOTSUPP
+   * where the file system or the kernel cannot do it; leaves nothing then.
    */
   static set(ebbDirectory: string | number): Guard {
     using owned = new DisposableStack();
