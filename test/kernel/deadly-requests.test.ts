@@ -89,7 +89,7 @@ test('daemons that crash as they take over: started ever more slowly, and one th
   const flag = path.join(directory.path, 'crashes');
   const env = { EBB_MOUNT_MAIN: failing, EBB_CRASH_WHILE: flag };
   await withEbb({ remote: source, env, standby: true }, async (mount) => {
-    const { log } = runFiles(mount.path);
+    const { log } = runFiles(mount.path, mount.runDirectory);
     writeFileSync(flag, '');
     await mount.kill();
     const slow = (): boolean =>

@@ -21,13 +21,13 @@ import { mountsBelow, temporaryDirectory } from '../support/temporary.ts';
 import type { TemporaryDirectory } from '../support/temporary.ts';
 import { waitFor } from '../support/wait-for.ts';
 
-const rounds = Number(process.env['EBB_KILL_ROUNDS'] ?? 6);
+const rounds = Number(process.env['EBB_KILL_ROUNDS'] ?? 4);
 const seed = Number(process.env['EBB_SEED'] ?? 1);
 const readers = 8;
 const killAfterMaxMs = 400;
 /** Every reader has ended so long after the daemon is back. */
 const readersEndMaxMs = 10_000;
-const latecomerRounds = 5;
+const latecomerRounds = 3;
 /** On a busy machine; how long it took is reported. */
 const restartMaxMs = 30_000;
 /** What a reader may be told: EIO; EINTR of a call that was cut short. */

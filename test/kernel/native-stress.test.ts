@@ -18,7 +18,7 @@ import { run, runOk } from '../support/run.ts';
 import { temporaryDirectory } from '../support/temporary.ts';
 
 /** Per file system; the acceptance run takes 300. */
-const seconds = Number(process.env['EBB_STRESS_SECONDS'] ?? 15);
+const seconds = Number(process.env['EBB_STRESS_SECONDS'] ?? 8);
 const seed = Number(process.env['EBB_SEED'] ?? 1);
 const readers = 8;
 /** Of the control; readers notice within the first few. */

@@ -393,9 +393,11 @@ test('daemons that fail as they take over: started ever more slowly, and no call
   await withEbb({ remote: cold, standby: true }, async (mount) => {
     for (const how of ['replaced', 'killed'] as const) {
       const pid = await mount.currentPid();
-      const record = readRunRecords().find(({ mountPoint }) => mountPoint === mount.path);
+      const record = readRunRecords(mount.runDirectory).find(
+        ({ mountPoint }) => mountPoint === mount.path,
+      );
       assert.ok(record !== undefined);
-      const { log } = runFiles(mount.path);
+      const { log } = runFiles(mount.path, mount.runDirectory);
       const pauses = (): number => readFileSync(log, 'utf8').split('starts in 1000 ms').length;
       const pausesBefore = pauses();
       const aside = `${record.socketPath}.aside`;

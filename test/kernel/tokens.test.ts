@@ -4,7 +4,7 @@ import { request } from 'node:http';
 import { readFileSync, renameSync } from 'node:fs';
 import path from 'node:path';
 import { test } from 'node:test';
-import { ensureRunDirectory, runFiles } from '../../src/base/run-directory.ts';
+import { runFiles } from '../../src/base/run-directory.ts';
 import { CorpusWriter } from '../support/corpus.ts';
 import { mountEbb } from '../support/mount.ts';
 import type { EbbMount } from '../support/mount.ts';
@@ -98,7 +98,7 @@ function ask(
   headers: Readonly<Record<string, string>> = {},
 ): Promise<Answer> {
   return new Promise((resolve, reject) => {
-    const { socket } = runFiles(mount.path, ensureRunDirectory());
+    const { socket } = runFiles(mount.path, mount.runDirectory);
     const outgoing = request({ socketPath: socket, method, path: target, headers });
     outgoing.once('error', reject);
     outgoing.once('response', (response) => {

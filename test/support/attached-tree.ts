@@ -5,7 +5,7 @@
  */
 import { mkdir } from 'node:fs/promises';
 import path from 'node:path';
-import { readRunRecords, runDirectory } from '../../src/base/run-directory.ts';
+import { readRunRecords } from '../../src/base/run-directory.ts';
 import type { RunRecord } from '../../src/base/run-directory.ts';
 import type { TreeStatus } from '../../src/daemon/api.ts';
 import { processLives } from './mount.ts';
@@ -80,7 +80,7 @@ export class AttachedTree implements AsyncDisposable {
     try {
       if (options.subvolume === true) await runOk('btrfs', ['subvolume', 'create', tree.path]);
       else await mkdir(tree.path);
-      await mkdir(path.join(directory.path, 'run'), { mode: 0o700 });
+      await mkdir(tree.#runDirectory, { mode: 0o700 });
       await options.prepare?.(tree.path);
       await tree.attach();
       return tree;
@@ -119,8 +119,13 @@ export class AttachedTree implements AsyncDisposable {
     });
   }
 
+  /** Of its own, so that no other test's trees are looked at. */
+  get #runDirectory(): string {
+    return path.join(this.#directory.path, 'run');
+  }
+
   #environment(): Record<string, string> {
-    return { ...this.#options.env, XDG_RUNTIME_DIR: path.join(this.#directory.path, 'run') };
+    return { ...this.#options.env, EBB_RUN_DIR: this.#runDirectory };
   }
 
   /** Like `ebb`, but must end with 0. */
@@ -132,8 +137,8 @@ export class AttachedTree implements AsyncDisposable {
 
   /** How its daemon is spoken to without a process of `ebb`. Throws when nothing is attached. */
   runRecord(): RunRecord {
-    const place = runDirectory({ XDG_RUNTIME_DIR: path.join(this.#directory.path, 'run') });
-    const record = readRunRecords(place).find(({ mountPoint }) => mountPoint === this.path);
+    const records = readRunRecords(this.#runDirectory);
+    const record = records.find(({ mountPoint }) => mountPoint === this.path);
     if (record === undefined) throw new Error(`${this.path} has no run record`);
     return record;
   }

@@ -7,7 +7,7 @@ import { spawnSync } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
 import { chmod, chown, mkdir, readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
-import { readRunRecords, runDirectory } from '../../src/base/run-directory.ts';
+import { readRunRecords } from '../../src/base/run-directory.ts';
 import { ControlClient } from '../../src/cli/client.ts';
 import type { MountStatus } from '../../src/daemon/api.ts';
 import { run } from './run.ts';
@@ -42,6 +42,8 @@ export interface EbbMount extends AsyncDisposable {
   /** The mount point. */
   readonly path: string;
   readonly cacheDirectory: string;
+  /** Of records, sockets and logs: of its own, so that no other test's mounts are looked at. */
+  readonly runDirectory: string;
   /** Of the daemon that served when it was mounted, or when `currentPid` was asked last. */
   readonly pid: number;
   readonly supervisorPid: number;
@@ -114,6 +116,7 @@ export async function runEbb(
 class MountedEbb implements EbbMount {
   readonly path: string;
   readonly cacheDirectory: string;
+  readonly runDirectory: string;
   pid = 0;
   supervisorPid = 0;
   readonly #options: MountEbbOptions;
@@ -123,6 +126,7 @@ class MountedEbb implements EbbMount {
     this.#options = options;
     this.#directory = directory;
     this.path = path.join(directory.path, 'mnt');
+    this.runDirectory = path.join(directory.path, 'run');
     this.cacheDirectory = options.cacheDirectory ?? path.join(directory.path, 'cache');
   }
 
@@ -134,7 +138,7 @@ class MountedEbb implements EbbMount {
       if (user !== undefined) await chown(made, user.uid, user.gid);
     }
     await chmod(this.#directory.path, 0o755);
-    await chmod(path.join(this.#directory.path, 'run'), 0o700);
+    await chmod(this.runDirectory, 0o700);
     await this.remount();
   }
 
@@ -164,8 +168,8 @@ class MountedEbb implements EbbMount {
   /** Without a process of its own, where the run directory is ours: a kill should not be late. */
   async #ask(): Promise<MountStatus> {
     if (this.#options.user !== undefined) return await this.status();
-    const place = runDirectory({ XDG_RUNTIME_DIR: path.join(this.#directory.path, 'run') });
-    const record = readRunRecords(place).find(({ mountPoint }) => mountPoint === this.path);
+    const records = readRunRecords(this.runDirectory);
+    const record = records.find(({ mountPoint }) => mountPoint === this.path);
     if (record === undefined) return await this.status();
     return (await new ControlClient(record).status()) as MountStatus;
   }
@@ -185,7 +189,7 @@ class MountedEbb implements EbbMount {
       env: {
         HOME: home,
         XDG_CACHE_HOME: path.join(home, '.cache'),
-        XDG_RUNTIME_DIR: path.join(this.#directory.path, 'run'),
+        EBB_RUN_DIR: this.runDirectory,
         ...this.#options.env,
         ...options.env,
       },
