@@ -38,10 +38,11 @@ export interface Service {
   readonly kept?: readonly KeptDescriptor[];
   /** Lines before the answer. */
   readonly onProgress?: (line: object) => void;
+  /** How long it may say nothing before it is stopped. Default 180,000: listing a slow remote's root takes time. */
+  readonly silenceMaxMs?: number;
 }
 
-/** Who has said nothing for so long is stopped. Listing a slow remote's root takes time. */
-const startTimeoutMs = 180_000;
+const silenceDefaultMs = 180_000;
 /** What is read once, before the daemon's first line runs. */
 const daemonEnvironment = {
   // libuv: syncs of the cache's disk must not keep recalls from writing.
@@ -90,7 +91,7 @@ export async function startService<Result extends { readonly ok: true }>(
   const stdin = child.stdin as Writable;
   stdin.on('error', () => {}); // it died first: its end says more
   stdin.end(`${JSON.stringify(options)}\n`);
-  const answer = await readAnswer<Result>(child.stdio[3] as Readable, child, service.onProgress);
+  const answer = await readAnswer<Result>(child.stdio[3] as Readable, child, service);
   if (answer !== undefined) return { child, result: answer };
   const how = await ended;
   const tail = service.foreground ? '' : logTail(log);
@@ -132,9 +133,9 @@ function logTail(file: string): string {
 async function readAnswer<Result>(
   pipe: Readable,
   child: ChildProcess,
-  onProgress: ((line: object) => void) | undefined,
+  { onProgress, silenceMaxMs = silenceDefaultMs }: Service,
 ): Promise<Result | Failure | undefined> {
-  const timer = setTimeout(() => child.kill('SIGTERM'), startTimeoutMs);
+  const timer = setTimeout(() => child.kill('SIGTERM'), silenceMaxMs);
   try {
     for await (const line of createInterface({ input: pipe, crlfDelay: Infinity })) {
       const value: unknown = JSON.parse(line);

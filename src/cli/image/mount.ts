@@ -29,6 +29,12 @@ interface Mounted {
   readonly notes: readonly string[];
 }
 
+/**
+ * A native mount says nothing before it is there, which takes a minute for a million files, and much longer on a busy
+ * machine. The broker has limits of its own.
+ */
+const nativeSilenceMaxMs = 1_800_000;
+
 /** How a remote image is reached, and where its parts are kept. */
 export interface ImageRemoteOptions extends RemoteCliOptions {
   readonly cacheDir?: string;
@@ -118,6 +124,7 @@ export async function mountImage(
       mountPoint,
       foreground: false,
       aim: 'it had mounted anything',
+      ...(options.native ? { silenceMaxMs: nativeSilenceMaxMs } : {}),
     },
     { imagePath, mountPoint, ...options, ...own },
   );
