@@ -4,14 +4,23 @@ import type { Remote } from '../remote/remote.ts';
 import type { ContentFile } from '../tree/content.ts';
 import type { RemoteProof } from '../tree/release.ts';
 
-/** Fresh facts of the remote's object. Where the remote shows no version, that it is there has to do. */
+/**
+ * Fresh facts of the remote's object. Where the remote shows no version, that a file of that size is there (as far as
+ * it tells sizes) has to do.
+ */
 export async function proveContent(
   remote: Remote,
   content: Pick<ContentFile, 'key' | 'version' | 'sizeBytes'>,
   signal: AbortSignal,
 ): Promise<RemoteProof> {
-  const object = await remote.stat(content.key, { signal });
-  const unprovable = isTransferVersion(content.version) && object.version === undefined;
-  if (unprovable) return { version: content.version, sizeBytes: content.sizeBytes };
-  return { version: object.version ?? '', sizeBytes: object.sizeBytes ?? -1 };
+  const { kind, version, sizeBytes } = await remote.stat(content.key, { signal });
+  if (version === undefined && kind === 'file' && isUnprovable(content)) {
+    return { version: content.version, sizeBytes: sizeBytes ?? content.sizeBytes };
+  }
+  return { version: version ?? '', sizeBytes: sizeBytes ?? -1 };
+}
+
+/** Caches of before have contents whose version is their size alone. */
+function isUnprovable({ version, sizeBytes }: Pick<ContentFile, 'version' | 'sizeBytes'>): boolean {
+  return isTransferVersion(version) || version === `size=${sizeBytes}`;
 }

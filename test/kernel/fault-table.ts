@@ -4,6 +4,8 @@ import type { OriginFault } from '../support/lying-origin.ts';
 export interface FaultCase {
   readonly name: string;
   readonly fault: OriginFault;
+  /** More of them at the same time. */
+  readonly also?: readonly OriginFault[];
   /**
    * While the fault lasts, a reader of a cold file gets: `bytes` (the fault can be worked around, so it must be),
    * `error` (nothing else would be honest), or `either`.
@@ -112,6 +114,12 @@ const versionFaults: readonly FaultCase[] = [
   { name: 'etag-missing', fault: { kind: 'noEtag' }, outcome: 'bytes' },
   { name: 'etag-weak', fault: { kind: 'etag', value: 'W/"weak"' }, outcome: 'bytes' },
   { name: 'last-modified-missing', fault: { kind: 'noLastModified' }, outcome: 'bytes' },
+  {
+    name: 'no-version-at-all',
+    fault: { kind: 'noEtag' },
+    also: [{ kind: 'noLastModified' }],
+    outcome: 'bytes',
+  },
   { name: 'head-refused', fault: { kind: 'headRefused' }, outcome: 'bytes' },
   {
     name: 'head-lies-about-size',

@@ -10,7 +10,7 @@ import { compileHelper } from '../probes/probe.ts';
 import { CorpusWriter, chunkBytes } from '../support/corpus.ts';
 import { ServingHammer, startStress } from '../support/hammer.ts';
 import { startLyingOriginProcess } from '../support/lying-origin.ts';
-import type { LyingOrigin } from '../support/lying-origin.ts';
+import type { LyingOrigin, OriginFault } from '../support/lying-origin.ts';
 import { mountEbb, withEbb } from '../support/mount.ts';
 import type { EbbMount } from '../support/mount.ts';
 import { run } from '../support/run.ts';
@@ -88,16 +88,19 @@ async function readsRight(mount: EbbMount, caseName: string, file: string): Prom
 
 async function survive(mount: EbbMount, fault: FaultCase): Promise<void> {
   await waitFor(() => readsRight(mount, fault.name, 'sound.bin'), { what: 'a read at first' });
-  const { name, times, rangedOnly } = fault;
+  const { name, times, rangedOnly, also = [] } = fault;
   if (rangedOnly === true) await run('stat', [path.join(mount.path, 'first.bin')]);
   const ranged = rangedOnly === true ? { ranged: true } : {};
-  const ruleOf = (file: string): Promise<number> =>
+  const ruleOf = (file: string, one: OriginFault): Promise<number> =>
     origin.addRule({
-      fault: fault.fault,
+      fault: one,
       match: { path: `/${name}/${file}`, ...ranged },
       ...(times === undefined ? {} : { times }),
     });
-  const rules = [await ruleOf('first.bin'), await ruleOf('second.bin')];
+  const rules: number[] = [];
+  for (const one of [fault.fault, ...also]) {
+    rules.push(await ruleOf('first.bin', one), await ruleOf('second.bin', one));
+  }
   try {
     for (const answer of await readSome(mount, fault, 'first.bin')) assertAllowed(answer, fault);
     assert.ok(mount.alive(), 'the daemon died of it');

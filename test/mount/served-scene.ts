@@ -42,6 +42,8 @@ export class HeldMemoryRemote extends MemoryRemote {
   readonly held = new Set<'stat' | 'read'>();
   /** Nothing but the name and the kind is shown, and no version ever: as a server that chunks everything. */
   showsNothing = false;
+  /** Names and sizes are shown, but neither times nor versions: as a server without ETag and Last-Modified. */
+  showsSizesOnly = false;
   #waiting: (() => void)[] = [];
 
   letGo(): void {
@@ -50,8 +52,9 @@ export class HeldMemoryRemote extends MemoryRemote {
   }
 
   override async *list(key: string, options: CallOptions): AsyncGenerator<ListingBatch> {
+    const isVague = this.showsNothing || this.showsSizesOnly;
     for await (const batch of super.list(key, options)) {
-      yield this.showsNothing
+      yield isVague
         ? { ...batch, objects: batch.objects.map(({ name, kind }) => ({ name, kind })) }
         : batch;
     }
@@ -60,18 +63,26 @@ export class HeldMemoryRemote extends MemoryRemote {
   override async stat(key: string, options: CallOptions): Promise<ObjectAttributes> {
     await this.#pass('stat', key, options.signal);
     const attributes = await super.stat(key, options);
-    return this.showsNothing ? { kind: attributes.kind } : attributes;
+    return this.#shown(attributes);
   }
 
   override async read(key: string, sink: RangeSink, options: ReadOptions): Promise<void> {
     await this.#pass('read', key, options.signal);
-    if (!this.showsNothing) return await super.read(key, sink, options);
+    if (!this.showsNothing && !this.showsSizesOnly) return await super.read(key, sink, options);
     const vague: RangeSink = {
-      head: ({ kind }) => sink.head({ kind }),
+      head: (attributes) => sink.head(this.#shown(attributes)),
       buffer: () => sink.buffer(),
       filled: (count) => sink.filled(count),
     };
     await super.read(key, vague, options);
+  }
+
+  #shown(attributes: ObjectAttributes): ObjectAttributes {
+    const { kind, sizeBytes } = attributes;
+    if (this.showsNothing) return { kind };
+    return this.showsSizesOnly
+      ? { kind, ...(sizeBytes === undefined ? {} : { sizeBytes }) }
+      : attributes;
   }
 
   async #pass(kind: 'stat' | 'read', key: string, signal: AbortSignal): Promise<void> {

@@ -32,6 +32,26 @@ test('a file that shows nothing is fetched whole, once, however many ask', async
   );
 });
 
+test('a file that shows its size and no version: facts cost no content, and who opens it gets it by one request', async () => {
+  await using scene = await servedScene();
+  scene.remote.showsSizesOnly = true;
+  scene.remote.putFile('a', whole);
+  const { id } = await scene.node('a');
+  assert.equal((await scene.preparer.resolve(id)).sizeBytes, whole.length);
+  const reads = (): string[] => scene.remote.seen.filter((call) => call.startsWith('read'));
+  assert.deepEqual(reads(), []);
+  const opened = await Promise.all([1, 2, 3].map(() => scene.preparer.open(id)));
+  assert.ok(opened.every(({ node, file }) => node.id === id && file.residency.complete));
+  assert.deepEqual(reads(), ['read a']);
+  // Another content of the same size: whoever opens it later gets a new node with that content.
+  scene.remote.putFile('a', patternBytes(2, whole.length));
+  scene.clock.advance(61_000);
+  await assert.rejects(scene.preparer.open(id), isCode('ESTALE'));
+  const later = await scene.preparer.open(scene.child('a').id);
+  assert.ok(later.node.id !== id && later.file.residency.complete);
+  assert.equal(reads().length, 2);
+});
+
 test('a resolve joins a fetch under way, and does without it when it fails', async () => {
   await using scene = await servedScene();
   scene.remote.putFile('a', whole);

@@ -20,6 +20,7 @@ import { seek, Seek } from '../../sys/io.ts';
 import type { ImageHelperRequest } from '../helper-api.ts';
 import { locateImage } from './locate.ts';
 import { descriptorOutput } from './output.ts';
+import { requireVersion } from './ranges-only.ts';
 
 const defaultRetries = 4;
 
@@ -54,11 +55,12 @@ async function readRemote({ source, access, request }: ImageHelperRequest): Prom
   const remote = await openRemote({ retries: defaultRetries, ...options, url: directory });
   try {
     const { signal } = new AbortController();
-    const { kind, sizeBytes, version } = await remote.stat(key, { signal });
+    const { kind, sizeBytes, version: known } = await remote.stat(key, { signal });
     if (kind !== 'file') throw ebbError('EISDIR', `${source} is no file.`);
     if (sizeBytes === undefined) {
       throw ebbError('EOPNOTSUPP', 'The server does not say how large the image is.');
     }
+    const version = requireVersion(known);
     const fetch = (offsetBytes: number, into: Uint8Array): Promise<void> =>
       fetchRange(remote, key, offsetBytes, into, version, signal);
     const memory = newChannelMemory(sizeBytes);
@@ -85,7 +87,7 @@ async function fetchRange(
   key: string,
   offsetBytes: number,
   into: Uint8Array,
-  version: string | undefined,
+  version: string,
   signal: AbortSignal,
 ): Promise<void> {
   if (!remote.supportsRanges) {

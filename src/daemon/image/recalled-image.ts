@@ -13,7 +13,6 @@ import type { DurableParts, ImageRecall, ImageSource } from '../../image/broker/
 import type { SpaceLimits } from '../../policy/release-policy.ts';
 import { RecallEngine } from '../../recall/engine.ts';
 import type { Intent } from '../../recall/recall.ts';
-import { restsOnSizeAlone } from '../../remote/http/attributes.ts';
 import { openRemote } from '../../remote/open-remote.ts';
 import type { Remote } from '../../remote/remote.ts';
 import { OwnedFd } from '../../sys/fd.ts';
@@ -27,7 +26,7 @@ import { defaultCacheDirectory, optionDefaults, remoteIdentity } from '../option
 import type { RemoteAccess } from '../api.ts';
 import { CopyRoom } from './copy-room.ts';
 import { locateImage } from './locate.ts';
-import { rangesOnly } from './ranges-only.ts';
+import { rangesOnly, requireVersion } from './ranges-only.ts';
 
 /** Of a page of metadata much less is needed than of a file that is read: a quarter of a mount's chunks. */
 const chunkBytes = 64 * 1024;
@@ -247,12 +246,7 @@ async function factsOf(
   if (sizeBytes === undefined) {
     throw ebbError('EOPNOTSUPP', `The server does not say how large ${name} is: download it.`);
   }
-  // A disk image that somebody has written to is as long as before.
-  if (version === undefined || restsOnSizeAlone(version)) {
-    const why = 'gives neither ETag nor Last-Modified, so nobody would notice that it changes';
-    throw ebbError('EOPNOTSUPP', `The server ${why}: download the image.`);
-  }
-  return { sizeBytes, version, mtimeSeconds: mtime?.seconds ?? 0 };
+  return { sizeBytes, version: requireVersion(version), mtimeSeconds: mtime?.seconds ?? 0 };
 }
 
 /** The node of this version: the one that is there, a new one, or one in the place of another version. */

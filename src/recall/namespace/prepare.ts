@@ -13,8 +13,11 @@ import { isTransferVersion } from './reconcile.ts';
 import { interruptible } from './single-flight.ts';
 import type { WholeFetch } from './whole-fetch.ts';
 
-/** A file whose size the remote does not tell must be fetched to be seen; beyond this it is refused (EFBIG). */
-const unsizedFileMaxBytes = 64 * 1024 ** 3;
+/**
+ * A file whose size the remote does not tell must be fetched to be seen, and one whose version it does not tell to be
+ * read; beyond this it is refused (EFBIG).
+ */
+const unversionedFileMaxBytes = 64 * 1024 ** 3;
 /** Larger files are not fetched before somebody reads them. */
 export const wholeFileMaxBytes = 1024 * 1024;
 
@@ -40,7 +43,7 @@ export class Preparer {
   }
 
   /**
-   * The node with exact facts. Joins a fetch of the whole file when one is under way; `withContent` begins one where
+   * The node with exact facts; of a file the version may still be null, where the remote shows none. Joins a fetch of the whole file when one is under way; `withContent` begins one where
    * the file is small: a HEAD before the GET that follows would double the requests.
    */
   async resolve(
@@ -59,8 +62,8 @@ export class Preparer {
       if (fetched !== undefined) return fetched;
     }
     const node = await this.#namespace.resolve(nodeId, signal);
-    if (node.kind === NodeKind.file && (node.sizeBytes < 0 || node.version === null)) {
-      return await this.#whole.fetch(node.id, unsizedFileMaxBytes, signal, requester);
+    if (node.kind === NodeKind.file && node.sizeBytes < 0) {
+      return await this.#whole.fetch(node.id, unversionedFileMaxBytes, signal, requester);
     }
     return node;
   }
@@ -81,7 +84,7 @@ export class Preparer {
 
   async #joined(nodeId: number): Promise<Node | undefined> {
     try {
-      return await this.#whole.fetch(nodeId, unsizedFileMaxBytes);
+      return await this.#whole.fetch(nodeId, unversionedFileMaxBytes);
     } catch {
       return undefined;
     }
@@ -94,6 +97,11 @@ export class Preparer {
   async open(nodeId: number, signal?: AbortSignal, requester?: Requester): Promise<Prepared> {
     const exact = await this.resolve(nodeId, signal, requester);
     if (exact.id !== nodeId) throw newVersion();
+    if (exact.kind === NodeKind.file && exact.version === null) {
+      // Ranges that were asked for one by one could come of two contents: one request brings all of it.
+      const { id } = await this.#whole.fetch(nodeId, unversionedFileMaxBytes, signal, requester);
+      if (id !== nodeId) throw newVersion();
+    }
     const node = await this.#namespace.revalidate(nodeId, signal);
     if (node.kind !== NodeKind.file) throw ebbError('EISDIR', 'not a file');
     if (node.version === null || node.sizeBytes < 0) {
@@ -102,7 +110,7 @@ export class Preparer {
     const file = this.#contents.contentOf(node, this.#namespace.keyOf(node.id));
     if (isTransferVersion(node.version) && !file.residency.complete) {
       // It was released, or a crash or the disk took some of it: only a new transfer brings all of one version.
-      const { id } = await this.#whole.fetch(nodeId, unsizedFileMaxBytes, signal, requester);
+      const { id } = await this.#whole.fetch(nodeId, unversionedFileMaxBytes, signal, requester);
       if (id !== nodeId) throw newVersion();
     }
     return { node, file };

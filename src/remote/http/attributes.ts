@@ -103,8 +103,9 @@ export function parseEntityTag(text: string | undefined): EntityTag | undefined 
 const strongPrefix = 'etag:';
 
 /**
- * The version string, in order of trust: strong entity tag; weak tag with size and date; date with size; size.
- * Undefined when the answer shows none of them.
+ * The version string, in order of trust: strong entity tag; weak tag with size and date; date with size. Undefined when
+ * the answer shows neither tag nor date: a size alone would fit any other content of that length, and pieces that are
+ * asked for one by one could come of two contents.
  */
 export function versionOf(facts: {
   readonly tag: EntityTag | undefined;
@@ -113,11 +114,12 @@ export function versionOf(facts: {
 }): string | undefined {
   const { tag, sizeBytes, mtime } = facts;
   if (tag !== undefined && !tag.weak) return strongPrefix + tag.text;
+  if (tag === undefined && mtime === undefined) return undefined;
   const parts: string[] = [];
   if (tag !== undefined) parts.push(`weak:${tag.text}`);
   if (mtime !== undefined) parts.push(`mtime=${mtime.seconds}`);
   if (sizeBytes !== undefined) parts.push(`size=${sizeBytes}`);
-  return parts.length === 0 ? undefined : parts.join(';');
+  return parts.join(';');
 }
 
 /** The strong entity tag inside a version string: usable with If-Match. */
@@ -125,11 +127,6 @@ export function strongTagOf(version: string | undefined): string | undefined {
   return version?.startsWith(strongPrefix) === true
     ? version.slice(strongPrefix.length)
     : undefined;
-}
-
-/** Whether a version would stay the same for any other content of the same size. */
-export function restsOnSizeAlone(version: string): boolean {
-  return /^size=\d+$/.test(version);
 }
 
 /** How an answer's version compares with the one asked for. */

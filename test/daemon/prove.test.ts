@@ -1,0 +1,35 @@
+/** What counts as proof that the remote still has a content. */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { proveContent } from '../../src/daemon/prove.ts';
+import { transferVersion } from '../../src/recall/namespace/reconcile.ts';
+import type { ObjectAttributes, Remote } from '../../src/remote/remote.ts';
+
+const { signal } = new AbortController();
+const sizeBytes = 9;
+
+/** Whether content of this version may be released when the remote says `object`. */
+async function isProved(version: string, object: ObjectAttributes): Promise<boolean> {
+  const remote = { stat: async () => object } as unknown as Remote;
+  const proof = await proveContent(remote, { key: 'x', version, sizeBytes }, signal);
+  return proof.version === version && proof.sizeBytes === sizeBytes;
+}
+
+test('where there is no version, a file of the same size proves as much as can be; nothing else does', async () => {
+  for (const version of [transferVersion('u'), `size=${sizeBytes}`]) {
+    assert.ok(await isProved(version, { kind: 'file', sizeBytes }));
+    assert.ok(await isProved(version, { kind: 'file' }));
+    assert.ok(!(await isProved(version, { kind: 'file', sizeBytes: 8 })));
+    assert.ok(!(await isProved(version, { kind: 'directory' })));
+    assert.ok(!(await isProved(version, { kind: 'file', sizeBytes, version: 'etag:"a"' })));
+  }
+});
+
+test('a version is proved by itself, with its size', async () => {
+  const version = 'etag:"a"';
+  assert.ok(await isProved(version, { kind: 'file', sizeBytes, version }));
+  assert.ok(!(await isProved(version, { kind: 'file', sizeBytes: 8, version })));
+  assert.ok(!(await isProved(version, { kind: 'file', sizeBytes })));
+  assert.ok(!(await isProved(version, { kind: 'file', version })));
+  assert.ok(!(await isProved(version, { kind: 'file', sizeBytes, version: 'etag:"b"' })));
+});
