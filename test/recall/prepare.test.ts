@@ -32,7 +32,7 @@ test('a file that shows nothing is fetched whole, once, however many ask', async
   );
 });
 
-test('a file that shows its size and no version: facts cost no content, and who opens it gets it by one request', async () => {
+test('a file that shows its size and no version: one request brings it, when it is opened', async () => {
   await using scene = await servedScene();
   scene.remote.showsSizesOnly = true;
   scene.remote.putFile('a', whole);

@@ -43,8 +43,9 @@ export class Preparer {
   }
 
   /**
-   * The node with exact facts; of a file the version may still be null, where the remote shows none. Joins a fetch of the whole file when one is under way; `withContent` begins one where
-   * the file is small: a HEAD before the GET that follows would double the requests.
+   * The node with exact facts; the version of a file is null where the remote shows none. Joins a fetch of the whole
+   * file when one is under way; `withContent` begins one where the file is small: a HEAD before the GET that follows
+   * would double the requests.
    */
   async resolve(
     nodeId: number,
