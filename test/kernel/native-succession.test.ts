@@ -178,7 +178,8 @@ test('a daemon dies before it serves: the next one is not ended for it', async (
   const [waiting = 0] = (await untilTwoDaemons(supervisorPid)).filter((one) => one !== pid);
   // The next one is to be a new process.
   process.kill(waiting, 'SIGKILL');
-  await waitFor(() => !processLives(waiting), { what: 'its end', intervalMs: 1 });
+  // Its supervisor knows that it is gone.
+  await waitFor(() => !childrenOf(supervisorPid).includes(waiting), { what: 'its end' });
   writeFileSync(flag, '');
   const diedAtMs = performance.now();
   process.kill(pid, 'SIGKILL');
