@@ -15,7 +15,7 @@ import { openDirectoryRemote } from './dir/dir-remote.ts';
 import type { DirectoryRemoteOptions } from './dir/dir-remote.ts';
 import { openHttpRemote } from './http/http-remote.ts';
 import type { HttpRemoteOptions } from './http/options.ts';
-import { limitedRemote } from './limit.ts';
+import { limitedRemote, spareRequests } from './limit.ts';
 import type { Remote } from './remote.ts';
 import { retryingRemote } from './retry.ts';
 import type { RetryOptions } from './retry.ts';
@@ -45,11 +45,11 @@ export interface RemoteOptions extends Omit<HttpRemoteOptions, 'url'>, Directory
  * for a directory that cannot be opened; does not talk to a web server yet.
  */
 export async function openRemote(options: RemoteOptions): Promise<Remote> {
-  const bare = await openBare(options);
-  const { onRequest, onRetry, retries } = options;
+  const { onRequest, onRetry, retries, connections = requestsMaxDefault } = options;
+  const bare = await openBare({ ...options, connections, spareConnections: spareRequests });
   const traced = onRequest === undefined ? bare : tracedRemote(bare, { onRequest });
   const limited = limitedRemote(traced, {
-    requestsMax: options.connections ?? requestsMaxDefault,
+    requestsMax: connections,
     bytesPerSecond: options.limitBytesPerSecond,
   });
   // The retry lets each name through once, so that no other has to remember them.

@@ -71,6 +71,64 @@ void test('a listing leaves room for requests between its batches', async () => 
   assert.deepEqual(sizes, [1, 1, 1]);
 });
 
+void test('a read whose receiver waits leaves room for one stat more, which making room may need', async () => {
+  const memory = new MemoryRemote();
+  for (const name of ['one', 'two']) memory.putFile(name, Buffer.alloc(10));
+  for (const requestsMax of [1, 2]) {
+    const remote = limitedRemote(memory, { requestsMax });
+    const proofs: (number | undefined)[] = [];
+    const prove = async (): Promise<void> => {
+      // Several at a time: they take turns.
+      const asked = ['one', 'two'].map((name) => remote.stat(name, { signal: noSignal }));
+      for (const { sizeBytes } of await Promise.all(asked)) proofs.push(sizeBytes);
+    };
+    const early = remote.stat('one', { signal: noSignal });
+    const reads = ['one', 'two', 'one'].map((name) =>
+      remote.read(
+        name,
+        { head: () => undefined, buffer: () => new Uint8Array(10), filled: prove },
+        { offsetBytes: 0, lengthBytes: 10, version: undefined, signal: noSignal },
+      ),
+    );
+    await Promise.all([early, ...reads]);
+    assert.deepEqual(proofs, [10, 10, 10, 10, 10, 10]);
+  }
+});
+
+void test('a stat that waits for either place gives up with its signal, and loses none', async () => {
+  const memory = new MemoryRemote();
+  memory.putFile('file', Buffer.alloc(10));
+  let active = 0;
+  let activeMax = 0;
+  const go = Promise.withResolvers<void>();
+  const inner = tracedRemote(memory, { onRequest: () => (active -= 1) });
+  const counting = faultyRemote(inner, () => {
+    active += 1;
+    activeMax = Math.max(activeMax, active);
+    return { kind: 'delay', delayMs: 2 };
+  });
+  const remote = limitedRemote(counting, { requestsMax: 1 });
+  const reading = remote.read(
+    'file',
+    { head: () => undefined, buffer: () => new Uint8Array(10), filled: () => go.promise },
+    { offsetBytes: 0, lengthBytes: 10, version: undefined, signal: noSignal },
+  );
+  const stop = new AbortController();
+  const reason = new Error('stop');
+  const stats = Array.from({ length: 20 }, (_, index) =>
+    remote.stat('file', { signal: index % 2 === 0 ? noSignal : stop.signal }),
+  );
+  const outcomes = Promise.allSettled(stats);
+  stop.abort(reason);
+  const settled = await outcomes;
+  assert.ok(settled.every(({ status }, index) => index % 2 === 1 || status === 'fulfilled'));
+  assert.ok(settled.some(({ status }) => status === 'rejected'));
+  go.resolve();
+  await reading;
+  assert.equal(activeMax, 2);
+  await Promise.all(Array.from({ length: 5 }, () => remote.stat('file', { signal: noSignal })));
+});
+
 void test('every request is traced once, with its outcome', async () => {
   const memory = new MemoryRemote({ batchObjectsMax: 1 });
   memory.putFile('file', Buffer.alloc(1000));

@@ -27,6 +27,8 @@ export interface HttpRemoteOptions {
   readonly insecure?: boolean;
   /** Open connections to the origin, 1..256. Default 16. */
   readonly connections?: number;
+  /** More of them, for requests that must not wait until a read gets on. 0 <= spareConnections. Default 0. */
+  readonly spareConnections?: number;
   /** Default 10,000. */
   readonly connectTimeoutMs?: number;
   /** From a request to the head of its answer. Default 30,000. */
@@ -154,7 +156,8 @@ function limitsOf(options: HttpRemoteOptions): TransportLimits {
   const { headersTimeoutMs = answerTimeoutMsDefault, bodyTimeoutMs = answerTimeoutMsDefault } =
     options;
   return {
-    connections: check('connections', connections, connectionsMax),
+    connections:
+      check('connections', connections, connectionsMax) + (options.spareConnections ?? 0),
     connectTimeoutMs: check('connectTimeoutMs', connectTimeoutMs, timeoutMsMax),
     headersTimeoutMs: check('headersTimeoutMs', headersTimeoutMs, timeoutMsMax),
     bodyTimeoutMs: check('bodyTimeoutMs', bodyTimeoutMs, timeoutMsMax),

@@ -154,18 +154,33 @@ export async function destroyPool(
 }
 
 async function requireEmpty(imagePath: string): Promise<void> {
+  const names = await namesIn(imagePath);
+  if (names.length === 0) return;
+  const shown = names.slice(0, shownEntriesMax).join(', ');
+  throw ebbError('ENOTEMPTY', `The pool ${imagePath} holds files (${shown}): use force.`);
+}
+
+/** Leaves no mount, device or directory, whatever fails. */
+async function namesIn(imagePath: string): Promise<string[]> {
   const directory = mkdtempSync(path.join(tmpdir(), 'ebb-pool-'));
-  const device = await attachLoop(imagePath);
   try {
-    await runProgram('mount', '-t', 'xfs', '-o', 'ro', device, directory);
-    const names = readdirSync(directory);
-    await runProgram('umount', directory);
-    if (names.length === 0) return;
-    const shown = names.slice(0, shownEntriesMax).join(', ');
-    throw ebbError('ENOTEMPTY', `The pool ${imagePath} holds files (${shown}): use force.`);
+    const device = await attachLoop(imagePath);
+    try {
+      await runProgram('mount', '-t', 'xfs', '-o', 'ro', device, directory);
+      try {
+        return readdirSync(directory);
+      } finally {
+        await runProgram('umount', directory);
+      }
+    } finally {
+      await runProgram('losetup', '--detach', device);
+    }
   } finally {
-    await runProgram('losetup', '--detach', device);
-    rmdirSync(directory);
+    try {
+      rmdirSync(directory);
+    } catch {
+      // It is still mounted: that umount failed is what is told.
+    }
   }
 }
 

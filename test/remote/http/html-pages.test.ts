@@ -2,7 +2,9 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 
+import { HtmlListing } from '../../../src/remote/http/listing/html-listing.ts';
 import { listingParser } from '../../../src/remote/http/listing/listing-parser.ts';
+import { listingBase } from '../../../src/remote/http/url.ts';
 import type { ListingBatch } from '../../../src/remote/remote.ts';
 
 function parse(
@@ -80,6 +82,58 @@ void describe('pages that are no listings', () => {
     assert.throws(() => {
       for (let count = 0; count < 100; count += 1) parser.write(piece);
     }, notListing);
+  });
+});
+
+void describe('what never ends within a listing', () => {
+  const top =
+    '<html>\r\n<head><title>Index of /pub/</title></head>\r\n<body>\r\n<h1>Index of /pub/</h1><hr><pre>' +
+    '<a href="../">../</a>\r\n<a href="a">a</a>      01-Nov-2026 00:00      3\r\n';
+  const fill = (listing: HtmlListing, piece: string): string[] => {
+    const found: string[] = [];
+    for (let count = 0; count < 64; count += 1) {
+      for (const { name } of listing.write(piece).objects) found.push(name);
+    }
+    return found;
+  };
+  const openings = [
+    '<!--',
+    '<a href="',
+    '<a x',
+    '<a x=',
+    '</a',
+    '<',
+    '<![CDATA[',
+    '<?',
+    '<!DOCTYPE ',
+    '<a href="&amp',
+  ];
+  const newListing = (): HtmlListing =>
+    new HtmlListing(listingBase('http://h/pub/'), 'http://h/pub/');
+
+  for (const opening of openings) {
+    void test(`${opening}: it is given up, not kept`, () => {
+      const listing = newListing();
+      listing.write(top + opening);
+      assert.throws(() => fill(listing, 'x'.repeat(16_384)), {
+        code: 'EIO',
+        retryable: false,
+      });
+      const page = newListing();
+      page.write(`<html><body>${opening}`);
+      assert.throws(() => fill(page, 'x'.repeat(16_384)), notListing);
+    });
+  }
+
+  void test('long texts, and many tags and comments, are none of that', () => {
+    const listing = newListing();
+    const found = listing.write(top).objects.map(({ name }) => name);
+    found.push(...fill(listing, 'y'.repeat(100_000)));
+    found.push(...fill(listing, `<!--${'z'.repeat(60_000)}-->`));
+    found.push(...fill(listing, '<b></b>'.repeat(20_000)));
+    const rest = listing.write('<a href="b">b</a> x\r\n</pre><hr></body></html>').objects;
+    found.push(...[...rest, ...listing.end().objects].map(({ name }) => name));
+    assert.deepEqual(found, ['a', 'b']);
   });
 });
 

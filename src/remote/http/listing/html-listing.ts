@@ -54,8 +54,13 @@ export class HtmlListing {
   /** Takes a piece of the page and gives the entries that are certain by now. */
   write(text: string): ListingBatch {
     this.#characters += text.length;
-    this.#scanner.write(text);
-    if (this.#family !== undefined) return this.#entries.take();
+    const isParsed = this.#scanner.write(text);
+    if (this.#family !== undefined) {
+      if (isParsed) return this.#entries.take();
+      const message = `The listing ${this.#what} holds a tag or comment without end.`;
+      throw ebbError('EIO', message, { retryable: false });
+    }
+    if (!isParsed) throw this.#noListing();
     if (this.#characters > undecidedCharactersMax) throw this.#noListing();
     return emptyBatch;
   }

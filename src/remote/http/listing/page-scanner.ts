@@ -11,6 +11,8 @@ import type { Container, Page, Row } from './family.ts';
 const headingCharactersMax = 8192;
 const rowCharactersMax = 1024;
 const containerDepthMax = 64;
+/** Of a tag or comment: the parser keeps all of it until it ends. */
+const unparsedCharactersMax = 64 * 1024;
 
 const containerElements = new Set(['pre', 'table', 'ul']);
 const foreignElements = new Set(
@@ -44,6 +46,8 @@ export class PageScanner {
     heading: undefined,
   };
   #silent: string | undefined;
+  /** Of pieces since the parser last had something to tell. */
+  #unparsedCharacters = 0;
   /** Forms, inputs, frames, scripts from elsewhere, refreshes, `<base>`: see generic.ts. */
   hasForeignElements = false;
   /** `<html>` was opened and not closed by the page: it was cut off. */
@@ -52,15 +56,36 @@ export class PageScanner {
   constructor(base: ListingBase, events: ScannerEvents) {
     this.#base = base;
     this.#events = events;
+    const heard = (): void => {
+      this.#unparsedCharacters = 0;
+    };
     this.#parser = new Parser({
-      onopentag: (name, attributes) => this.#open(name, attributes),
-      onclosetag: (name, implied) => this.#close(name, implied),
-      ontext: (text) => this.#text(text),
+      onopentag: (name, attributes) => {
+        heard();
+        this.#open(name, attributes);
+      },
+      onclosetag: (name, implied) => {
+        heard();
+        this.#close(name, implied);
+      },
+      ontext: (text) => {
+        heard();
+        this.#text(text);
+      },
+      oncomment: heard,
+      onprocessinginstruction: heard,
     });
   }
 
-  write(text: string): void {
-    this.#parser.write(text);
+  /** False: a tag or a comment has become too long, and nothing more may be written. */
+  write(text: string): boolean {
+    for (let at = 0; at < text.length; at += unparsedCharactersMax) {
+      const piece = text.slice(at, at + unparsedCharactersMax);
+      this.#unparsedCharacters += piece.length;
+      this.#parser.write(piece);
+      if (this.#unparsedCharacters > unparsedCharactersMax) return false;
+    }
+    return true;
   }
 
   end(): void {
