@@ -26,6 +26,7 @@ import type { Established, ToMountDaemon, ToMountSupervisor } from './mount-mess
 import { RestartPauses } from './restart-pauses.ts';
 import type { DaemonLife } from './restart-pauses.ts';
 import { Standbys } from './standbys.ts';
+import { Urgency } from './urgency.ts';
 import { Watchdog } from './watchdog.ts';
 
 /** A successor that does not answer the kernel by then is stopped: readers wait for it. */
@@ -56,6 +57,7 @@ export class MountSupervisor {
   readonly #scans: OwnedFd = createMemoryFile('ebb-scans');
   readonly #requests: OwnedFd = createMemoryFile('ebb-requests');
   readonly #pauses = new RestartPauses();
+  readonly #urgency = new Urgency();
   readonly #over = Promise.withResolvers<boolean>();
   readonly #ready = Promise.withResolvers<Opaque>();
   #device: OwnedFd | undefined;
@@ -180,6 +182,7 @@ export class MountSupervisor {
         return;
       case 'ready':
         this.#isServing = true;
+        this.#urgency.over();
         this.#ready.resolve(message.facts);
         return this.#standbys.wanted();
       case 'failed':
@@ -219,6 +222,7 @@ export class MountSupervisor {
   #daemonEnded(how: string, inOrder: boolean): void {
     this.#daemon = undefined;
     this.#watchdog.stop();
+    this.#urgency.over();
     const hadServed = this.#restarts > 0 || this.#isServing;
     if (this.#isTaking) this.#predecessorFailed = how !== 'SIGKILL' || this.#isHanging;
     const life = this.#life();
@@ -265,6 +269,7 @@ export class MountSupervisor {
     const daemon = this.#standbys.take() ?? this.#spawnSuccessor();
     if (daemon === undefined) return this.#giveUp('the connection is gone');
     this.#restarts += 1;
+    this.#urgency.begin(daemon.pid);
     const overdue = setTimeout(() => {
       if (this.#isServing || this.#daemon !== daemon) return;
       log('error', `the daemon does not serve after ${restartMaxMs} ms: it is stopped`);

@@ -25,6 +25,7 @@ import type { Shown } from './reachability.ts';
 import { RestartPauses } from './restart-pauses.ts';
 import type { DaemonLife } from './restart-pauses.ts';
 import { Standbys } from './standbys.ts';
+import { Urgency } from './urgency.ts';
 import { Watchdog } from './watchdog.ts';
 
 /** A successor that does not answer events by then is stopped: readers must not wait for it for ever. */
@@ -65,6 +66,7 @@ export class TreeSupervisor {
   readonly #options: SupervisorOptions;
   readonly #denier: Denier;
   readonly #pauses = new RestartPauses();
+  readonly #urgency = new Urgency();
   readonly #standbys: Standbys<Daemon>;
   readonly #watchdog = new Watchdog(() => {
     this.#options.log('error', 'the daemon does nothing any more: it is replaced');
@@ -264,6 +266,7 @@ export class TreeSupervisor {
         return this.#options.onProgress(message.progress);
       case 'ready':
         this.#isServing = true;
+        this.#urgency.over();
         this.#standbys.wanted();
         return this.#starting?.resolve(message);
       case 'alive':
@@ -299,6 +302,7 @@ export class TreeSupervisor {
   #daemonEnded(how: string, inOrder: boolean): void {
     this.#daemon = undefined;
     this.#watchdog.stop();
+    this.#urgency.over();
     const { guard, log } = this.#options;
     // Before anybody reads: what the dead one had taken is answered by its numbers.
     const denied = guard.sweep(openFilesLimit().soft);
@@ -332,6 +336,7 @@ export class TreeSupervisor {
     this.#restarts += 1;
     const diedAtMs = performance.now();
     const daemon = this.#standbys.take() ?? this.#spawn();
+    this.#urgency.begin(daemon.pid);
     const overdue = setTimeout(() => {
       log('error', `the daemon does not answer after ${restartMaxMs} ms: it is stopped`);
       daemon.kill();

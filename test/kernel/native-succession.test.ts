@@ -4,6 +4,7 @@
  */
 import assert from 'node:assert/strict';
 import { existsSync, mkdirSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
+import { getPriority } from 'node:os';
 import path from 'node:path';
 import { after, before, test } from 'node:test';
 import { runFiles } from '../../src/base/run-directory.ts';
@@ -46,6 +47,13 @@ function isShown(tree: AttachedTree): Promise<boolean> {
 function threadsOf(pid: number): string[] {
   const tasks = `/proc/${pid}/task`;
   return readdirSync(tasks).map((tid) => readFileSync(`${tasks}/${tid}/comm`, 'utf8').trim());
+}
+
+/** Undefined: the kernel does not share the processor between sessions. */
+function sessionNice(pid: number): number | undefined {
+  const file = `/proc/${pid}/autogroup`;
+  const nice = existsSync(file) ? / nice (-?\d+)/.exec(readFileSync(file, 'utf8'))?.[1] : undefined;
+  return nice === undefined ? undefined : Number(nice);
 }
 
 /** One that serves, and one that waits. */
@@ -188,6 +196,34 @@ test('a daemon dies before it serves: the next one is not ended for it', async (
   // One that is too slow is ended as well.
   if (performance.now() - diedAtMs < restartMaxMs) assert.equal(restarts, 2);
   await runOk('cmp', [path.join(tree.path, 'large.bin'), path.join(source, 'large.bin')]);
+});
+
+test('a daemon that is awaited goes before other work until it serves', async () => {
+  await using tree = await AttachedTree.attach({ type: 'xfs', remote: source, standby: true });
+  const { pid, supervisorPid } = await tree.status();
+  const [waiting = 0] = (await untilTwoDaemons(supervisorPid)).filter((one) => one !== pid);
+  await waitFor(() => threadsOf(waiting).includes('fanotify'), {
+    what: 'its second thread',
+    timeoutMs: endMaxMs,
+  });
+  const own = getPriority();
+  const before = sessionNice(supervisorPid);
+  // So it takes as long as we like.
+  process.kill(waiting, 'SIGSTOP');
+  try {
+    process.kill(pid, 'SIGKILL');
+    await waitFor(() => getPriority(waiting) < own, { what: 'its priority', timeoutMs: endMaxMs });
+    if (before !== undefined) assert.notEqual(sessionNice(supervisorPid), before);
+  } finally {
+    process.kill(waiting, 'SIGCONT');
+  }
+  const status = await waitFor(() => tree.status(), { what: 'a daemon', timeoutMs: endMaxMs });
+  // It may have loaded no more than its threads by then.
+  await waitFor(
+    () => readdirSync(`/proc/${status.pid}/task`).every((tid) => getPriority(Number(tid)) === own),
+    { what: 'its threads to be like others', timeoutMs: endMaxMs },
+  );
+  assert.equal(sessionNice(supervisorPid), before);
 });
 
 test('--no-standby: none waits, and a daemon that dies is replaced all the same', async () => {
