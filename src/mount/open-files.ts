@@ -10,6 +10,7 @@
  */
 import { assert } from '../base/assert.ts';
 import { Errno } from '../base/errno.ts';
+import { ebbError } from '../base/errors.ts';
 import { OwnedFd } from '../sys/fd.ts';
 import { Residency } from '../tree/residency.ts';
 import { HandleTable } from './handle-table.ts';
@@ -129,13 +130,14 @@ export class OpenFiles {
 
   /**
    * Counts one more open for the request `unique` and chooses its mode; undo with `release` when the kernel did not
-   * want the answer. Throws ENFILE, ENOMEM.
+   * want the answer. Throws ENFILE, ENOMEM; EIO when it is open for passthrough and not wholly here any more.
    */
   open(content: OpenContent, passthroughAllowed: boolean, unique: number): OpenFile {
     const { nodeId } = content;
     const node = this.#nodes.get(nodeId) ?? { counts: noOpens, backingId: 0 };
     const allowed = passthroughAllowed && this.#passthroughWorks;
-    let mode = chooseMode(node.counts, content.residency.complete, allowed);
+    let mode = chooseMode(node.counts, content.residency.isRecorded, allowed);
+    if (mode === undefined) throw ebbError('EIO', `The disk has lost bytes of node ${nodeId}.`);
     if (mode === 'passthrough' && !this.#register(content, node)) mode = 'cached';
     const backingId = mode === 'passthrough' ? node.backingId : 0;
     let fileHandle: number;

@@ -6,6 +6,9 @@
  * resident file that somebody still reads in cached mode stays cached; the next open after the last close passes
  * through. All passthrough opens of an inode share one backing id.
  *
+ * `resident` means all is here and that is in the durable record: what the disk may yet fail to take must not be read
+ * past us. When it is taken back all the same, an inode that is in passthrough mode cannot be opened any more.
+ *
  * The kernel gives up the mode before it sends RELEASE, so counting RELEASEs is safe; an OPEN whose answer the
  * kernel no longer wanted (ENOENT on write) must be un-counted.
  */
@@ -17,9 +20,16 @@ export interface OpenCounts {
   readonly passthrough: number;
 }
 
-/** The mode for one more open. `resident`: all content is here; `allowed`: passthrough works on this mount. */
-export function chooseMode(counts: OpenCounts, resident: boolean, allowed: boolean): OpenMode {
-  if (counts.passthrough > 0) return 'passthrough';
+/**
+ * The mode for one more open. `resident`: all content is here, durably; `allowed`: passthrough works on this mount.
+ * Undefined: there is none, until what is open was closed.
+ */
+export function chooseMode(
+  counts: OpenCounts,
+  resident: boolean,
+  allowed: boolean,
+): OpenMode | undefined {
+  if (counts.passthrough > 0) return resident ? 'passthrough' : undefined;
   if (counts.cached > 0 || !resident || !allowed) return 'cached';
   return 'passthrough';
 }

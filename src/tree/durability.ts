@@ -196,7 +196,9 @@ export class ResidencyLog<File extends LoggedContent> {
     }
     this.#uncommittedBytes -= bytes;
     for (const [index, { file, use }] of group.entries()) {
-      this.#port.mark(file, rows[index] as ResidencyRow, use.fd); // 4.
+      const row = rows[index] as ResidencyRow;
+      if (row.complete) file.residency.noteRecorded();
+      this.#port.mark(file, row, use.fd); // 4.
       use[Symbol.dispose]();
     }
   }

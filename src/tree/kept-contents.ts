@@ -144,7 +144,9 @@ export function recordedResidency(
 ): Residency {
   const { key, bitmap, sizeBytes, chunkBytes } = facts;
   try {
-    return Residency.decode(bitmap, sizeBytes, chunkBytes);
+    const residency = Residency.decode(bitmap, sizeBytes, chunkBytes);
+    residency.noteRecorded();
+    return residency;
   } catch (cause) {
     onBadRecord(
       `The record of what is here of ${key} cannot be read; it is recalled again.`,

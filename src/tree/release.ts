@@ -309,6 +309,7 @@ async function recordPutBack<File extends Releasable>(
 ): Promise<void> {
   try {
     port.commit(back.map(({ row }) => row));
+    for (const { one } of back) one.file.residency.noteRecorded();
     for (const { one, row } of back) await port.mark(one.file, row, one.fd);
   } catch (error) {
     for (const { one } of back) results[one.index] = failed(error);

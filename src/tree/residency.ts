@@ -4,7 +4,7 @@
  *
  * Concurrency: one thread (the owner, the daemon's main thread) marks and clears; others only read. A bit is set
  * after the chunk's bytes are in the local file, so whoever sees the bit may read the bytes. `complete` becomes
- * true only after all bits are.
+ * true only after all bits are, and `isRecorded` only after that is in the durable record (durability.ts).
  */
 import { assert } from '../base/assert.ts';
 import { Bitmap } from '../base/bitmap.ts';
@@ -28,8 +28,9 @@ export function chunkBytesFor(sizeBytes: number, startBytes: number = chunkBytes
   return chunkBytes;
 }
 
-/** Shared memory: two doubles (size, chunk size), one counter of resident chunks, padding, the bitmap's words. */
+/** Shared memory: two doubles (size, chunk size), one counter of resident chunks, `isRecorded`, the bitmap's words. */
 const countIndex = 4;
+const recordedIndex = 5;
 const headerBytes = 24;
 
 export class Residency {
@@ -41,6 +42,7 @@ export class Residency {
   readonly chunkCount: number;
   readonly #bitmap: Bitmap;
   readonly #counter: Int32Array;
+  readonly #recorded: Int32Array;
 
   private constructor(buffer: SharedArrayBuffer) {
     const sizes = new Float64Array(buffer, 0, 2);
@@ -49,6 +51,7 @@ export class Residency {
     this.chunkBytes = sizes[1] ?? 0;
     this.chunkCount = Math.ceil(this.sizeBytes / this.chunkBytes);
     this.#counter = new Int32Array(buffer, countIndex * 4, 1);
+    this.#recorded = new Int32Array(buffer, recordedIndex * 4, 1);
     this.#bitmap = new Bitmap(this.chunkCount, new Int32Array(buffer, headerBytes));
   }
 
@@ -86,6 +89,16 @@ export class Residency {
     return Atomics.load(this.#counter, 0) === this.chunkCount;
   }
 
+  /** All is here, and will still be after a crash: nobody needs to ask about this file any more. */
+  get isRecorded(): boolean {
+    return this.chunkCount === 0 || Atomics.load(this.#recorded, 0) === 1;
+  }
+
+  /** Owner only: the durable record says that all is here. Holds until something of it is taken back. */
+  noteRecorded(): void {
+    if (this.complete) Atomics.store(this.#recorded, 0, 1);
+  }
+
   get residentChunks(): number {
     return Atomics.load(this.#counter, 0);
   }
@@ -121,6 +134,7 @@ export class Residency {
 
   /** Owner only: takes the claim for these chunks back. */
   unmark(firstChunk: number, chunkCount: number): void {
+    Atomics.store(this.#recorded, 0, 0);
     Atomics.sub(this.#counter, 0, this.#bitmap.countSet(firstChunk, chunkCount));
     this.#bitmap.clearRange(firstChunk, chunkCount);
   }

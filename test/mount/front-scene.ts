@@ -96,6 +96,7 @@ export class Scene implements Disposable {
     writeFileSync(file, Buffer.alloc(1_000, 'x'));
     const residency = Residency.create(1_000);
     if (isComplete) residency.markResident(0, 1);
+    residency.noteRecorded();
     return { residency: residency.buffer, descriptor: openSync(file, 'r') };
   }
 

@@ -44,6 +44,7 @@ function table(handles?: number, backings = new Backings()): Table {
 function opened(isComplete = true): { residency: SharedArrayBuffer; descriptor: number } {
   const residency = Residency.create(1000);
   if (isComplete) residency.markResident(0, 1);
+  residency.noteRecorded();
   return { residency: residency.buffer, descriptor: openSync('/dev/null', 'r') };
 }
 
@@ -103,10 +104,40 @@ test('a file becomes passthrough only when its last cached open is gone', () => 
   const content = files.adopt(5, cold);
   const held = files.open(content, true, 1);
   assert.equal(held.mode, 'cached');
-  Residency.attach(cold.residency).markResident(0, 1);
+  const residency = Residency.attach(cold.residency);
+  residency.markResident(0, 1);
+  residency.noteRecorded();
   const second = files.open(content, true, 2);
   assert.equal(second.mode, 'cached');
   files.release(held.fileHandle);
+  assert.equal(files.open(content, true, 3).mode, 'cached');
+  files.closeAll();
+});
+
+test('what is here but not yet in the durable record is not passed through', () => {
+  const { files } = table();
+  const arrived = opened(false);
+  const residency = Residency.attach(arrived.residency);
+  residency.markResident(0, 1);
+  const content = files.adopt(5, arrived);
+  const early = files.open(content, true, 1);
+  assert.equal(early.mode, 'cached');
+  files.release(early.fileHandle);
+  residency.noteRecorded();
+  assert.equal(files.open(content, true, 2).mode, 'passthrough');
+  files.closeAll();
+});
+
+test('a file that the disk has lost is not opened for passthrough; cached, once nobody has it open', () => {
+  const { files, backings } = table();
+  const lost = opened();
+  const content = files.adopt(5, lost);
+  const held = files.open(content, true, 1);
+  assert.equal(held.mode, 'passthrough');
+  Residency.attach(lost.residency).clear();
+  assert.throws(() => files.open(content, true, 2), { code: 'EIO' });
+  files.release(held.fileHandle);
+  assert.equal(backings.open.size, 0);
   assert.equal(files.open(content, true, 3).mode, 'cached');
   files.closeAll();
 });
@@ -220,15 +251,24 @@ test('a successor knows what is open: modes, backing ids and counts hold, and no
       let unique = 0;
       /** What the kernel has open: the answers it heard. */
       let kernel: OpenFile[] = [];
-      const open = (id: number, isComplete: boolean): OpenFile =>
-        files.open(files.adopt(id, opened(isComplete)), true, ++unique);
+      const open = (id: number, isComplete: boolean): OpenFile | undefined => {
+        const content = files.adopt(id, opened(isComplete));
+        unique += 1;
+        const isPassedThrough = kernel.some((file) => file.nodeId === id && file.backingId > 0);
+        if (content.residency.complete || !isPassedThrough)
+          return files.open(content, true, unique);
+        assert.throws(() => files.open(content, true, unique), { code: 'EIO' });
+        return undefined;
+      };
       const successor = (): void => {
         files.closeAll();
         ({ files } = table(handles.fd, backings));
       };
       for (const action of steps) {
-        if (action.kind === 'open') kernel.push(open(action.id, action.isComplete));
-        else if (action.kind === 'close') {
+        if (action.kind === 'open') {
+          const file = open(action.id, action.isComplete);
+          if (file !== undefined) kernel.push(file);
+        } else if (action.kind === 'close') {
           const [file] = kernel.splice(action.which % Math.max(1, kernel.length), 1);
           if (file !== undefined) files.release(file.fileHandle);
         } else if (action.at === 'answering') {

@@ -8,12 +8,14 @@ import type { OpenCounts, OpenMode } from '../../src/mount/open-mode.ts';
 type Step =
   | { readonly kind: 'open' }
   | { readonly kind: 'close'; readonly which: number }
-  | { readonly kind: 'arrive' };
+  | { readonly kind: 'arrive' }
+  | { readonly kind: 'lose' };
 
 const step = fc.oneof(
   fc.constant<Step>({ kind: 'open' }),
   fc.record({ kind: fc.constant('close' as const), which: fc.nat() }),
   fc.constant<Step>({ kind: 'arrive' }),
+  fc.constant<Step>({ kind: 'lose' }),
 );
 
 test('cached and passthrough opens of one inode never overlap', () => {
@@ -24,8 +26,12 @@ test('cached and passthrough opens of one inode never overlap', () => {
       const open: OpenMode[] = [];
       for (const action of steps) {
         if (action.kind === 'arrive') resident = true;
+        if (action.kind === 'lose') resident = false;
         if (action.kind === 'open') {
           const mode = chooseMode(counts, resident, allowed);
+          assert.equal(mode === undefined, !resident && open.includes('passthrough'));
+          if (!allowed || !resident) assert.notEqual(mode, 'passthrough');
+          if (mode === undefined) continue;
           counts = afterOpen(counts, mode);
           open.push(mode);
         }
@@ -36,7 +42,6 @@ test('cached and passthrough opens of one inode never overlap', () => {
         assert.ok(!(open.includes('cached') && open.includes('passthrough')));
         assert.equal(counts.cached, open.filter((mode) => mode === 'cached').length);
         assert.equal(counts.passthrough, open.filter((mode) => mode === 'passthrough').length);
-        if (!allowed || !resident) assert.ok(!open.includes('passthrough'));
       }
     }),
   );

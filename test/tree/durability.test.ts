@@ -262,6 +262,34 @@ test('bytes that a failed sync lost are not claimed by who marks them afterwards
   cache.abandon();
 });
 
+test('what is wholly here is recorded once it is durable, after a restart, and no longer than it is here', async () => {
+  using directory = temporaryDirectory();
+  let fails = false;
+  const cache = openCache(directory.path, {
+    syncData: () => (fails ? Promise.reject(ebbError('EIO', 'disk')) : Promise.resolve()),
+  });
+  const [content, partly] = [cache.add('f', 3 * 4_096), cache.add('g', 3 * 4_096)];
+  await cache.fill(content);
+  await cache.fill(partly, 0, 2);
+  assert.deepEqual([content.residency.complete, content.residency.isRecorded], [true, false]);
+  await cache.store.log.flush();
+  assert.deepEqual([content.residency.isRecorded, partly.residency.isRecorded], [true, false]);
+  fails = true;
+  await cache.fill(partly, 2, 1);
+  await cache.fill(content, 1, 1);
+  await cache.store.log.flush();
+  assert.deepEqual([content.residency.isRecorded, partly.residency.isRecorded], [false, false]);
+  fails = false;
+  await cache.fill(content);
+  await cache.store.log.flush();
+  assert.equal(content.residency.isRecorded, true);
+  cache.abandon();
+  const again = openCache(directory.path);
+  assert.equal(again.store.get(content.id)?.residency.isRecorded, true);
+  assert.equal(again.store.get(partly.id)?.residency.isRecorded, false);
+  again.abandon();
+});
+
 test('a chunk that makes a group begin at once is in its record', async () => {
   using directory = temporaryDirectory();
   const limits = { uncommittedBytesMax: 4 * 4_096, commitIntervalMs: 60_000 };
