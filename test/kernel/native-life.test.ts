@@ -3,8 +3,6 @@
  * somebody uses it, attached twice, served by a daemon that does not start, detached.
  */
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
 import {
   cpSync,
   existsSync,
@@ -16,7 +14,6 @@ import {
   writeFileSync,
 } from 'node:fs';
 import path from 'node:path';
-import { createInterface } from 'node:readline';
 import { after, before, describe, test } from 'node:test';
 import { AttachedTree, treeFilesystems } from '../support/attached-tree.ts';
 import { CorpusWriter } from '../support/corpus.ts';
@@ -24,7 +21,7 @@ import { startDelayProxyProcess } from '../support/delay-proxy.ts';
 import { killTogether } from '../support/kept-service.ts';
 import { childrenOf, processLives, runEbb } from '../support/mount.ts';
 import { Holder } from '../support/holder.ts';
-import { killGroup, run } from '../support/run.ts';
+import { run } from '../support/run.ts';
 import type { RunResult } from '../support/run.ts';
 import { startNginx } from '../support/servers.ts';
 import { loopFilesystem, mountsBelow, temporaryDirectory } from '../support/temporary.ts';
@@ -187,30 +184,6 @@ for (const type of treeFilesystems) {
       await lazily;
       await tree.attach();
       for (const name of names) await shellOk(tree, `cmp "$0/${name}" "$SOURCE/${name}"`);
-    });
-
-    test('a copy in another mount namespace counts as a user', async () => {
-      await using tree = await AttachedTree.attach({ type, remote: source });
-      const child = spawn(
-        'unshare',
-        ['-m', '--propagation', 'private', 'sh', '-c', 'echo ready; sleep 600'],
-        {
-          stdio: ['ignore', 'pipe', 'inherit'],
-          detached: true,
-        },
-      );
-      try {
-        const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
-        assert.equal((await lines.next()).value, 'ready');
-        const busy = await tree.ebb(['umount', tree.path]);
-        assert.equal(busy.code, 3, busy.stderr.toString());
-        assert.match(busy.stderr.toString(), /in another mount namespace/);
-      } finally {
-        const ended = once(child, 'exit');
-        killGroup(child);
-        await ended;
-      }
-      await tree.stop();
     });
   });
 }

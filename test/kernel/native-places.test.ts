@@ -3,13 +3,16 @@
  * and a tree inside of a btrfs subvolume. Each way has cold files of its own.
  */
 import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdir } from 'node:fs/promises';
 import path from 'node:path';
+import { createInterface } from 'node:readline';
 import { before, after, describe, test } from 'node:test';
 import { AttachedTree, treeFilesystems } from '../support/attached-tree.ts';
 import { compareFiles } from '../support/compare.ts';
 import { CorpusWriter, mebibyte } from '../support/corpus.ts';
-import { run, runOk } from '../support/run.ts';
+import { killGroup, run, runOk } from '../support/run.ts';
 import { temporaryDirectory } from '../support/temporary.ts';
 import type { TemporaryDirectory } from '../support/temporary.ts';
 
@@ -122,6 +125,30 @@ for (const type of treeFilesystems) {
         for f; do cmp "$BOUND/there/$f" "$SOURCE/$f"; done' "$0" "$@"`;
       await shellOk(tree.path, `export BOUND='${bound}'; ${apart}`, namesOf('apart'));
       await shellOk(tree.path, compareByHandle, namesOf('handle'));
+    });
+
+    test('a copy in another mount namespace counts as a user', async () => {
+      await using tree = await AttachedTree.attach({ type, remote: source });
+      const child = spawn(
+        'unshare',
+        ['-m', '--propagation', 'private', 'sh', '-c', 'echo ready; sleep 600'],
+        {
+          stdio: ['ignore', 'pipe', 'inherit'],
+          detached: true,
+        },
+      );
+      try {
+        const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
+        assert.equal((await lines.next()).value, 'ready');
+        const busy = await tree.ebb(['umount', tree.path]);
+        assert.equal(busy.code, 3, busy.stderr.toString());
+        assert.match(busy.stderr.toString(), /in another mount namespace/);
+      } finally {
+        const ended = once(child, 'exit');
+        killGroup(child);
+        await ended;
+      }
+      await tree.stop();
     });
   });
 }
