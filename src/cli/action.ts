@@ -8,6 +8,7 @@ import type { ActionResult, Progress } from '../daemon/api.ts';
 import type { ActionVerb, ControlClient } from './client.ts';
 import { collectBatches, definePathArguments } from './path-arguments.ts';
 import type { Batch, PathOptions } from './path-arguments.ts';
+import { ProgressLine, drawIntervalMs } from './progress-line.ts';
 import { RateMeter, renderProgress } from './progress.ts';
 import { absoluteInMount, Mounts } from './target.ts';
 import { visible, visibleSentence } from './terminal.ts';
@@ -65,19 +66,14 @@ export async function runAction(
   return run.finish(batches.some((batch) => (batch.request.globs?.length ?? 0) > 0));
 }
 
-/** Redraws at most this often. */
-const drawIntervalMs = 100;
-
 class ActionRun {
   readonly #verb: ActionVerb;
   readonly #words: ActionWords;
   readonly #options: ActionOptions;
   readonly #terminal: Terminal;
-  readonly #draws: boolean;
+  readonly #line: ProgressLine;
   readonly #startedAtMs = systemClock.monotonicMs();
   #meter = new RateMeter();
-  #drawnAtMs = -Infinity;
-  #drawn = false;
   #sum: ActionResult = { ok: 0, failed: 0, refused: 0, bytes: 0 };
 
   constructor(verb: ActionVerb, words: ActionWords, options: ActionOptions, terminal: Terminal) {
@@ -86,7 +82,7 @@ class ActionRun {
     this.#options = options;
     this.#terminal = terminal;
     const plain = options.json === true || options.quiet === true;
-    this.#draws = terminal.drawsProgress && !plain;
+    this.#line = new ProgressLine(plain ? undefined : terminal);
   }
 
   async perform(batch: Batch): Promise<void> {
@@ -98,7 +94,7 @@ class ActionRun {
         await this.#terminal.drained();
       }
     } finally {
-      this.#erase();
+      this.#line.erase();
     }
   }
 
@@ -138,12 +134,12 @@ class ActionRun {
     }
     const { outcome } = progress;
     if (outcome !== undefined && outcome !== 'ok') {
-      this.#erase();
+      this.#line.erase();
       this.#terminal.warn(
         `ebb ${this.#verb}: ${visible(absolute)}: ${visibleSentence(outcome.error)}`,
       );
     } else if (outcome === 'ok' && this.#listsFiles()) {
-      this.#erase();
+      this.#line.erase();
       this.#terminal.print(this.#fileLine(absolute, progress));
     }
     this.#draw(progress);
@@ -151,7 +147,7 @@ class ActionRun {
 
   /** Plain lines when nobody sees the progress, and for what would be done. */
   #listsFiles(): boolean {
-    return this.#options.quiet !== true && (!this.#draws || this.#options.dryRun === true);
+    return this.#options.quiet !== true && (!this.#line.isSeen || this.#options.dryRun === true);
   }
 
   #fileLine(absolute: string, progress: Progress): string {
@@ -161,22 +157,10 @@ class ActionRun {
   }
 
   #draw(progress: Progress): void {
-    if (!this.#draws) return;
-    const nowMs = systemClock.monotonicMs();
-    this.#meter.add(progress.totalDoneBytes, nowMs);
-    if (nowMs - this.#drawnAtMs < drawIntervalMs) return;
-    this.#drawnAtMs = nowMs;
-    this.#drawn = true;
+    if (!this.#line.isSeen) return;
+    this.#meter.add(progress.totalDoneBytes, systemClock.monotonicMs());
     const rate = this.#words.movesBytes ? this.#meter.bytesPerSecond() : undefined;
-    const line = renderProgress(progress, rate, this.#terminal.columns - 1);
-    this.#terminal.draw(`\r\u001b[K${line}`);
-  }
-
-  #erase(): void {
-    if (!this.#drawn) return;
-    this.#drawn = false;
-    this.#drawnAtMs = -Infinity;
-    this.#terminal.draw('\r\u001b[K');
+    this.#line.draw((columns) => renderProgress(progress, rate, columns), drawIntervalMs);
   }
 
   #summary(): string {

@@ -8,16 +8,11 @@ import { closeSync, openSync, readFileSync, renameSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { createInterface } from 'node:readline';
 import type { Readable, Writable } from 'node:stream';
+import { daemonEnvironment } from '../base/daemon-environment.ts';
 import { ensureRunDirectory, runFiles } from '../base/run-directory.ts';
+import type { Failure } from '../daemon/api.ts';
 import type { KeptDescriptor } from './kept-descriptors.ts';
 import { ExitCode } from './verb.ts';
-
-export interface Failure {
-  readonly ok: false;
-  readonly error: string;
-  readonly code: string;
-  readonly exitCode: 1 | 2 | 3;
-}
 
 export interface Started<Result> {
   readonly child: ChildProcess;
@@ -43,14 +38,6 @@ export interface Service {
 }
 
 const silenceDefaultMs = 180_000;
-/** What is read once, before the daemon's first line runs. */
-const daemonEnvironment = {
-  // libuv: syncs of the cache's disk must not keep recalls from writing.
-  UV_THREADPOOL_SIZE: '16',
-  // mallopt(3): receive buffers go back to the system, and threads share heaps. 20 MiB less after long reads.
-  MALLOC_ARENA_MAX: '2',
-  MALLOC_MMAP_THRESHOLD_: '131072',
-};
 const serviceFlags = [
   // Node alone trusts its own list of authorities: those of the system are added.
   '--use-system-ca',

@@ -114,13 +114,6 @@ export function visibleSentence(text: string): string {
   return visible(text).replaceAll('\\\\', '\\').replaceAll('\\n', ' ');
 }
 
-/** A failure that may end with lines of a log: the sentence after `who`, the rest indented. */
-export function warnLines(terminal: Terminal, who: string, text: string): void {
-  const [first = '', ...rest] = text.split('\n');
-  terminal.warn(`${who}: ${visibleSentence(first)}`);
-  for (const line of rest) terminal.warn(`    ${visibleSentence(line)}`);
-}
-
 /** A word that the shell takes as it is. */
 export function shellWord(text: string): string {
   return /^[\w./:@%+,-]+$/.test(text)

@@ -299,6 +299,14 @@ export interface MountOptions extends RemoteAccess {
   readonly foreground?: boolean;
 }
 
+/** Why a service or a helper program did nothing. */
+export interface Failure {
+  readonly ok: false;
+  readonly error: string;
+  readonly code: string;
+  readonly exitCode: 1 | 2 | 3;
+}
+
 export type StartResult =
   | {
       readonly ok: true;
@@ -306,12 +314,7 @@ export type StartResult =
       readonly files: number;
       readonly directories: number;
     }
-  | {
-      readonly ok: false;
-      readonly error: string;
-      readonly code: string;
-      readonly exitCode: 1 | 2 | 3;
-    };
+  | Failure;
 
 /** What a program gets of files that are not wholly here: as src/native/options.ts has it. */
 export type RequesterVerdict =
@@ -397,12 +400,7 @@ export type AttachStartResult =
       /** The first hundred of `kept`, `skipped` and `failed`, a sentence each. */
       readonly problems: readonly AttachProblem[];
     }
-  | {
-      readonly ok: false;
-      readonly error: string;
-      readonly code: string;
-      readonly exitCode: 1 | 2 | 3;
-    };
+  | Failure;
 
 export interface DetachRequest {
   /**

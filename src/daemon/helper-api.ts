@@ -2,7 +2,7 @@
  * What the helper programs print that some verbs run (src/cli/helper.ts): like api.ts, all that the CLI knows of them.
  */
 import type { ImageRequest } from '../image/reader/lines.ts';
-import type { AttachStartResult, RemoteAccess } from './api.ts';
+import type { Failure, RemoteAccess } from './api.ts';
 
 export type {
   ImageDone,
@@ -23,7 +23,7 @@ export type AttachCheck =
       /** It was attached before; undefined: it was not. */
       readonly remote: string | undefined;
     }
-  | Extract<AttachStartResult, { ok: false }>;
+  | Failure;
 
 /** What `ebb pool` asks of `src/daemon/pool.ts`. Paths are absolute. */
 export type PoolRequest =
@@ -58,7 +58,7 @@ export type PoolResult =
         readonly mountPoint: string | null;
       } | null;
     }
-  | Extract<AttachStartResult, { ok: false }>;
+  | Failure;
 
 /** One finding of `ebb doctor`. */
 export interface DoctorCheck {
@@ -85,12 +85,7 @@ export type RebuildResult =
       readonly residentBytes: number;
       readonly skipped: number;
     }
-  | {
-      readonly ok: false;
-      readonly error: string;
-      readonly code: string;
-      readonly exitCode: 1 | 2 | 3;
-    };
+  | Failure;
 
 /** What `ebb image` writes to the standard input of `src/daemon/image/main.ts`, which answers with `ImageLine`s. */
 export interface ImageHelperRequest {

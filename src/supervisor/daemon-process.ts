@@ -1,16 +1,10 @@
 /** One daemon of a tree or mount: started with the supervisor's descriptors, spoken to, waited for. */
 import { spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
+import { daemonEnvironment } from '../base/daemon-environment.ts';
 import { toEbbError } from '../base/errors.ts';
 import { writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-
-/** Read once, before the daemon's first line runs: see src/cli/start-service.ts. */
-const daemonEnvironment = {
-  UV_THREADPOOL_SIZE: '16',
-  MALLOC_ARENA_MAX: '2',
-  MALLOC_MMAP_THRESHOLD_: '131072',
-};
 
 export interface DaemonProgram {
   /** Below src/. */

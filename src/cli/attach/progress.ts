@@ -2,6 +2,7 @@
 import { systemClock } from '../../base/clock.ts';
 import type { AttachProgress } from '../../daemon/api.ts';
 import { RateMeter } from '../progress.ts';
+import { ProgressLine } from '../progress-line.ts';
 import { visible } from '../terminal.ts';
 import type { Terminal } from '../terminal.ts';
 import { formatBytes, formatCount, plural } from '../units.ts';
@@ -24,26 +25,21 @@ export function renderAttachProgress(
 }
 
 export class AttachProgressLine {
-  readonly #terminal: Terminal | undefined;
+  readonly #line: ProgressLine;
   readonly #meter = new RateMeter();
-  #isDrawn = false;
 
   /** Draws nothing without a terminal. */
   constructor(terminal: Terminal | undefined) {
-    this.#terminal = terminal?.drawsProgress === true ? terminal : undefined;
+    this.#line = new ProgressLine(terminal);
   }
 
   show(progress: AttachProgress): void {
-    if (this.#terminal === undefined) return;
     this.#meter.add(progress.stubs, systemClock.monotonicMs());
-    const columns = this.#terminal.columns - 1;
-    const line = renderAttachProgress(progress, this.#meter.bytesPerSecond(), columns);
-    this.#terminal.draw(`\r\u001b[K${line}`);
-    this.#isDrawn = true;
+    const rate = this.#meter.bytesPerSecond();
+    this.#line.draw((columns) => renderAttachProgress(progress, rate, columns));
   }
 
   erase(): void {
-    if (this.#isDrawn) this.#terminal?.draw('\r\u001b[K');
-    this.#isDrawn = false;
+    this.#line.erase();
   }
 }

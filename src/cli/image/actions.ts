@@ -6,6 +6,7 @@ import type {
   ImageLine,
   ImageRequest,
 } from '../../daemon/helper-api.ts';
+import { ProgressLine } from '../progress-line.ts';
 import { RateMeter } from '../progress.ts';
 import { buildRemoteAccess } from '../remote-options.ts';
 import { absolutePath } from '../target.ts';
@@ -109,16 +110,17 @@ class View {
   readonly #options: ImageReadOptions;
   readonly #terminal: Terminal;
   readonly #meter = new RateMeter();
+  readonly #line: ProgressLine;
   #entries: ImageEntry[] = [];
   #complaints = 0;
   #exitCode: ExitCode = ExitCode.failed;
-  #drawn = false;
 
   constructor(action: ReadAction, image: string, options: ImageReadOptions, terminal: Terminal) {
     this.#action = action;
     this.#image = image;
     this.#options = options;
     this.#terminal = terminal;
+    this.#line = new ProgressLine(terminal);
   }
 
   show(line: ImageLine): void {
@@ -141,7 +143,7 @@ class View {
     } else {
       this.#exitCode = line.done.exitCode;
       this.#flush();
-      this.#wipe();
+      this.#line.erase();
       if (this.#action === 'check' || this.#action === 'cp') {
         terminal.print(doneLine(this.#action, line.done, this.#complaints));
       }
@@ -150,7 +152,7 @@ class View {
 
   end(): ExitCode {
     this.#flush();
-    this.#wipe();
+    this.#line.erase();
     return this.#exitCode;
   }
 
@@ -171,24 +173,18 @@ class View {
 
   #complain(path: string, message: string): void {
     this.#flush();
-    this.#wipe();
+    this.#line.erase();
     this.#complaints += 1;
     const where = path === '' ? '' : `${visible(path)}: `;
     this.#terminal.warn(`ebb image: ${where}${visibleSentence(message)}`);
   }
 
   #progress({ path, files, bytes }: { path: string; files: number; bytes: number }): void {
-    if (!this.#terminal.drawsProgress) return;
+    if (!this.#line.isSeen) return;
     this.#meter.add(bytes, performance.now());
     const rate = this.#meter.bytesPerSecond();
     const facts = `${plural(files, 'file')}  ${formatBytes(bytes)}`;
     const line = `${facts}${rate === undefined ? '' : `  ${formatRate(rate)}`}  ${visible(path)}`;
-    this.#terminal.draw(`\r\u001b[K${line.slice(0, this.#terminal.columns - 1)}`);
-    this.#drawn = true;
-  }
-
-  #wipe(): void {
-    if (this.#drawn) this.#terminal.draw('\r\u001b[K');
-    this.#drawn = false;
+    this.#line.draw((columns) => line.slice(0, columns));
   }
 }

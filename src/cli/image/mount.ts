@@ -1,6 +1,7 @@
 /** `ebb image mount`: starts the broker and says what it says. */
 import type { ImageRequest } from '../../daemon/helper-api.ts';
 import { isHttpUrl, withoutCredentials } from '../../base/http-url.ts';
+import { complain } from '../failure.ts';
 import { defaultCacheParent } from '../mount/options.ts';
 import { minFreeBytes, optional } from '../option-values.ts';
 import { buildRemoteAccess } from '../remote-options.ts';
@@ -8,7 +9,7 @@ import type { RemoteCliOptions } from '../remote-options.ts';
 import { startService } from '../start-service.ts';
 import type { Started } from '../start-service.ts';
 import { absolutePath, realDirectory } from '../target.ts';
-import { shellWord, visible, warnLines } from '../terminal.ts';
+import { shellWord, visible } from '../terminal.ts';
 import type { Terminal } from '../terminal.ts';
 import { parseSize } from '../units.ts';
 import { ExitCode, UsageError } from '../verb.ts';
@@ -129,12 +130,11 @@ export async function mountImage(
     { imagePath, mountPoint, ...options, ...own },
   );
   child.unref();
-  if (json) terminal.print(JSON.stringify(result));
-  if (!result.ok) {
-    warnLines(terminal, 'ebb image', result.error);
-    return result.exitCode;
+  if (!result.ok) return complain(result, 'ebb image', json, terminal);
+  if (json) {
+    terminal.print(JSON.stringify(result));
+    return ExitCode.done;
   }
-  if (json) return ExitCode.done;
   for (const note of result.notes) terminal.warn(`ebb image: ${visible(note)}`);
   const name = result.label === '' ? '' : ` (${visible(result.label)})`;
   terminal.print(

@@ -6,12 +6,13 @@ import { AttachProgressLine } from '../attach/progress.ts';
 import { endKeptTree } from '../attach/refuse-kept.ts';
 import { buildAttachOptions, defineAttachOptions } from '../attach/options.ts';
 import type { AttachCliOptions } from '../attach/options.ts';
+import { complain } from '../failure.ts';
 import { checkRemote } from '../mount/checks.ts';
 import { runHelper } from '../helper.ts';
 import { keptDescriptors, takeKeptDescriptors } from '../kept-descriptors.ts';
 import { followForeground, startService } from '../start-service.ts';
 import { realDirectory } from '../target.ts';
-import { shellWord, visible, visibleSentence, warnLines } from '../terminal.ts';
+import { shellWord, visible, visibleSentence } from '../terminal.ts';
 import type { Terminal } from '../terminal.ts';
 import { formatBytes, plural } from '../units.ts';
 import { ExitCode } from '../verb.ts';
@@ -67,7 +68,7 @@ export const attach: Verb = {
     const checked = isKept
       ? ({ ok: true } as const)
       : await check(tree, remote, full.stateDirectory);
-    if (!checked.ok) return complain(checked, options.json === true, terminal);
+    if (!checked.ok) return complain(checked, 'ebb attach', options.json === true, terminal);
     if (options.dryRun === true) {
       if (options.json === true) terminal.print(JSON.stringify(checked));
       else terminal.print(`Nothing is wrong so far; nothing was attached to ${visible(tree)}.`);
@@ -95,7 +96,7 @@ export const attach: Verb = {
     line.erase();
     if (!result.ok) {
       child.unref();
-      return complain(result, options.json === true, terminal);
+      return complain(result, 'ebb attach', options.json === true, terminal);
     }
     const code = report(result, tree, options.json === true, terminal);
     if (options.foreground !== true) {
@@ -131,16 +132,6 @@ async function check(
   return (await runHelper('attach-check', [
     JSON.stringify({ tree, remote: named, stateDirectory }),
   ])) as AttachCheck;
-}
-
-function complain(
-  failure: Extract<AttachStartResult, { ok: false }>,
-  json: boolean,
-  terminal: Terminal,
-): ExitCode {
-  if (json) terminal.print(JSON.stringify(failure));
-  warnLines(terminal, 'ebb attach', failure.error);
-  return failure.exitCode;
 }
 
 function report(result: Attached, tree: string, json: boolean, terminal: Terminal): ExitCode {

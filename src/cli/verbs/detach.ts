@@ -2,6 +2,7 @@
 import { systemClock } from '../../base/clock.ts';
 import { ebbError } from '../../base/errors.ts';
 import type { DetachResult, Progress } from '../../daemon/api.ts';
+import { ProgressLine, drawIntervalMs } from '../progress-line.ts';
 import { RateMeter, renderProgress } from '../progress.ts';
 import { waitForExit, warnOfHolders } from '../service-end.ts';
 import { Mounts } from '../target.ts';
@@ -16,8 +17,6 @@ interface DetachCliOptions {
   readonly keep?: boolean;
   readonly json?: boolean;
 }
-
-const drawIntervalMs = 100;
 
 export const detach: Verb = {
   name: 'detach',
@@ -85,21 +84,16 @@ async function follow(
   terminal: Terminal,
 ): Promise<DetachResult> {
   const meter = new RateMeter();
-  let drawnAtMs = -Infinity;
+  const drawn = new ProgressLine(options.json === true ? undefined : terminal);
   for await (const line of lines) {
     if (options.json === true) terminal.print(JSON.stringify(line));
     if ('done' in line) {
-      if (drawnAtMs > 0) terminal.draw('\r\u001b[K');
+      drawn.erase();
       return line.done;
     }
-    const nowMs = systemClock.monotonicMs();
-    if (options.json === true || !terminal.drawsProgress || nowMs - drawnAtMs < drawIntervalMs)
-      continue;
-    drawnAtMs = nowMs;
-    meter.add(line.totalDoneBytes, nowMs);
-    terminal.draw(
-      `\r\u001b[K${renderProgress(line, meter.bytesPerSecond(), terminal.columns - 1)}`,
-    );
+    meter.add(line.totalDoneBytes, systemClock.monotonicMs());
+    const rate = meter.bytesPerSecond();
+    drawn.draw((columns) => renderProgress(line, rate, columns), drawIntervalMs);
   }
   throw ebbError('EIO', 'The daemon broke off its answer; see: ebb status');
 }

@@ -1,11 +1,12 @@
 /** `ebb mount`: check, start the daemon, report. */
 import type { StartResult } from '../../daemon/api.ts';
+import { complain } from '../failure.ts';
 import { checkMountPoint, checkNoLoop, checkRemote } from '../mount/checks.ts';
 import { expandFstabOptions } from '../mount/fstab-options.ts';
 import { buildMountOptions, defineMountOptions } from '../mount/options.ts';
 import type { MountCliOptions } from '../mount/options.ts';
 import { followForeground, startService } from '../start-service.ts';
-import { shellWord, visible, warnLines } from '../terminal.ts';
+import { shellWord, visible } from '../terminal.ts';
 import type { Terminal } from '../terminal.ts';
 import { plural } from '../units.ts';
 import { ExitCode } from '../verb.ts';
@@ -83,12 +84,11 @@ function report(
   json: boolean,
   terminal: Terminal,
 ): ExitCode {
-  if (json) terminal.print(JSON.stringify(result));
-  if (!result.ok) {
-    warnLines(terminal, 'ebb mount', result.error);
-    return result.exitCode;
+  if (!result.ok) return complain(result, 'ebb mount', json, terminal);
+  if (json) {
+    terminal.print(JSON.stringify(result));
+    return ExitCode.done;
   }
-  if (json) return ExitCode.done;
   const { files, directories, run } = result;
   const known =
     files + directories > 0

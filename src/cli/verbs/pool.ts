@@ -1,10 +1,11 @@
 /** `ebb pool`: a file system for trees, in a file. */
 import { existsSync } from 'node:fs';
 import type { PoolRequest, PoolResult } from '../../daemon/helper-api.ts';
+import { complain } from '../failure.ts';
 import { runHelper } from '../helper.ts';
 import { renderFacts } from '../table.ts';
 import { absolutePath, realDirectory } from '../target.ts';
-import { shellWord, visible, warnLines } from '../terminal.ts';
+import { shellWord, visible } from '../terminal.ts';
 import type { Terminal } from '../terminal.ts';
 import { formatBytes, parseSize } from '../units.ts';
 import { ExitCode, UsageError } from '../verb.ts';
@@ -135,12 +136,11 @@ function report(
   json: boolean,
   terminal: Terminal,
 ): ExitCode {
-  if (json) terminal.print(JSON.stringify(result));
-  if (!result.ok) {
-    warnLines(terminal, 'ebb pool', result.error);
-    return result.exitCode;
+  if (!result.ok) return complain(result, 'ebb pool', json, terminal);
+  if (json) {
+    terminal.print(JSON.stringify(result));
+    return ExitCode.done;
   }
-  if (json) return ExitCode.done;
   const found = result.pool;
   if (found === null) {
     terminal.print(`Destroyed ${visible(imagePath)}`);
