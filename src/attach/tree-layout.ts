@@ -23,6 +23,7 @@ import { decodeName } from '../base/name.ts';
 import { openSqliteStubCatalog } from '../catalog/stubs-sqlite/catalog.ts';
 import { renameEntry } from '../sys/entries.ts';
 import { AT_FDCWD } from '../sys/fd.ts';
+import { isTreeId } from '../tree/layout.ts';
 import type { MarkSeal } from '../tree/mark.ts';
 import { readPrivate, refusal, replacePrivate } from '../tree/private-file.ts';
 import { checkPlace, isPlaceKnown, writePlace } from './tree-place.ts';
@@ -216,8 +217,7 @@ function parseFacts(text: string): TreeFacts | undefined {
     const { treeId, remote, stateDirectory, seal } = facts;
     if (
       typeof facts.format === 'number' &&
-      typeof treeId === 'string' &&
-      /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(treeId) &&
+      isTreeId(treeId) &&
       typeof remote === 'string' &&
       typeof stateDirectory === 'string' &&
       (seal === undefined || typeof seal === 'string')

@@ -1,5 +1,5 @@
 /** Time limits as AbortSignals, without timers or listeners that stay behind. */
-import { ebbError } from './errors.ts';
+import { abortError, ebbError } from './errors.ts';
 
 /** setTimeout's limit; Node fires at once above it. About 24.8 days. */
 const timerMaxMs = 2 ** 31 - 1;
@@ -51,12 +51,12 @@ export function deadline(
 export function sleep(durationMs: number, signal?: AbortSignal): Promise<void> {
   return new Promise((resolve, reject) => {
     if (signal?.aborted === true) {
-      reject(asError(signal.reason));
+      reject(abortError(signal));
       return;
     }
     const onAbort = (): void => {
       clearTimeout(timer);
-      reject(asError(signal?.reason));
+      reject(abortError(signal));
     };
     const onTimer = (): void => {
       signal?.removeEventListener('abort', onAbort);
@@ -65,8 +65,4 @@ export function sleep(durationMs: number, signal?: AbortSignal): Promise<void> {
     const timer = setTimeout(onTimer, Math.min(Math.max(durationMs, 0), timerMaxMs));
     signal?.addEventListener('abort', onAbort, { once: true });
   });
-}
-
-function asError(reason: unknown): Error {
-  return reason instanceof Error ? reason : ebbError('EINTR', String(reason));
 }

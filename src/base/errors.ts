@@ -94,6 +94,12 @@ const foreignCodes: ReadonlyMap<string, { readonly code: ErrnoCode; readonly ret
     ['UND_ERR_DESTROYED', { code: 'ESHUTDOWN', retryable: false }],
   ] as const);
 
+/** What a call that was given up rejects with: the reason of its signal, which has fired. */
+export function abortError(signal: AbortSignal | undefined): Error {
+  const reason: unknown = signal?.reason;
+  return reason instanceof Error ? reason : ebbError('EINTR', String(reason));
+}
+
 const causeDepthMax = 8;
 
 /**

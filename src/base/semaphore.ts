@@ -1,6 +1,6 @@
 /** Bounded concurrency: so many at once, the urgent first, a bounded number waiting. */
 import { assert } from './assert.ts';
-import { ebbError } from './errors.ts';
+import { abortError, ebbError } from './errors.ts';
 
 export interface SemaphoreOptions {
   /** How many may hold a permit at the same time. 1 <= permits. */
@@ -61,7 +61,7 @@ export class Semaphore {
   acquire({ priority = 0, signal }: AcquireOptions = {}): Promise<Permit> {
     return new Promise((resolve, reject) => {
       if (signal?.aborted === true) {
-        reject(asError(signal.reason));
+        reject(abortError(signal));
         return;
       }
       const permit = this.tryAcquire();
@@ -75,7 +75,7 @@ export class Semaphore {
       }
       const onAbort = (): void => {
         this.#waiters.splice(this.#waiters.indexOf(waiter), 1);
-        reject(asError(signal?.reason));
+        reject(abortError(signal));
       };
       const grant = (): void => {
         signal?.removeEventListener('abort', onAbort);
@@ -112,8 +112,4 @@ export class Semaphore {
       },
     };
   }
-}
-
-function asError(reason: unknown): Error {
-  return reason instanceof Error ? reason : ebbError('EINTR', String(reason));
 }

@@ -130,16 +130,16 @@ interface TreeFacts {
   readonly remote: string;
 }
 
+/** Whether it has the form of what `randomUUID` gives. */
+export function isTreeId(value: unknown): value is string {
+  return typeof value === 'string' && /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(value);
+}
+
 function parseFacts(bytes: Uint8Array, file: string): TreeFacts {
   try {
     const facts = JSON.parse(Buffer.from(bytes).toString()) as Partial<TreeFacts>;
     const { format, treeId, remote } = facts;
-    if (
-      typeof format === 'number' &&
-      typeof treeId === 'string' &&
-      /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(treeId) &&
-      typeof remote === 'string'
-    ) {
+    if (typeof format === 'number' && isTreeId(treeId) && typeof remote === 'string') {
       return { format, treeId, remote };
     }
   } catch {

@@ -7,16 +7,19 @@ import type { ReleaseOutcome } from '../space-keeper.ts';
 /** `explain` does not wait longer for the remote to say whether a file could be released. */
 const proofMaxMs = 3_000;
 
-/** `release`: tries without doing it. */
+/** Tries without doing it. */
 export async function releaseText(
-  release: (options: {
-    readonly dryRun: true;
-    readonly signal: AbortSignal;
-  }) => Promise<ReleaseOutcome>,
+  releaser: {
+    release(
+      id: number,
+      options: { readonly dryRun: true; readonly signal: AbortSignal },
+    ): Promise<ReleaseOutcome>;
+  },
+  id: number,
   signal: AbortSignal,
 ): Promise<string> {
   using limit = deadline(proofMaxMs, signal, 'the remote did not answer in time');
-  const outcome = await release({ dryRun: true, signal: limit.signal });
+  const outcome = await releaser.release(id, { dryRun: true, signal: limit.signal });
   return 'refused' in outcome ? `refused now: ${outcome.refused}` : 'possible now';
 }
 

@@ -13,10 +13,10 @@ import { handleRecord, openHandleSecret } from '../../tree/handle-secret.ts';
 import type { HandleSecret } from '../../tree/handle-secret.ts';
 import { catalogPath, disownTree, makeDirectories } from '../../tree/layout.ts';
 import type { StoredContent } from '../../tree/stored-content.ts';
+import { leastRecentlyUsed } from '../pages.ts';
 import type { Reservoir } from '../space-keeper.ts';
 
 /** Rows of the catalog that are looked at in one go. */
-const rowsPerPage = 500;
 
 export class Contents implements LocalContents, Reservoir {
   readonly catalog: Catalog;
@@ -153,14 +153,8 @@ export class Contents implements LocalContents, Reservoir {
     await this.store.log.flush();
   }
 
-  *leastRecentlyUsed(): Generator<Content> {
-    for (let after: { accessedAtMs: number; id: number } | undefined; ;) {
-      const page = this.catalog.leastRecentlyUsed(after, rowsPerPage);
-      yield* page;
-      const last = page.at(-1);
-      if (last === undefined || page.length < rowsPerPage) return;
-      after = { accessedAtMs: last.accessedAtMs, id: last.id };
-    }
+  leastRecentlyUsed(): Generator<Content> {
+    return leastRecentlyUsed(this.catalog);
   }
 
   /** Closes all without committing anything. */

@@ -8,6 +8,7 @@ import { StubChange } from '../../base/stub-facts.ts';
 import { Populator } from '../../attach/populate.ts';
 import { keepRemoteRoot, readRemoteRoot } from '../../attach/remote-root.ts';
 import { readSecret, requireCatalog, stubCatalogPath } from '../../attach/tree-layout.ts';
+import type { TreePlaces } from '../../attach/tree-layout.ts';
 import { BoundedMap } from '../../base/bounded-map.ts';
 import { systemClock } from '../../base/clock.ts';
 import { ebbError, toEbbError } from '../../base/errors.ts';
@@ -61,19 +62,11 @@ const parallelListings = 8;
 /** What closing may take once the tree was taken away; then the supervisor kills this process, which harms nothing. */
 export const endMaxMs = 30_000;
 
-/** What src/daemon/native-prepare.ts said. */
-export interface Prepared {
-  readonly treeId: string;
-  readonly remote: string;
-  readonly ebbDirectory: string;
-  readonly stateDirectory: string;
-  readonly isNew: boolean;
-}
-
 export interface Given {
   readonly start: Start;
   readonly configuration: AttachConfiguration;
-  readonly prepared: Prepared;
+  /** What src/daemon/native-prepare.ts said. */
+  readonly prepared: TreePlaces;
   readonly inherited: InheritedDescriptors;
 }
 

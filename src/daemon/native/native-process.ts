@@ -1,5 +1,6 @@
 /** The life of a tree's daemon: from the supervisor's word to start until the tree was taken away. */
 import { dissolveTree } from '../../attach/tree-layout.ts';
+import type { TreePlaces } from '../../attach/tree-layout.ts';
 import { ebbError, toEbbError } from '../../base/errors.ts';
 import { removeRunRecord } from '../../base/run-directory.ts';
 import { Group } from '../../fanotify/group.ts';
@@ -15,7 +16,6 @@ import type { Logbook } from '../logbook.ts';
 import { sayAlive } from '../say-alive.ts';
 import { Teardown } from '../teardown.ts';
 import { buildTree, endMaxMs } from './build-tree.ts';
-import type { Prepared } from './build-tree.ts';
 import type { AttachFacts } from './first-names.ts';
 import type { InheritedDescriptors, Start, SupervisorLink } from './supervisor-link.ts';
 import type { TreeParts } from './tree-parts.ts';
@@ -80,7 +80,7 @@ export class NativeProcess {
       throw ebbError('EAGAIN', 'the tree is still being attached');
     };
     const configuration = parseAttachOptions(JSON.stringify(start.options));
-    const prepared = start.prepared as unknown as Prepared;
+    const prepared = start.prepared as unknown as TreePlaces;
     const undo = { dissolve: start.restarts === 0 && prepared.isNew };
     try {
       const stack = await buildTree(

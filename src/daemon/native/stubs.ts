@@ -2,9 +2,8 @@
 import type { StubCatalog, StubRecord } from '../../catalog/stub-catalog.ts';
 import { filesystemStatus } from '../../sys/statfs.ts';
 import type { NativeStubStore } from '../../tree/stubs/store.ts';
+import { leastRecentlyUsed, pages } from '../pages.ts';
 import type { Reservoir } from '../space-keeper.ts';
-
-const rowsPerPage = 500;
 
 export class StubReservoir implements Reservoir {
   readonly #store: NativeStubStore;
@@ -26,14 +25,8 @@ export class StubReservoir implements Reservoir {
     await this.#store.flush();
   }
 
-  *leastRecentlyUsed(): Generator<StubRecord> {
-    for (let after: { accessedAtMs: number; id: number } | undefined; ;) {
-      const page = this.#catalog.leastRecentlyUsed(after, rowsPerPage);
-      yield* page;
-      const last = page.at(-1);
-      if (last === undefined || page.length < rowsPerPage) return;
-      after = { accessedAtMs: last.accessedAtMs, id: last.id };
-    }
+  leastRecentlyUsed(): Generator<StubRecord> {
+    return leastRecentlyUsed(this.#catalog);
   }
 }
 
@@ -42,27 +35,13 @@ export class StubReservoir implements Reservoir {
  * stubs there are, only these are read.
  */
 export function undecidedStubs(catalog: StubCatalog): Generator<number[]> {
-  return pages((afterId) => catalog.undecided(afterId, rowsPerPage), Number);
+  return pages((afterId, rowsMax) => catalog.undecided(afterId, rowsMax), Number);
 }
 
 /** All records, in pages. */
 export function allStubs(catalog: StubCatalog): Generator<StubRecord[]> {
   return pages(
-    (afterId) => catalog.page(afterId, rowsPerPage),
+    (afterId, rowsMax) => catalog.page(afterId, rowsMax),
     ({ id }) => id,
   );
-}
-
-/** Each page is as the catalog has it when it is asked for. */
-function* pages<Row>(
-  ask: (afterId: number) => Row[],
-  idOf: (row: Row) => number,
-): Generator<Row[]> {
-  for (let afterId = 0; ;) {
-    const page = ask(afterId);
-    if (page.length > 0) yield page;
-    const last = page.at(-1);
-    if (last === undefined || page.length < rowsPerPage) return;
-    afterId = idOf(last);
-  }
 }

@@ -7,6 +7,7 @@ import { toEbbError } from '../../base/errors.ts';
 import { decodeName } from '../../base/name.ts';
 import type { DirectoryEntry, Inode, Volume } from '../../ext4/volume.ts';
 import type { ReaderOutput } from './lines.ts';
+import { ProgressLines } from './progress-lines.ts';
 
 /** One bit for each block: 256 MiB, images of 8 TiB in blocks of 4 KiB. Larger ones are not checked for overlaps. */
 const claimedBlocksMax = 2 ** 31;
@@ -14,7 +15,6 @@ const claimedBlocksMax = 2 ** 31;
 const problemsMax = 1000;
 /** Directories that wait to be looked at, and inodes with several names. */
 const pendingMax = 4_000_000;
-const progressIntervalMs = 200;
 const largestLinkCount = 65_000;
 
 interface Pending {
@@ -33,11 +33,12 @@ export class Check {
   readonly #claimed: Uint8Array | undefined;
   /** Names found of files that should have several. */
   readonly #links = new Map<number, { found: number; readonly wanted: number; path: string }>();
-  #lastProgressMs = 0;
+  readonly #progress: ProgressLines;
 
   constructor(volume: Volume, output: ReaderOutput) {
     this.#volume = volume;
     this.#output = output;
+    this.#progress = new ProgressLines(output);
     const { blockCount, features } = volume.superblock;
     const mayCheck = blockCount <= claimedBlocksMax && !features.has('shared_blocks');
     this.#claimed = mayCheck ? new Uint8Array(Math.ceil(blockCount / 8)) : undefined;
@@ -78,7 +79,7 @@ export class Check {
             pending.push({ directory: inode, parent: directory.number, path: name });
         }
         this.#inode(inode, name);
-        this.#progress(name);
+        this.#progress.tell(name, this.files, this.bytes);
       }
     });
     // 1: more than could be counted (dir_nlink).
@@ -156,12 +157,5 @@ export class Check {
     if (this.problems <= problemsMax) {
       this.#output.line({ error: { path, code, message, refused: false } });
     }
-  }
-
-  #progress(path: string): void {
-    const nowMs = performance.now();
-    if (nowMs - this.#lastProgressMs < progressIntervalMs) return;
-    this.#lastProgressMs = nowMs;
-    this.#output.line({ progress: { path, files: this.files, bytes: this.bytes } });
   }
 }

@@ -13,6 +13,7 @@ import { openFd, OpenFlag } from '../../sys/fd.ts';
 import { setFileTimes, setFileTimesAt } from '../../sys/stat.ts';
 import { setXattr } from '../../sys/xattr.ts';
 import type { ReaderOutput } from './lines.ts';
+import { ProgressLines } from './progress-lines.ts';
 
 export interface CopyOptions {
   /** Replaces files and symlinks that are there; never directories. */
@@ -24,7 +25,6 @@ const pieceBytes = 1024 * 1024;
 const depthMax = 500;
 /** Inodes with several names of which it is remembered where the first one went; others become copies. */
 const linksMax = 1_000_000;
-const progressIntervalMs = 200;
 /** Neither set-user-id nor set-group-id: who made the image is not who runs the copy. */
 const modeMask = 0o1777;
 const copiedAttribute = /^(user\.|system\.posix_acl_)/;
@@ -46,7 +46,7 @@ export class CopyOut {
   readonly #links = new Map<number, string>();
   readonly #isRoot = process.geteuid?.() === 0;
   readonly #piece = new Uint8Array(pieceBytes);
-  #lastProgressMs = 0;
+  readonly #progress: ProgressLines;
 
   /** `rootFd`: the directory in which everything ends up; the caller's. */
   constructor(volume: Volume, rootFd: number, output: ReaderOutput, options: CopyOptions) {
@@ -54,6 +54,7 @@ export class CopyOut {
     this.#rootFd = rootFd;
     this.#output = output;
     this.#options = options;
+    this.#progress = new ProgressLines(output);
   }
 
   /** Copies an inode, with all below, to a name in the destination. Failures are said, file by file. */
@@ -132,7 +133,7 @@ export class CopyOut {
     }
     this.files += 1;
     if (inode.linkCount > 1 && this.#links.size < linksMax) this.#links.set(inode.number, shown);
-    this.#progress(shown);
+    this.#progress.tell(shown, this.files, this.bytes);
   }
 
   #symlink(inode: Inode, parentFd: number, name: string): void {
@@ -182,7 +183,7 @@ export class CopyOut {
       for (let done = 0; done < count;) done += writeSync(fd, piece, done, count - done, at + done);
       at += count;
       this.bytes += count;
-      this.#progress(shown);
+      this.#progress.tell(shown, this.files, this.bytes);
     }
   }
 
@@ -200,13 +201,6 @@ export class CopyOut {
       }
     }
     setFileTimes(fd, inode.accessTime, inode.modificationTime);
-  }
-
-  #progress(path: string): void {
-    const nowMs = performance.now();
-    if (nowMs - this.#lastProgressMs < progressIntervalMs) return;
-    this.#lastProgressMs = nowMs;
-    this.#output.line({ progress: { path, files: this.files, bytes: this.bytes } });
   }
 }
 

@@ -9,12 +9,12 @@ import type { DuRequest, LsRequest } from '../../control/handlers.ts';
 import { counter, gauge } from '../../control/open-metrics.ts';
 import type { MetricFamily } from '../../control/open-metrics.ts';
 import { rangesText } from '../../control/recall-views.ts';
+import { pages } from '../../pages.ts';
 import type { DaemonParts } from '../parts.ts';
 import type { ContentFile } from '../../../tree/content.ts';
 import { tokenMetric, tokenStatus } from '../../control/token-views.ts';
 import { factsOf, fileInfo } from './facts.ts';
 
-const orphansPerPage = 1_000;
 export class Queries {
   readonly #parts: DaemonParts;
 
@@ -115,18 +115,17 @@ export class Queries {
 
   #orphanBytes(): number {
     const { catalog } = this.#parts;
+    const orphans = pages(
+      (afterId, rowsMax) => catalog.orphans(afterId, rowsMax),
+      ({ id }) => id,
+    );
     let bytes = 0;
-    for (let afterId = 0; ;) {
-      const page = catalog.orphans(afterId, orphansPerPage);
-      for (const orphan of page) bytes += orphan.residentBytes;
-      const last = page.at(-1);
-      if (last === undefined || page.length < orphansPerPage) return bytes;
-      afterId = last.id;
-    }
+    for (const page of orphans) for (const { residentBytes } of page) bytes += residentBytes;
+    return bytes;
   }
 
   async explain(path: string, signal: AbortSignal): Promise<Explanation> {
-    const { paths, facts, recall, readFailures, namespace } = this.#parts;
+    const { paths, facts, recall, readFailures, namespace, releaser } = this.#parts;
     const node = await this.#exact(await paths.find(path, signal), signal);
     const { state, residentBytes, content } = factsOf(node, facts);
     // What is all here by now can be read, whatever failed before.
@@ -145,7 +144,7 @@ export class Queries {
       rows.push(['pinned', content?.pinned === true ? 'yes: never released' : 'no']);
       rows.push(['recall', recall.isBusy(node.id) ? 'under way' : 'none']);
       rows.push(['open', await this.#openText(path, node)]);
-      if (residentBytes > 0) rows.push(['release', await this.#releaseText(node.id, signal)]);
+      if (residentBytes > 0) rows.push(['release', await releaseText(releaser, node.id, signal)]);
     }
     if (failure !== undefined) rows.push(['last failure', failure]);
     if (!namespace.remoteReachable)
@@ -167,11 +166,6 @@ export class Queries {
     const pids = holders.map(({ pid, command }) => `pid ${pid} (${command})`);
     const times = count === 1 ? 'once' : `${count} times`;
     return pids.length === 0 ? times : `${times}, by ${pids.join(', ')}`;
-  }
-
-  async #releaseText(id: number, signal: AbortSignal): Promise<string> {
-    const { releaser } = this.#parts;
-    return await releaseText((options) => releaser.release(id, options), signal);
   }
 
   #loaded(node: Node): ContentFile | undefined {

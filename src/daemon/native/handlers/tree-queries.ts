@@ -128,7 +128,7 @@ export class TreeQueries {
     { path }: TreeEntry,
     signal: AbortSignal,
   ): Promise<[string, string][]> {
-    const { facts, store, recall } = this.#parts;
+    const { facts, store, recall, releaser } = this.#parts;
     const moved = record.key === path ? '' : ' (it was renamed here)';
     const rows: [string, string][] = [
       ['remote key', `${record.key}${moved}`],
@@ -141,7 +141,7 @@ export class TreeQueries {
     rows.push(['pinned', record.pinned ? 'yes: never released' : 'no']);
     if (record.lost) rows.push(['remote copy', 'gone: what is here may be the last one']);
     rows.push(['recall', recall.isBusy(record.id) ? 'under way' : 'none']);
-    if (residentBytes > 0) rows.push(['release', await this.#releaseText(record.id, signal)]);
+    if (residentBytes > 0) rows.push(['release', await releaseText(releaser, record.id, signal)]);
     return rows;
   }
 
@@ -149,11 +149,6 @@ export class TreeQueries {
     const holders = await findMountHolders(`${this.#parts.configuration.tree}/${path}`);
     if (holders.length === 0) return 'by nobody that /proc shows';
     return `by ${holders.map(({ pid, command }) => `pid ${pid} (${command})`).join(', ')}`;
-  }
-
-  async #releaseText(id: number, signal: AbortSignal): Promise<string> {
-    const { releaser } = this.#parts;
-    return await releaseText((options) => releaser.release(id, options), signal);
   }
 
   metrics(): MetricFamily[] {
