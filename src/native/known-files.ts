@@ -89,13 +89,14 @@ export class KnownFiles {
 
   /**
    * All chunks are here: as soon as that is durable, nothing needs main any more. Before that a writer would change
-   * what no record says to be here. Rejects when the record cannot be written.
+   * what no record says to be here. It is not made durable for this: until it is the thread answers by itself, which
+   * costs less than a transaction and its syncs for each file.
    */
   async settleComplete(fileId: number): Promise<void> {
     const known = this.#known.get(fileId);
     if (known === undefined || !known.file.residency.complete) return;
     const { generation } = known;
-    await this.#store.settled(fileId);
+    await this.#store.committed(fileId);
     if (this.#known.get(fileId) !== known || known.generation !== generation) return;
     if (known.file.change === StubChange.clean && known.file.residency.complete) {
       known.settledCtime ??= this.#store.changedAt(known.file);

@@ -86,6 +86,8 @@ export class ResidencyLog<File extends LoggedContent> {
   #committing: Promise<void> | undefined;
   /** Ids of the group under way. */
   #inGroup: ReadonlySet<number> = new Set();
+  /** Resolves, and is another one, when something is no longer queued. */
+  #turn = Promise.withResolvers<void>();
 
   constructor(port: DurabilityPort<File>, limits: DurabilityLimits = {}) {
     this.#port = port;
@@ -131,6 +133,11 @@ export class ResidencyLog<File extends LoggedContent> {
     }
   }
 
+  /** As `settled`, when its group is due: never rejects, and goes on waiting when the catalog refuses one. */
+  async committed(id: number): Promise<void> {
+    while (this.#dirty.has(id) || this.#inGroup.has(id)) await this.#turn.promise;
+  }
+
   /** Commits all that is queued now. Rejects when the catalog refused it. */
   async flush(): Promise<void> {
     await this.#committing?.catch(() => undefined);
@@ -146,6 +153,7 @@ export class ResidencyLog<File extends LoggedContent> {
     const dirty = this.#dirty.get(id);
     this.#dirty.delete(id);
     dirty?.use[Symbol.dispose]();
+    this.#turned();
   }
 
   /** Drops everything without committing: for a store that is closed after `flush`, and for tests of crashes. */
@@ -174,9 +182,16 @@ export class ResidencyLog<File extends LoggedContent> {
     this.#committing = this.#runGroup().finally(() => {
       this.#committing = undefined;
       this.#inGroup = new Set();
+      this.#turned();
       if (this.#dirty.size > 0) this.#schedule();
     });
     return this.#committing;
+  }
+
+  #turned(): void {
+    const { resolve } = this.#turn;
+    this.#turn = Promise.withResolvers();
+    resolve();
   }
 
   async #runGroup(): Promise<void> {

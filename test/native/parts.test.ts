@@ -164,7 +164,7 @@ function table(filesMax?: number) {
   const posted: ToThread[] = [];
   let settled: Promise<void> = Promise.resolve();
   const store = {
-    settled: () => settled,
+    committed: () => settled,
     changedAt: () => ({ seconds: 1, nanoseconds: 0 }),
   } as unknown as StubStore;
   const known = new KnownFiles(store, (message) => posted.push(message), filesMax);

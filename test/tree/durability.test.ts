@@ -186,6 +186,31 @@ test('writers wait while too much is uncommitted, and hear when it cannot be com
   await log.flush();
 });
 
+test('who waits until something is committed does not have it committed sooner', async () => {
+  const tested = testLog();
+  const { log, committed } = tested;
+  await log.committed(1);
+  mark(log, file(1), 0);
+  mark(log, file(2), 0);
+  let isOver = false;
+  const waiting = log.committed(1).then(() => (isOver = true));
+  const forgotten = log.committed(2);
+  await log.forget(2);
+  await forgotten;
+  await sleep(5);
+  assert.deepEqual([isOver, committed.size], [false, 0]);
+  tested.beforeCommit = () => {
+    throw ebbError('ENOSPC', 'full');
+  };
+  await assert.rejects(log.flush(), { code: 'ENOSPC' });
+  await sleep(1);
+  assert.equal(isOver, false, 'it is still queued');
+  tested.beforeCommit = () => assert.equal(isOver, false);
+  await log.flush();
+  await waiting;
+  assert.equal(committed.has(1), true);
+});
+
 test('what is forgotten is not claimed, not even by a group under way', async () => {
   const tested = testLog();
   const { log, committed } = tested;

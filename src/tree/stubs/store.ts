@@ -230,6 +230,10 @@ export class NativeStubStore implements StubStore, StubOwner {
     return this.log.settled(id);
   }
 
+  committed(id: number): Promise<void> {
+    return this.log.committed(id);
+  }
+
   flush(): Promise<void> {
     return this.log.flush();
   }

@@ -99,6 +99,8 @@ export interface StubStore extends AsyncDisposable {
 
   /** Everything queued for this stub is durable. Rejects when the catalog refused it. */
   settled(id: number): Promise<void>;
+  /** The same when its time comes, with others that came meanwhile: nobody waits for it. Never rejects. */
+  committed(id: number): Promise<void>;
   flush(): Promise<void>;
 
   /**
