@@ -11,7 +11,7 @@ import type { SupervisorLink } from './supervisor-link.ts';
 /** For so long everybody may have to wait because somebody is still being served. Then nothing happens. */
 const holdMaxMs = 20_000;
 /** The supervisor kills this process at once. If it does not, somebody has to serve. */
-const killMaxMs = 10_000;
+const killMaxMs = 30_000;
 
 export interface HandoverOptions {
   readonly server: NativeServer;
