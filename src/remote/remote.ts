@@ -104,8 +104,9 @@ export interface Remote {
   /** For messages; never contains credentials. */
   readonly displayName: string;
   /**
-   * False while it is known that the remote ignores ranges (HTTP 200 to a ranged request): only whole reads
-   * are possible then. Starts true; may turn false (per remote, on evidence) at any time.
+   * False while it is known that the remote ignores ranges (HTTP 200 to ranged requests for several objects): only
+   * whole reads are possible then. Starts true; may change (per remote, on evidence) at any time. A single object of
+   * which the remote gives no ranges is EOPNOTSUPP of `read`.
    */
   readonly supportsRanges: boolean;
   /**

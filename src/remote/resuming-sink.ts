@@ -81,12 +81,14 @@ export class ResumingSink implements RangeSink {
   }
 
   /**
-   * True once: a try to go on failed because ranges are ignored, and reading the whole file again
-   * can do it.
+   * True once: a try to go on failed because ranges of this file are ignored, and reading the whole
+   * of it again can do it.
    */
-  becameWholeOnly(error: unknown, supportsRanges: boolean): boolean {
-    if (supportsRanges || this.#wholeOnly || !this.#isWhole || !this.canResume) return false;
-    return toEbbError(error).code === 'EOPNOTSUPP';
+  becameWholeOnly(error: unknown): boolean {
+    if (this.#wholeOnly || !this.#isWhole || !this.canResume) return false;
+    if (this.#deliveredBytes === 0 || toEbbError(error).code !== 'EOPNOTSUPP') return false;
+    this.#wholeOnly = true;
+    return true;
   }
 
   head(attributes: ObjectAttributes): void {

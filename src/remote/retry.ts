@@ -160,7 +160,7 @@ class RetryingRemote extends WrappedRemote {
         const sinkError = resuming.sinkFailure;
         if (sinkError !== undefined) throw sinkError.error;
         // It has just turned out that ranges are ignored: the next try reads the whole file.
-        if (resuming.becameWholeOnly(error, this.inner.supportsRanges)) continue;
+        if (resuming.becameWholeOnly(error)) continue;
         if (!resuming.canResume) throw error;
         if (resuming.deliveredBytes - markBytes >= progressBytes) {
           attempts.reset();

@@ -18,7 +18,7 @@ import type {
   ReadOptions,
   Remote,
 } from '../remote.ts';
-import { newServerTraits } from './server-traits.ts';
+import { ServerTraits } from './server-traits.ts';
 import { statObject } from './stat.ts';
 import type { RequestContext } from './stat.ts';
 import { UndiciTransport } from './undici-transport.ts';
@@ -49,7 +49,7 @@ class HttpRemote implements Remote {
     this.#context = {
       client,
       basePath: target.basePath,
-      traits: newServerTraits(),
+      traits: new ServerTraits(() => systemClock.monotonicMs()),
       nowMs: () => systemClock.nowMs(),
     };
   }

@@ -15,7 +15,6 @@ import type { ClientRequest, FinalHead } from './http-client.ts';
 import { SinkGuard } from './sink-guard.ts';
 import { statObject } from './stat.ts';
 import type { RequestContext } from './stat.ts';
-import { learnFrom } from './server-traits.ts';
 import type { BodyTarget } from './transport.ts';
 import { requestPath } from './url.ts';
 
@@ -226,6 +225,7 @@ function acceptRanged(
   if (announcedBytes !== undefined && announcedBytes !== expectedBytes) {
     throw wrongRange(answer, `${announcedBytes} bytes where ${expectedBytes} belong`);
   }
+  context.traits.honouredRange(answer);
   return { attributes, expectedBytes, mayStopEarly: false };
 }
 
@@ -238,7 +238,7 @@ function acceptIgnoredRange(
 ): Accepted {
   const sizeBytes = parseLength(field(answer.headers, 'content-length'));
   const attributes = believe(context, key, options, answer, { allowed: [200], sizeBytes });
-  context.traits.supportsRanges = false;
+  context.traits.ignoredRange(key, answer);
   const { offsetBytes, lengthBytes } = options;
   if (offsetBytes > 0 || lengthBytes === undefined) throw noRanges(key);
   if (sizeBytes !== undefined && sizeBytes < lengthBytes) {
@@ -265,7 +265,7 @@ function believe(
   const found = fileAttributes(answer.headers, is.sizeBytes);
   // Where a weak version is confirmed by the strong form of its tag, it keeps the name it was asked for by.
   const attributes = options.version === undefined ? found : { ...found, version: options.version };
-  learnFrom(context.traits, answer);
+  context.traits.learnFrom(key, answer);
   assert(attributes.kind === 'file', 'only files are read');
   return attributes;
 }

