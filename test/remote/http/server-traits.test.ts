@@ -52,7 +52,7 @@ test('Accept-Ranges: none counts for its object; answers of other servers count 
   assert.equal(traits.supportsRanges, false);
 });
 
-test('a whole read that broke off begins again where ranges of that file are ignored, and gives each byte once', async () => {
+test('a whole read that broke off begins again where ranges are ignored, and gives each byte once', async () => {
   const content = knownBytes(0, 300_000);
   await using origin = await scriptedOrigin((request) => {
     const whole = answer(200, { ETag: '"v1"' }, content);
