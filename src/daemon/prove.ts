@@ -6,18 +6,17 @@ import type { RemoteProof } from '../tree/release.ts';
 
 /**
  * Fresh facts of the remote's object. Where the remote shows no version, that a file of that size is there (as far as
- * it tells sizes) has to do.
+ * it tells sizes) has to do; where it tells no size (answers of unknown length), the version.
  */
 export async function proveContent(
   remote: Remote,
   content: Pick<ContentFile, 'key' | 'version' | 'sizeBytes'>,
   signal: AbortSignal,
 ): Promise<RemoteProof> {
-  const { kind, version, sizeBytes } = await remote.stat(content.key, { signal });
-  if (version === undefined && kind === 'file' && isUnprovable(content)) {
-    return { version: content.version, sizeBytes: sizeBytes ?? content.sizeBytes };
-  }
-  return { version: version ?? '', sizeBytes: sizeBytes ?? -1 };
+  const object = await remote.stat(content.key, { signal });
+  if (object.kind !== 'file') return { version: '', sizeBytes: -1 };
+  const { version = isUnprovable(content) ? content.version : '' } = object;
+  return { version, sizeBytes: object.sizeBytes ?? content.sizeBytes };
 }
 
 /** Caches of before have contents whose version is their size alone. */

@@ -49,7 +49,7 @@ export interface SpaceKeeperOptions {
   readonly reservoir: Reservoir;
   readonly logbook: Logbook;
   readonly isBusy: (id: number) => boolean;
-  readonly nowMs: () => number;
+  readonly monotonicMs: () => number;
 }
 
 export class SpaceKeeper {
@@ -126,9 +126,9 @@ export class SpaceKeeper {
   /** Starts a stroke when a limit is passed; gives the one under way. */
   #check(use: SpaceUse): Promise<void> | undefined {
     if (this.#stroke !== undefined) return this.#stroke;
-    const { limits, nowMs, logbook } = this.#options;
+    const { limits, monotonicMs, logbook } = this.#options;
     if (this.#releaser === undefined || this.#closing.signal.aborted) return undefined;
-    if (this.#holds > 0 || nowMs() < this.#pausedUntilMs) return undefined;
+    if (this.#holds > 0 || monotonicMs() < this.#pausedUntilMs) return undefined;
     const wanted = bytesToRelease(use, limits);
     if (wanted === 0) return undefined;
     this.#stroke = this.#release(this.#releaser, wanted)
@@ -148,7 +148,7 @@ export class SpaceKeeper {
   }
 
   async #release(releaser: SpaceReleaser, wantedBytes: number): Promise<void> {
-    const { isBusy, logbook, nowMs, reservoir } = this.#options;
+    const { isBusy, logbook, monotonicMs, reservoir } = this.#options;
     await reservoir.flush();
     const refused = new Set<number>();
     let freed = 0;
@@ -169,7 +169,7 @@ export class SpaceKeeper {
       await Promise.all(Array.from({ length: parallelReleasesMax }, releaseSome));
     }
     if (freed > 0) logbook.log('info', `released ${formatSize(freed)} to keep within the limits`);
-    if (freed === 0) this.#pausedUntilMs = nowMs() + fruitlessPauseMs;
+    if (freed === 0) this.#pausedUntilMs = monotonicMs() + fruitlessPauseMs;
   }
 
   async #releaseOne(releaser: SpaceReleaser, id: number): Promise<number> {

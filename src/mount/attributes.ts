@@ -60,9 +60,9 @@ export function attributesOf(node: Node, defaults: AttributeDefaults): Attribute
   };
 }
 
-/** How long the kernel may trust facts confirmed at `confirmedAtMs`. */
+/** How long the kernel may trust facts confirmed at `confirmedAtMs`. Not at all when the clock was set back since. */
 export function remainingMs(confirmedAtMs: number, ttlMs: number, nowMs: number): number {
-  return Math.max(0, Math.min(ttlMs, confirmedAtMs + ttlMs - nowMs));
+  return confirmedAtMs > nowMs ? 0 : Math.max(0, confirmedAtMs + ttlMs - nowMs);
 }
 
 /** An entry that the kernel may keep for `timeoutMs`; a node id names one version, so attributes keep as long. */

@@ -7,6 +7,7 @@ import {
   copyFileSync,
   openSync,
   readFileSync,
+  rmSync,
   statSync,
   writeFileSync,
   writeSync,
@@ -175,6 +176,31 @@ test('together on a full file system: an error, and the catalog goes on', () => 
   assert.equal(catalog.totals(1).files, catalog.children(1, 0, 1_000_000).length);
   insert(catalog, 1, newNode(1, 'small'));
   assert.ok(catalog.child(1, nameBytes('small')));
+});
+
+test('together: when what is before a durable change cannot be entered, nothing behind it is', () => {
+  using mount = mountTmpfs(4 * 2 ** 20);
+  using catalog = openSqliteCatalog(catalogOf(mount.path));
+  const [kept] = insert(catalog, 1, newNode(1, 'kept'));
+  assert.ok(kept);
+  const filler = path.join(mount.path, 'filler');
+  const work = (): void => {
+    const nodes = Array.from({ length: 2_000 }, (_, index) => newNode(1, `${index}-name`));
+    insert(catalog, 1, ...nodes);
+    assert.throws(() => writeFileSync(filler, new Uint8Array(8 * 2 ** 20)), { code: 'ENOSPC' });
+    const durable = (): void => catalog.putContent(newContent(kept.id, 'kept'));
+    assert.throws(durable, { code: 'ENOSPC' });
+    rmSync(filler);
+    const later = (): void => catalog.updateNode({ ...kept, sizeBytes: 600 });
+    assert.throws(later, { code: 'ENOSPC' });
+    assert.throws(durable, { code: 'ENOSPC' });
+  };
+  assert.throws(() => catalog.together(work), { code: 'ENOSPC' });
+  assert.deepEqual(catalog.node(kept.id), kept);
+  assert.equal(catalog.totals(1).files, 1);
+  assert.equal(catalog.content(kept.id), undefined);
+  catalog.updateNode({ ...kept, sizeBytes: 700 });
+  assert.equal(catalog.node(kept.id)?.sizeBytes, 700);
 });
 
 test('a read-only file system is EROFS', () => {

@@ -30,6 +30,8 @@ test('a version is proved by itself, with its size', async () => {
   assert.ok(await isProved(version, { kind: 'file', sizeBytes, version }));
   assert.ok(!(await isProved(version, { kind: 'file', sizeBytes: 8, version })));
   assert.ok(!(await isProved(version, { kind: 'file', sizeBytes })));
-  assert.ok(!(await isProved(version, { kind: 'file', version })));
+  assert.ok(await isProved(version, { kind: 'file', version }), 'where no size is told, by itself');
+  assert.ok(!(await isProved(version, { kind: 'file', version: 'etag:"b"' })));
+  assert.ok(!(await isProved(version, { kind: 'directory', sizeBytes, version })));
   assert.ok(!(await isProved(version, { kind: 'file', sizeBytes, version: 'etag:"b"' })));
 });

@@ -1,6 +1,6 @@
 /** Releasing through a mount: what is refused and why, and what happens to contents whose name is gone. */
 import assert from 'node:assert/strict';
-import { existsSync } from 'node:fs';
+import { closeSync, existsSync, fstatSync, unlinkSync, writeFileSync } from 'node:fs';
 import { test } from 'node:test';
 import { contentPath } from '../../src/tree/layout.ts';
 import { servedScene, who } from '../mount/served-scene.ts';
@@ -93,4 +93,55 @@ test('an orphan that was taken up again while the remote was asked stays', async
   scene.server.take({ kind: 'quiesced', nodeId: id, openCount: 0 });
   assert.equal(await dropped, 0);
   assert.equal(scene.contents.get(id)?.residency.complete, true);
+});
+
+/** A file `a` of which the remote shows nothing but that it is there. */
+async function residentUnversioned(scene: ServedScene): Promise<number> {
+  scene.remote.showsNothing = true;
+  scene.remote.putFile('a', whole);
+  const { node } = await scene.preparer.open((await scene.node('a')).id);
+  assert.equal(scene.contents.get(node.id)?.residency.complete, true);
+  await scene.contents.store.log.flush();
+  return node.id;
+}
+
+test('of a file without a version: a directory in its place, or another size, is no proof', async () => {
+  await using scene = await servedScene();
+  const id = await residentUnversioned(scene);
+  scene.remote.stat = () => Promise.resolve({ kind: 'directory' });
+  assert.match(await release(scene, id), /ESTALE/);
+  scene.remote.stat = () => Promise.resolve({ kind: 'file', sizeBytes: whole.length - 1 });
+  assert.match(await release(scene, id), /ESTALE/);
+  scene.remote.stat = () => Promise.resolve({ kind: 'file' });
+  assert.match(await release(scene, id), /^{"releasedBytes":70\d{4}}$/);
+});
+
+test('a file whose size the remote never tells is proven by its version', async () => {
+  await using scene = await servedScene();
+  const id = await resident(scene);
+  scene.remote.stat = () => Promise.resolve({ kind: 'file', version: 'two' });
+  assert.match(await release(scene, id), /ESTALE/);
+  scene.remote.stat = () => Promise.resolve({ kind: 'file', version: 'one' });
+  assert.match(await release(scene, id), /^{"releasedBytes":70\d{4}}$/);
+});
+
+test('two who find that a cache file is not ours make it anew once', async () => {
+  await using scene = await servedScene();
+  const id = await resident(scene);
+  const file = contentPath(scene.directory, id);
+  const node = scene.child('a');
+  // The second comes so many turns of the queue of promises after the first.
+  for (let turns = 0; turns < 12; turns += 1) {
+    unlinkSync(file);
+    writeFileSync(file, whole);
+    const first = scene.contents.openLocal(node, 'a');
+    for (let turn = 0; turn < turns; turn += 1) await Promise.resolve();
+    const both = await Promise.all([first, scene.contents.openLocal(node, 'a')]);
+    assert.equal(both[0].file, both[1].file, `${turns} turns`);
+    for (const { descriptor } of both) {
+      assert.equal(fstatSync(descriptor).nlink, 1, `${turns} turns: nobody took it away again`);
+      closeSync(descriptor);
+    }
+    assert.equal(scene.contents.get(id), both[0].file);
+  }
 });

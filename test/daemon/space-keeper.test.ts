@@ -19,7 +19,7 @@ function keeper(scene: ServedScene, limits: SpaceLimits): { space: SpaceKeeper; 
     reservoir: scene.contents,
     logbook: new Logbook(scene.clock, 'debug', (line) => lines.push(line)),
     isBusy: () => false,
-    nowMs: () => scene.clock.nowMs(),
+    monotonicMs: () => scene.clock.monotonicMs(),
   });
   space.start(scene.releaser);
   return { space, lines };
@@ -91,4 +91,27 @@ test('closing does not wait for a thread that is gone', async () => {
   scene.server.close();
   await space.close();
   await reserved;
+});
+
+test('a clock that is set back does not keep anything from being released', async () => {
+  await using scene = await servedScene();
+  const ids = await fill(scene, ['a', 'b']);
+  const stop = answerQuiesces(scene);
+  const { space } = keeper(scene, { cacheSizeBytes: fileBytes });
+  try {
+    for (const id of ids) scene.releaser.setPinned(id, true);
+    await space.reserve(1, 'demand');
+    await space.reserve(1, 'demand');
+    for (const id of ids) scene.releaser.setPinned(id, false);
+    scene.clock.setWallClock(scene.clock.nowMs() - 86_400_000);
+    scene.clock.advance(2_000);
+    await space.reserve(1, 'demand');
+    await waitFor(() => scene.contents.get(ids[0] ?? 0)?.residency.residentBytes === 0, {
+      what: 'the oldest to go',
+      timeoutMs: 20_000,
+    });
+  } finally {
+    await space.close();
+    stop();
+  }
 });

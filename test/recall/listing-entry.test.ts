@@ -110,7 +110,7 @@ test('a file that is asked about while a long listing comes stays, under its new
     return { name, kind: 'file', sizeBytes: version, mtime, version: `v${version}` };
   };
   enter(catalog, [[file('a', 1), file('gone', 1)]], 1_000);
-  const entry = new ListingEntry(catalog, rootOf(catalog), 2_000, () => 2_000);
+  const entry = new ListingEntry(catalog, rootOf(catalog), 2_000, () => 3_000);
   entry.part([file('a', 1)]);
   const known = catalog.child(ROOT_NODE_ID, encodeName('a'));
   assert.ok(known);

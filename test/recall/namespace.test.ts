@@ -409,3 +409,37 @@ test('answers that come together are entered together; when that fails nobody be
   assert.deepEqual(new Set(resolved.map(({ exact }) => exact)), new Set([true]));
   assert.equal(changes.length, ids.length);
 });
+
+test('after the clock was set back nothing known counts as fresh, and everything is asked for once', async () => {
+  const { remote, clock, namespace, catalog, child } = setUp();
+  for (const name of ['a', 'gone']) remote.putFile(name, bytes(name));
+  await namespace.list(ROOT_NODE_ID);
+  const a = await namespace.revalidate(child('a').id, undefined, true);
+  await namespace.revalidate(child('gone').id, undefined, true);
+  clock.setWallClock(clock.nowMs() - 365 * 86_400_000);
+  remote.remove('gone');
+  const [lists, stats] = [remote.lists, remote.stats];
+  await namespace.list(ROOT_NODE_ID);
+  assert.equal(remote.lists, lists + 1);
+  assert.equal(catalog.child(ROOT_NODE_ID, encodeName('gone')), undefined);
+  await namespace.revalidate(a.id);
+  await namespace.revalidate(a.id);
+  await namespace.list(ROOT_NODE_ID);
+  assert.deepEqual([remote.lists - lists, remote.stats - stats], [1, 0], 'the listing told it');
+  assert.equal(catalog.node(a.id)?.checkedAtMs, clock.nowMs());
+});
+
+test('a rest after a failure is as long as it is, whatever is done to the clock', async () => {
+  const { remote, clock, namespace, child } = setUp();
+  remote.putFile('a', bytes('a'));
+  await namespace.list(ROOT_NODE_ID);
+  clock.advance(ttlMs);
+  remote.failure = ebbError('EHOSTUNREACH', 'nobody there', { retryable: true });
+  await namespace.revalidate(child('a').id);
+  remote.failure = undefined;
+  clock.setWallClock(clock.nowMs() + 86_400_000);
+  assert.equal(namespace.remoteReachable, false, 'not shorter');
+  clock.setWallClock(clock.nowMs() - 2 * 86_400_000);
+  clock.advance(30_000);
+  assert.equal(namespace.remoteReachable, true, 'nor longer');
+});

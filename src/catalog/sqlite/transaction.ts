@@ -100,7 +100,15 @@ export class Transactions<Counter extends string> {
     if (this.#group === undefined) return this.#alone(durable, work);
     if (!durable) return this.#inGroup(work);
     // How a transaction is written is decided at its beginning.
-    this.#endGroup();
+    try {
+      this.#endGroup();
+    } catch (thrown) {
+      this.#rollBack();
+      // What follows must not be entered alone, when all of it is told to have failed.
+      const error = sqliteError(thrown, this.#path);
+      this.#group = { lostBy: error };
+      throw error;
+    }
     try {
       return this.#alone(true, work);
     } finally {

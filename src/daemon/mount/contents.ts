@@ -7,6 +7,7 @@ import { ROOT_NODE_ID } from '../../catalog/catalog.ts';
 import type { Catalog, Content, Node } from '../../catalog/catalog.ts';
 import { openSqliteCatalog } from '../../catalog/sqlite/catalog.ts';
 import type { LocalContents } from '../../recall/namespace/prepare.ts';
+import { SingleFlight } from '../../recall/namespace/single-flight.ts';
 import { openTree } from '../../tree/content-store.ts';
 import type { ContentStore, TreeOptions, TreeProblem } from '../../tree/content-store.ts';
 import { handleRecord, openHandleSecret } from '../../tree/handle-secret.ts';
@@ -24,6 +25,8 @@ export class Contents implements LocalContents, Reservoir {
   readonly #clock: Clock;
   /** Contents without a row whose file goes in a moment. */
   readonly #deleting = new Set<number>();
+  /** Files that are not ours, on their way out. */
+  readonly #removals = new SingleFlight<number, void>();
 
   private constructor(store: ContentStore, catalog: Catalog, clock: Clock) {
     this.store = store;
@@ -105,15 +108,21 @@ export class Contents implements LocalContents, Reservoir {
    * store disowned it: EIO) is made anew, empty, first.
    */
   async openLocal(node: Node, key: string): Promise<{ file: StoredContent; descriptor: number }> {
+    if (this.#removals.has(node.id)) await this.#remove(node.id);
     const file = this.contentOf(node, key);
     try {
       return { file, descriptor: this.store.openForPassthrough(node.id).release() };
     } catch (error) {
       if (toEbbError(error).code !== 'EIO') throw error;
-      await this.delete(node.id);
+      await this.#remove(node.id);
       const fresh = this.contentOf(node, key);
       return { file: fresh, descriptor: this.store.openForPassthrough(node.id).release() };
     }
+  }
+
+  /** Once for all who found that the file is not ours: a second removal would take what the first has made anew. */
+  #remove(id: number): Promise<void> {
+    return this.#removals.run(id, () => this.delete(id));
   }
 
   /** Gives up a local file whose row did not get into the catalog: nothing of it would ever be recorded. */

@@ -328,7 +328,7 @@ async function build(
     reservoir: contents,
     logbook,
     isBusy,
-    nowMs: () => clock.nowMs(),
+    monotonicMs: () => clock.monotonicMs(),
   });
   link.takingOver();
   const threads: FuseThreads = await FuseThreads.start({

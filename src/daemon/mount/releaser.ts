@@ -123,7 +123,7 @@ export class Releaser implements SpaceReleaser {
     try {
       if ((await this.#options.server.openCount(content.id)) > 0) return openThrough(content);
       const proof = await this.#prove(content, signal);
-      if (proof.version === content.version)
+      if (proof.version === content.version && proof.sizeBytes === content.sizeBytes)
         return { releasedBytes: content.residency.residentBytes };
       return {
         refused: 'the remote has another version: this may be the last copy',

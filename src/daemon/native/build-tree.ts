@@ -139,14 +139,14 @@ export async function buildTree(
   );
   teardown.add('writing times of access', () => accessTimes[Symbol.dispose]());
   const readFailures = new BoundedMap<number, string>(readFailuresMax);
-  const reachability = new Reachability();
+  const reachability = new Reachability(clock);
   const isBusy = (id: number): boolean => recall.isBusy(id);
   const space = new SpaceKeeper({
     limits: configuration,
     reservoir: new StubReservoir(store, catalog),
     logbook,
     isBusy: (id) => isBusy(id) || server.isBusy(id),
-    nowMs: () => clock.nowMs(),
+    monotonicMs: () => clock.monotonicMs(),
   });
   const recall: RecallEngine = new RecallEngine({
     remote,
@@ -165,7 +165,7 @@ export async function buildTree(
     onEvent: ({ kind, flight, error }) => {
       if (kind === 'finished') reachability.answered(flight.contentId);
       if (kind !== 'failed' || error === undefined) return;
-      if (error.retryable) reachability.failed(flight.contentId, error, clock.nowMs());
+      if (error.retryable) reachability.failed(flight.contentId, error);
       const { key, offsetBytes, lengthBytes } = flight;
       logbook.log('warn', `recall of ${key} failed: ${error.message}`, {
         offsetBytes,
@@ -267,7 +267,7 @@ export async function buildTree(
       isRecalling: (id) => recall.isBusy(id),
     },
     readFailures,
-    remoteReachable: () => reachability.isReachable(clock.nowMs()),
+    remoteReachable: () => reachability.isReachable(),
     tokens: openTreeTokens({ stateDirectory, treeId: prepared.treeId, catalog, logbook }),
   };
   let facts: AttachFacts = nothingNew;

@@ -109,8 +109,10 @@ export class ListingEntry {
       const removedIds: number[] = [];
       for (const [id, checkedAtMs] of page) {
         while (at < told.length && (told[at] ?? 0) < id) at += 1;
-        // What was asked about by itself meanwhile is there, though it may have another id by now.
-        if (told[at] !== id && checkedAtMs < this.#startedAtMs) removedIds.push(id);
+        // What was asked about by itself meanwhile is there, though it may have another id by now. (A time ahead of now
+        // is from before the clock was set back.)
+        const isAsked = checkedAtMs >= this.#startedAtMs && checkedAtMs <= completeAtMs;
+        if (told[at] !== id && !isAsked) removedIds.push(id);
       }
       const isLast = page.length < partNames;
       if (isLast || removedIds.length > 0) {

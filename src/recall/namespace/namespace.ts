@@ -43,7 +43,7 @@ export class Namespace {
   readonly #closing = new AbortController();
   /** Every change of nodes goes through this class, which has forgotten what it changes. */
   readonly #nodes: KnownNodes;
-  readonly #reachability = new Reachability();
+  readonly #reachability: Reachability;
   /** The last listing with files told too little of them. Until there was one: web servers do. */
   #isListingVague: boolean;
   /** Answers that came in one turn of the event loop are one transaction. */
@@ -55,11 +55,12 @@ export class Namespace {
     this.#options = options;
     this.#nodes = new KnownNodes(options.catalog);
     this.#ahead = new Ahead(options.ttlMs);
+    this.#reachability = new Reachability(options.clock);
     this.#isListingVague = options.remote.kind === 'http';
   }
 
   get remoteReachable(): boolean {
-    return this.#reachability.isReachable(this.#nowMs());
+    return this.#reachability.isReachable();
   }
 
   /** See `KnownNodes.keyOf`. */
@@ -69,7 +70,9 @@ export class Namespace {
 
   isFresh(checkedAtMs: number): boolean {
     const { clock, ttlMs } = this.#options;
-    return checkedAtMs > 0 && clock.nowMs() - checkedAtMs < ttlMs;
+    const ageMs = clock.nowMs() - checkedAtMs;
+    // Ahead of now: the clock was set back since, and how long ago that was is not known.
+    return checkedAtMs > 0 && ageMs >= 0 && ageMs < ttlMs;
   }
 
   /**
@@ -367,14 +370,14 @@ export class Namespace {
     }
     // The failure of a guess is nobody's: the others go on asking.
     if (this.#ahead.isGuess(directory.id)) throw error;
-    if (isUnreachable(error)) this.#reachability.failed(directory.id, error, this.#nowMs());
+    if (isUnreachable(error)) this.#reachability.failed(directory.id, error);
     if (directory.listedAtMs === 0 || !isUnreachable(error)) throw error;
     this.#options.onProblem(`serving the known names of node ${directory.id}`, error);
     return error;
   }
 
   #mayAsk(nodeId: number): boolean {
-    return this.#reachability.mayAsk(nodeId, this.#nowMs());
+    return this.#reachability.mayAsk(nodeId);
   }
 
   #nowMs(): number {
@@ -391,7 +394,7 @@ export class Namespace {
       const error = toEbbError(thrown);
       if (error.code === 'ENOENT') this.#remove(this.#known(node.id));
       if (!isUnreachable(error)) throw error;
-      this.#reachability.failed(node.id, error, this.#nowMs());
+      this.#reachability.failed(node.id, error);
       if (!node.exact || node.version === null) throw error;
       this.#options.onProblem(`serving the known version of node ${node.id}`, error);
       return { node, failure: error };

@@ -1,11 +1,12 @@
 /**
- * Whom it makes sense to ask now. Pure: the time is an argument.
+ * Whom it makes sense to ask now, by a clock that nobody sets.
  *
  * Where nobody answered, nobody is asked for a moment: everybody would only wait. Where the other side answered that
  * it cannot serve one object now (503, 429, a broken script), only that object rests, since one of them must not
  * make the names of all others stale; unless several objects in a row say so, which is a server in trouble.
  */
 import { BoundedMap } from '../../base/bounded-map.ts';
+import type { Clock } from '../../base/clock.ts';
 import type { EbbError } from '../../base/errors.ts';
 
 /** So long known facts are served without asking again. */
@@ -28,14 +29,20 @@ export class Reachability {
   #unreachableUntilMs = 0;
   readonly #restingUntilMs = new BoundedMap<number, number>(restingObjectsMax);
   readonly #failedSinceAnswer = new Set<number>();
+  readonly #clock: Pick<Clock, 'monotonicMs'>;
 
-  /** False while nobody is asked anything that is not asked by force. */
-  isReachable(nowMs: number): boolean {
-    return nowMs >= this.#unreachableUntilMs;
+  constructor(clock: Pick<Clock, 'monotonicMs'>) {
+    this.#clock = clock;
   }
 
-  mayAsk(nodeId: number, nowMs: number): boolean {
-    return this.isReachable(nowMs) && nowMs >= (this.#restingUntilMs.get(nodeId) ?? 0);
+  /** False while nobody is asked anything that is not asked by force. */
+  isReachable(): boolean {
+    return this.#clock.monotonicMs() >= this.#unreachableUntilMs;
+  }
+
+  mayAsk(nodeId: number): boolean {
+    const restingUntilMs = this.#restingUntilMs.get(nodeId) ?? 0;
+    return this.isReachable() && this.#clock.monotonicMs() >= restingUntilMs;
   }
 
   /** The remote answered about this node. */
@@ -46,8 +53,9 @@ export class Reachability {
   }
 
   /** A failure that says nothing about the object itself. */
-  failed(nodeId: number, error: EbbError, nowMs: number): void {
-    const untilMs = nowMs + Math.min(restMaxMs, Math.max(restMs, error.retryAfterMs ?? 0));
+  failed(nodeId: number, error: EbbError): void {
+    const restsMs = Math.min(restMaxMs, Math.max(restMs, error.retryAfterMs ?? 0));
+    const untilMs = this.#clock.monotonicMs() + restsMs;
     if (error.answered) {
       this.#restingUntilMs.set(nodeId, untilMs);
       this.#failedSinceAnswer.add(nodeId);
