@@ -118,6 +118,14 @@ export class Populator {
     this.#isSwept = true;
     return await new Run(this.#parts, request).perform();
   }
+
+  /** Resolves when no run is under way, and what one that ended early left is swept; until it is disposed none begins. */
+  async pause(signal: AbortSignal): Promise<Disposable> {
+    using stack = new DisposableStack();
+    stack.use(await this.#one.acquire({ signal, priority: 1 }));
+    await sweepStaging(this.#parts.store, this.#parts.catalog);
+    return stack.move();
+  }
 }
 
 interface Task {

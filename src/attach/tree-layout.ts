@@ -26,6 +26,7 @@ import { AT_FDCWD } from '../sys/fd.ts';
 import { isTreeId } from '../tree/layout.ts';
 import type { MarkSeal } from '../tree/mark.ts';
 import { readPrivate, refusal, replacePrivate } from '../tree/private-file.ts';
+import { requireNoStubs } from './marked-files.ts';
 import { checkPlace, isPlaceKnown, writePlace } from './tree-place.ts';
 import { mayHaveSealed, sealOf } from './tree-seal.ts';
 
@@ -166,16 +167,25 @@ export function requireCatalog(stateDirectory: string, tree: string): void {
 }
 
 /**
- * An ordinary directory again: all files back to where they were, nothing of Ebb left. Whoever calls has seen to it
- * that no stub is among them. Throws ENOTEMPTY when a crash left files in the staging directory: they may be a user's.
+ * An ordinary directory again: all files back to where they were, nothing of Ebb left. Throws EBUSY when a stub is among
+ * them, ENOTEMPTY when a crash left files in the staging directory, which may be a user's; nothing was done then. Opens
+ * no file of the tree: its daemon would wait for itself.
  */
-export function dissolveTree(tree: string, stateDirectory: string): void {
+export async function dissolveTree(
+  tree: string,
+  { treeId, stateDirectory }: Pick<TreePlaces, 'treeId' | 'stateDirectory'>,
+): Promise<void> {
   const ebbDirectory = path.join(tree, ebbName);
   const data = path.join(ebbDirectory, 'data');
+  const staging = path.join(ebbDirectory, 'new');
+  await requireNoStubs(ebbDirectory, { treeId, secret: readSecret(stateDirectory) });
+  if (readdirSync(staging).length > 0) {
+    throw ebbError('ENOTEMPTY', `${staging} is not empty: it may be a user's`);
+  }
   moveEntries(data, tree);
   copyOwner(data, tree);
   rmdirSync(data);
-  rmdirSync(path.join(ebbDirectory, 'new'));
+  rmdirSync(staging);
   for (const part of ['poison', 'times', rehearsalName]) {
     rmSync(path.join(ebbDirectory, part), { recursive: true, force: true });
   }

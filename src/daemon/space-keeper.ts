@@ -98,9 +98,10 @@ export class SpaceKeeper {
     );
   }
 
-  /** Nothing is released until this is disposed: everything is wanted here. */
-  hold(): Disposable {
+  /** Nothing is released from when this resolves until it is disposed: everything is wanted here. */
+  async hold(): Promise<Disposable> {
     this.#holds += 1;
+    await this.#stroke;
     return {
       [Symbol.dispose]: () => {
         this.#holds -= 1;
@@ -152,7 +153,8 @@ export class SpaceKeeper {
     await reservoir.flush();
     const refused = new Set<number>();
     let freed = 0;
-    while (freed < wantedBytes && !this.#closing.signal.aborted) {
+    const isWanted = (): boolean => this.#holds === 0 && !this.#closing.signal.aborted;
+    while (freed < wantedBytes && isWanted()) {
       const { chosen } = chooseReleases(reservoir.leastRecentlyUsed(), wantedBytes - freed, {
         isBusy: (id) => refused.has(id) || isBusy(id),
         allowLost: true,
@@ -160,7 +162,7 @@ export class SpaceKeeper {
       if (chosen.length === 0) break;
       const queue = chosen.map((row) => row.id);
       const releaseSome = async (): Promise<void> => {
-        for (let id = queue.shift(); id !== undefined; id = queue.shift()) {
+        for (let id = queue.shift(); id !== undefined && isWanted(); id = queue.shift()) {
           const bytes = await this.#releaseOne(releaser, id);
           freed += bytes;
           if (bytes === 0) refused.add(id);

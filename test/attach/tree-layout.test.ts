@@ -56,7 +56,7 @@ test('what is in a directory is in the tree, and there again when the tree is di
   assert.equal(statSync(data).mode & 0o777, 0o751);
   assert.equal(places.isNew, true);
   assert.equal(readSecret(places.stateDirectory).length, 32);
-  dissolveTree(tree, places.stateDirectory);
+  await dissolveTree(tree, places);
   const names = readdirSync(tree, { encoding: 'buffer' }).map((name) => name.toString('latin1'));
   assert.deepEqual(names.sort(), ['odd-\u00ff\n', 'sub']);
   assert.equal(readFileSync(path.join(tree, 'sub', 'mine'), 'utf8'), 'mine');
@@ -221,4 +221,30 @@ test('a tree of which nobody knows where it is says how to find out', async () =
     message: how,
   });
   assert.equal(knownTree(tree)?.isPlaceKnown, false);
+});
+
+test('a tree with a stub in it, or anything on its way, is not dissolved, and nothing is moved', async () => {
+  await using made = await scene();
+  const { tree } = made.request;
+  const places = prepareTree(made.request);
+  const { treeId } = places;
+  const secret = readSecret(places.stateDirectory);
+  const data = path.join(tree, '.ebb/data');
+  // Of another tree.
+  writeMark(path.join(data, 'sub/foreign'), randomUUID(), new Uint8Array(32).fill(1));
+  for (const [name, code] of [
+    ['data/sub/stub', 'EBUSY'],
+    ['new/stub', 'EBUSY'],
+    ['data/damaged', 'EBUSY'],
+    ['new/mine', 'ENOTEMPTY'],
+  ] as const) {
+    const file = path.join(tree, '.ebb', name);
+    if (name === 'new/mine') writeFileSync(file, 'mine');
+    else writeMark(file, treeId, name === 'data/damaged' ? new Uint8Array(32).fill(1) : secret);
+    await assert.rejects(dissolveTree(tree, places), fails(code));
+    assert.deepEqual(readdirSync(tree), ['.ebb']);
+    rmSync(file);
+  }
+  await dissolveTree(tree, places);
+  assert.deepEqual(readdirSync(path.join(tree, 'sub')), ['foreign', 'mine']);
 });

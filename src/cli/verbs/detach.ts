@@ -28,7 +28,7 @@ export const detach: Verb = {
       'content that could be mistaken for theirs. ebb attach TREE brings all of it back.',
     'With --recall everything is brought here first. Then TREE becomes an ordinary directory with ordinary files, ' +
       'and Ebb forgets it. If anything cannot be recalled, the tree stays attached as it was, and what is missing is ' +
-      'named. It can be interrupted and started again.',
+      'named. It can be interrupted and started again. A refresh, get, release or verify that is under way is ended.',
     'A tree that somebody uses is not detached; who uses it is listed.',
   ],
   exitCodes: {

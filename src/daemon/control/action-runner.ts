@@ -38,8 +38,8 @@ export interface ActionOptions<Item extends ActionItem> {
   readonly signal: AbortSignal;
   /** What could not even be found; told first. */
   readonly missing?: readonly Missing[];
-  /** Does the work of one file; a `Refusal` is an answer, not a failure. */
-  readonly work: (file: FileWork<Item>) => Promise<Refusal | undefined>;
+  /** Does the work of one file; a `Refusal` is an answer, not a failure. `signal`: that of these options. */
+  readonly work: (file: FileWork<Item>, signal: AbortSignal) => Promise<Refusal | undefined>;
 }
 
 export async function* runAction<Item extends ActionItem>(
@@ -71,7 +71,7 @@ export async function* runAction<Item extends ActionItem>(
     };
     active.set(
       file,
-      options.work(file).then(
+      options.work(file, options.signal).then(
         (refusal) => {
           if (refusal === undefined) done('ok', 'ok');
           else done({ code: refusal.code, error: refusal.error }, 'refused');

@@ -52,6 +52,7 @@ import { StubReservoir, undecidedStubs } from './stubs.ts';
 import type { InheritedDescriptors, Start, SupervisorLink } from './supervisor-link.ts';
 import { TreeFiles } from './tree-files.ts';
 import type { TreeParts } from './tree-parts.ts';
+import { TreeWork } from './tree-work.ts';
 import { openTreeTokens } from './tree-tokens.ts';
 import { TreeReleaser } from './tree-releaser.ts';
 
@@ -261,6 +262,7 @@ export async function buildTree(
     space,
     populator,
     files: new TreeFiles(store.rootFd, catalog),
+    work: new TreeWork(),
     facts: {
       residentBytes: (record) =>
         store.loaded(record.id)?.residency.residentBytes ?? record.residentBytes,

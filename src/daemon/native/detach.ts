@@ -1,14 +1,15 @@
 /** `ebb detach`: the tree is taken away and kept, or everything is recalled and it becomes an ordinary directory. */
 import { StubChange } from '../../base/stub-facts.ts';
 import { dissolveTree } from '../../attach/tree-layout.ts';
-import { toEbbError } from '../../base/errors.ts';
+import { ebbError, toEbbError } from '../../base/errors.ts';
 import type { StubRecord } from '../../catalog/stub-catalog.ts';
 import type { HideResult } from '../../supervisor/messages.ts';
-import type { StubFile } from '../../tree/stubs/stub-store.ts';
+import type { StubFile, StubStore } from '../../tree/stubs/stub-store.ts';
 import type { AttachProblem, DetachRequest, DetachResult } from '../api.ts';
 import { runAction } from '../control/action-runner.ts';
 import type { Action } from '../control/handlers.ts';
 import { daemonRequester } from '../control/get.ts';
+import { adoptStrays } from './stray-stubs.ts';
 import { allStubs } from './stubs.ts';
 import type { TreeParts } from './tree-parts.ts';
 
@@ -39,7 +40,14 @@ export async function* detachTree(
     const { stopped, holders } = await takeAway(false, endMaxMs);
     return stopped ? { outcome: 'kept', stubs, residentBytes } : { outcome: 'busy', holders };
   }
-  using _hold = parts.space.hold();
+  // Whatever makes stubs or frees their content has ended, and begins again only when the tree stays attached.
+  using _idle = await parts.work.close();
+  using _paused = await parts.populator.pause(signal);
+  using _hold = await parts.space.hold();
+  const { problems: strays } = await adoptStrays(parts);
+  if (strays.length > 0) {
+    return { outcome: 'incomplete', failed: strays.length, problems: strays.slice(0, problemsMax) };
+  }
   for (let pass = 0; pass < passesMax; pass += 1) {
     const missing = await missingStubs(parts);
     if (missing.length === 0) break;
@@ -48,9 +56,34 @@ export async function* detachTree(
   }
   const { stopped, holders } = await takeAway(false, undefined);
   if (!stopped) return { outcome: 'busy', holders };
-  const sums = await makeOrdinary(parts);
-  dissolveTree(parts.configuration.tree, parts.stateDirectory);
-  return { outcome: 'ordinary', ...sums };
+  try {
+    return { outcome: 'ordinary', ...(await dissolve(parts)) };
+  } catch (thrown) {
+    const { code, message } = toEbbError(thrown);
+    const { tree } = parts.configuration;
+    const how = `All is kept as it is, hidden; ebb attach ${tree} shows it again`;
+    throw ebbError(code, `${message}. ${how}`, { cause: thrown });
+  }
+}
+
+/** Nobody sees the tree any more. */
+async function dissolve(parts: TreeParts): Promise<{ files: number; bytes: number }> {
+  const { store, stateDirectory, configuration } = parts;
+  const { tree } = configuration;
+  const sums = { files: 0, bytes: 0 };
+  for (let pass = 0; ; pass += 1) {
+    const made = await makeOrdinary(parts);
+    sums.files += made.files;
+    sums.bytes += made.bytes;
+    try {
+      await dissolveTree(tree, { treeId: store.seal.treeId, stateDirectory });
+      return sums;
+    } catch (error) {
+      // A user moved a stub that has no record while others were looked at.
+      const isStray = toEbbError(error).code === 'EBUSY' && pass === 0;
+      if (!isStray || (await adoptStrays(parts)).adopted === 0) throw error;
+    }
+  }
 }
 
 async function missingStubs({ catalog, store, server }: TreeParts): Promise<Missing[]> {
@@ -68,7 +101,7 @@ async function missingStubs({ catalog, store, server }: TreeParts): Promise<Miss
   return missing;
 }
 
-function isUndecided({ change }: StubRecord): boolean {
+function isUndecided({ change }: Pick<StubRecord, 'change'>): boolean {
   return change === StubChange.intent || change === StubChange.discarding;
 }
 
@@ -113,7 +146,11 @@ function noteOutcome(
   problems.push({ path, error: outcome.error });
 }
 
-async function recallWhole(parts: TreeParts, file: StubFile, signal?: AbortSignal): Promise<void> {
+async function recallWhole(
+  parts: Pick<TreeParts, 'recall'>,
+  file: StubFile,
+  signal?: AbortSignal,
+): Promise<void> {
   const requester = daemonRequester();
   await parts.recall.ensure(file, 0, file.sizeBytes, {
     intent: 'get',
@@ -122,26 +159,31 @@ async function recallWhole(parts: TreeParts, file: StubFile, signal?: AbortSigna
   });
 }
 
-/** Nobody sees the tree any more. What users did in the last moment is taken in first. */
-async function makeOrdinary(parts: TreeParts): Promise<{ files: number; bytes: number }> {
+/**
+ * Takes all marks off, with what users did in the last moment taken in first. Nobody sees the tree, and nobody is at
+ * work in it. Throws what a recall does: the tree is as it was, but for the files that are done.
+ */
+export async function makeOrdinary(
+  parts: Pick<TreeParts, 'catalog' | 'server' | 'recall'> & { readonly store: StubStore },
+): Promise<{ files: number; bytes: number }> {
   const { catalog, store, server } = parts;
   const sums = { files: 0, bytes: 0 };
   await server.changesTakenIn();
   for (const page of allStubs(catalog)) {
-    for (const { id, change } of page) {
+    for (const { id } of page) {
       const file = store.get(id);
       if (file === undefined) continue;
       try {
-        if (change === StubChange.intent || change === StubChange.discarding) {
-          await server.resolve(file);
-        }
+        // What is being recorded of it may be that it is a user's.
+        if (server.isBusy(id)) await server.recorded(id);
+        if (isUndecided(file)) await server.resolve(file);
         if (!file.settled) await recallWhole(parts, file);
         await store.unmark(file);
         sums.files += 1;
         sums.bytes += file.sizeBytes;
       } catch (error) {
-        // Deleted by its user.
-        if (toEbbError(error).code !== 'ESTALE') throw error;
+        // Deleted by its user? ESTALE says the same of a version that the remote has no more.
+        if (store.changedAt(file) !== undefined) throw error;
         await store.forget([id]);
       }
       server.forget(id);

@@ -103,7 +103,7 @@ export class NativeProcess {
       return self.process;
     } catch (error) {
       await teardown.run(() => undefined);
-      if (undo.dissolve) dissolveTree(configuration.tree, prepared.stateDirectory);
+      if (undo.dissolve) await dissolveAgain(configuration.tree, prepared);
       throw error;
     }
   }
@@ -172,5 +172,14 @@ export class NativeProcess {
     await denyWhileReachable(exposure.shown, { tree, denier, log }).catch((error: unknown) =>
       logbook.log('error', toEbbError(error).message),
     );
+  }
+}
+
+/** Where stubs were made, whatever the catalog knows of them, it stays a tree: the next attaching goes on with it. */
+async function dissolveAgain(tree: string, prepared: Prepared): Promise<void> {
+  try {
+    await dissolveTree(tree, prepared);
+  } catch (error) {
+    process.stderr.write(`${tree} stays a tree: ${toEbbError(error).message}\n`);
   }
 }

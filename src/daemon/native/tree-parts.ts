@@ -15,6 +15,7 @@ import type { Start } from './supervisor-link.ts';
 import type { TreeFactSources } from './tree-facts.ts';
 import type { TreeFiles } from './tree-files.ts';
 import type { TreeReleaser } from './tree-releaser.ts';
+import type { TreeWork } from './tree-work.ts';
 
 export interface TreeParts {
   readonly version: string;
@@ -33,6 +34,7 @@ export interface TreeParts {
   readonly space: SpaceKeeper;
   readonly populator: Populator;
   readonly files: TreeFiles;
+  readonly work: TreeWork;
   readonly facts: TreeFactSources;
   /** The last failed read of a stub, as a sentence. */
   readonly readFailures: ReadonlyMap<number, string>;

@@ -5,9 +5,12 @@
  * The name of the remote is left out (the tree's id stands for it), because on xfs a short mark stays in the inode.
  */
 import type { StubChange } from '../../base/stub-facts.ts';
+import { toEbbError } from '../../base/errors.ts';
+import { decodeName } from '../../base/name.ts';
 import type { FileTime } from '../../sys/stat.ts';
 import { handleInSubvolumeOf } from '../../sys/btrfs-handle.ts';
 import { encodeHandle, handleOf } from '../../sys/handle.ts';
+import type { FileHandle } from '../../sys/handle.ts';
 import { getXattr, removeXattr, setXattr } from '../../sys/xattr.ts';
 import { identityOf } from '../identity.ts';
 import { MarkState, decodeMark, encodeMark } from '../mark.ts';
@@ -67,9 +70,44 @@ export function readStubMark(fd: number, seal: MarkSeal): MarkReading | undefine
  */
 export function isInSnapshot(fd: number, treeFd: number, seal: MarkSeal): boolean {
   const bytes = getXattr(fd, attribute);
-  if (bytes === undefined) return false;
-  const original = handleInSubvolumeOf(handleOf(fd).handle, handleOf(treeFd).handle);
+  return bytes !== undefined && isMarkOfOriginal(bytes, handleOf(fd).handle, treeFd, seal);
+}
+
+function isMarkOfOriginal(
+  bytes: Uint8Array,
+  handle: FileHandle,
+  treeFd: number,
+  seal: MarkSeal,
+): boolean {
+  const original = handleInSubvolumeOf(handle, handleOf(treeFd).handle);
   return original !== undefined && decodeMark(bytes, encodeHandle(original), seal).ok;
+}
+
+/** Any mark, also one that is not to be believed; undefined when nothing has the name. Opens nothing: no event. */
+export function markAt(directoryFd: number, name: Uint8Array): Uint8Array | undefined {
+  try {
+    return getXattr(`/proc/self/fd/${directoryFd}/${decodeName(name)}`, attribute);
+  } catch (error) {
+    if (toEbbError(error).code === 'ENOENT') return undefined;
+    throw error;
+  }
+}
+
+/**
+ * Without the catalog a file with this mark must not be taken for an ordinary one: it is a mark of this tree, or of a
+ * stub in a snapshot, or damaged. One that was copied with its file, or is another tree's, means nothing.
+ */
+export function mayBeStub(
+  bytes: Uint8Array,
+  handle: FileHandle,
+  treeFd: number,
+  seal: MarkSeal,
+): boolean {
+  const reading = decodeMark(bytes, encodeHandle(handle), seal);
+  if (reading.ok) return true;
+  if (reading.refusal === 'of another tree') return false;
+  const isCopied = reading.refusal === 'copied from another file';
+  return !isCopied || isMarkOfOriginal(bytes, handle, treeFd, seal);
 }
 
 export function removeStubMark(fd: number): void {

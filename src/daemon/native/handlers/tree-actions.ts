@@ -1,7 +1,7 @@
 /** The verbs of the control API that act on files of a tree: get, release, pin, unpin, verify, refresh. */
 import { ebbError } from '../../../base/errors.ts';
 import type { PathsRequest } from '../../api.ts';
-import { Refusal, runAction } from '../../control/action-runner.ts';
+import { Refusal } from '../../control/action-runner.ts';
 import type { FileWork } from '../../control/action-runner.ts';
 import { getConcurrencyMax, getContent } from '../../control/get.ts';
 import type { Action } from '../../control/handlers.ts';
@@ -31,21 +31,21 @@ export class TreeActions {
   }
 
   async *get(request: PathsRequest, signal: AbortSignal): Action {
-    return yield* runAction(await this.#stubs(request, signal), {
+    return yield* this.#parts.work.act(await this.#stubs(request, signal), {
       concurrencyMax: getConcurrencyMax,
       signal,
-      work: (file) => this.#get(file, request.dryRun === true, signal),
+      work: (file, stop) => this.#get(file, request.dryRun === true, stop),
     });
   }
 
   async *release(request: PathsRequest, signal: AbortSignal): Action {
     const { releaser } = this.#parts;
-    return yield* runAction(await this.#stubs(request, signal, true), {
+    return yield* this.#parts.work.act(await this.#stubs(request, signal, true), {
       concurrencyMax: releaseConcurrencyMax,
       signal,
-      work: async (file) => {
+      work: async (file, stop) => {
         const dryRun = request.dryRun === true;
-        const outcome = await releaser.release(file.id, { dryRun, patient: true, signal });
+        const outcome = await releaser.release(file.id, { dryRun, patient: true, signal: stop });
         if ('refused' in outcome) return new Refusal(outcome.code, outcome.refused);
         file.doneBytes = outcome.releasedBytes;
         return undefined;
@@ -63,13 +63,13 @@ export class TreeActions {
 
   async *verify(request: PathsRequest, signal: AbortSignal): Action {
     const { store, remote } = this.#parts;
-    return yield* runAction(await this.#stubs(request, signal, true), {
+    return yield* this.#parts.work.act(await this.#stubs(request, signal, true), {
       concurrencyMax: verifyConcurrencyMax,
       signal,
-      work: async (file) => {
+      work: async (file, stop) => {
         const stub = store.get(file.id);
         if (request.dryRun !== true && stub !== undefined) {
-          await verifyContent(stub, remote, file, signal);
+          await verifyContent(stub, remote, file, stop);
         }
         return undefined;
       },
@@ -78,7 +78,7 @@ export class TreeActions {
 
   async *#setPinned(request: PathsRequest, pinned: boolean, signal: AbortSignal): Action {
     const { store, server } = this.#parts;
-    return yield* runAction(await this.#stubs(request, signal), {
+    return yield* this.#parts.work.act(await this.#stubs(request, signal), {
       concurrencyMax: pinConcurrencyMax,
       signal,
       work: (file) => {

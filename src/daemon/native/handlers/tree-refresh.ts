@@ -2,7 +2,7 @@
 import type { PopulateResult } from '../../../attach/populate.ts';
 import { ebbError } from '../../../base/errors.ts';
 import type { PathsRequest } from '../../api.ts';
-import { Refusal, runAction } from '../../control/action-runner.ts';
+import { Refusal } from '../../control/action-runner.ts';
 import type { Action } from '../../control/handlers.ts';
 import type { TreeParts } from '../tree-parts.ts';
 
@@ -16,18 +16,18 @@ export async function* refreshTree(
 ): Action {
   const { populator, logbook } = parts;
   const keys = await keysOf(parts, request, signal);
-  return yield* runAction(
+  return yield* parts.work.act(
     keys.map((path) => ({ path, sizeBytes: 0 })),
     {
       concurrencyMax,
       signal,
-      work: async ({ path }) => {
+      work: async ({ path }, stop) => {
         if (request.dryRun === true) return undefined;
         const result = await populator.run({
           keys: [path],
           mode: 'refresh',
           isExposed: true,
-          signal,
+          signal: stop,
         });
         logbook.log('info', `refreshed ${path === '' ? 'the tree' : path}`, countsOf(result));
         for (const { key, message } of result.reports) logbook.log('warn', `${key}: ${message}`);
