@@ -118,10 +118,17 @@ export class KnownFiles {
     );
   }
 
-  /** What the inode is now, it is by Ebb: `isAsSettled` compares with this. */
-  noteAsSettled(file: StubFile): void {
+  /** The inode's ctime when it is another one than `isAsSettled` compares with; undefined also when there is none to compare. */
+  movedTo(file: StubFile): FileTime | undefined {
+    const before = this.#known.get(file.id)?.settledCtime;
+    const now = this.#store.changedAt(file);
+    return before === undefined || now === undefined || sameTime(before, now) ? undefined : now;
+  }
+
+  /** What the inode is now, or was at `ctime`, it is not by a writer: `isAsSettled` compares with this. */
+  noteAsSettled(file: StubFile, ctime = this.#store.changedAt(file)): void {
     const known = this.#known.get(file.id);
-    if (known !== undefined) known.settledCtime = this.#store.changedAt(file);
+    if (known !== undefined) known.settledCtime = ctime;
   }
 
   /** The file is about to lose its blocks: from the call on the thread goes by the chunks. */

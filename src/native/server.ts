@@ -147,11 +147,12 @@ export class NativeServer {
 
   /**
    * For `StubStore.release`, under its lease: from now on events of the file come again. Throws EBUSY when somebody
-   * opened it while no event told of it: then nothing may be freed.
+   * opened it while no event told of it, or may have changed it: then nothing may be freed.
    */
-  beforeFreeing(fd: number, { id }: StubFile): void {
-    this.#known.unsettle(id);
-    this.#streams.forget(id);
+  beforeFreeing(fd: number, file: StubFile): void {
+    this.#writers.requireUnmoved(file);
+    this.#known.unsettle(file.id);
+    this.#streams.forget(file.id);
     for (const [group, mark] of [
       [this.#access, ignoreAccess],
       [this.#open, ignoreOpen],

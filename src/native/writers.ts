@@ -7,7 +7,7 @@
  * no daemon ran.
  */
 import { StubChange } from '../base/stub-facts.ts';
-import { EbbError, toEbbError } from '../base/errors.ts';
+import { EbbError, ebbError, toEbbError } from '../base/errors.ts';
 import type { RecallEngine } from '../recall/engine.ts';
 import { OpenFlag } from '../sys/fd.ts';
 import type { OwnedFd } from '../sys/fd.ts';
@@ -95,6 +95,23 @@ export class Writers {
   /** The local content is the user's own: never recalled into, never released. */
   async disown(file: StubFile): Promise<void> {
     await this.#options.gates.alone(file.id, () => this.#setDirty(file));
+  }
+
+  /**
+   * To be asked under a write lease on a clean file that is all here. Throws EBUSY when its ctime has moved since nobody
+   * needed to tell any more that he writes: whoever did has closed it, so his events are queued, but perhaps not yet
+   * taken in. When they are, and the file is clean still, it was chmod(2) and the like.
+   */
+  requireUnmoved(file: StubFile): void {
+    const { known, gates, changesTakenIn } = this.#options;
+    const ctime = known.movedTo(file);
+    if (ctime === undefined) return;
+    const taken = changesTakenIn().then(() => gates.opened(file.id));
+    void taken.then(
+      () => file.change === clean && known.noteAsSettled(file, ctime),
+      () => undefined,
+    );
+    throw ebbError('EBUSY', `${file.key} was changed just now.`);
   }
 
   /** An event of the change group. Never throws. */

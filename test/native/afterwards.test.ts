@@ -1,8 +1,9 @@
 /** What is left of a file in the kernel, or comes to light, after its user has closed it. */
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { test } from 'node:test';
+import { StubChange } from '../../src/base/stub-facts.ts';
 import { killAtExit } from '../support/run.ts';
 import { patternBytes } from '../support/pattern.ts';
 import { nativeScene } from './native-scene.ts';
@@ -76,6 +77,43 @@ os.close(fd)'`);
     expected.write('abc', 2_000_000);
     assert.ok((await scene.shell('cat f')).stdout.equals(expected), JSON.stringify(result));
     assert.equal(result.released, false);
+  });
+
+  test(`${type}: who writes a moment before it is released, and sets the old time, keeps what he wrote`, async () => {
+    await using scene = await nativeScene(type);
+    const file = scene.add('f', sizeBytes);
+    await settle(scene, 'f', file);
+    const program = `
+import os
+before = os.stat("f")
+fd = os.open("f", os.O_RDWR)
+os.pwrite(fd, b"abc", 2000000)
+os.utime("f", ns=(before.st_atime_ns, before.st_mtime_ns))`;
+    const [result] = await scene.store.release([file], {
+      prove: ({ version, sizeBytes: size }) => {
+        // Nothing that is told of it is taken in meanwhile: this thread waits.
+        const { status } = spawnSync('python3', ['-c', program], { cwd: scene.path });
+        assert.equal(status, 0);
+        return Promise.resolve({ version, sizeBytes: size });
+      },
+      isBusy: (id) => scene.server.isBusy(id),
+      beforeFreeing: (fd, one) => scene.server.beforeFreeing(fd, one),
+    });
+    const expected = patternBytes(1, sizeBytes);
+    expected.write('abc', 2_000_000);
+    assert.ok((await scene.shell('cat f')).stdout.equals(expected), JSON.stringify(result));
+    assert.equal(result?.released, false);
+    await scene.server.recorded(file.id);
+    assert.equal(file.change, StubChange.dirty);
+  });
+
+  test(`${type}: a mode or a name that was changed is no change of what is in it`, async () => {
+    await using scene = await nativeScene(type);
+    const file = scene.add('f', sizeBytes);
+    await settle(scene, 'f', file);
+    await scene.shellOk('chmod 600 f; mv f g');
+    await releasePatiently(scene, file);
+    assert.ok((await scene.shell('cat g')).stdout.equals(patternBytes(1, sizeBytes)));
   });
 
   test(`${type}: who opens what is all here for writing, and writes nothing, leaves it clean`, async () => {
