@@ -119,7 +119,7 @@ export class Populator {
     return await new Run(this.#parts, request).perform();
   }
 
-  /** Resolves when no run is under way, and what one that ended early left is swept; until it is disposed none begins. */
+  /** Resolves when no run is under way, and what was left of one is swept; until it is disposed none begins. */
   async pause(signal: AbortSignal): Promise<Disposable> {
     using stack = new DisposableStack();
     stack.use(await this.#one.acquire({ signal, priority: 1 }));

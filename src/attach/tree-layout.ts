@@ -167,9 +167,9 @@ export function requireCatalog(stateDirectory: string, tree: string): void {
 }
 
 /**
- * An ordinary directory again: all files back to where they were, nothing of Ebb left. Throws EBUSY when a stub is among
- * them, ENOTEMPTY when a crash left files in the staging directory, which may be a user's; nothing was done then. Opens
- * no file of the tree: its daemon would wait for itself.
+ * An ordinary directory again: all files back to where they were, nothing of Ebb left. Throws EBUSY when a stub is
+ * among them, ENOTEMPTY when a crash left files in the staging directory, which may be a user's; nothing was done then.
+ * Opens no file of the tree: its daemon would wait for itself.
  */
 export async function dissolveTree(
   tree: string,

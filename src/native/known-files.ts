@@ -118,7 +118,7 @@ export class KnownFiles {
     );
   }
 
-  /** The inode's ctime when it is another one than `isAsSettled` compares with; undefined also when there is none to compare. */
+  /** The inode's ctime when it is not what `isAsSettled` compares with; undefined when it is, or there is none. */
   movedTo(file: StubFile): FileTime | undefined {
     const before = this.#known.get(file.id)?.settledCtime;
     const now = this.#store.changedAt(file);

@@ -146,8 +146,8 @@ export class NativeServer {
   }
 
   /**
-   * For `StubStore.release`, under its lease: from now on events of the file come again. Throws EBUSY when somebody
-   * opened it while no event told of it, or may have changed it: then nothing may be freed.
+   * For `StubStore.release`, under its lease: from now on its events come again. Throws EBUSY, and nothing may be freed,
+   * when somebody opened it while no event told of it, or may have changed it.
    */
   beforeFreeing(fd: number, file: StubFile): void {
     this.#writers.requireUnmoved(file);
@@ -160,8 +160,7 @@ export class NativeServer {
       const result = group.tryUnmark(fd, mark);
       if (result < 0 && result !== -Errno.ENOENT) group.unmark(fd, mark);
     }
-    // Whoever was past the (ignored) open event but not yet held up by the lease is counted by now: asking for the
-    // lease again sees him. Whoever comes later raises an event.
+    // Whoever was past the (ignored) open event but not yet held up by the lease is seen now. Others raise an event.
     if (!tryLease(fd, 'write')) throw ebbError('EBUSY', 'The file was opened just now.');
   }
 

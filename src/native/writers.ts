@@ -98,9 +98,9 @@ export class Writers {
   }
 
   /**
-   * To be asked under a write lease on a clean file that is all here. Throws EBUSY when its ctime has moved since nobody
-   * needed to tell any more that he writes: whoever did has closed it, so his events are queued, but perhaps not yet
-   * taken in. When they are, and the file is clean still, it was chmod(2) and the like.
+   * To be asked under a write lease. Throws EBUSY when the file's ctime has moved since nobody needed to tell any more
+   * that he writes: whoever did has closed it, so his events are queued, but perhaps not yet taken in. When they are,
+   * and the file is clean still, it was chmod(2) and the like.
    */
   requireUnmoved(file: StubFile): void {
     const { known, gates, changesTakenIn } = this.#options;

@@ -92,7 +92,7 @@ test('what a refresh brings in while the tree is detached is whole, or not there
   assert.ok(!existsSync(path.join(tree.path, '.ebb')));
 });
 
-test('attaching fails when stubs were made and could not be recorded: it stays a tree, which is gone on with', async () => {
+test('attaching fails with stubs made that cannot be recorded: it stays a tree, which is gone on with', async () => {
   const names = Array.from({ length: 300 }, (_unused, index) => `${index}-${'x'.repeat(200)}`);
   const source = path.join(directory.path, 'many');
   mkdirSync(source);

@@ -1,4 +1,4 @@
-/** Stubs that the catalog does not know, found by their marks: before a tree is dissolved they have to be recalled, too. */
+/** Stubs that the catalog does not know, found by their marks: before a tree is dissolved they are recalled, too. */
 import { StubChange } from '../../base/stub-facts.ts';
 import type { StubFacts } from '../../base/stub-facts.ts';
 import { recordOf } from '../../attach/local-directory.ts';

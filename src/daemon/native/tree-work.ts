@@ -30,7 +30,7 @@ export class TreeWork {
     });
   }
 
-  /** Resolves when nothing is under way; until it is disposed nothing begins. Throws EBUSY when it is closed already. */
+  /** Resolves when nothing is under way; until it is disposed nothing begins. Rejects with EBUSY when it is closed. */
   async close(): Promise<Disposable> {
     if (this.#stop.signal.aborted) throw detaching();
     this.#stop.abort(detaching());
