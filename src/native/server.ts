@@ -146,8 +146,8 @@ export class NativeServer {
   }
 
   /**
-   * For `StubStore.release`, under its lease: from now on its events come again. Throws EBUSY, and nothing may be freed,
-   * when somebody opened it while no event told of it, or may have changed it.
+   * For `StubStore.release`, under its lease: from now on its events come again. Throws EBUSY when somebody opened it
+   * while no event told of it, or may have changed it: then nothing may be freed.
    */
   beforeFreeing(fd: number, file: StubFile): void {
     this.#writers.requireUnmoved(file);
