@@ -83,13 +83,13 @@ test('a .ebb that a user has made, owns or can enter is refused, and nothing is 
   }
   // Left by a crash of ours, as far as anybody can tell.
   chmodSync(ebb, 0o700);
-  const { stateDirectory } = prepareTree(made.request);
+  const places = prepareTree(made.request);
   assert.equal(readFileSync(victim, 'utf8'), 'precious');
   assert.deepEqual(readdirSync(ebb).sort(), ['data', 'new', 'poison', 'tree.json']);
   chmodSync(ebb, 0o755);
   assert.throws(() => prepareTree(made.request), fails('EACCES'));
   chmodSync(ebb, 0o700);
-  dissolveTree(tree, stateDirectory);
+  await dissolveTree(tree, places);
   symlinkSync(path.dirname(victim), ebb);
   assert.throws(() => prepareTree(made.request), fails('EACCES'));
 });
