@@ -176,7 +176,7 @@ export class NativeProcess {
 }
 
 /** Where stubs were made, whatever the catalog knows of them, it stays a tree: the next attaching goes on with it. */
-async function dissolveAgain(tree: string, prepared: Prepared): Promise<void> {
+async function dissolveAgain(tree: string, prepared: TreePlaces): Promise<void> {
   try {
     await dissolveTree(tree, prepared);
   } catch (error) {
