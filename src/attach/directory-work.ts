@@ -7,9 +7,8 @@ import { joinKey } from '../remote/key.ts';
 import type { ListedObject } from '../remote/remote.ts';
 import { linkFile, makeDirectory, makeSymlink, readSymlink } from '../sys/entries.ts';
 import { removeFile, setOwner } from '../sys/entries.ts';
-import { OpenFlag, openFd } from '../sys/fd.ts';
-import { decodeHandle, encodedHandleAt, openByHandle } from '../sys/handle.ts';
-import { tryLease } from '../sys/lease.ts';
+import { OpenFlag } from '../sys/fd.ts';
+import { decodeHandle, openByHandle } from '../sys/handle.ts';
 import { fileStatusAt, setFileTimesAt } from '../sys/stat.ts';
 import type { NewStub, StubFile, StubStore } from '../tree/stubs/stub-store.ts';
 import type { MadeStub, StubMaker } from '../tree/stubs/stub-maker.ts';
@@ -20,6 +19,7 @@ import { placeNew, placeOver, removeIfThere, takeAway } from './place.ts';
 import type { Place } from './place.ts';
 import { makeElsewhere } from './make-elsewhere.ts';
 import { symlinkVersion } from './reconcile.ts';
+import { isAsItCame } from './untouched.ts';
 import type { DirectoryPlan, ExactFile, ReportKind } from './reconcile.ts';
 import type { Turns } from './turns.ts';
 
@@ -292,7 +292,9 @@ export class DirectoryWork {
   /** Nothing can come between these calls but what users do, and that is looked at after the exchange. */
   async #replace(at: Place, target: Place, replaces: StubRecord): Promise<boolean> {
     const file = await this.#cleanFile(replaces);
-    return file !== undefined && placeOver(at, target, () => this.#isAsItCame(at, file));
+    return (
+      file !== undefined && placeOver(at, target, () => isAsItCame(this.#shop.store, at, file))
+    );
   }
 
   /** Undefined: a user's by now, or gone. */
@@ -303,30 +305,6 @@ export class DirectoryWork {
     await store.settled(id);
     const file = store.get(id);
     return file?.change === StubChange.clean ? file : undefined;
-  }
-
-  /**
-   * At `at` is this file, and nothing in it is a user's. Writers of what is not all here were recorded before they were
-   * let in. Of what is, they are noticed afterwards: one may have it open and write later, and while no daemon
-   * ran nobody noticed.
-   */
-  #isAsItCame(at: Place, file: StubFile): boolean {
-    if (!isFile(at, file) || file.change !== StubChange.clean) return false;
-    if (!file.residency.complete) return true;
-    return this.#shop.store.unchanged(file) && this.#hasNoWriter(at, file);
-  }
-
-  #hasNoWriter(at: Place, file: StubFile): boolean {
-    const flags = OpenFlag.rdonly | OpenFlag.nofollow | OpenFlag.nonblock | OpenFlag.noatime;
-    try {
-      using fd = openFd(at.name, flags, 0, at.fd);
-      // The lease ends with its descriptor.
-      return this.#shop.store.closeOwn(file) && tryLease(fd.fd, 'read');
-    } catch (error) {
-      // Somebody has a lease on it, to write.
-      if (toEbbError(error).code === 'EAGAIN') return false;
-      throw error;
-    }
   }
 
   async #forgetReplaced(at: Place, replaced: StubRecord, successor: StubRecord): Promise<void> {
@@ -352,7 +330,7 @@ export class DirectoryWork {
     // The record may be behind: what was recalled just now may be the last copy.
     if (file === undefined || file.residency.residentBytes > 0) return;
     const aside = { fd: store.stagingFd, name: this.#shop.nextName() };
-    if (!takeAway({ fd: this.#fd, name }, aside, () => this.#isAsItCame(aside, file))) return;
+    if (!takeAway({ fd: this.#fd, name }, aside, () => isAsItCame(store, aside, file))) return;
     const isLastName = fileStatusAt(aside.fd, aside.name).nlink === 1;
     removeFile(aside.fd, aside.name);
     if (isLastName) await this.#forget(record);
@@ -414,10 +392,6 @@ function isSimple({ object, replaces }: FileStep): boolean {
 /** Nothing is known of the key: as if it had never been. */
 function unknownKey(key: string): KnownKey {
   return { key, version: '', id: 0 };
-}
-
-function isFile(at: Place, record: Pick<StubRecord, 'handle'>): boolean {
-  return Buffer.compare(encodedHandleAt(at.fd, at.name), record.handle) === 0;
 }
 
 function isSymlink(at: Place, target: string): boolean {

@@ -65,9 +65,13 @@ export function takeAway(target: Place, aside: Place, isExpected: () => boolean)
 
 /** A user's file gets its name back, or another one beside it when somebody took that meanwhile: never none. */
 function giveBack(from: Place, target: Place): void {
-  if (placeNew(from, target)) return;
+  if (!placeNew(from, target)) saveBeside(from, target.fd);
+}
+
+/** What may be a user's gets a name that nobody else has, in an open directory. */
+export function saveBeside(from: Place, directoryFd: number): void {
   const name = `ebb-saved-${randomBytes(8).toString('hex')}`;
-  renameEntry(from.fd, from.name, target.fd, name, 'keep');
+  renameEntry(from.fd, from.name, directoryFd, name, 'keep');
 }
 
 /** Removes a directory if it is empty. False when it is not, or not there. */

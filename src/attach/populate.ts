@@ -113,8 +113,7 @@ export class Populator {
    */
   async run(request: PopulateRequest): Promise<PopulateResult> {
     using _permit = await this.#one.acquire({ signal: request.signal });
-    const { store, catalog } = this.#parts;
-    if (!this.#isSwept) await sweepStaging(store, catalog);
+    if (!this.#isSwept) await sweepStaging(this.#parts);
     this.#isSwept = true;
     return await new Run(this.#parts, request).perform();
   }
@@ -123,7 +122,7 @@ export class Populator {
   async pause(signal: AbortSignal): Promise<Disposable> {
     using stack = new DisposableStack();
     stack.use(await this.#one.acquire({ signal, priority: 1 }));
-    await sweepStaging(this.#parts.store, this.#parts.catalog);
+    await sweepStaging(this.#parts);
     return stack.move();
   }
 }

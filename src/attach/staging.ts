@@ -1,28 +1,92 @@
 /** What a crash left in the staging directory. */
 import { StubChange } from '../base/stub-facts.ts';
-import type { StubCatalog } from '../catalog/stub-catalog.ts';
+import type { StubCatalog, StubRecord } from '../catalog/stub-catalog.ts';
+import { parentKey } from '../remote/key.ts';
 import { removeFile } from '../sys/entries.ts';
 import { OpenFlag, openFd } from '../sys/fd.ts';
-import { fileStatus } from '../sys/stat.ts';
+import { encodedHandleAt } from '../sys/handle.ts';
+import { fileStatus, fileStatusAt, sameTime } from '../sys/stat.ts';
 import type { StubStore } from '../tree/stubs/stub-store.ts';
-import { readEntries } from './local-directory.ts';
+import { openDirectory, readEntries } from './local-directory.ts';
+import { saveBeside } from './place.ts';
+import type { Place } from './place.ts';
+import { isAsItCame } from './untouched.ts';
+
+export interface SweepParts {
+  readonly store: StubStore;
+  readonly catalog: StubCatalog;
+  /** As in `PopulateParts`. */
+  readonly usersRecorded?: (id: number) => Promise<void>;
+}
 
 /**
- * Deletes the stubs of an interrupted run that never got their names, or lost them to a new version. Everything else
- * stays: a crash between two renames may have left a user's file here. Before the first run only.
+ * Deletes the stubs of an interrupted run that never got their names, or lost them to a new version. All else may be a
+ * user's, whom a crash between two renames left without his name: it gets one, `ebb-saved-...`, in the directory that
+ * it came from, or in the tree's root. Nobody else is at work in the staging directory.
  */
-export async function sweepStaging(store: StubStore, catalog: StubCatalog): Promise<void> {
+export async function sweepStaging(parts: SweepParts): Promise<void> {
+  const { store, catalog } = parts;
   for await (const entry of readEntries(store.stagingFd)) {
-    if (!entry.isFile()) continue;
-    const flags = OpenFlag.rdonly | OpenFlag.nofollow | OpenFlag.nonblock | OpenFlag.noatime;
-    using file = openFd(entry.name, flags, 0, store.stagingFd);
-    const facts = store.factsOfMark(file.fd);
-    if (facts === undefined || facts.change !== StubChange.clean) continue;
-    const record = catalog.byHandle(facts.handle);
-    if (record !== undefined && (record.change !== StubChange.clean || record.lost)) continue;
-    // A further name of a hard link: the file itself is in its place.
-    const isLastName = fileStatus(file.fd).nlink === 1;
-    removeFile(store.stagingFd, entry.name);
-    if (record !== undefined && isLastName) catalog.delete([record.id]);
+    const at = { fd: store.stagingFd, name: entry.name };
+    const record = entry.isFile() ? catalog.byHandle(encodedHandleAt(at.fd, at.name)) : undefined;
+    if (record !== undefined) {
+      if (await isDisposable(parts, at, record)) await remove(parts, at, record);
+      else saveInDirectory(store, at, parentKey(record.key));
+      continue;
+    }
+    const marked = entry.isFile() ? markedAt(store, at) : undefined;
+    if (marked === undefined) saveInDirectory(store, at, undefined);
+    // What has a mark and was changed stays here: it cannot be read without a record, and its record would be wrong.
+    else if (marked.isUntouched) removeFile(at.fd, at.name);
   }
+}
+
+async function isDisposable(
+  { store, usersRecorded }: SweepParts,
+  at: Place,
+  { id, lost }: StubRecord,
+): Promise<boolean> {
+  await usersRecorded?.(id);
+  await store.settled(id);
+  const file = store.get(id);
+  if (file === undefined || lost || file.change !== StubChange.clean) return false;
+  if (isAsItCame(store, at, file)) return true;
+  if (!store.unchanged(file)) await store.setChange(file, StubChange.dirty);
+  return false;
+}
+
+async function remove(
+  { store, catalog }: SweepParts,
+  at: Place,
+  { id, key }: StubRecord,
+): Promise<void> {
+  // A further name of a hard link: the file itself is in its place.
+  const isLastName = fileStatusAt(at.fd, at.name).nlink === 1;
+  removeFile(at.fd, at.name);
+  if (!isLastName) return;
+  await store.forget([id]);
+  // Not as one that a user deleted: it may come back.
+  catalog.setKnown([{ key, version: '', id: 0 }]);
+}
+
+interface Marked {
+  /** As it was made, by the mark. */
+  readonly isUntouched: boolean;
+}
+
+/** Undefined: not a stub. */
+function markedAt(store: StubStore, at: Place): Marked | undefined {
+  const flags = OpenFlag.rdonly | OpenFlag.nofollow | OpenFlag.nonblock | OpenFlag.noatime;
+  using file = openFd(at.name, flags, 0, at.fd);
+  const facts = store.factsOfMark(file.fd);
+  if (facts === undefined) return undefined;
+  const { sizeBytes, mtime } = fileStatus(file.fd);
+  const recorded = { seconds: facts.mtimeSeconds, nanoseconds: facts.mtimeNanoseconds };
+  const isSame = sizeBytes === facts.sizeBytes && sameTime(mtime, recorded);
+  return { isUntouched: isSame && facts.change === StubChange.clean };
+}
+
+function saveInDirectory(store: StubStore, at: Place, key: string | undefined): void {
+  using directory = openDirectory(store.rootFd, key ?? '') ?? openDirectory(store.rootFd, '');
+  if (directory !== undefined) saveBeside(at, directory.fd);
 }

@@ -326,16 +326,34 @@ test('a stub that lost its record in a crash gets it back', async () => {
   assert.equal(scene.record('a')?.id, id);
 });
 
-test('what a crash left in the staging directory goes, unless it is not certainly ours', async () => {
-  const { scene } = await sceneOf({ a: '1' });
+test('what a crash left in the staging directory goes; what may be a user’s gets a name again', async () => {
+  const { scene } = await sceneOf({ a: '1', 'sub/whole': 'whole', 'sub/edited': 'before' });
   using _scene = scene;
   const staging = path.join(scene.tree.path, '.ebb/new');
-  renameSync(scene.path('a'), path.join(staging, 'x-1'));
-  writeFileSync(path.join(staging, 'x-2'), "a user's");
+  for (const name of ['sub/whole', 'sub/edited']) await bringHere(scene, name);
+  // Of the same size, past everybody, between the exchange and the end.
+  writeFileSync(scene.path('sub/edited'), 'edited');
+  for (const [at, name] of ['a', 'sub/whole', 'sub/edited'].entries()) {
+    renameSync(scene.path(name), path.join(staging, `x-${at}`));
+  }
+  writeFileSync(path.join(staging, 'x-4'), "a user's");
+  mkdirSync(path.join(staging, 'x-5'));
   scene.restart();
   const result = await scene.refresh();
-  assert.deepEqual(readdirSync(staging), ['x-2']);
-  assert.equal(result.stubs, 1);
-  assert.deepEqual(scene.names(), ['a']);
-  assert.equal(scene.catalog.totals().stubs, 1);
+  assert.deepEqual(readdirSync(staging), []);
+  // What was edited counts as renamed by its user.
+  assert.equal(result.stubs, 2);
+  const saved = (directory: string): string[] =>
+    scene.names(directory).filter((name) => name.startsWith('ebb-saved-'));
+  assert.deepEqual(
+    scene.names().filter((name) => !name.startsWith('ebb-saved-')),
+    ['a', 'sub'],
+  );
+  const kinds = saved('').map((name) => lstatSync(scene.path(name)).isFile());
+  assert.deepEqual(kinds.toSorted(), [false, true]);
+  const [edited = '', ...more] = saved('sub');
+  assert.deepEqual(more, []);
+  assert.equal(content(scene.path(`sub/${edited}`)), 'edited');
+  assert.equal(scene.record(`sub/${edited}`)?.change, StubChange.dirty);
+  assert.equal(scene.catalog.totals().stubs, 3);
 });
