@@ -278,13 +278,15 @@ export class TreeSupervisor {
       case 'successor':
         return void this.#prepareSuccessor(daemon);
       case 'replace':
+        // It ends by itself; nobody would follow.
+        if (this.#isHidden) return;
         this.#isReplacing = true;
         return daemon.kill();
     }
   }
 
   async #prepareSuccessor(daemon: Daemon): Promise<void> {
-    const isReady = await this.#standbys.renewed(warmMaxMs);
+    const isReady = !this.#isHidden && (await this.#standbys.renewed(warmMaxMs));
     daemon.send({ kind: 'successor', isReady });
   }
 

@@ -92,6 +92,28 @@ test('what a refresh brings in while the tree is detached is whole, or not there
   assert.ok(!existsSync(path.join(tree.path, '.ebb')));
 });
 
+test('the daemon that detaches a tree is not replaced', async () => {
+  const source = sourceOf('stalled', ['file']);
+  await using server = await startNginx({ root: source });
+  await using tree = await AttachedTree.attach({ type: 'ext4', remote: server.url });
+  process.kill(-server.pid, 'SIGSTOP');
+  const detaching = tree.ebb(['detach', '--recall', tree.path]);
+  try {
+    const isRefused = async (): Promise<boolean> => {
+      const got = await tree.ebb(['get', '-n', tree.path]);
+      return got.stderr.toString().includes('the tree is being detached');
+    };
+    await waitFor(isRefused, { what: 'the beginning of it' });
+    const restart = await tree.ebb(['daemon', 'restart', tree.path]);
+    assert.equal(restart.code, 1);
+    assert.match(restart.stderr.toString(), /the tree is being detached/);
+  } finally {
+    process.kill(-server.pid, 'SIGCONT');
+  }
+  assert.equal((await detaching).code, 0);
+  assertSame(path.join(tree.path, 'file'), path.join(source, 'file'));
+});
+
 test('attaching fails with stubs made that cannot be recorded: it stays a tree, which is gone on with', async () => {
   const names = Array.from({ length: 300 }, (_unused, index) => `${index}-${'x'.repeat(200)}`);
   const source = path.join(directory.path, 'many');

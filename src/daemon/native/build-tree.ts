@@ -292,7 +292,10 @@ export async function buildTree(
     start.socketPath,
     treeHandlers(parts, {
       stop,
-      restart: () => handover.run(),
+      restart: async () => {
+        parts.work.requireOpen();
+        await handover.run();
+      },
       detach: (request, requestSignal) =>
         detach(parts, { request, takeAway, takenAway, signal: requestSignal }),
     }),

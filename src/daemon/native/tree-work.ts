@@ -30,9 +30,14 @@ export class TreeWork {
     });
   }
 
+  /** Throws EBUSY when the tree is being detached. */
+  requireOpen(): void {
+    if (this.#stop.signal.aborted) throw detaching();
+  }
+
   /** Resolves when nothing is under way; until it is disposed nothing begins. Rejects with EBUSY when it is closed. */
   async close(): Promise<Disposable> {
-    if (this.#stop.signal.aborted) throw detaching();
+    this.requireOpen();
     this.#stop.abort(detaching());
     await Promise.allSettled(this.#running);
     return {
