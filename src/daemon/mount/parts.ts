@@ -46,7 +46,7 @@ export interface DaemonParts {
   readonly facts: FactSources;
   readonly mount: MountFacts;
   readonly tokens: TokenDesk;
-  /** Brings what was recalled just now into the catalog, so that its sums are right. */
+  /** Records what was recalled just now on stable storage. Rejects when the catalog cannot. */
   readonly settle: () => Promise<void>;
   /** Loads the local file of a node that has one. */
   readonly storedContent: (nodeId: number) => ContentFile | undefined;

@@ -35,11 +35,14 @@ export class Actions {
 
   async *get(request: PathsRequest, signal: AbortSignal): Action {
     const files = await this.#files(request, signal);
-    return yield* runAction(files, {
+    const result = yield* runAction(files, {
       concurrencyMax: getConcurrencyMax,
       signal,
       work: (file) => this.#get(file, request.dryRun === true, signal),
     });
+    // Who asked for it counts on it from now on: also after a power cut.
+    await this.#parts.settle();
+    return result;
   }
 
   async *release(request: PathsRequest, signal: AbortSignal): Action {

@@ -31,11 +31,14 @@ export class TreeActions {
   }
 
   async *get(request: PathsRequest, signal: AbortSignal): Action {
-    return yield* this.#parts.work.act(await this.#stubs(request, signal), {
+    const result = yield* this.#parts.work.act(await this.#stubs(request, signal), {
       concurrencyMax: getConcurrencyMax,
       signal,
       work: (file, stop) => this.#get(file, request.dryRun === true, stop),
     });
+    // Who asked for it counts on it from now on: also after a power cut.
+    await this.#parts.store.flush();
+    return result;
   }
 
   async *release(request: PathsRequest, signal: AbortSignal): Action {
