@@ -12,7 +12,7 @@ import { compileHelper } from '../probes/probe.ts';
 import { AttachedTree, treeFilesystems } from '../support/attached-tree.ts';
 import { CorpusWriter, noise } from '../support/corpus.ts';
 import { ServingHammer, startStress } from '../support/hammer.ts';
-import { startTreeUsers } from '../support/tree-users.ts';
+import { startTreeUsers, writeSharedAndOwn } from '../support/tree-users.ts';
 import { temporaryDirectory } from '../support/temporary.ts';
 import type { TemporaryDirectory } from '../support/temporary.ts';
 import { waitFor } from '../support/wait-for.ts';
@@ -41,15 +41,7 @@ before(async () => {
   directory = await temporaryDirectory('native-users');
   source = path.join(directory.path, 'source');
   const writer = new CorpusWriter(source);
-  const sizes = noise('native users', 1_000);
-  const add = (name: string, index: number): void => {
-    const magnitude = 2 ** (9 + (index % 12));
-    writer.bytes(name, magnitude + (sizes.readUInt16LE(index * 2) % magnitude));
-  };
-  for (const [index, name] of names.entries()) add(name, index);
-  for (const [user, name] of userDirectories.entries()) {
-    for (let index = 0; index < 16; index += 1) add(`${name}/file ${index}`, user * 16 + index);
-  }
+  writeSharedAndOwn(writer, 'native users', names, userDirectories);
   for (let round = 0; round < rounds; round += 1) writer.bytes(`probes/${round}`, 5_000);
   helper = await compileHelper(directory.path, 'hammer');
 });

@@ -67,6 +67,19 @@ async function untilTwoDaemons(supervisorPid: number): Promise<number[]> {
   );
 }
 
+/** The one of them that does not serve. */
+async function waitingDaemon(supervisorPid: number, servingPid: number): Promise<number> {
+  const [waiting = 0] = (await untilTwoDaemons(supervisorPid)).filter((one) => one !== servingPid);
+  return waiting;
+}
+
+async function untilTwoThreads(pid: number): Promise<void> {
+  await waitFor(() => threadsOf(pid).includes('fanotify'), {
+    what: 'its second thread',
+    timeoutMs: endMaxMs,
+  });
+}
+
 /** Who serves the tree; undefined: it has been taken away. */
 async function servedOrGone(tree: AttachedTree): Promise<TreeStatus | undefined> {
   const found = await waitFor(
@@ -156,12 +169,9 @@ test('who still uses a tree that was taken away is denied, also while nobody can
 test('a daemon that waits and is stopped holds nothing once its supervisor is dead', async () => {
   await using tree = await AttachedTree.attach({ type: 'xfs', remote: source, standby: true });
   const { pid, supervisorPid } = await tree.status();
-  const [waiting = 0] = (await untilTwoDaemons(supervisorPid)).filter((one) => one !== pid);
+  const waiting = await waitingDaemon(supervisorPid, pid);
   // From then on it has to end with its supervisor.
-  await waitFor(() => threadsOf(waiting).includes('fanotify'), {
-    what: 'its second thread',
-    timeoutMs: endMaxMs,
-  });
+  await untilTwoThreads(waiting);
   // So it cannot hear of anything any more.
   process.kill(waiting, 'SIGSTOP');
   process.kill(supervisorPid, 'SIGKILL');
@@ -183,7 +193,7 @@ test('a daemon dies before it serves: the next one is not ended for it', async (
   const env = { EBB_NATIVE_MAIN: failing, EBB_FAIL_ONCE: flag };
   await using tree = await AttachedTree.attach({ type: 'xfs', remote: source, env, standby: true });
   const { pid, supervisorPid } = await tree.status();
-  const [waiting = 0] = (await untilTwoDaemons(supervisorPid)).filter((one) => one !== pid);
+  const waiting = await waitingDaemon(supervisorPid, pid);
   // The next one is to be a new process.
   process.kill(waiting, 'SIGKILL');
   // Its supervisor knows that it is gone.
@@ -201,11 +211,8 @@ test('a daemon dies before it serves: the next one is not ended for it', async (
 test('a daemon that is awaited goes before other work until it serves', async () => {
   await using tree = await AttachedTree.attach({ type: 'xfs', remote: source, standby: true });
   const { pid, supervisorPid } = await tree.status();
-  const [waiting = 0] = (await untilTwoDaemons(supervisorPid)).filter((one) => one !== pid);
-  await waitFor(() => threadsOf(waiting).includes('fanotify'), {
-    what: 'its second thread',
-    timeoutMs: endMaxMs,
-  });
+  const waiting = await waitingDaemon(supervisorPid, pid);
+  await untilTwoThreads(waiting);
   const own = getPriority();
   const before = sessionNice(supervisorPid);
   // So it takes as long as we like.

@@ -4,6 +4,8 @@ import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import path from 'node:path';
 import { text } from 'node:stream/consumers';
+import { noise } from './corpus.ts';
+import type { CorpusWriter } from './corpus.ts';
 import { patience } from './patience.ts';
 import { killAtExit, killGroup } from './run.ts';
 import type { UserReport } from './tree-user.ts';
@@ -16,6 +18,27 @@ export interface TreeUsers extends AsyncDisposable {
 }
 
 const script = path.join(import.meta.dirname, 'tree-user.ts');
+const filesPerUser = 16;
+
+/** `names`, and files of each user in his directory: of 512 bytes to 2 MiB, the same for the same `seed`. */
+export function writeSharedAndOwn(
+  writer: CorpusWriter,
+  seed: string,
+  names: readonly string[],
+  userDirectories: readonly string[],
+): void {
+  const sizes = noise(seed, 1_000);
+  const add = (name: string, index: number): void => {
+    const magnitude = 2 ** (9 + (index % 12));
+    writer.bytes(name, magnitude + (sizes.readUInt16LE(index * 2) % magnitude));
+  };
+  for (const [index, name] of names.entries()) add(name, index);
+  for (const [user, directory] of userDirectories.entries()) {
+    for (let index = 0; index < filesPerUser; index += 1) {
+      add(`${directory}/file ${index}`, user * filesPerUser + index);
+    }
+  }
+}
 
 /** One for each of `directories`, names relative to both `tree` and `source`; all at work when it resolves. */
 export async function startTreeUsers(
