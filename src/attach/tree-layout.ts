@@ -20,6 +20,7 @@ import {
 import path from 'node:path';
 import { ebbError, toEbbError } from '../base/errors.ts';
 import { decodeName } from '../base/name.ts';
+import { isOursAlone } from '../base/ours-alone.ts';
 import { openSqliteStubCatalog } from '../catalog/stubs-sqlite/catalog.ts';
 import { renameEntry } from '../sys/entries.ts';
 import { AT_FDCWD } from '../sys/fd.ts';
@@ -201,11 +202,10 @@ export async function dissolveTree(
 function isThere(ebbDirectory: string): boolean {
   const found = lstatSync(ebbDirectory, { throwIfNoEntry: false });
   if (found === undefined) return false;
-  const own = process.geteuid?.() ?? found.uid;
-  if (found.isDirectory() && found.uid === own && (found.mode & 0o077) === 0) return true;
+  if (found.isDirectory() && isOursAlone(found)) return true;
   throw refusal(
     'EACCES',
-    `${ebbDirectory} is not a directory that only user ${own} owns and enters (mode 0700)`,
+    `${ebbDirectory} is not a directory that only user ${process.geteuid?.()} owns and enters (mode 0700)`,
     'If a tree was attached here, put its owner and mode right; else move it away.',
   );
 }

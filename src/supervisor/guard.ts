@@ -4,6 +4,7 @@
  * it stands (exposure.ts shows it, later).
  */
 import { ebbError, toEbbError } from '../base/errors.ts';
+import { isOursAlone } from '../base/ours-alone.ts';
 import { FanEvent } from '../fanotify/constants.ts';
 import { Group } from '../fanotify/group.ts';
 import { openTopLevel } from '../sys/btrfs-handle.ts';
@@ -92,8 +93,7 @@ export class Guard implements Disposable {
 }
 
 function requireOurs(privateMountFd: number): void {
-  const { mode, uid } = fileStatus(privateMountFd);
-  if (uid === (process.geteuid?.() ?? uid) && (mode & 0o077) === 0) return;
+  if (isOursAlone(fileStatus(privateMountFd))) return;
   throw ebbError('EACCES', 'somebody else has put a directory in the place of .ebb');
 }
 
