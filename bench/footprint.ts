@@ -1,16 +1,23 @@
 /** What the daemon costs the machine: memory after much reading, with many names known, and descriptors. */
 import { chmodSync } from 'node:fs';
+import { lstat } from 'node:fs/promises';
 import path from 'node:path';
+import { setTimeout } from 'node:timers/promises';
 import { mountEbb } from '../test/support/mount.ts';
+import type { EbbMount } from '../test/support/mount.ts';
 import { runOk } from '../test/support/run.ts';
 import { temporaryDirectory } from '../test/support/temporary.ts';
 import { writeManyFiles } from './many-files.ts';
-import { descriptorCount, dropCaches, residentMebibytes, timeCommand } from './measure.ts';
+import { descriptorCount, dropCaches, median } from './measure.ts';
+import { residentMebibytes, timeCommand } from './measure.ts';
 import { content } from './origin.ts';
 import { mountPeer } from './peer.ts';
 import type { MountedPeer } from './peer.ts';
 import { remoteOnly } from './scenario.ts';
 import type { Sample, Scenario } from './scenario.ts';
+
+const restartRounds = 10;
+const settleMs = 5_000;
 
 /** Times that the large file is read cold (released in between): 10 GiB, or 1 GiB for those that cannot release. */
 const passes = 10;
@@ -64,6 +71,8 @@ const million: Scenario = {
     { key: 'rss', label: 'RSS, MiB', better: 'lower', digits: 0 },
     { key: 'catalog', label: 'cache directory, bytes per file', better: 'lower', digits: 0 },
     { key: 'descriptors', label: 'open descriptors', better: 'lower', digits: 0 },
+    { key: 'restart', label: 'kill -9 to the first answer, ms', better: 'lower', digits: 0 },
+    { key: 'restartMax', label: 'the longest of 10, ms', better: 'lower', digits: 0 },
   ],
   peers: ['ebb'],
   runs: 1,
@@ -73,19 +82,41 @@ const million: Scenario = {
     const root = path.join(directory.path, 'many');
     const files = context.quick ? 50_000 : 1_000_000;
     writeManyFiles(root, files, () => '');
-    await using mount = await mountEbb({ remote: root });
+    // As users mount: a second daemon waits.
+    await using mount = await mountEbb({ remote: root, standby: true });
     const seconds = await timeCommand('find . -type f -size 0 | wc -l', mount.path);
     const again = await timeCommand('find . -type f -size 0 | wc -l', mount.path);
     const used = await runOk('du', ['-s', '-B1', mount.cacheDirectory]);
     const bytes = Number(used.stdout.toString().split('\t')[0]);
+    const rss = residentMebibytes(mount.pid);
+    const descriptors = descriptorCount(mount.pid);
+    const restarts = await killAndAsk(mount);
     return {
       seconds,
       again,
-      rss: residentMebibytes(mount.pid),
+      rss,
       catalog: bytes / files,
-      descriptors: descriptorCount(mount.pid),
+      descriptors,
+      restart: median(restarts),
+      restartMax: Math.max(...restarts),
     };
   },
 };
+
+/** From SIGKILL of the daemon to the answer to stat(2) of a name that the kernel does not know, in ms. */
+async function killAndAsk(mount: EbbMount): Promise<number[]> {
+  const taken: number[] = [];
+  for (let round = 0; round < restartRounds; round += 1) {
+    dropCaches();
+    // Two wait for a minute after a death, loaded one after the other.
+    await setTimeout(settleMs);
+    const pid = await mount.currentPid();
+    const startedMs = performance.now();
+    process.kill(pid, 'SIGKILL');
+    await lstat(path.join(mount.path, `d${round}`, `f${round}`));
+    taken.push(performance.now() - startedMs);
+  }
+  return taken;
+}
 
 export const footprintScenarios: readonly Scenario[] = [memory, million];

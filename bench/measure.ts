@@ -20,6 +20,12 @@ export function residentMebibytes(pid: number): number {
   return Number(line?.[1] ?? Number.NaN) / 1024;
 }
 
+/** The most that was resident so far, in MiB. */
+export function peakMebibytes(pid: number): number {
+  const line = /^VmHWM:\s+(\d+) kB/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'));
+  return Number(line?.[1] ?? Number.NaN) / 1024;
+}
+
 /** Open descriptors. */
 export function descriptorCount(pid: number): number {
   return readdirSync(`/proc/${pid}/fd`).length;
@@ -67,6 +73,15 @@ export interface ProgramOptions {
   readonly timeoutMs?: number;
   /** Default: the caller. */
   readonly user?: User | undefined;
+  /** The only processor it may run on. Default: any. */
+  readonly processor?: number | undefined;
+}
+
+/** All threads of a process, and what it starts from now on, run on this processor only. */
+export function pinProcess(pid: number, processor: number): void {
+  execFileSync('taskset', ['--all-tasks', '--cpu-list', '--pid', String(processor), String(pid)], {
+    stdio: 'ignore',
+  });
 }
 
 const programTimeoutMs = 180_000;
@@ -94,10 +109,12 @@ export class Reader {
     mode: string,
     file: string,
     count?: number,
-    { timeoutMs = programTimeoutMs, user }: ProgramOptions = {},
+    { timeoutMs = programTimeoutMs, user, processor }: ProgramOptions = {},
   ): Promise<Reading> {
-    const parameters = [mode, file, ...(count === undefined ? [] : [String(count)])];
-    const result = await runOk(this.#program, parameters, { timeoutMs, ...user });
+    const words = [this.#program, mode, file, ...(count === undefined ? [] : [String(count)])];
+    const pin = processor === undefined ? [] : ['taskset', '--cpu-list', String(processor)];
+    const [command = '', ...parameters] = [...pin, ...words];
+    const result = await runOk(command, parameters, { timeoutMs, ...user });
     return JSON.parse(result.stdout.toString()) as Reading;
   }
 }

@@ -4,7 +4,7 @@
  *   reader sequential FILE        read(2) of 1 MiB to the end         {"seconds":..,"bytes":..}
  *   reader mmap FILE              touches and sums every page forwards
  *   reader random FILE N          N reads of 4 KiB at random places (repeatable)
- *   reader first FILE             open and read of the first 4 KiB
+ *   reader first FILE [OFFSET]    open and read of 4 KiB, the first ones or those at OFFSET
  *   reader same FILE N            N reads of the first 4 KiB; median in seconds
  *   reader stat PATH              one stat(2)
  *   reader lookups DIR N          statx(AT_STATX_FORCE_SYNC) of DIR/f0 .. f(N-1), names not in the kernel's caches: one
@@ -87,11 +87,11 @@ static size_t at_random(const char *path, long count) {
   return (size_t)count * 4096;
 }
 
-static size_t first(const char *path) {
+static size_t first(const char *path, off_t at) {
   static char buffer[4096];
   int fd = open(path, O_RDONLY);
   if (fd < 0) fail(path);
-  ssize_t got = read(fd, buffer, sizeof buffer);
+  ssize_t got = pread(fd, buffer, sizeof buffer, at);
   if (got <= 0) fail("read");
   return (size_t)got;
 }
@@ -186,7 +186,7 @@ int main(int count, char **arguments) {
   if (strcmp(mode, "sequential") == 0) bytes = sequential(arguments[2]);
   else if (strcmp(mode, "mmap") == 0) bytes = mapped(arguments[2]);
   else if (strcmp(mode, "random") == 0) bytes = at_random(arguments[2], repeat);
-  else if (strcmp(mode, "first") == 0) bytes = first(arguments[2]);
+  else if (strcmp(mode, "first") == 0) bytes = first(arguments[2], count > 3 ? atoll(arguments[3]) : 0);
   else if (strcmp(mode, "stat") == 0) {
     struct stat facts;
     if (stat(arguments[2], &facts) != 0) fail(arguments[2]);

@@ -1,10 +1,12 @@
 /** What a benchmark is: metrics, for whom, and one run that gives a sample of each. */
+import type { HandlePeer } from './handles.ts';
 import type { Origin } from './origin.ts';
 import type { Reader } from './measure.ts';
 import type { BenchImages, ImagePeer } from './image-peer.ts';
 import type { OriginPeer } from './peer.ts';
+import type { TreePeer } from './tree-program.ts';
 
-export type PeerName = OriginPeer | ImagePeer;
+export type PeerName = OriginPeer | HandlePeer | ImagePeer | TreePeer;
 
 export interface Metric {
   readonly key: string;
