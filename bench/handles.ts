@@ -18,8 +18,8 @@ const fileCount = 1_000;
 const examples = '/usr/share/doc/libfuse3-dev/examples';
 
 /**
- * Where reader and server run decides more than what they do: waking another processor that sleeps costs tens of µs in a
- * virtual machine, and which of them the scheduler takes changes from run to run. So both are measured both ways.
+ * Where reader and server run decides more than what they do: waking another processor that sleeps costs tens of µs in
+ * a virtual machine, and which of them the scheduler takes changes from run to run. So both are measured both ways.
  */
 const places = [
   { key: 'lookup', server: 0 },

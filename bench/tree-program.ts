@@ -1,6 +1,6 @@
 /**
- * Who does only the work of a cold read in a native tree: bench/peers/tree.c, and bare Node (tree-bare.ts). They are the
- * limits that Ebb is measured against, on a file system of the same kind in the same run.
+ * Who does only the work of a cold read in a native tree: bench/peers/tree.c, and bare Node (tree-bare.ts). They are
+ * the limits that Ebb is measured against, on a file system of the same kind in the same run.
  */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
