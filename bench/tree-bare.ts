@@ -1,7 +1,7 @@
 /**
  * What `tree serve` of peers/tree.c does, in bare Node: answers fanotify events, and copies the 256 KiB that are asked
- * for before. One thread, no questions, no policy, no versions, no records: the least that a first byte can cost in this
- * language. `node bench/tree-bare.ts SOURCE TARGET`, ends by a signal. Root.
+ * for before. One thread, no questions, no policy, no versions, no records: the least that a first byte can cost in
+ * this language. `node bench/tree-bare.ts SOURCE TARGET`, ends by a signal. Root.
  */
 import { fstatSync, openSync, readSync, writeSync } from 'node:fs';
 import { FanEvent } from '../src/fanotify/constants.ts';
