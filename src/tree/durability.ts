@@ -138,10 +138,11 @@ export class ResidencyLog<File extends LoggedContent> {
     while (this.#dirty.has(id) || this.#inGroup.has(id)) await this.#turn.promise;
   }
 
-  /** Commits all that is queued now. Rejects when the catalog refused it. */
+  /** Commits all that is queued now, not what others add meanwhile. Rejects when the catalog refused it. */
   async flush(): Promise<void> {
     await this.#committing?.catch(() => undefined);
-    while (this.#dirty.size > 0) await this.#commitGroup();
+    // Somebody else who waited for that group may have begun the next one, which has all of it.
+    await (this.#committing ?? this.#commitGroup());
   }
 
   /**
@@ -154,6 +155,7 @@ export class ResidencyLog<File extends LoggedContent> {
     this.#dirty.delete(id);
     dirty?.use[Symbol.dispose]();
     this.#turned();
+    if (this.#committing === undefined) this.#planNext();
   }
 
   /** Drops everything without committing: for a store that is closed after `flush`, and for tests of crashes. */
@@ -183,9 +185,15 @@ export class ResidencyLog<File extends LoggedContent> {
       this.#committing = undefined;
       this.#inGroup = new Set();
       this.#turned();
-      if (this.#dirty.size > 0) this.#schedule();
+      this.#planNext();
     });
     return this.#committing;
+  }
+
+  /** Bytes of files that were forgotten are counted until nothing is queued: how much is whose is not known. */
+  #planNext(): void {
+    if (this.#dirty.size > 0) this.#schedule();
+    else this.#uncommittedBytes = 0;
   }
 
   #turned(): void {

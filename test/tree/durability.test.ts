@@ -93,6 +93,7 @@ test('what is marked during a sync waits for the next group', async () => {
     return Promise.resolve();
   };
   await log.flush();
+  await log.flush();
   const marks = events.filter((event) => event.startsWith('mark'));
   assert.deepEqual(marks, ['mark 1 10', 'mark 1 20']);
   assert.deepEqual(committed.get(1)?.residentChunks, 2);
@@ -229,6 +230,45 @@ test('what is forgotten is not claimed, not even by a group under way', async ()
   await flushed;
 });
 
+test('writers go on when the files that had written too much were forgotten', async () => {
+  const tested = testLog({ uncommittedBytesMax: 10 });
+  const { log } = tested;
+  const gate = Promise.withResolvers<void>();
+  tested.duringSync = () => gate.promise;
+  const [a, b] = [file(1), file(2)];
+  mark(log, a, 0);
+  for (const chunk of [0, 1, 2]) mark(log, b, chunk);
+  const settled = log.settled(1);
+  await log.forget(2);
+  gate.resolve();
+  await settled;
+  // What was forgotten while nothing was under way, too.
+  assert.equal(log.uncommittedBytes, 0);
+  assert.equal(log.isFull, false);
+  await log.drained();
+});
+
+test('a flush waits for what is queued when it is asked for, whoever commits it, and for nothing later', async () => {
+  const tested = testLog();
+  const { log, committed } = tested;
+  const [a, b, later] = [file(1), file(2), file(3)];
+  mark(log, a, 0);
+  const settled = log.settled(1);
+  mark(log, b, 0);
+  // Wakes up before the flush does, and begins the group that the flush waits for.
+  const other = log.settled(2);
+  tested.duringSync = () => {
+    mark(log, later, committed.size);
+    return Promise.resolve();
+  };
+  await log.flush();
+  assert.ok(committed.has(2));
+  await Promise.all([settled, other]);
+  // Files are being written all the time.
+  await log.flush();
+  assert.equal(log.uncommittedBytes > 0, true);
+});
+
 test('at most four files are synced at the same time', async () => {
   const tested = testLog();
   const { log, committed } = tested;
@@ -341,6 +381,7 @@ test('what is marked after a loss is not claimed by the group that met the loss'
       tested.beforeCommit = () => assert.deepEqual(committed.get(1)?.residentChunks, 0);
     };
   };
+  await log.flush();
   await log.flush();
   assert.deepEqual(committed.get(1)?.runs(), [{ first: 5, count: 1 }]);
 });
