@@ -97,8 +97,13 @@ function adopt(
     if (toEbbError(error).code === 'EAGAIN') return undefined;
     throw error;
   }
-  if (facts === undefined) return undefined;
-  const record = recordOf(facts);
+  return facts && recordAdopted(catalog, facts);
+}
+
+/** Of a stub that was found without one. Its id may have been given to another one since, when the catalog was lost. */
+export function recordAdopted(catalog: StubCatalog, facts: StubFacts): StubRecord {
+  const id = catalog.get(facts.id) === undefined ? facts.id : catalog.reserveIds(1);
+  const record = recordOf({ ...facts, id });
   catalog.insert([record]);
   return record;
 }

@@ -28,6 +28,8 @@ const companions = ['', '-wal', '-shm'];
 
 const noCatalog: StubRebuildTarget = {
   byHandle: () => undefined,
+  get: () => undefined,
+  reserveIds: () => 1,
   insert: () => undefined,
   continueIdsAfter: () => undefined,
   flush: () => undefined,

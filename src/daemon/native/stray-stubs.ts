@@ -1,7 +1,7 @@
 /** Stubs that the catalog does not know, found by their marks: before a tree is dissolved they are recalled, too. */
 import { StubChange } from '../../base/stub-facts.ts';
 import type { StubFacts } from '../../base/stub-facts.ts';
-import { recordOf } from '../../attach/local-directory.ts';
+import { recordAdopted } from '../../attach/local-directory.ts';
 import { markedFiles } from '../../attach/marked-files.ts';
 import type { MarkedFile } from '../../attach/marked-files.ts';
 import { toEbbError } from '../../base/errors.ts';
@@ -38,9 +38,7 @@ export async function adoptStrays(parts: Pick<TreeParts, 'catalog' | 'store'>): 
       problems.push({ path, error: facts });
       continue;
     }
-    // Its id may have been given to another one since, when the catalog was lost.
-    const id = catalog.get(facts.id) === undefined ? facts.id : catalog.reserveIds(1);
-    catalog.insert([recordOf({ ...facts, id })]);
+    recordAdopted(catalog, facts);
     adopted += 1;
   }
   return { adopted, problems };

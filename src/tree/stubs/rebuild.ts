@@ -10,6 +10,7 @@ import type { Dirent } from 'node:fs';
 import { toEbbError } from '../../base/errors.ts';
 import { decodeName } from '../../base/name.ts';
 import { OpenFlag, openFd } from '../../sys/fd.ts';
+import { handleAt, handleOf, openByHandle } from '../../sys/handle.ts';
 import { fileStatus } from '../../sys/stat.ts';
 import type { MarkSeal } from '../mark.ts';
 import { inspectMarked } from './marked-facts.ts';
@@ -22,6 +23,8 @@ export interface FoundStub extends StubFacts {
 /** The part of the catalog that a rebuild needs. */
 export interface StubRebuildTarget {
   byHandle(handle: Uint8Array): unknown;
+  get(id: number): unknown;
+  reserveIds(count: number): number;
   insert(records: readonly FoundStub[]): void;
   continueIdsAfter(id: number): void;
   flush(): void;
@@ -54,12 +57,12 @@ const idGap = 2 ** 32;
 export async function rebuildStubs(options: StubRebuildOptions): Promise<StubRebuildReport> {
   const { target } = options;
   const ignored: { path: string; why: string }[] = [];
-  /** Of files with several names. */
-  const seen = new Set<number>();
+  /** Handles of files with several names. */
+  const seen = new Set<string>();
   let [stubs, residentBytes, dirty, ignoredCount, highestId] = [0, 0, 0, 0, 0];
   let batch: FoundStub[] = [];
   const store = (): void => {
-    target.insert(batch);
+    insertAll(target, batch);
     batch = [];
   };
   for await (const { path, found } of walk(options)) {
@@ -68,10 +71,9 @@ export async function rebuildStubs(options: StubRebuildOptions): Promise<StubReb
       if (ignored.length < ignoredListMax) ignored.push({ path, why: found.why });
       continue;
     }
-    if (found.isLinked) {
-      if (seen.has(found.stub.id)) continue;
-      seen.add(found.stub.id);
-    }
+    const inode = Buffer.from(found.stub.handle).toString('latin1');
+    if (seen.has(inode)) continue;
+    if (found.isLinked) seen.add(inode);
     stubs += 1;
     residentBytes += found.stub.residentBytes;
     dirty += found.stub.change === StubChange.clean ? 0 : 1;
@@ -84,41 +86,60 @@ export async function rebuildStubs(options: StubRebuildOptions): Promise<StubReb
   return { stubs, residentBytes, dirty, ignored, ignoredCount };
 }
 
+/** A stub that had lost its record got another id (recordAdopted), but its mark may say the one of another stub. */
+function insertAll(target: StubRebuildTarget, stubs: readonly FoundStub[]): void {
+  try {
+    target.insert(stubs);
+  } catch (error) {
+    if (toEbbError(error).code !== 'EEXIST') throw error;
+    for (const stub of stubs) {
+      const id = target.get(stub.id) === undefined ? stub.id : target.reserveIds(1);
+      target.insert([{ ...stub, id }]);
+    }
+  }
+}
+
 type Found = { readonly stub: FoundStub; readonly isLinked: boolean } | { readonly why: string };
 
+/** Directories are opened by handle: users make paths that are longer than a call takes. */
 async function* walk(
   options: StubRebuildOptions,
 ): AsyncGenerator<{ readonly path: string; readonly found: Found }> {
-  const waiting: Buffer[] = [Buffer.alloc(0)];
+  const { rootFd } = options;
+  const waiting = [{ prefix: '', handle: handleOf(rootFd).handle }];
   for (let at = waiting.pop(); at !== undefined; at = waiting.pop()) {
-    for (const entry of entriesOf(options.rootFd, at)) {
-      const path = at.length === 0 ? entry.name : Buffer.concat([at, slash, entry.name]);
-      if (entry.isDirectory()) waiting.push(path);
+    using directory = openByHandle(rootFd, at.handle, OpenFlag.rdonly | OpenFlag.directory);
+    for (const entry of entriesOf(directory.fd)) {
+      const path = at.prefix + decodeName(entry.name);
+      if (entry.isDirectory()) {
+        waiting.push({ prefix: `${path}/`, handle: handleAt(directory.fd, entry.name) });
+      }
       if (!entry.isFile()) continue;
-      const found = inspect(options, path);
-      if (found !== undefined) yield { path: decodeName(path), found };
+      const found = inspect(options, directory.fd, entry.name);
+      if (found !== undefined) yield { path, found };
     }
     // Other work gets its turn between directories.
     await new Promise((resolve) => setImmediate(resolve));
   }
 }
 
-const slash = Buffer.from('/');
-
-function entriesOf(rootFd: number, path: Buffer): Dirent<Buffer>[] {
+function entriesOf(fd: number): Dirent<Buffer>[] {
   try {
-    const directory = Buffer.concat([Buffer.from(`/proc/self/fd/${rootFd}/`), path]);
-    return readdirSync(directory, { withFileTypes: true, encoding: 'buffer' });
+    return readdirSync(`/proc/self/fd/${fd}`, { withFileTypes: true, encoding: 'buffer' });
   } catch (error) {
     throw toEbbError(error);
   }
 }
 
 /** Undefined: a file of the user's. */
-function inspect(options: StubRebuildOptions, path: Uint8Array): Found | undefined {
+function inspect(
+  options: StubRebuildOptions,
+  directoryFd: number,
+  name: Uint8Array,
+): Found | undefined {
   try {
     const flags = OpenFlag.rdonly | OpenFlag.nofollow | OpenFlag.nonblock | OpenFlag.noatime;
-    using fd = openFd(path, flags, 0, options.rootFd);
+    using fd = openFd(name, flags, 0, directoryFd);
     const marked = inspectMarked(fd.fd, options.seal, options.hasPoison);
     if (marked === undefined || 'why' in marked) return marked;
     const { mtime, nlink } = fileStatus(fd.fd);

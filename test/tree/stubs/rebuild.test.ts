@@ -1,5 +1,6 @@
 /** What can be known of a tree of stubs when its catalog was deleted. */
 import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
 import {
   closeSync,
   linkSync,
@@ -22,7 +23,7 @@ import { rebuildStubs } from '../../../src/tree/stubs/rebuild.ts';
 import type { StubRebuildReport } from '../../../src/tree/stubs/rebuild.ts';
 import type { StubFile } from '../../../src/tree/stubs/stub-store.ts';
 import { sourceBytes } from '../support/cache.ts';
-import { imageTypes, newTree, openStubs, recall, stubMtime } from '../support/stubs.ts';
+import { imageTypes, newStub, newTree, openStubs, recall, stubMtime } from '../support/stubs.ts';
 import type { TestStubs, TestTree } from '../support/stubs.ts';
 
 const sizeBytes = 20_000;
@@ -42,6 +43,29 @@ function only(stubs: TestStubs, key: string): StubFile {
   assert.ok(file, `${key} is known`);
   return file;
 }
+
+test('stubs come back from paths longer than a call takes, and when two marks have one id', async () => {
+  using tree = newTree('xfs');
+  {
+    using stubs = openStubs(tree);
+    const { id } = stubs.add('one', sizeBytes);
+    stubs.add('deep', sizeBytes);
+    const { store } = stubs;
+    store.create(store.rootFd, Buffer.from('other'), newStub(id, 'other', sizeBytes));
+  }
+  const program = [
+    'import os, sys',
+    'os.chdir(sys.argv[1])',
+    'for _ in range(20): os.mkdir("d" * 250); os.chdir("d" * 250)',
+    'os.rename(sys.argv[1] + "/deep", "deep")',
+  ].join('\n');
+  assert.equal(spawnSync('python3', ['-c', program, tree.data]).status, 0);
+  const { stubs: count, ignored } = await rebuild(tree);
+  assert.deepEqual([count, ignored], [3, []]);
+  using stubs = openStubs(tree);
+  const ids = ['one', 'other', 'deep'].map((key) => only(stubs, key).id);
+  assert.equal(new Set(ids).size, 3);
+});
 
 for (const type of imageTypes) {
   describe(`rebuild on ${type}`, { concurrency: false }, () => {
