@@ -40,8 +40,8 @@ const factsName = 'tree.json';
 const secretName = 'secret';
 /** Stubs of a rehearsal (src/daemon/native/rehearsal.ts), for a moment. */
 export const rehearsalName = 'rehearsal';
-/** `lost+found` is the file system's: e2fsck(8) wants it where it is. */
-const staysBehind: ReadonlySet<string> = new Set([ebbName, 'lost+found']);
+/** It is the file system's: e2fsck(8) wants it where it is. */
+const lostAndFound = 'lost+found';
 
 export interface TreeRequest {
   /** Absolute real path of the directory. */
@@ -103,7 +103,7 @@ export function prepareTree(request: TreeRequest): TreePlaces {
     mkdirSync(directory, { mode: 0o700 });
     if (part === 'data') copyOwner(tree, directory);
   }
-  moveEntries(tree, path.join(ebbDirectory, 'data'));
+  moveEntries(tree, path.join(ebbDirectory, 'data'), [ebbName, lostAndFound]);
   return { treeId, remote, ebbDirectory, stateDirectory, isNew: known === undefined };
 }
 
@@ -169,8 +169,8 @@ export function requireCatalog(stateDirectory: string, tree: string): void {
 
 /**
  * An ordinary directory again: all files back to where they were, nothing of Ebb left. Throws EBUSY when a stub is
- * among them, ENOTEMPTY when a crash left files in the staging directory, which may be a user's; nothing was done then.
- * Opens no file of the tree: its daemon would wait for itself.
+ * among them, EEXIST when a name in its root is taken outside of it, ENOTEMPTY when a crash left files in the staging
+ * directory, which may be a user's; nothing was done then. Opens no file of the tree: its daemon would wait for itself.
  */
 export async function dissolveTree(
   tree: string,
@@ -183,7 +183,9 @@ export async function dissolveTree(
   if (readdirSync(staging).length > 0) {
     throw ebbError('ENOTEMPTY', `${staging} is not empty: it may be a user's`);
   }
-  moveEntries(data, tree);
+  if (hasOwnName(data)) throw ebbError('EEXIST', ownNameProblem);
+  leaveLostAndFound(tree, data);
+  moveEntries(data, tree, []);
   copyOwner(data, tree);
   rmdirSync(data);
   rmdirSync(staging);
@@ -193,6 +195,31 @@ export async function dissolveTree(
   rmSync(path.join(ebbDirectory, factsName));
   rmdirSync(ebbDirectory);
   rmSync(stateDirectory, { recursive: true, force: true });
+}
+
+/** Of a tree with a `.ebb` of a user's in its root. */
+export const ownNameProblem =
+  "the name .ebb in the root of a tree is Ebb's when the tree is an ordinary directory again: rename it first";
+
+/** `data`: the root of a tree's data. */
+export function hasOwnName(data: string): boolean {
+  return lstatSync(path.join(data, ebbName), { throwIfNoEntry: false }) !== undefined;
+}
+
+/** A remote that is the root of a file system has one, and the tree's own file system may have another. */
+function leaveLostAndFound(tree: string, data: string): void {
+  const [ours, theirs] = [data, tree].map((directory) => path.join(directory, lostAndFound));
+  if (ours === undefined || theirs === undefined || !existsSync(theirs)) return;
+  try {
+    rmdirSync(ours);
+  } catch (error) {
+    const { code } = toEbbError(error);
+    if (code === 'ENOENT') return;
+    throw ebbError(
+      'EEXIST',
+      `${lostAndFound} is taken by the file system: rename the tree's first`,
+    );
+  }
 }
 
 /**
@@ -295,9 +322,9 @@ function copyOwner(from: string, to: string): void {
   chmodSync(to, mode & 0o7777);
 }
 
-function moveEntries(from: string, to: string): void {
+function moveEntries(from: string, to: string, staysBehind: readonly string[]): void {
   const names = readdirSync(from, { encoding: 'buffer' }).filter(
-    (name) => !staysBehind.has(decodeName(name)),
+    (name) => !staysBehind.includes(decodeName(name)),
   );
   for (const name of names) {
     try {

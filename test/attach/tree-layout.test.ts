@@ -11,6 +11,7 @@ import {
   readdirSync,
   renameSync,
   rmSync,
+  rmdirSync,
   statSync,
   symlinkSync,
   writeFileSync,
@@ -245,6 +246,34 @@ test('a tree with a stub in it, or anything on its way, is not dissolved, and no
     assert.deepEqual(readdirSync(tree), ['.ebb']);
     rmSync(file);
   }
+  mkdirSync(path.join(data, '.ebb'));
+  await assert.rejects(dissolveTree(tree, places), fails('EEXIST'));
+  assert.deepEqual(readdirSync(tree), ['.ebb']);
+  rmdirSync(path.join(data, '.ebb'));
   await dissolveTree(tree, places);
   assert.deepEqual(readdirSync(path.join(tree, 'sub')), ['foreign', 'mine']);
+});
+
+test('a lost+found that came from the remote goes with the tree; that of the file system stays', async () => {
+  for (const [hasOwn, inside, code] of [
+    [false, 'full', undefined],
+    [true, 'empty', undefined],
+    [true, 'full', 'EEXIST'],
+  ] as const) {
+    await using made = await scene();
+    const { tree } = made.request;
+    if (hasOwn) mkdirSync(path.join(tree, 'lost+found'));
+    const places = prepareTree(made.request);
+    const ours = path.join(tree, '.ebb/data/lost+found');
+    mkdirSync(ours);
+    if (inside === 'full') writeFileSync(path.join(ours, 'found'), 'found');
+    if (code === undefined) {
+      await dissolveTree(tree, places);
+      const found = readdirSync(path.join(tree, 'lost+found'));
+      assert.deepEqual(found, inside === 'full' ? ['found'] : []);
+    } else {
+      await assert.rejects(dissolveTree(tree, places), fails(code));
+      assert.equal(readFileSync(path.join(ours, 'found'), 'utf8'), 'found');
+    }
+  }
 });

@@ -54,6 +54,11 @@ test('a stub that the catalog lost is recalled; one of which nobody knows what i
   assert.match(refused.stderr.toString(), /mine\/touched: .*delete it, or move it out of the tree/);
   assert.equal((await tree.status()).mountPoint, tree.path);
   await runOk('rm', [at('mine/touched')]);
+  await runOk('mkdir', [at('.ebb')]);
+  const taken = await tree.ebb(['detach', '--recall', tree.path]);
+  assert.equal(taken.code, 1);
+  assert.match(taken.stderr.toString(), /\.ebb: .*rename it first/);
+  await runOk('rmdir', [at('.ebb')]);
   await tree.ebbOk(['detach', '--recall', tree.path]);
   assertSame(at('kept'), path.join(source, 'kept'));
   assertSame(at('mine/moved'), path.join(source, 'moved'));

@@ -1,6 +1,6 @@
 /** `ebb detach`: the tree is taken away and kept, or everything is recalled and it becomes an ordinary directory. */
 import { StubChange } from '../../base/stub-facts.ts';
-import { dissolveTree } from '../../attach/tree-layout.ts';
+import { dissolveTree, hasOwnName, ownNameProblem } from '../../attach/tree-layout.ts';
 import { ebbError, toEbbError } from '../../base/errors.ts';
 import type { StubRecord } from '../../catalog/stub-catalog.ts';
 import type { HideResult } from '../../supervisor/messages.ts';
@@ -44,9 +44,14 @@ export async function* detachTree(
   using _idle = await parts.work.close();
   using _paused = await parts.populator.pause(signal);
   using _hold = await parts.space.hold();
+  const inTheWay = hasOwnName(`/proc/self/fd/${parts.store.rootFd}`)
+    ? [{ path: '.ebb', error: ownNameProblem }]
+    : [];
   const { problems: strays } = await adoptStrays(parts);
-  if (strays.length > 0) {
-    return { outcome: 'incomplete', failed: strays.length, problems: strays.slice(0, problemsMax) };
+  const unsolved = [...inTheWay, ...strays];
+  if (unsolved.length > 0) {
+    const problems = unsolved.slice(0, problemsMax);
+    return { outcome: 'incomplete', failed: unsolved.length, problems };
   }
   for (let pass = 0; pass < passesMax; pass += 1) {
     const missing = await missingStubs(parts);
