@@ -300,9 +300,10 @@ export class DirectoryWork {
   /** Undefined: a user's by now, or gone. */
   async #cleanFile({ id }: StubRecord): Promise<StubFile | undefined> {
     const { store, usersRecorded } = this.#shop;
-    await usersRecorded(id);
     // Then our own descriptor can be closed.
     await store.settled(id);
+    // Last: whom nobody has recorded when this resolves comes after what follows at once.
+    await usersRecorded(id);
     const file = store.get(id);
     return file?.change === StubChange.clean ? file : undefined;
   }

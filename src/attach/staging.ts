@@ -46,8 +46,9 @@ async function isDisposable(
   at: Place,
   { id, lost }: StubRecord,
 ): Promise<boolean> {
-  await usersRecorded?.(id);
   await store.settled(id);
+  // Last, as in DirectoryWork.
+  await usersRecorded?.(id);
   const file = store.get(id);
   if (file === undefined || lost || file.change !== StubChange.clean) return false;
   if (isAsItCame(store, at, file)) return true;

@@ -105,6 +105,8 @@ export interface FileFacts {
   readonly versionSizeBytes: number;
   /** Of the local file, now. */
   readonly sizeBytes: number;
+  /** All of the version is here. */
+  readonly complete: boolean;
   readonly executable: boolean;
   /** It is opened through a mount that nobody sees: no event tells when it is mapped (layers.ts). */
   readonly throughLayer: boolean;
@@ -142,15 +144,22 @@ export type Decision =
   | { readonly kind: 'discard' }
   /** Find out first whether the file was emptied. */
   | { readonly kind: 'wait' }
-  /** The local file was emptied past us: record `dirty`, then allow. */
+  /** The local file was changed past us, and nothing is missing in it: record `dirty`, then allow. */
   | { readonly kind: 'disown' }
   /** The local file was cut or grown past us: what is not here cannot be had any more. */
   | { readonly kind: 'damaged' }
   | { readonly kind: 'deny'; readonly code: DenyReason };
 
+export type Recall = Extract<Decision, { readonly kind: 'recall' }>;
+
 const allow: Decision = Object.freeze({ kind: 'allow' });
 const intend: Decision = Object.freeze({ kind: 'intend' });
 const discard: Decision = Object.freeze({ kind: 'discard' });
+
+/** Recall all of a file. */
+export function wholeFile(sizeBytes: number): Recall {
+  return { kind: 'recall', offsetBytes: 0, lengthBytes: sizeBytes, stream: false, exact: false };
+}
 
 /** Somebody opens the file (FAN_OPEN_PERM). */
 export function decideOpen(
@@ -165,13 +174,7 @@ export function decideOpen(
   // What an open without a visible system call will do can only be guessed.
   if (effect !== 'reads') return intend;
   const { versionSizeBytes: sizeBytes } = file;
-  const whole: Decision = {
-    kind: 'recall',
-    offsetBytes: 0,
-    lengthBytes: sizeBytes,
-    stream: false,
-    exact: false,
-  };
+  const whole = wholeFile(sizeBytes);
   if (file.throughLayer || (!file.hasPoison && asker.looksForHoles)) return whole;
   if (verdict === 'exact') return allow;
   if (verdict === 'whole' || sizeBytes <= policy.wholeFileMaxBytes) return whole;
@@ -211,7 +214,9 @@ function decideUnlessClean(file: FileFacts, asker: AskerFacts): Decision | undef
   if (file.state === 'settled') return allow;
   if (file.state === 'discarding') return asker.effect === 'discards' ? discard : { kind: 'wait' };
   if (file.sizeBytes !== file.versionSizeBytes) {
-    return { kind: file.sizeBytes === 0 || asker.effect === 'discards' ? 'disown' : 'damaged' };
+    // Who cut or grew what was all here has lost nothing, though nobody could record it (a power cut).
+    const lacksNothing = file.complete || file.sizeBytes === 0 || asker.effect === 'discards';
+    return { kind: lacksNothing ? 'disown' : 'damaged' };
   }
   if (typeof asker.verdict === 'object') return { kind: 'deny', code: asker.verdict.deny };
   return undefined;

@@ -21,8 +21,8 @@ import { FileGates } from './file-gates.ts';
 import { KnownFiles } from './known-files.ts';
 import { Layers } from './layers.ts';
 import type { Question, ToMain } from './messages.ts';
-import { decideAccess, decideOpen, Verdicts } from './policy.ts';
-import type { Decision, FileFacts } from './policy.ts';
+import { decideAccess, decideOpen, Verdicts, wholeFile } from './policy.ts';
+import type { Decision, FileFacts, Recall } from './policy.ts';
 import { requesterOf } from './requester.ts';
 import { Siblings } from './siblings.ts';
 import { StreamFinder } from './stream-finder.ts';
@@ -34,8 +34,6 @@ const { clean, discarding } = StubChange;
 /** How often a file that may have been emptied is looked at while somebody waits for it. */
 const waitStepMs = 20;
 const executableBits = 0o111;
-
-type Recall = Extract<Decision, { kind: 'recall' }>;
 
 export class NativeServer {
   /** For `NativeThreadOptions.pending`. */
@@ -319,7 +317,8 @@ export class NativeServer {
       case 'recall':
         return await this.#recall(decision, pending, file, asker);
       case 'intend':
-        if (!(await this.#recall(wholeOf(file), pending, file, asker, false))) return false;
+        if (!(await this.#recall(wholeFile(file.sizeBytes), pending, file, asker, false)))
+          return false;
         if (!(await this.#writers.intend(file, tid, () => pending.allow()))) return false;
         this.#counters.intents += 1;
         return true;
@@ -386,6 +385,7 @@ export class NativeServer {
       state: this.#stateOf(file),
       versionSizeBytes: file.sizeBytes,
       sizeBytes,
+      complete: file.residency.complete,
       executable: (mode & executableBits) !== 0,
       throughLayer: group === 'open' && this.#layers.isOpenedThroughOne(descriptor, mountId, tid),
       hasPoison: this.#options.store.hasPoison,
@@ -437,10 +437,6 @@ export class NativeServer {
   #problem(fileId: number | undefined, message: string, cause: unknown): void {
     this.#options.onProblem({ fileId, message, cause });
   }
-}
-
-function wholeOf({ sizeBytes: lengthBytes }: StubFile): Recall {
-  return { kind: 'recall', offsetBytes: 0, lengthBytes, stream: false, exact: false };
 }
 
 function claimLost(file: StubFile): EbbError {

@@ -255,9 +255,10 @@ export class Writers {
     clearTimeout(this.#timer);
     this.#timer = setTimeout(() => {
       this.#timer = undefined;
-      this.#lookAgain().catch((error: unknown) =>
-        this.#options.onProblem(undefined, 'Looking after writers failed.', error),
-      );
+      this.#lookAgain().catch((error: unknown) => {
+        this.#options.onProblem(undefined, 'Looking after writers failed.', error);
+        this.#lookAgainSoon(lookAgainMs);
+      });
     }, delayMs);
     this.#timer.unref();
   }
@@ -284,15 +285,17 @@ export class Writers {
   async #forgetDeleted(): Promise<boolean> {
     const { store, known } = this.#options;
     const some = [...this.#deleted.values()].slice(0, deletionsPerTurnMax);
-    const gone = new Set(some.filter((file) => this.#isGone(file)));
+    const isMore = this.#deleted.size > some.length;
+    // To the end, until they are forgotten.
     for (const file of some) this.#deleted.delete(file.id);
-    const isMore = this.#deleted.size > 0;
-    for (const file of some) if (!gone.has(file)) this.#deleted.set(file.id, file);
-    for (const { id } of gone) {
+    for (const file of some) this.#deleted.set(file.id, file);
+    const gone = some.filter((file) => this.#isGone(file)).map(({ id }) => id);
+    for (const id of gone) {
       this.#open.delete(id);
       known.forget(id);
     }
-    if (gone.size > 0) await store.forget([...gone].map((file) => file.id));
+    if (gone.length > 0) await store.forget(gone);
+    for (const id of gone) this.#deleted.delete(id);
     return isMore;
   }
 

@@ -21,6 +21,8 @@ export class Scene implements Disposable {
   #remote: Remote;
 
   readonly #makerFromStubs: number;
+  /** What the front end says, when somebody serves the tree. */
+  usersRecorded: (id: number) => Promise<void> = () => Promise.resolve();
 
   /** `makerFromStubs`: see `PopulateParts`; by default no thread makes stubs. */
   constructor(type: ImageType, remote: Remote, makerFromStubs = Infinity) {
@@ -56,6 +58,7 @@ export class Scene implements Disposable {
       parallel: 4,
       makerFromStubs: this.#makerFromStubs,
       nowMs: Date.now,
+      usersRecorded: (id) => this.usersRecorded(id),
     });
     const signal = new AbortController().signal;
     return this.#populator.run({ mode: 'resume', isExposed: false, signal, ...request });

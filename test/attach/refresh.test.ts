@@ -23,7 +23,7 @@ import { test } from 'node:test';
 import { openDirectoryRemote } from '../../src/remote/dir/dir-remote.ts';
 import { MemoryRemote } from '../../src/remote/memory/memory-remote.ts';
 import { temporaryDirectory } from '../support/temporary.ts';
-import { recall } from '../tree/support/stubs.ts';
+import { newStub, recall } from '../tree/support/stubs.ts';
 import { Scene, content } from './populate-scene.ts';
 
 const bytes = (text: string): Uint8Array => Buffer.from(text);
@@ -154,6 +154,39 @@ test('what somebody has open for writing stays, and what was changed while nobod
   assert.equal(lstatSync(scene.path('also i')).size, 'first'.length);
   assert.deepEqual([replaced, reported.conflict], [2, 2]);
   assert.deepEqual(readdirSync(path.join(scene.tree.path, '.ebb/new')), []);
+});
+
+test('a file that somebody begins to empty while its recall is made durable stays his', async () => {
+  const { remote, scene } = await sceneOf({ f: 'first' });
+  using _scene = scene;
+  const { store } = scene;
+  const file = store.get(scene.record('f')?.id ?? 0);
+  assert.ok(file !== undefined);
+  // As the front end: it has him wait, and says so to who asks from then on.
+  let emptying = Promise.resolve();
+  scene.usersRecorded = () => emptying;
+  const settled = store.settled.bind(store);
+  store.settled = async (id) => {
+    await settled(id);
+    emptying = store.setChange(file, StubChange.discarding);
+  };
+  remote.putFile('f', bytes('second version'));
+  const { replaced, reported } = await scene.refresh();
+  await emptying;
+  assert.deepEqual([replaced, reported.conflict], [0, 1]);
+  assert.equal(scene.record('f')?.id, file.id);
+});
+
+test('a stub without a record gets one, also when its id is of another one by now', async () => {
+  const { remote, scene } = await sceneOf({ f: 'first' });
+  using _scene = scene;
+  const id = scene.record('f')?.id ?? 0;
+  remote.putFile('found', bytes('found'));
+  scene.store.create(scene.store.rootFd, Buffer.from('found'), newStub(id, 'found', 5));
+  const { failed } = await scene.refresh();
+  assert.equal(failed, 0);
+  assert.deepEqual([scene.record('f')?.id, scene.record('f')?.key], [id, 'f']);
+  assert.equal(scene.record('found')?.key, 'found');
 });
 
 test('an empty file that somebody has begun to fill stays when the remote has it no longer', async () => {

@@ -16,6 +16,7 @@ const file: FileFacts = {
   state: 'clean',
   versionSizeBytes: 100 * MiB,
   sizeBytes: 100 * MiB,
+  complete: false,
   executable: false,
   throughLayer: false,
   hasPoison: true,
@@ -133,12 +134,14 @@ test('what was changed past us is never recalled into', () => {
   assert.equal(uses(0, 4096, {}, { sizeBytes: 0 }).kind, 'disown');
   assert.equal(uses(0, 4096, {}, { sizeBytes: 5 }).kind, 'damaged');
   assert.equal(opens({ sizeBytes: 5 }, { effect: 'discards' }).kind, 'disown');
+  assert.equal(opens({ sizeBytes: 5, complete: true }).kind, 'disown', 'nothing is missing');
 });
 
 const anyFile = fc.record({
   state: fc.constantFrom('settled', 'clean', 'discarding'),
   versionSizeBytes: fc.nat(2 ** 31 - 1),
   sizeBytes: fc.nat(2 ** 31 - 1),
+  complete: fc.boolean(),
   executable: fc.boolean(),
   throughLayer: fc.boolean(),
   hasPoison: fc.boolean(),

@@ -5,6 +5,7 @@ import path from 'node:path';
 import { test } from 'node:test';
 import { createHash } from 'node:crypto';
 import type { ErrnoCode } from '../../src/base/errno.ts';
+import { ebbError } from '../../src/base/errors.ts';
 import { defaultNativePolicy } from '../../src/native/policy.ts';
 import { fillPattern, patternBytes } from '../support/pattern.ts';
 import { waitFor } from '../support/wait-for.ts';
@@ -189,6 +190,20 @@ test('deleted stubs are forgotten, with their last name and no earlier', async (
     await scene.shellOk('rm link');
     await waitFor(() => scene.catalog.get(file.id) === undefined, { what: `${type}: f forgotten` });
   }
+});
+
+test('a deletion that the catalog did not take is recorded when it does', async () => {
+  await using scene = await nativeScene('xfs');
+  const { store, problems } = scene;
+  scene.add('f', 5);
+  const forget = store.forget.bind(store);
+  store.forget = () => {
+    store.forget = forget;
+    return Promise.reject(ebbError('ENOSPC', 'full'));
+  };
+  await scene.shellOk('rm f');
+  await waitFor(() => scene.catalog.totals().stubs === 0, { what: 'no record', timeoutMs: 20_000 });
+  assert.equal(problems.length, 1);
 });
 
 test('a stub in a snapshot is EIO, ordinary files in it are not', async () => {

@@ -144,6 +144,29 @@ for (const type of ['ext4', 'xfs', 'btrfs'] as const) {
   });
 }
 
+test("what was all here and was cut or grown while nobody listened is the user's", async () => {
+  await using scene = await nativeScene('xfs');
+  const files = [scene.add('cut', 3 * MiB), scene.add('grown', 3 * MiB), scene.add('empty', 0)];
+  for (const [at, sizeBytes] of [2 * MiB, 3 * MiB + 5, 5].entries()) {
+    const file = files[at] as StubFile;
+    const requester = { pid: 0, uid: 0, gid: 0 };
+    await scene.engine.ensure(file, 0, file.sizeBytes, { intent: 'get', requester });
+    await scene.store.flush();
+    using fd = openByHandle(scene.store.rootFd, decodeHandle(file.handle), OpenFlag.rdwr);
+    truncateFile(fd.fd, sizeBytes);
+  }
+  const whole = patternBytes(1, 3 * MiB);
+  assert.ok((await scene.shell('cat cut')).stdout.equals(whole.subarray(0, 2 * MiB)));
+  const grown = Buffer.concat([whole, Buffer.alloc(5)]);
+  assert.ok((await scene.shell('cat grown')).stdout.equals(grown));
+  assert.ok((await scene.shell('cat empty')).stdout.equals(Buffer.alloc(5)));
+  await scene.server.changesTakenIn();
+  assert.deepEqual(
+    files.map(({ change }) => change),
+    [3, 3, 3],
+  );
+});
+
 /** Blocks this thread until a child of `pid` is held up in open(2) by a lease. */
 function waitUntilHeldUp(pid: number, file: string): void {
   const deadlineMs = performance.now() + patience * 10_000;
