@@ -6,7 +6,7 @@ import { mountEbb } from '../test/support/mount.ts';
 import { killAtExit, killGroup, runOk } from '../test/support/run.ts';
 import { detachMountsBelow, mountsBelow, temporaryDirectory } from '../test/support/temporary.ts';
 import { waitFor } from '../test/support/wait-for.ts';
-import { cpuSeconds, pinProcess } from './measure.ts';
+import { callerProcessor, cpuSeconds, pinProcess, processorPlaces } from './measure.ts';
 import type { BenchContext, Sample, Scenario } from './scenario.ts';
 
 /** `libfuse`: its example that mirrors a directory (passthrough_ll). */
@@ -17,22 +17,12 @@ const fileCount = 1_000;
 /** Of Debian's libfuse3-dev: the example that mirrors a directory, one descriptor for each name. */
 const examples = '/usr/share/doc/libfuse3-dev/examples';
 
-/**
- * Where reader and server run decides more than what they do: waking another processor that sleeps costs tens of µs in
- * a virtual machine, and which of them the scheduler takes changes from run to run. So both are measured both ways.
- */
-const places = [
-  { key: 'lookup', server: 0 },
-  { key: 'apart', server: 1 },
-] as const;
-const readerProcessor = 0;
-
 const lookup: Scenario<HandlePeer> = {
   name: 'lookup',
   title: 'Names and file handles that the kernel has forgotten (1,000 files, median of each)',
   metrics: [
     { key: 'lookup', label: 'LOOKUP and GETATTR, one processor, µs', better: 'lower', digits: 1 },
-    { key: 'apart', label: 'the same, on two processors, µs', better: 'lower', digits: 1 },
+    { key: 'lookupApart', label: 'the same, on two processors, µs', better: 'lower', digits: 1 },
     { key: 'cpu', label: 'daemon CPU for both requests, µs', better: 'lower', digits: 1 },
     { key: 'handle', label: 'opening a handle (O_PATH), µs', better: 'lower', digits: 1 },
   ],
@@ -48,7 +38,7 @@ const lookup: Scenario<HandlePeer> = {
     }
     await using mount = await mountEbb({ remote: source, options: ['--ttl', '1h'] });
     const sample = await lookups(context, mount);
-    const processor = readerProcessor;
+    const processor = callerProcessor;
     const handle = await context.reader.run('handles', mount.path, fileCount, { processor });
     return { ...sample, handle: handle.seconds * 1e6 };
   },
@@ -61,16 +51,16 @@ interface Served {
 
 /** Ends with the server on the reader's processor. */
 async function lookups({ reader }: BenchContext, mount: Served): Promise<Sample> {
-  const processor = readerProcessor;
+  const processor = callerProcessor;
   const sample: Record<string, number> = {};
   await reader.run('lookups', mount.path, fileCount);
   const before = cpuSeconds(mount.pid);
-  for (const { key, server } of places.toReversed()) {
+  for (const { place, server } of processorPlaces) {
     pinProcess(mount.pid, server);
     const { seconds } = await reader.run('lookups', mount.path, fileCount, { processor });
-    sample[key] = seconds * 1e6;
+    sample[`lookup${place}`] = seconds * 1e6;
   }
-  const cpu = (cpuSeconds(mount.pid) - before) / places.length / fileCount;
+  const cpu = (cpuSeconds(mount.pid) - before) / processorPlaces.length / fileCount;
   return { ...sample, cpu: cpu * 1e6 };
 }
 

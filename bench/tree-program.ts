@@ -9,7 +9,8 @@ import path from 'node:path';
 import { createInterface } from 'node:readline';
 import { killAtExit, killGroup, runOk } from '../test/support/run.ts';
 import { loopFilesystem, temporaryDirectory } from '../test/support/temporary.ts';
-import { dropCaches, median } from './measure.ts';
+import { callerProcessor, dropCaches, median, pinProcess, processorPlaces } from './measure.ts';
+import type { Reader } from './measure.ts';
 import { content } from './origin.ts';
 import type { BenchContext, Sample } from './scenario.ts';
 
@@ -80,21 +81,34 @@ async function firstBytes(
   runs: number,
 ): Promise<Sample> {
   const target = command.at(-1) ?? '';
-  await using _answerer = await answerer(command);
+  await using served = await answerer(command);
   const firsts: number[] = [];
   for (let run = 0; run < runs; run += 1) {
     firsts.push((await reader.run('first', target, run * chunkBytes)).seconds * 1_000);
     await runOk(process.execPath, ['-e', '0']);
   }
-  const event = (await reader.run('same', target, eventReads)).seconds * 1e6;
-  return { first: firsts[0] ?? Number.NaN, firsts: median(firsts.slice(1)), event };
+  const events = await eventTimes(reader, served.pid, target);
+  return { first: firsts[0] ?? Number.NaN, firsts: median(firsts.slice(1)), ...events };
+}
+
+/** Medians of reads of what is here, each of which raises an event. µs. */
+export async function eventTimes(reader: Reader, pid: number, file: string): Promise<Sample> {
+  const sample: Record<string, number> = {};
+  for (const { place, server } of processorPlaces) {
+    pinProcess(pid, server);
+    const { seconds } = await reader.run('same', file, eventReads, { processor: callerProcessor });
+    sample[`event${place}`] = seconds * 1e6;
+  }
+  pinProcess(pid, undefined);
+  return sample;
+}
+
+interface Answerer extends AsyncDisposable {
+  readonly pid: number;
 }
 
 /** Answers events until it is disposed: its groups end with it. */
-async function answerer([
-  program = '',
-  ...parameters
-]: readonly string[]): Promise<AsyncDisposable> {
+async function answerer([program = '', ...parameters]: readonly string[]): Promise<Answerer> {
   const child = spawn(program, parameters, { stdio: ['pipe', 'pipe', 'inherit'], detached: true });
   killAtExit(child);
   const ended = once(child, 'exit');
@@ -103,6 +117,7 @@ async function answerer([
     throw new Error(`${program} ${parameters.join(' ')} does not serve`);
   }
   return {
+    pid: child.pid ?? 0,
     async [Symbol.asyncDispose]() {
       killGroup(child);
       await ended;
