@@ -4,7 +4,6 @@
  * can open the socket can command the true one; so the directory must be ours, 0700, and not a symlink, and
  * nothing in it is believed before that was checked.
  */
-import { createHash } from 'node:crypto';
 import {
   chmodSync,
   lstatSync,
@@ -17,6 +16,7 @@ import {
 } from 'node:fs';
 import path from 'node:path';
 import { ebbError } from './errors.ts';
+import { crypto } from './late-modules.ts';
 import { encodeName } from './name.ts';
 
 /** `<run directory>/<name>.json`, written by each daemon next to its socket. */
@@ -102,7 +102,7 @@ export function ensureRunDirectory(directory: string = runDirectory()): string {
 
 /** The name of a mount's files in the run directory: 16 hex digits, from the mount point's absolute path. */
 export function runName(mountPoint: string): string {
-  return createHash('sha256').update(encodeName(mountPoint)).digest('hex').slice(0, 16);
+  return crypto().hash('sha256', encodeName(mountPoint)).slice(0, 16);
 }
 
 /** The files of one mount: record, control socket, log. */

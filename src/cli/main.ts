@@ -11,7 +11,7 @@ import { processTerminal, visibleSentence } from './terminal.ts';
 import type { Terminal } from './terminal.ts';
 import { ExitCode, UsageError } from './verb.ts';
 import type { Verb } from './verb.ts';
-import { verbLoaders, verbSummaries } from './verbs.ts';
+import { startAheadOf, verbLoaders, verbSummaries } from './verbs.ts';
 import type { VerbName } from './verbs.ts';
 
 async function main(argv: readonly string[], terminal: Terminal): Promise<ExitCode> {
@@ -46,6 +46,7 @@ async function runVerb(
     terminal.warn(`ebb: there is no ${what} "${visibleSentence(name)}"; ${hint}`);
     return ExitCode.usage;
   }
+  await startAheadOf(name, argv);
   const verb = await verbLoaders[name]();
   const command = await buildCommand(verb);
   if (argv.slice(0, endOfOptions(argv)).some((word) => word === '--help' || word === '-h')) {

@@ -1,15 +1,19 @@
 /**
  * Starts a daemon or supervisor and waits for its word. The options go through its standard input (nothing secret in
  * its arguments), the answer comes on descriptor 3, and its log is a file unless it stays in the foreground.
+ *
+ * One that takes long to load can be started ahead, before anybody has read the command line that its options are in:
+ * docs/decisions/0037-what-a-mount-waits-for-starts-first.md.
  */
 import { spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
-import { closeSync, openSync, readFileSync, renameSync } from 'node:fs';
+import { closeSync, openSync, readFileSync, renameSync, rmSync } from 'node:fs';
+import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { createInterface } from 'node:readline';
 import type { Readable, Writable } from 'node:stream';
 import { daemonEnvironment } from '../base/daemon-environment.ts';
-import { ensureRunDirectory, runFiles } from '../base/run-directory.ts';
+import { ensureRunDirectory, runDirectory, runFiles } from '../base/run-directory.ts';
 import type { Failure } from '../daemon/api.ts';
 import type { KeptDescriptor } from './kept-descriptors.ts';
 import { ExitCode } from './verb.ts';
@@ -19,11 +23,14 @@ export interface Started<Result> {
   readonly result: Result | Failure;
 }
 
-export interface Service {
+export interface Program {
   /** Below src/: `supervisor/main.ts`. */
   readonly script: string;
   /** Environment variable that names another script, in tests. */
   readonly scriptVariable: string;
+}
+
+export interface Service extends Program {
   /** What the log is named after. */
   readonly mountPoint: string;
   readonly foreground: boolean;
@@ -51,33 +58,105 @@ const serviceFlags = [
 const logTailLines = 12;
 const logTailMaxLength = 64 * 1024;
 
-/** Starts it in a session of its own. Never rejects for what it does: see `result`. */
+/** A process that waits for its options. */
+interface Launched {
+  readonly child: ChildProcess;
+  /** How it ended, for people. */
+  readonly ended: Promise<string>;
+}
+
+interface Ahead extends Launched {
+  readonly script: string;
+  /** Its log, which is not the mount's before there is one. */
+  readonly log: string;
+}
+
+let ahead: Ahead | undefined;
+
+/**
+ * Starts a service before its options are known; `startService` gives them to it if it wants the same script. Nothing
+ * stays of it when this process ends before. Never throws: what cannot be done now is tried again, or said, later.
+ */
+export function startAhead(program: Program): void {
+  const script = scriptOf(program);
+  const log = path.join(runDirectory(), `starting-${process.pid}.log`);
+  try {
+    ensureRunDirectory();
+    const output = openSync(log, 'a', 0o600);
+    process.once('exit', () => dropAhead(log));
+    try {
+      ahead = { ...launch(script, output), script, log };
+    } finally {
+      closeSync(output);
+    }
+  } catch {
+    // What is wrong is wrong for `startService` as well.
+  }
+}
+
+/** Of a service that was taken only its log's first name is meant, which it has not any more. */
+function dropAhead(log: string): void {
+  ahead?.child.kill('SIGKILL');
+  rmSync(log, { force: true });
+}
+
+/** The service that was started ahead, if it is this one; its log is `log` from now on. */
+function takeAhead(script: string, log: string): Launched | undefined {
+  if (ahead?.script !== script) return undefined;
+  const started = ahead;
+  renameSync(started.log, log);
+  ahead = undefined;
+  return started;
+}
+
+/** In a session of its own. `output`: its log. */
+function launch(
+  script: string,
+  output: number | 'inherit',
+  kept: readonly KeptDescriptor[] = [],
+): Launched {
+  const child = spawn(process.execPath, [...process.execArgv, ...serviceFlags, script], {
+    cwd: '/',
+    env: { ...daemonEnvironment, ...process.env, ...keptVariable(kept) },
+    detached: true,
+    stdio: ['pipe', output, output, 'pipe', ...kept.map(({ fd }) => fd)],
+  });
+  const ended = new Promise<string>((resolve) => {
+    child.once('error', (error) => resolve(error.message));
+    child.once('exit', (code, signal) => resolve(signal ?? `exit code ${code}`));
+  });
+  (child.stdin as Writable).on('error', () => {}); // it died first: its end says more
+  return { child, ended };
+}
+
+/** `log`: undefined in the foreground. */
+function launchFor(service: Service, log: string | undefined): Launched {
+  const { kept = [] } = service;
+  const script = scriptOf(service);
+  if (log === undefined) return launch(script, 'inherit', kept);
+  keepLastLog(log);
+  const started = kept.length === 0 ? takeAhead(script, log) : undefined;
+  if (started !== undefined) return started;
+  const output = openSync(log, 'a', 0o600);
+  try {
+    return launch(script, output, kept);
+  } finally {
+    closeSync(output);
+  }
+}
+
+/** Never rejects for what the service does: see `result`. */
 export async function startService<Result extends { readonly ok: true }>(
   service: Service,
   options: object,
 ): Promise<Started<Result>> {
   ensureRunDirectory();
   const { log } = runFiles(service.mountPoint);
-  const logDescriptor = service.foreground ? undefined : openLog(log);
-  const output = logDescriptor ?? 'inherit';
-  const kept = service.kept ?? [];
-  const child = spawn(process.execPath, [...process.execArgv, ...serviceFlags, scriptOf(service)], {
-    cwd: '/',
-    env: { ...daemonEnvironment, ...process.env, ...keptVariable(kept) },
-    detached: true,
-    stdio: ['pipe', output, output, 'pipe', ...kept.map(({ fd }) => fd)],
-  });
-  for (const { fd } of kept) closeSync(fd);
+  const { child, ended } = launchFor(service, service.foreground ? undefined : log);
+  for (const { fd } of service.kept ?? []) closeSync(fd);
   // It has a session of its own: whoever ends this process means both, from the beginning.
   if (service.foreground) handSignalsOn(child);
-  if (logDescriptor !== undefined) closeSync(logDescriptor);
-  const ended = new Promise<string>((resolve) => {
-    child.once('error', (error) => resolve(error.message));
-    child.once('exit', (code, signal) => resolve(signal ?? `exit code ${code}`));
-  });
-  const stdin = child.stdin as Writable;
-  stdin.on('error', () => {}); // it died first: its end says more
-  stdin.end(`${JSON.stringify(options)}\n`);
+  (child.stdin as Writable).end(`${JSON.stringify(options)}\n`);
   const answer = await readAnswer<Result>(child.stdio[3] as Readable, child, service);
   if (answer !== undefined) return { child, result: answer };
   const how = await ended;
@@ -88,7 +167,7 @@ export async function startService<Result extends { readonly ok: true }>(
   return { child, result: { ok: false, error, code: 'EIO', exitCode: 1 } };
 }
 
-function scriptOf({ script, scriptVariable }: Service): string {
+function scriptOf({ script, scriptVariable }: Program): string {
   return process.env[scriptVariable] ?? fileURLToPath(new URL(`../${script}`, import.meta.url));
 }
 
@@ -98,13 +177,12 @@ function keptVariable(kept: readonly KeptDescriptor[]): Readonly<Record<string, 
 }
 
 /** The last run's log is kept once, as `.log.1`. */
-function openLog(file: string): number {
+function keepLastLog(file: string): void {
   try {
     renameSync(file, `${file}.1`);
   } catch {
     // There was none.
   }
-  return openSync(file, 'a', 0o600);
 }
 
 function logTail(file: string): string {

@@ -13,6 +13,7 @@ import { shellWord, visible } from '../terminal.ts';
 import type { Terminal } from '../terminal.ts';
 import { parseSize } from '../units.ts';
 import { ExitCode, UsageError } from '../verb.ts';
+import { imageService } from './service.ts';
 
 interface MountOptions {
   readonly offsetBytes?: number;
@@ -120,8 +121,7 @@ export async function mountImage(
   if (!isRemote) refuseCopyOptions(remote, 'images on a web server');
   const { child, result }: Started<Mounted> = await startService<Mounted>(
     {
-      script: isRemote ? 'daemon/image/mount-main.ts' : 'image/broker/main.ts',
-      scriptVariable: isRemote ? 'EBB_IMAGE_REMOTE_MAIN' : 'EBB_IMAGE_MAIN',
+      ...imageService(image),
       mountPoint,
       foreground: false,
       aim: 'it had mounted anything',
