@@ -13,8 +13,8 @@ export function imageService(image: string): Program {
 const wordsMin = 3;
 
 /**
- * Starts the one that the arguments of `ebb image` look as if they wanted. Which they do is known when the verb has been
- * loaded and has parsed them, and by then that process is nearly loaded as well.
+ * Starts the one that the arguments of `ebb image` look as if they wanted. Whether they do is known when the verb has
+ * been loaded and has parsed them, and by then that process is nearly loaded as well.
  */
 export function startImageServiceAhead(argv: readonly string[]): void {
   if (argv[0] !== 'mount' || argv.length < wordsMin || argv.includes('--help')) return;
