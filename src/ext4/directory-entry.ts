@@ -5,6 +5,7 @@
  */
 import type { DirectoryEntry, FileType } from './contract.ts';
 import { corrupt } from './errors.ts';
+import type { NameHash } from './hash.ts';
 import { noKeyName } from './no-key-name.ts';
 import type { LoadedInode } from './loaded-inode.ts';
 import type { Region } from './region.ts';
@@ -62,6 +63,12 @@ export function entryName(region: Region, offset: number): Uint8Array {
   return region.slice(offset + headerSize, region.u8(offset + 6));
 }
 
+/** Behind the name, where names are encrypted and fold case (EXT4_DIRENT_HASHES). */
+function storedHash(region: Region, offset: number): NameHash {
+  const at = offset + headerSize + Math.ceil(region.u8(offset + 6) / 4) * 4;
+  return { major: region.u32(at), minor: region.u32(at + 4) };
+}
+
 /** Whether a name is "." or "..". */
 export function isDots(name: Uint8Array): boolean {
   return name[0] === dot && (name.length === 1 || (name.length === 2 && name[1] === dot));
@@ -83,7 +90,11 @@ export function decodeEntry(
   if (stored.length === 0) throw corrupt(`directory ${directory.number} has an empty name`);
   let name: Uint8Array;
   if (directory.encrypted) {
-    name = noKeyName(superblock, stored);
+    name = noKeyName(
+      superblock,
+      stored,
+      directory.casefold ? storedHash(region, offset) : undefined,
+    );
   } else {
     name = stored.slice();
     if (name.includes(slash) || name.includes(0) || isDots(name)) {

@@ -18,8 +18,8 @@ import type { LoadedInode } from './loaded-inode.ts';
 import { noKeyMatcher } from './no-key-name.ts';
 import type { Region } from './region.ts';
 
-/** Blocks that one call looks into. */
-const blocksPerCallMax = 1024 * 1024;
+/** What is looked through for one entry, without an index: seconds of work, tens of millions of names. */
+const bytesPerEntryMax = 1024 ** 3;
 /** Blocks of a directory that are asked for ahead. */
 const prefetchBlocksMax = 256;
 /** Leaves with names of one hash that the index sends us to. */
@@ -51,12 +51,15 @@ export class Directories {
     if (!Number.isSafeInteger(afterCookie) || afterCookie < 0) {
       throw ebbError('EINVAL', `${afterCookie} is no position in a directory`);
     }
-    for (const { region, start, end, base } of this.#stretches(directory, afterCookie)) {
+    const passed = { bytes: 0 };
+    for (const stretch of this.#stretches(directory, afterCookie, passed)) {
+      const { region, start, end, base } = stretch;
       let length: number;
       for (let at = start; at < end; at += length) {
         length = recordLength(this.#image.superblock, region, at, end);
         if (base + at < afterCookie || this.#isUnused(region, at, base)) continue;
         yield decodeEntry(this.#image.superblock, directory, region, at, base + at + length);
+        passed.bytes = 0;
       }
     }
   }
@@ -150,15 +153,14 @@ export class Directories {
     return undefined;
   }
 
-  /** All that holds entries, from the block of a position on. */
-  *#stretches(directory: LoadedInode, from: number): Generator<Stretch> {
+  /** All that holds entries, from the block of a position on. EUCLEAN when `passed` grows to what nobody has. */
+  *#stretches(directory: LoadedInode, from: number, passed = { bytes: 0 }): Generator<Stretch> {
     if (directory.inlineData) {
       yield* inlineDirectory(this.#image, directory);
       return;
     }
     const { map, cache, superblock } = this.#image;
     const end = Math.ceil(directory.sizeBytes / superblock.blockSizeBytes);
-    let visited = 0;
     for (let at = Math.floor(from / superblock.blockSizeBytes); at < end;) {
       const { physicalBlock, blockCount, unwritten } = map.run(directory, at);
       const count = Math.min(blockCount, end - at);
@@ -167,8 +169,10 @@ export class Directories {
         cache.prefetch(rangeOf(physicalBlock, Math.min(count, prefetchBlocksMax)));
         for (let index = 0; index < count; index += 1) {
           this.#onBlock();
-          visited += 1;
-          if (visited > blocksPerCallMax) throw corrupt(`directory ${directory.number} has no end`);
+          passed.bytes += superblock.blockSizeBytes;
+          if (passed.bytes > bytesPerEntryMax) {
+            throw corrupt(`directory ${directory.number} has no end`);
+          }
           const block = directoryBlock(this.#image, directory, at + index, physicalBlock + index);
           yield this.#stretch(block, at + index);
         }

@@ -29,7 +29,7 @@ export function extentRun(
   // What this node is responsible for: [low, high).
   let low = 0;
   let high = logicalBlocksMax;
-  checkNode(inode, region, depth, low, high);
+  checkNode(inode, region, depth, low, high, true);
   for (; depth > 0; depth -= 1) {
     const at = lastNotAfter(region, logicalBlock);
     if (at < 0) return hole(logicalBlock, Math.min(high, region.u32(headerSize)));
@@ -97,7 +97,7 @@ function checkBlock(
   ) {
     return;
   }
-  checkNode(inode, block, depth, low, high);
+  checkNode(inode, block, depth, low, high, false);
   if (verifyChecksum) {
     const end = extentTailOffset(block.u16(4));
     if (crc32c(inode.checksumSeed, block.bytes, 0, end) !== block.u32(end)) {
@@ -111,7 +111,9 @@ function checkBlock(
 
 /**
  * Header, and entries that rise, do not overlap and stay in what their parent gave them: so a node
- * with entries cannot be met twice in one tree, and no walk is longer than the tree.
+ * with entries cannot be met twice in one tree, and no walk is longer than the tree. Below the root
+ * they begin where the parent says (ext4_valid_extent_entries): a parent that says too little would
+ * send blocks of the node before to this one, which knows nothing of them and makes a hole of them.
  */
 function checkNode(
   inode: LoadedInode,
@@ -119,6 +121,7 @@ function checkNode(
   depth: number,
   low: number,
   high: number,
+  isRoot: boolean,
 ): void {
   const wrong = (what: string): Error => corrupt(`an extent node of inode ${inode.number} ${what}`);
   const entries = region.u16(2);
@@ -130,6 +133,9 @@ function checkNode(
   }
   if (entries > max) throw wrong(`has ${entries} of ${max} entries`);
   if (entries === 0 && depth > 0) throw wrong('is an index without entries');
+  if (!isRoot && entries > 0 && region.u32(headerSize) !== low) {
+    throw wrong(`does not begin at block ${low}`);
+  }
   let end = low;
   for (let at = headerSize; at < headerSize + entries * entrySize; at += entrySize) {
     const start = region.u32(at);

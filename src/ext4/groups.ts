@@ -66,18 +66,28 @@ export class GroupTable {
     return this.#known.get(group)?.inodeTable;
   }
 
-  /** Blocks that hold descriptors behind the superblock of a group, reserved ones included. */
-  get tableBlocks(): number {
-    const { groupCount, features, firstMetaGroup, reservedDescriptorBlocks } = this.#superblock;
-    const all = Math.ceil(groupCount / this.#perBlock);
-    return features.names.has('meta_bg')
-      ? Math.min(all, firstMetaGroup)
-      : all + reservedDescriptorBlocks;
+  /** Blocks with which a group begins: boot sector, superblock, descriptors and those reserved for more. */
+  headBlocks(group: number): number {
+    return this.#blocksOfSuperblock(group) + this.#blocksOfDescriptors(group);
   }
 
-  /** Descriptors that one block holds: a meta group. */
-  get groupsPerTableBlock(): number {
-    return this.#perBlock;
+  /** ext4_bg_num_gdb of the kernel, reserved blocks included. */
+  #blocksOfDescriptors(group: number): number {
+    if (this.#isInMetaGroup(group)) {
+      const within = group % this.#perBlock;
+      return within <= 1 || within === this.#perBlock - 1 ? 1 : 0;
+    }
+    if (!hasBackup(this.#superblock, group)) return 0;
+    const { groupCount, features, firstMetaGroup, reservedDescriptorBlocks } = this.#superblock;
+    const all = Math.ceil(groupCount / this.#perBlock);
+    if (features.names.has('meta_bg')) return Math.min(all, firstMetaGroup);
+    return all + reservedDescriptorBlocks;
+  }
+
+  /** Whether the descriptors of a group are in its meta group, not in the table behind the superblock. */
+  #isInMetaGroup(group: number): boolean {
+    const { features, firstMetaGroup } = this.#superblock;
+    return features.names.has('meta_bg') && group >= firstMetaGroup * this.#perBlock;
   }
 
   /** Where the copy of a descriptor is that is used. */
@@ -108,9 +118,9 @@ export class GroupTable {
   /** Blocks with copies of one block of the table, the best first. */
   *#copies(index: number): Generator<number> {
     const superblock = this.#superblock;
-    const { groupCount, features, firstMetaGroup, groupOfCopy } = superblock;
-    if (features.names.has('meta_bg') && index >= firstMetaGroup) {
-      const firstGroup = index * this.#perBlock;
+    const { groupCount, groupOfCopy } = superblock;
+    const firstGroup = index * this.#perBlock;
+    if (this.#isInMetaGroup(firstGroup)) {
       for (const group of [firstGroup, firstGroup + 1, firstGroup + this.#perBlock - 1]) {
         if (group >= groupCount) continue;
         yield groupStart(superblock, group) + this.#blocksOfSuperblock(group);
@@ -119,6 +129,7 @@ export class GroupTable {
     }
     for (const group of [groupOfCopy, 0, 1, 3, 5, 7, 9, ...superblock.backupGroups]) {
       if (group >= groupCount || !hasBackup(superblock, group)) continue;
+      if (this.#isInMetaGroup(group)) continue;
       yield groupStart(superblock, group) + this.#blocksOfSuperblock(group) + index;
     }
   }

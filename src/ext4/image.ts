@@ -13,6 +13,8 @@ export interface Image {
   readonly map: BlockMap;
   /** Whether there are metadata checksums and they are wanted. */
   readonly verifyChecksums: boolean;
+  /** Whether those of attribute values are wanted: every inode that holds a value has one. */
+  readonly verifyValues: boolean;
   /** An inode by number; see `Volume.inode`. */
   inode(number: number): LoadedInode;
   /** The inode as it is stored, all of its bytes. */

@@ -24,7 +24,7 @@ function secondPart(image: Image, inode: LoadedInode): Region {
   throw corrupt(`inode ${inode.number} lacks the content that it should hold`);
 }
 
-/** Reads into `into`, which must not reach behind the end of the file. */
+/** Reads into `into`, which must not end behind the file. What truncate(2) put behind the stored content is zeros. */
 export function readInline(
   image: Image,
   inode: LoadedInode,
@@ -32,20 +32,14 @@ export function readInline(
   into: Uint8Array,
 ): void {
   const rest = secondPart(image, inode);
-  const end = offsetBytes + into.length;
-  if (inode.sizeBytes > pointersSizeBytes + rest.sizeBytes) {
-    throw corrupt(`inode ${inode.number} cannot hold ${inode.sizeBytes} bytes`);
-  }
-  if (offsetBytes < pointersSizeBytes) {
-    const part = inode.pointers.bytes.subarray(offsetBytes, Math.min(end, pointersSizeBytes));
-    into.set(part);
-  }
-  if (end > pointersSizeBytes) {
-    const from = Math.max(offsetBytes - pointersSizeBytes, 0);
-    into.set(
-      rest.slice(from, end - pointersSizeBytes - from),
-      Math.max(pointersSizeBytes - offsetBytes, 0),
-    );
+  into.fill(0);
+  let start = 0;
+  for (const { bytes } of [inode.pointers, rest]) {
+    const from = Math.max(offsetBytes - start, 0);
+    const end = Math.max(offsetBytes + into.length - start, from);
+    const part = bytes.subarray(from, end);
+    if (part.length > 0) into.set(part, Math.max(start - offsetBytes, 0));
+    start += bytes.length;
   }
 }
 

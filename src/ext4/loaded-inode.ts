@@ -65,7 +65,7 @@ export function decodeInode(
   const has = (end: number): boolean => fixedSizeBytes >= end;
   const generation = block.u32(offset + 0x64);
   const checksumSeed = inodeChecksumSeed(superblock, number, generation);
-  if (verifyChecksum && names.has('metadata_csum')) {
+  if (verifyChecksum && superblock.hasInodeChecksums) {
     verifyInode(superblock, number, block, offset, checksumSeed, has(0x84));
   }
   const type = types[mode >>> 12];

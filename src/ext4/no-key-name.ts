@@ -4,16 +4,24 @@
  */
 import { crypto } from '../base/late-modules.ts';
 import { hashName } from './hash.ts';
+import type { NameHash } from './hash.ts';
 import type { Superblock } from './superblock.ts';
 
 const hashSize = 8;
 const plainMax = 149;
 const digestSize = 32;
 
-/** 1 to 255 encrypted bytes as a name without '/' and NUL, at most 252 bytes. */
-export function noKeyName(superblock: Superblock, encrypted: Uint8Array): Uint8Array {
+/**
+ * 1 to 255 encrypted bytes as a name without '/' and NUL, at most 252 bytes. `storedHash`: of a directory that folds
+ * case; its keyed hash is stored with the name.
+ */
+export function noKeyName(
+  superblock: Superblock,
+  encrypted: Uint8Array,
+  storedHash?: NameHash,
+): Uint8Array {
   const { hashVersion, hashSeed, hashUnsigned } = superblock;
-  const hash = hashName(encrypted, hashVersion, hashSeed, hashUnsigned);
+  const hash = storedHash ?? hashName(encrypted, hashVersion, hashSeed, hashUnsigned);
   const head = Buffer.alloc(hashSize);
   head.writeUInt32LE(hash?.major ?? 0, 0);
   head.writeUInt32LE(hash?.minor ?? 0, 4);

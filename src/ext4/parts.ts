@@ -49,6 +49,7 @@ export function openParts(device: BlockDevice, options: VolumeOptions): Parts {
       verifyChecksums,
     ),
     verifyChecksums: verifyChecksums && superblock.features.names.has('metadata_csum'),
+    verifyValues: verifyChecksums,
     inode: (number) => inodes.inode(number),
     rawInode: (number) => inodes.raw(number),
   };

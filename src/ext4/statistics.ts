@@ -1,13 +1,19 @@
 /** statfs(2) of an image, as the kernel's ext4_statfs would answer. */
 import type { FilesystemStatistics } from './contract.ts';
 import type { GroupTable } from './groups.ts';
-import { hasBackup } from './superblock.ts';
 import type { Superblock } from './superblock.ts';
 
 const nameMaxBytes = 255;
 
-/** Reads all group descriptors: their counts are right when those of the superblock are not. */
-export function statistics(superblock: Superblock, groups: GroupTable): FilesystemStatistics {
+/**
+ * Reads all group descriptors: their counts are right when those of the superblock are not. `journalBlocks`: of the
+ * journal that is in the file system.
+ */
+export function statistics(
+  superblock: Superblock,
+  groups: GroupTable,
+  journalBlocks: number,
+): FilesystemStatistics {
   const { blockSizeBytes, blockCount, clusterSizeBytes, groupCount, inodeCount, uuid } = superblock;
   const blocksPerCluster = clusterSizeBytes / blockSizeBytes;
   let freeClusters = 0;
@@ -17,7 +23,7 @@ export function statistics(superblock: Superblock, groups: GroupTable): Filesyst
     freeClusters += descriptor.freeClusters;
     freeInodes += descriptor.freeInodes;
   }
-  const overhead = overheadBlocks(superblock, groups);
+  const overhead = overheadBlocks(superblock, groups, journalBlocks);
   const blocks = Math.max(blockCount - overhead, 0);
   const freeBlocks = Math.min(freeClusters * blocksPerCluster, blocks);
   const words = new DataView(uuid.buffer, uuid.byteOffset, 16);
@@ -51,13 +57,16 @@ function kernelReserve({
   return Math.min(Math.floor(blockCount / blocksPerCluster / 50), 4096) * blocksPerCluster;
 }
 
-/** Blocks that can never hold content; the superblock usually says (ext4_calculate_overhead). */
-function overheadBlocks(superblock: Superblock, groups: GroupTable): number {
+/**
+ * Blocks that can never hold content (ext4_calculate_overhead). The superblock says, too, but that may be older than
+ * the journal or the last resize: like the kernel we believe it where clusters make counting hard.
+ */
+function overheadBlocks(superblock: Superblock, groups: GroupTable, journalBlocks: number): number {
   const { overheadClusters, clusterSizeBytes, blockSizeBytes, groupCount } = superblock;
-  if (overheadClusters > 0) return overheadClusters * (clusterSizeBytes / blockSizeBytes);
-  let blocks = superblock.firstDataBlock + groupCount * (groups.inodeTableBlocks + 2);
-  for (let group = 0; group < groupCount; group += 1) {
-    if (hasBackup(superblock, group)) blocks += 1 + groups.tableBlocks;
+  if (clusterSizeBytes > blockSizeBytes && overheadClusters > 0) {
+    return overheadClusters * (clusterSizeBytes / blockSizeBytes);
   }
-  return blocks;
+  let blocks = superblock.firstDataBlock + groupCount * (groups.inodeTableBlocks + 2);
+  for (let group = 0; group < groupCount; group += 1) blocks += groups.headBlocks(group);
+  return blocks + journalBlocks;
 }

@@ -14,6 +14,7 @@ export const superblockSizeBytes = 1024;
 
 const magic = 0xef53;
 const metadataChecksumBit = 0x400;
+const creatorLinux = 0;
 const logBlockSizeMax = 6;
 const logClusterSizeMax = 20;
 const inodesMax = 2 ** 32 - 1;
@@ -43,6 +44,8 @@ export interface Superblock {
   readonly uuid: Uint8Array;
   readonly label: Uint8Array;
   readonly state: number;
+  /** Inodes have no checksums where another system made the file system (ext4_inode_csum_verify). */
+  readonly hasInodeChecksums: boolean;
   readonly reservedBlocks: number;
   readonly overheadClusters: number;
   readonly journalInode: number;
@@ -65,18 +68,16 @@ export function decodeSuperblock(
 ): Superblock {
   const raw = new Region(bytes, 'the superblock');
   if (raw.u16(0x38) !== magic) throw corrupt('there is no superblock of ext2, ext3 or ext4');
-  const hasFeatures = raw.u32(0x4c) >= 1;
   // First of all: a feature that is not one must not be believed.
-  const hasChecksum = hasFeatures && (raw.u32(0x64) & metadataChecksumBit) !== 0;
+  const hasChecksum = (raw.u32(0x64) & metadataChecksumBit) !== 0;
   if (hasChecksum && verifyChecksum) {
     if (raw.u8(0x175) !== 1) throw corrupt('the checksum type of the superblock is unknown');
     if (crc32c(0xffffffff, bytes, 0, 1020) !== raw.u32(1020)) {
       throw corrupt('the checksum of the superblock is wrong');
     }
   }
-  const features = hasFeatures
-    ? decodeFeatures(raw.u32(0x5c), raw.u32(0x60), raw.u32(0x64))
-    : decodeFeatures(0, 0, 0);
+  // Of revision 0, too, as the kernel: there were versions that set features and left the revision.
+  const features = decodeFeatures(raw.u32(0x5c), raw.u32(0x60), raw.u32(0x64));
   const has = (name: string): boolean => features.names.has(name);
   const uuid = raw.slice(0x68, 16).slice();
   return {
@@ -86,6 +87,7 @@ export function decodeSuperblock(
     uuid,
     label: raw.slice(0x78, 16).slice(),
     state: raw.u16(0x3a),
+    hasInodeChecksums: hasChecksum && raw.u32(0x48) === creatorLinux,
     overheadClusters: raw.u32(0x248),
     journalInode:
       has('has_journal') && raw.slice(0xd0, 16).every((byte) => byte === 0) ? raw.u32(0xe0) : 0,
@@ -103,6 +105,7 @@ type Geometry = Omit<
   | 'uuid'
   | 'label'
   | 'state'
+  | 'hasInodeChecksums'
   | 'overheadClusters'
   | 'journalInode'
   | 'checksumSeed'

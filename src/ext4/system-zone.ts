@@ -3,7 +3,7 @@
  * tables. No file may claim them (the kernel's fs/ext4/block_validity.c).
  */
 import type { GroupTable } from './groups.ts';
-import { groupStart, hasBackup } from './superblock.ts';
+import { groupStart } from './superblock.ts';
 import type { Superblock } from './superblock.ts';
 
 export class SystemZone {
@@ -45,37 +45,18 @@ export class SystemZone {
   }
 }
 
-const Kind = {
-  superblock: 0,
-  metaGroup: 1,
-  blockBitmap: 2,
-  inodeBitmap: 3,
-  inodeTable: 4,
-} as const;
+const Kind = { head: 0, blockBitmap: 1, inodeBitmap: 2, inodeTable: 3 } as const;
 
 type SystemRange = [kind: number, start: number, count: number];
 
 function* systemRanges(superblock: Superblock, groups: GroupTable): Generator<SystemRange> {
-  const { groupCount, blockSizeBytes, features, firstMetaGroup } = superblock;
-  const { tableBlocks, inodeTableBlocks, groupsPerTableBlock } = groups;
+  const { groupCount, blockSizeBytes } = superblock;
+  const { inodeTableBlocks } = groups;
   // The boot sector and the primary superblock.
-  yield [Kind.superblock, 0, blockSizeBytes === 1024 ? 2 : 1];
-  const metaGroups = features.names.has('meta_bg');
+  yield [Kind.head, 0, blockSizeBytes === 1024 ? 2 : 1];
   for (let group = 0; group < groupCount; group += 1) {
-    const start = groupStart(superblock, group);
-    const copy = hasBackup(superblock, group);
-    if (copy) {
-      const boot = group === 0 && blockSizeBytes === 1024 && start === 0 ? 1 : 0;
-      yield [Kind.superblock, start, boot + 1 + tableBlocks];
-    }
-    const inMeta = group % groupsPerTableBlock;
-    if (
-      metaGroups &&
-      group >= firstMetaGroup * groupsPerTableBlock &&
-      (inMeta <= 1 || inMeta === groupsPerTableBlock - 1)
-    ) {
-      yield [Kind.metaGroup, start, copy ? 2 : 1];
-    }
+    const headBlocks = groups.headBlocks(group);
+    if (headBlocks > 0) yield [Kind.head, groupStart(superblock, group), headBlocks];
     const { blockBitmap, inodeBitmap, inodeTable } = groups.descriptor(group);
     yield [Kind.blockBitmap, blockBitmap, 1];
     yield [Kind.inodeBitmap, inodeBitmap, 1];

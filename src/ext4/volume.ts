@@ -16,7 +16,7 @@ import type {
   VolumeOptions,
 } from './contract.ts';
 import { Directories } from './directory.ts';
-import { corrupt, noKey } from './errors.ts';
+import { corrupt, isDamage, noKey } from './errors.ts';
 import { attributedInodes, fileSizes } from './inode-survey.ts';
 import { hasBlocks, prefetchContent, readContent, readTarget } from './file-content.ts';
 import type { GroupTable } from './groups.ts';
@@ -78,7 +78,20 @@ class OpenVolume implements Volume {
   }
 
   statfs(): FilesystemStatistics {
-    return statistics(this.#image.superblock, this.#groups);
+    return statistics(this.#image.superblock, this.#groups, this.#journalBlocks());
+  }
+
+  /** Of a journal that is damaged none are counted. */
+  #journalBlocks(): number {
+    const { journalInode, blockSizeBytes } = this.superblock;
+    if (journalInode === 0) return 0;
+    try {
+      return Math.floor(this.#inodes.inode(journalInode).sizeBytes / blockSizeBytes);
+    } catch (error) {
+      const known = toEbbError(error);
+      if (isDamage(known) || known.code === 'ENOENT' || known.code === 'EINVAL') return 0;
+      throw error;
+    }
   }
 
   root(): Inode {

@@ -94,7 +94,7 @@ function valueOfInode(image: Image, owner: LoadedInode, entry: StoredAttribute):
   }
   const value = new Uint8Array(valueSizeBytes);
   readContent(image, inode, 0, value);
-  if (image.verifyChecksums && !belongsTo(inode, owner)) {
+  if (image.verifyValues && !belongsTo(inode, owner)) {
     // The checksum of the value is kept in the place of the access time.
     const stored = inode.accessTime.seconds >>> 0;
     if (crc32c(image.superblock.checksumSeed, value, 0, value.length) !== stored) {

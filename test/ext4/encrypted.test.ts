@@ -1,13 +1,15 @@
 /** Directories that the kernel encrypted: their names are those that Linux shows without the key. */
 import assert from 'node:assert/strict';
-import { readdirSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
 import { test } from 'node:test';
+import { memoryDevice } from '../../src/ext4/block-device.ts';
 import { openVolume } from '../../src/ext4/volume.ts';
 import { mountImage } from '../image/fixture.ts';
 import { run } from '../support/run.ts';
 import { temporaryDirectory } from '../support/temporary.ts';
 import { loopMount } from '../support/loop-mount.ts';
-import { makeImage, openImage } from './support/images.ts';
+import { debugfs, makeImage, openImage } from './support/images.ts';
 import { resolvePath } from './support/walk.ts';
 
 /** Adds a key (fscrypt, version 2), encrypts a new directory with it, fills that, forgets the key. */
@@ -75,4 +77,27 @@ test('encrypted names and types are those that Linux shows without the key', asy
     readdirSync(`${sandboxed.path}/secret`).toSorted(),
     readdirSync(`${mounted.path}/secret`).toSorted(),
   );
+});
+
+test('encrypted names that fold case carry the hash that is stored behind them', async () => {
+  await using scratch = await temporaryDirectory('encrypted');
+  const source = path.join(scratch.path, 'source');
+  mkdirSync(path.join(source, 'secret'), { recursive: true });
+  const encrypted = 'sixteen letters!x';
+  writeFileSync(path.join(source, 'secret', encrypted), '');
+  const features = 'casefold,encrypt,^metadata_csum';
+  const parameters = ['-t', 'ext4', '-O', features, '-E', 'encoding=utf8', '-d', source];
+  const image = await makeImage(scratch.path, parameters, 16 << 20);
+  await debugfs(image, ['sif secret flags 0x40080800']);
+  const bytes = readFileSync(image);
+  // The last record of its block: there is room behind the name.
+  const hash = Buffer.from('0123456789abcdef', 'hex');
+  bytes.set(hash, bytes.indexOf(encrypted) - 8 + Math.ceil((8 + encrypted.length) / 4) * 4);
+  const volume = openVolume(memoryDevice(bytes));
+  const secret = resolvePath(volume, '/secret');
+  assert.ok(secret.encrypted && secret.casefold);
+  const [entry] = volume.entries(secret, 0);
+  const shown = Buffer.concat([hash, Buffer.from(encrypted)]).toString('base64url');
+  assert.equal(Buffer.from(entry?.name ?? []).toString(), shown);
+  assert.deepEqual(volume.lookup(secret, Buffer.from(shown)), entry);
 });

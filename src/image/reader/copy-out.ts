@@ -161,11 +161,12 @@ export class CopyOut {
   /** Holes stay holes. */
   #content(inode: Inode, fd: number, shown: string): void {
     ftruncateSync(fd, inode.sizeBytes);
+    const { blockSizeBytes } = this.#volume.superblock;
     if (inode.inlineData) {
-      this.#range(inode, fd, 0, inode.sizeBytes, shown);
+      // No inode holds more than a block: what truncate(2) put behind that is zeros.
+      this.#range(inode, fd, 0, Math.min(inode.sizeBytes, blockSizeBytes), shown);
       return;
     }
-    const { blockSizeBytes } = this.#volume.superblock;
     if (inode.encrypted) this.#volume.read(inode, 0, this.#piece);
     for (const { logicalBlock, blockCount, unwritten } of this.#volume.extents(inode)) {
       if (unwritten) continue;

@@ -137,8 +137,13 @@ export function seekContent(
 ): number | undefined {
   const { sizeBytes } = inode;
   if (offset >= sizeBytes) return undefined;
-  if (!hasPlaces(inode)) return what === 'data' ? offset : sizeBytes;
   const { blockSizeBytes } = volume.superblock;
+  if (!hasPlaces(inode)) {
+    // No inode holds more than a block: what truncate(2) put behind that is zeros.
+    const dataEnd = inode.inlineData ? Math.min(sizeBytes, blockSizeBytes) : sizeBytes;
+    if (what === 'hole') return Math.max(offset, dataEnd);
+    return offset < dataEnd ? offset : undefined;
+  }
   let at = offset;
   for (let runs = 0; at < sizeBytes; runs += 1) {
     if (runs === runsPerRequestMax) return what === 'data' ? at : sizeBytes;
