@@ -64,6 +64,28 @@ test('reads, reads ahead and failures in any order give the bytes of the source 
   );
 });
 
+test('who was refused a part of a read finds nothing of the rest in his buffer later', async () => {
+  const late = Promise.withResolvers<undefined>();
+  const store = new BlockStore({
+    sizeBytes,
+    fetch: async (offsetBytes, into) => {
+      if (offsetBytes === 0) throw ebbError('EIO', 'gone');
+      await late.promise;
+      into.set(source.subarray(offsetBytes, offsetBytes + into.length));
+    },
+  });
+  // A request of its own.
+  store.prefetch([{ offsetBytes: 0, sizeBytes: 1 }]);
+  const into = new Uint8Array(2 * 65_536);
+  await assert.rejects(store.read(0, into), { code: 'EIO' });
+  into.fill(7);
+  late.resolve(undefined);
+  const byte = new Uint8Array(1);
+  await store.read(65_536, byte);
+  assert.equal(byte[0], source[65_536]);
+  assert.ok(into.every((each) => each === 7));
+});
+
 test('content in order is fetched before it is asked for, metadata is fetched once', async () => {
   let fetched = 0;
   const store = new BlockStore({

@@ -41,23 +41,26 @@ export class BlockStore {
     );
   }
 
-  /** Fills the buffer. The range lies inside of the image: the caller's promise. Rejects with what `fetch` says. */
+  /**
+   * Fills the buffer. The range lies inside of the image: the caller's promise. Rejects with what `fetch` says, and
+   * leaves the buffer alone then, also later.
+   */
   async read(offsetBytes: number, into: Uint8Array): Promise<void> {
     const endBytes = offsetBytes + into.byteLength;
     const pages = [...pagesOf(offsetBytes, endBytes)];
     // Held before anything is fetched: making room may drop what is here, never what is on its way.
     const here = pages.map((page) => this.#touch(page));
     this.#load(offsetBytes, endBytes);
-    const wanted = pages.map((page, index) =>
-      copyPage(here[index] ?? this.#pages.get(page), page, offsetBytes, into),
-    );
+    const wanted = pages.map((page, index) => here[index] ?? this.#pages.get(page));
     if (into.byteLength >= streamReadMinBytes) {
       if (offsetBytes === this.#streamEnd) {
         this.prefetch([{ offsetBytes: endBytes, sizeBytes: streamWindowBytes }]);
       }
       this.#streamEnd = endBytes;
     }
-    await Promise.all(wanted);
+    // Nothing is copied before all are here: who is refused one of them has the buffer for something else then.
+    const held = await Promise.all(wanted);
+    pages.forEach((page, index) => copyPage(held[index], page, offsetBytes, into));
   }
 
   /** Begins to fetch, as far as the limits allow. Failures are forgotten: who needs it asks again. */
@@ -125,13 +128,12 @@ export class BlockStore {
 }
 
 /** Copies what a page has of a range that begins at `offsetBytes`. */
-async function copyPage(
-  held: Page | undefined,
+function copyPage(
+  bytes: Uint8Array | undefined,
   page: number,
   offsetBytes: number,
   into: Uint8Array,
-): Promise<void> {
-  const bytes = await held;
+): void {
   if (bytes === undefined) throw new Error('a page was not asked for');
   const start = page * pageBytes;
   const from = Math.max(offsetBytes, start);
