@@ -8,9 +8,17 @@ import { Errno } from '../../base/errno.ts';
 import { ebbError, toEbbError } from '../../base/errors.ts';
 import { decodeName, nameProblem } from '../../base/name.ts';
 import type { Inode, Volume } from '../../ext4/volume.ts';
-import { linkEntry, makeDirectory, makeSymlink, removeFile, setOwner } from '../../sys/entries.ts';
+import {
+  linkEntry,
+  makeDirectory,
+  makeSymlink,
+  removeFile,
+  renameEntry,
+  setOwner,
+} from '../../sys/entries.ts';
 import { openFd, OpenFlag } from '../../sys/fd.ts';
-import { setFileTimes, setFileTimesAt } from '../../sys/stat.ts';
+import { fileStatus, fileStatusAt, setFileTimes, setFileTimesAt } from '../../sys/stat.ts';
+import type { FileStatus } from '../../sys/stat.ts';
 import { setXattr } from '../../sys/xattr.ts';
 import type { ReaderOutput } from './lines.ts';
 import { ProgressLines } from './progress-lines.ts';
@@ -30,6 +38,15 @@ const modeMask = 0o1777;
 const copiedAttribute = /^(user\.|system\.posix_acl_)/;
 const createFlags = OpenFlag.wronly | OpenFlag.creat | OpenFlag.excl | OpenFlag.nofollow;
 const enterFlags = OpenFlag.rdonly | OpenFlag.directory | OpenFlag.nofollow;
+const typeMask = 0o170000;
+const directoryType = 0o040000;
+
+/** The copy of an inode that has several names: where its first name went, and as what. */
+interface FirstCopy {
+  /** From the destination. */
+  readonly path: string;
+  readonly status: FileStatus;
+}
 
 export class CopyOut {
   files = 0;
@@ -41,9 +58,9 @@ export class CopyOut {
   readonly #volume: Volume;
   readonly #output: ReaderOutput;
   readonly #options: CopyOptions;
-  /** Names in it are relative to it: where a first name went. */
   readonly #rootFd: number;
-  readonly #links = new Map<number, string>();
+  readonly #links = new Map<number, FirstCopy>();
+  #replaced = 0;
   readonly #isRoot = process.geteuid?.() === 0;
   readonly #piece = new Uint8Array(pieceBytes);
   readonly #progress: ProgressLines;
@@ -116,45 +133,83 @@ export class CopyOut {
   }
 
   #file(inode: Inode, parentFd: number, name: string, shown: string): void {
-    const first = inode.linkCount > 1 ? this.#links.get(inode.number) : undefined;
+    const first = inode.linkCount > 1 ? this.#firstCopy(inode) : undefined;
     if (first !== undefined) {
-      this.#create(parentFd, name, () => linkEntry(this.#rootFd, first, parentFd, name));
+      this.#place(parentFd, name, (place) => linkEntry(this.#rootFd, first, parentFd, place));
       this.files += 1;
       return;
     }
-    using file = this.#create(parentFd, name, () => openFd(name, createFlags, 0o600, parentFd));
+    const status = this.#place(parentFd, name, (place) =>
+      this.#newFile(inode, parentFd, place, shown),
+    );
+    this.files += 1;
+    const isKnown = this.#links.has(inode.number);
+    if (inode.linkCount > 1 && (isKnown || this.#links.size < linksMax)) {
+      this.#links.set(inode.number, { path: shown, status });
+    }
+    this.#progress.tell(shown, this.files, this.bytes);
+  }
+
+  /** Where a first name went, if that is still there: `force` may have put another file in its place. */
+  #firstCopy({ number }: Inode): string | undefined {
+    const known = this.#links.get(number);
+    if (known === undefined) return undefined;
+    const now = statusOf(this.#rootFd, known.path);
+    return now !== undefined && isSameFile(now, known.status) ? known.path : undefined;
+  }
+
+  /** Makes a file; none is left when that fails. Returns what it became. */
+  #newFile(inode: Inode, parentFd: number, name: string, shown: string): FileStatus {
+    using file = openFd(name, createFlags, 0o600, parentFd);
     try {
       this.#content(inode, file.fd, shown);
       this.#describe(inode, file.fd);
+      const status = fileStatus(file.fd);
+      // Some file systems say only here that they could not write.
+      file.close();
+      return status;
     } catch (error) {
       // Half a file is none.
       removeFile(parentFd, name);
       throw error;
     }
-    this.files += 1;
-    if (inode.linkCount > 1 && this.#links.size < linksMax) this.#links.set(inode.number, shown);
-    this.#progress.tell(shown, this.files, this.bytes);
   }
 
   #symlink(inode: Inode, parentFd: number, name: string): void {
     const target = this.#volume.symlinkTarget(inode);
-    this.#create(parentFd, name, () => makeSymlink(parentFd, name, target));
-    if (this.#isRoot) setOwner(parentFd, name, inode.uid, inode.gid);
-    setFileTimesAt(parentFd, name, inode.accessTime, inode.modificationTime);
+    this.#place(parentFd, name, (place) => {
+      makeSymlink(parentFd, place, target);
+      if (this.#isRoot) setOwner(parentFd, place, inode.uid, inode.gid);
+      setFileTimesAt(parentFd, place, inode.accessTime, inode.modificationTime);
+    });
     this.files += 1;
   }
 
-  /** Makes a name; one that is there is replaced when that is wanted. */
-  #create<Result>(parentFd: number, name: string, make: () => Result): Result {
+  /**
+   * Makes a name. What is there is replaced when that is wanted, by what was made whole under another name: an image
+   * that cannot be read, or a disk that is full, costs nobody the file that he has.
+   */
+  #place<Result>(parentFd: number, name: string, make: (place: string) => Result): Result {
     try {
-      return make();
+      return make(name);
     } catch (error) {
       if (toEbbError(error).errno !== Errno.EEXIST) throw error;
       if (!this.#options.force) {
         throw ebbError('EEXIST', 'It exists already; --force replaces it', { cause: error });
       }
-      removeFile(parentFd, name);
-      return make();
+    }
+    if (((statusOf(parentFd, name)?.mode ?? 0) & typeMask) === directoryType) {
+      throw ebbError('EISDIR', 'It is a directory here already, which is not replaced');
+    }
+    this.#replaced += 1;
+    const aside = `.ebb-image-cp-${process.pid}-${this.#replaced}`;
+    try {
+      const made = make(aside);
+      renameEntry(parentFd, aside, parentFd, name, 'replace');
+      return made;
+    } finally {
+      // After a rename of one name of a file to another of it both are there (rename(2)).
+      removeIfThere(parentFd, aside);
     }
   }
 
@@ -213,5 +268,30 @@ function made(make: () => void): boolean {
   } catch (error) {
     if (toEbbError(error).code === 'EEXIST') return false;
     throw error;
+  }
+}
+
+function isSameFile(one: FileStatus, other: FileStatus): boolean {
+  return (
+    one.ino === other.ino &&
+    one.deviceMajor === other.deviceMajor &&
+    one.deviceMinor === other.deviceMinor
+  );
+}
+
+/** undefined: it cannot be looked at, most likely because it is not there. */
+function statusOf(parentFd: number, path: string): FileStatus | undefined {
+  try {
+    return fileStatusAt(parentFd, path);
+  } catch {
+    return undefined;
+  }
+}
+
+function removeIfThere(parentFd: number, name: string): void {
+  try {
+    removeFile(parentFd, name);
+  } catch (error) {
+    if (toEbbError(error).code !== 'ENOENT') throw error;
   }
 }
