@@ -105,7 +105,9 @@ export function checkExtents(
     need(before <= fileEndBytes, 'an extent goes on after the end of its file');
     need(imageOffsetBytes >= area.startBytes, 'an extent lies outside of the image');
     need(imageOffsetBytes + lengthBytes <= area.endBytes, 'an extent lies outside of the image');
-    need(imageOffsetBytes / area.blockBytes < u32Max, 'an extent lies too far back in the image');
+    // All of it: an address is one number of 32 bits for each chunk, and the largest means a hole.
+    const endBlock = (imageOffsetBytes + lengthBytes) / area.blockBytes;
+    need(endBlock <= u32Max, 'an extent lies too far back in the image');
   }
 }
 
