@@ -7,6 +7,7 @@ import { bind, lastErrno, lazily, onlyCString, systemError } from './ffi.ts';
 const mask = 0x7ff | 0x800 | 0x1000;
 const STATX_BTIME = 0x800;
 const STATX_MNT_ID_UNIQUE = 0x4000;
+const AT_STATX_DONT_SYNC = 0x4000;
 const mountIdAt = 144;
 
 const native = lazily(() => ({
@@ -107,9 +108,13 @@ function decodeStatx(): FileStatus {
   };
 }
 
-/** Of the mount that a file was opened through: an id that no other mount ever gets (Linux 6.8). Throws EBADF. */
+/**
+ * Of the mount that a file was opened through: an id that no other mount ever gets (Linux 6.8; before, a number that is
+ * used again). The file system itself is asked nothing: it may be hanging, or be served by this process. Throws EBADF.
+ */
 export function uniqueMountId(fd: number): bigint {
-  const result = native().statx(fd, noPath, AT_EMPTY_PATH, STATX_MNT_ID_UNIQUE, answer);
+  const flags = AT_EMPTY_PATH | AT_STATX_DONT_SYNC;
+  const result = native().statx(fd, noPath, flags, STATX_MNT_ID_UNIQUE, answer);
   if (result < 0) throw systemError(lastErrno(), 'statx', `descriptor ${fd}`);
   return view.getBigUint64(mountIdAt, true);
 }

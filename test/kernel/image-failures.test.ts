@@ -1,9 +1,10 @@
 /** What a mount of an image does when a process of it is killed, or its image changes. Needs root. */
 import assert from 'node:assert/strict';
-import { existsSync } from 'node:fs';
+import { closeSync, existsSync, openSync } from 'node:fs';
 import { mkdir, rename, truncate, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { after, before, test } from 'node:test';
+import { mountAt, readMountInfo } from '../../src/base/mount-info.ts';
 import { run, runOk } from '../support/run.ts';
 import { temporaryDirectory } from '../support/temporary.ts';
 import type { TemporaryDirectory } from '../support/temporary.ts';
@@ -86,6 +87,44 @@ for (const killed of ['server', 'broker'] as const) {
     await waitFor(isAlone, { what: 'the end of the keeper' });
   });
 }
+
+test('a mount whose connection is cut goes as a whole', async () => {
+  await using mounted = await mountImage({ path: image });
+  await whileOpen(mounted, async () => {
+    // Cuts the connection, and takes away only what nobody uses (umount(2), MNT_FORCE).
+    await run('umount', ['-f', mounted.path]);
+    await waitFor(() => !mounted.isMounted(), { what: 'the end of the mount' });
+    await waitFor(() => gone(mounted.brokerPid) && gone(mounted.serverPid), {
+      what: 'the end of both processes',
+    });
+  });
+});
+
+test('what was mounted over an image mount stays when that ends', async () => {
+  await using mounted = await mountImage({ path: image });
+  await runOk('mount', ['-t', 'tmpfs', 'above', mounted.path]);
+  try {
+    process.kill(mounted.brokerPid, 'SIGTERM');
+    await waitFor(() => gone(mounted.brokerPid), { what: 'the end of the broker' });
+    assert.equal(mountAt(readMountInfo(), mounted.path)?.source, 'above');
+  } finally {
+    await run('umount', [mounted.path]);
+  }
+});
+
+test('who mounts an image that somebody has open for writing is told so', async () => {
+  const notes = async (): Promise<string> => {
+    await using mounted = await mountImage({ path: image });
+    return (mounted.result['notes'] as readonly string[]).join();
+  };
+  const writer = openSync(image, 'r+');
+  try {
+    assert.match(await notes(), /^The image is open for writing/);
+  } finally {
+    closeSync(writer);
+  }
+  assert.equal(await notes(), '');
+});
 
 test('an image that is replaced by another file stays the old one for its mount', async () => {
   const copy = path.join(directory.path, 'copy.img');

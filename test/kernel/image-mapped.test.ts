@@ -5,6 +5,7 @@ import { mkdir, truncate, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { after, before, test } from 'node:test';
 import { Errno } from '../../src/base/errno.ts';
+import { readMountInfo } from '../../src/base/mount-info.ts';
 import { serveImage } from '../../src/image/broker/serve.ts';
 import { mountedAnswer } from '../../src/image/messages.ts';
 import { loopMount } from '../support/loop-mount.ts';
@@ -120,43 +121,66 @@ test('who opens the image for writing waits for mapped files; what is cut off is
   assert.equal(umount.code, 0, umount.stderr.toString());
 });
 
-for (const nonsense of ['type', 'length', 'json', 'map']) {
+/** Mounts with a hostile server, which ends with this nonsense. Why the mount ended, and what the broker answered. */
+async function serveHostile(mountPoint: string, nonsense: string): Promise<[string, string]> {
+  const output = path.join(directory.path, 'answers');
+  const log = openSync(output, 'w');
+  try {
+    const here = path.join(import.meta.dirname, '../image/sandbox');
+    const mounted = await serveImage(
+      { imagePath: image, mountPoint, native: false, allowOther: false },
+      {
+        script: path.join(here, 'hostile-server.ts'),
+        scripts: here,
+        args: [nonsense],
+        output: log,
+      },
+    );
+    assert.equal(mounted.opened.label, '');
+    return [(await mounted.ended) ?? '', readFileSync(output, 'utf8')];
+  } finally {
+    closeSync(log);
+  }
+}
+
+/** Types of what is mounted there, the lowest first. Other tests have mounts of their own. */
+function mountsAt(mountPoint: string): string[] {
+  return readMountInfo()
+    .filter((mount) => mount.mountPoint === mountPoint)
+    .map(({ fileSystemType }) => fileSystemType);
+}
+
+for (const nonsense of ['type', 'length', 'json', 'map', 'ended']) {
   test(`a hostile server maps nothing outside of the image; its nonsense (${nonsense}) ends the mount`, async () => {
     const mountPoint = path.join(directory.path, 'hostile');
-    const output = path.join(directory.path, 'answers');
     await mkdir(mountPoint, { recursive: true });
-    const log = openSync(output, 'w');
-    try {
-      const here = path.join(import.meta.dirname, '../image/sandbox');
-      const mounted = await serveImage(
-        { imagePath: image, mountPoint, native: false, allowOther: false },
-        {
-          script: path.join(here, 'hostile-server.ts'),
-          scripts: here,
-          args: [nonsense],
-          output: log,
-        },
-      );
-      assert.equal(mounted.opened.label, '');
-      assert.match((await mounted.ended) ?? '', /nonsense/);
-    } finally {
-      closeSync(log);
-    }
+    const [why, output] = await serveHostile(mountPoint, nonsense);
+    assert.match(why, nonsense === 'ended' ? /connection of the mount was cut/ : /nonsense/);
     // Node itself may say something there, too, before or behind.
-    const lines = readFileSync(output, 'utf8').split('\n');
+    const lines = output.split('\n');
     const said = lines.find((line) => line.startsWith('{')) ?? lines.join('\n');
     const answers = JSON.parse(said) as Record<string, number>;
     const { opened, inside, ...others } = answers;
     assert.equal(opened, mountedAnswer.mapped);
     // It passed the checks; the kernel gives no backing to a connection that was never agreed on.
     assert.equal(inside, -Errno.EPERM);
-    const { 'too large a table': table, 'never mapped': never, ...outside } = others;
-    assert.equal(table, -Errno.EFBIG);
+    const { 'too large a table': table, 'a large table': large, ...rest } = others;
+    assert.deepEqual([table, large], [-Errno.EFBIG, -Errno.EFBIG]);
+    const { 'never mapped': never, ...outside } = rest;
     assert.equal(never, -Errno.ENOENT);
     for (const [what, answer] of Object.entries(outside))
       assert.equal(answer, -Errno.EUCLEAN, what);
     assert.equal(Object.keys(outside).length, 11);
-    // Other tests have mounts of their own.
-    assert.ok(!readFileSync('/proc/self/mountinfo', 'utf8').includes(` ${mountPoint} `));
+    assert.deepEqual(mountsAt(mountPoint), []);
+  });
+}
+
+for (const nonsense of ['type', 'ended']) {
+  test(`a mount over another one is taken away alone (${nonsense})`, async () => {
+    const mountPoint = path.join(directory.path, `over-${nonsense}`);
+    await mkdir(mountPoint);
+    await runOk('mount', ['-t', 'tmpfs', 'below', mountPoint]);
+    await serveHostile(mountPoint, nonsense);
+    assert.deepEqual(mountsAt(mountPoint), ['tmpfs']);
   });
 }

@@ -5,6 +5,8 @@
 import { ebbError, toEbbError } from '../../base/errors.ts';
 import { Errno } from '../../base/errno.ts';
 import type { Connection } from '../../fuse/connection.ts';
+import { openFd, OpenFlag } from '../../sys/fd.ts';
+import { uniqueMountId } from '../../sys/stat.ts';
 import { decodeMapRequest, FrameType, mountedAnswer } from '../messages.ts';
 import type { Opened } from '../messages.ts';
 import type { SandboxedServer } from '../sandbox/start.ts';
@@ -29,6 +31,8 @@ export class Broker {
   readonly ended: Promise<string | undefined>;
   readonly #settleOpened: { resolve: (opened: Opened) => void; reject: (error: Error) => void };
   #connection: Connection | undefined;
+  /** `topMount` of the mount point; undefined: unknown, or not mounted yet. */
+  #mountId: bigint | undefined;
   #keeper: MountKeeper | undefined;
   #backings: Backings | undefined;
   #failure: string | undefined;
@@ -68,6 +72,7 @@ export class Broker {
   /** The server may serve. */
   mounted(connection: Connection, opened: Opened): void {
     this.#connection = connection;
+    this.#mountId = topMount(connection.mountPoint);
     this.#backings = this.#startBackings(connection, opened);
     this.#keeper = new MountKeeper(connection.mountPoint, connection.isPrivileged);
     const { mapped, plain } = mountedAnswer;
@@ -75,7 +80,8 @@ export class Broker {
   }
 
   stop(): void {
-    if (this.#connection === undefined) return this.#server.kill();
+    // What lies over it is not ours to take away; without its server it is of no use below.
+    if (this.#connection === undefined || !this.#isOnTop()) return this.#server.kill();
     this.#connection.unmount({ lazy: true }).catch((error: unknown) => {
       this.#failure ??= toEbbError(error).message;
       this.#server.kill();
@@ -152,12 +158,7 @@ export class Broker {
     this.#server.kill();
     const how = await this.#server.ended;
     const connection = this.#connection;
-    if (connection !== undefined && !this.#isUnmounted) {
-      this.#failure ??= `the server of the image died (${how})`;
-      // Who waits for an answer is let go, and the directory is free again.
-      await connection.abort().catch(() => undefined);
-      await connection.unmount({ lazy: true }).catch(() => undefined);
-    }
+    if (connection !== undefined) await this.#takeAway(connection, how);
     this.#backings?.[Symbol.dispose]();
     connection?.close();
     this.#source.image.close();
@@ -165,6 +166,39 @@ export class Broker {
     this.#keeper?.[Symbol.dispose]();
     this.#settleOpened.reject(ebbError('EIO', `${imageErrorText}: ${this.#failure ?? how}.`));
     return this.#failure;
+  }
+
+  /**
+   * The server is gone, and the mount goes with it. That it was unmounted is not the server's to say: it hears the same
+   * when somebody has cut the connection, and may say anything. What lies over our mount meanwhile is not ours to take;
+   * that one, and one that was detached, end when the connection is closed.
+   */
+  async #takeAway(connection: Connection, how: string): Promise<void> {
+    if (!this.#isUnmounted) this.#failure ??= `the server of the image died (${how})`;
+    if (!this.#isOnTop()) return;
+    this.#failure ??= 'the connection of the mount was cut';
+    // Who waits for an answer is let go, and the directory is free again.
+    await connection.abort().catch(() => undefined);
+    // That may have taken it away already.
+    if (this.#isOnTop()) await connection.unmount({ lazy: true }).catch(() => undefined);
+  }
+
+  /** Whether an unmount of the mount point would take away our mount. */
+  #isOnTop(): boolean {
+    const connection = this.#connection;
+    if (connection === undefined) return false;
+    if (this.#mountId === undefined) return !this.#isUnmounted;
+    return topMount(connection.mountPoint) === this.#mountId;
+  }
+}
+
+/** Which mount is on top of a directory; the kernel alone is asked. undefined: it cannot be told. */
+function topMount(directory: string): bigint | undefined {
+  try {
+    using root = openFd(directory, OpenFlag.path | OpenFlag.directory);
+    return uniqueMountId(root.fd);
+  } catch {
+    return undefined;
   }
 }
 

@@ -66,6 +66,8 @@ answers['too large a table'] = map(
   ],
   2 ** 44,
 );
+// 128 MiB, which the broker would write to the disk.
+answers['a large table'] = map([[4096, 0, 4096]], 2 ** 36);
 send(FrameType.mapAgain, new Uint8Array(Float64Array.of(77).buffer));
 answers['never mapped'] = answer();
 for (const id of [0, -1, 1e9, Number.NaN, answers['inside'] ?? 0, answers['inside'] ?? 0]) {
@@ -78,6 +80,7 @@ if (nonsense === 'length')
   writeSync(fd, new Uint8Array(Uint32Array.of(FrameType.map, 0xffff_ffff).buffer));
 if (nonsense === 'json') send(FrameType.opened, Buffer.from('{'));
 if (nonsense === 'map') send(FrameType.map, new Uint8Array(5));
+if (nonsense === 'ended') send(FrameType.ended, new Uint8Array(0));
 for (;;) {
   try {
     readSync(fd, byte);
