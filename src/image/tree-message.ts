@@ -1,7 +1,7 @@
 /**
  * A whole tree from server to broker, for a native mount: pieces of JSON, nodes in the order of their numbers, a
  * directory before what is in it. A node with very many extents or entries goes on in messages of its own. What comes
- * out of `decodeNodes` has the right types and nothing more: `checkTree` decides about the rest.
+ * out of a `TreeDecoder` has the right types and nothing more: `checkTree` decides about the rest.
  */
 import { ebbError } from '../base/errors.ts';
 import type { EbbError } from '../base/errors.ts';
@@ -46,6 +46,8 @@ export interface TreePiece {
 const pieceBytes = 1024 * 1024;
 /** Extents or entries of one message: with the longest names far less than a frame may have. */
 const partMax = 4096;
+/** Entries, extents and attributes of all: in a few bytes of a message they are hundreds of bytes of memory each. */
+const treeItemsMax = 8 * 1024 * 1024;
 /** What one node is besides: numbers and punctuation. */
 const nodeBytes = 200;
 const extentBytes = 60;
@@ -218,17 +220,36 @@ function nodeOf(said: Fields): PlainNode {
   };
 }
 
-/** Appends what a piece says to `nodes`; true: it was the last. Throws EPROTO for anything that is no piece. */
-export function decodeNodes(piece: object, nodes: PlainNode[]): boolean {
-  const said = piece as Fields;
-  for (const each of list(said['nodes'])) {
-    if (typeof each !== 'object' || each === null) throw nonsense();
-    const message = each as Fields;
-    if (message['more'] === true) addMore(nodes, message);
-    else if (nodes.length >= treeNodesMax) throw nonsense();
-    else nodes.push(nodeOf(message));
+/** The tree as it comes. */
+export class TreeDecoder {
+  readonly nodes: PlainNode[] = [];
+  #items = 0;
+
+  /** Takes a piece; true: it was the last. Throws EPROTO for anything that is no piece, EFBIG above `treeItemsMax`. */
+  take(piece: object): boolean {
+    const said = piece as Fields;
+    for (const each of list(said['nodes'])) {
+      if (typeof each !== 'object' || each === null) throw nonsense();
+      const message = each as Fields;
+      this.#count(message);
+      if (message['more'] === true) addMore(this.nodes, message);
+      else if (this.nodes.length >= treeNodesMax) throw nonsense();
+      else this.nodes.push(nodeOf(message));
+    }
+    return said['isLast'] === true;
   }
-  return said['isLast'] === true;
+
+  #count(message: Fields): void {
+    for (const field of ['d', 'e', 'x']) {
+      const items = message[field];
+      if (Array.isArray(items)) this.#items += items.length;
+    }
+    if (this.#items > treeItemsMax) throw treeTooLarge();
+  }
+}
+
+export function treeTooLarge(): EbbError {
+  return ebbError('EFBIG', 'The tree is too large for a native mount: mount without -o native.');
 }
 
 function addMore(nodes: PlainNode[], message: Fields): void {

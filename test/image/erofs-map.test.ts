@@ -17,6 +17,7 @@ import { mountMap } from '../../src/image/erofs/mount-map.ts';
 import { checkTree } from '../../src/image/erofs/plain-node.ts';
 import type { PlainEntry, PlainExtent, PlainNode } from '../../src/image/erofs/plain-node.ts';
 import { mapMaxBytes, writeMap } from '../../src/image/erofs/write-map.ts';
+import { TreeDecoder } from '../../src/image/tree-message.ts';
 import { decodeName } from '../../src/base/name.ts';
 import { getXattr } from '../../src/sys/xattr.ts';
 import { patternBytes } from '../support/pattern.ts';
@@ -298,6 +299,26 @@ test('extents that are outside, unordered, overlapping, misaligned or absurd mak
   for (const size of [-1, 0.5, Number.NaN, 2 ** 60]) {
     assert.throws(() => writeMap(fileWith([], size), area), { code: 'EUCLEAN' });
   }
+});
+
+test('what lies behind the last address of a map makes none, also where it begins before', () => {
+  const blockBytes = 512;
+  const far = { blockBytes, startBytes: 0, endBytes: 2 ** 45 };
+  const end = (2 ** 32 - 1) * blockBytes;
+  writeMap(fileWith([run(0, end - 8192, 8192)]), far);
+  for (const extent of [run(0, end - 4096, 8192), run(0, end, 512), run(0, 2 ** 42, 512)]) {
+    assert.throws(() => writeMap(fileWith([extent]), far), { code: 'EUCLEAN' });
+  }
+});
+
+test('a tree of more entries than memory is meant for is refused before they are made', () => {
+  const a = [0o755, 0, 0, 0, 0];
+  const nodes = [{ a, k: 'directory', d: [['a', 1]] }];
+  assert.equal(new TreeDecoder().take({ nodes, isLast: true }), true);
+  const decoder = new TreeDecoder();
+  assert.equal(decoder.take({ nodes, isLast: false }), false);
+  const more = { more: true, d: new Array<unknown>(2 ** 24) };
+  assert.throws(() => decoder.take({ nodes: [more], isLast: false }), { code: 'EFBIG' });
 });
 
 test('names and directories that are no tree make no map', () => {

@@ -1,5 +1,4 @@
 /** `ebb image mount`: starts the broker and says what it says. */
-import type { ImageRequest } from '../../daemon/helper-api.ts';
 import { isHttpUrl, withoutCredentials } from '../../base/http-url.ts';
 import { complain } from '../failure.ts';
 import { defaultCacheParent } from '../mount/options.ts';
@@ -13,15 +12,12 @@ import { shellWord, visible } from '../terminal.ts';
 import type { Terminal } from '../terminal.ts';
 import { parseSize } from '../units.ts';
 import { ExitCode, UsageError } from '../verb.ts';
+import { parsePlaceOptions } from './options.ts';
+import type { PlaceOptions } from './options.ts';
 import { imageService } from './service.ts';
 
-interface MountOptions {
-  readonly offsetBytes?: number;
-  readonly partition?: number;
-  readonly native: boolean;
-  readonly allowOther: boolean;
-  readonly journal: ImageRequest['journal'];
-}
+type MountOptions = PlaceOptions['selection'] &
+  Pick<PlaceOptions, 'journal'> & { readonly native: boolean; readonly allowOther: boolean };
 
 /** What the broker says (src/image/broker/main.ts). */
 interface Mounted {
@@ -44,42 +40,19 @@ export interface ImageRemoteOptions extends RemoteCliOptions {
   readonly minFree?: string;
 }
 
-function partitionOf(text: string): number {
-  const number = Number(text);
-  if (!/^[0-9]{1,4}$/.test(text) || number < 1) {
-    throw new UsageError(`partition=${text} is no number of a partition`);
-  }
-  return number;
-}
-
 /** `offset=1M,partition=2,ro,native,allow_other,noload`: as mount(8) separates them. */
-export function parseMountOptions(words: readonly string[]): MountOptions {
-  let options: MountOptions = {
-    native: false,
-    allowOther: process.getuid?.() === 0,
-    journal: 'replay',
-  };
-  for (const word of words.flatMap((each) => each.split(',')).filter((each) => each !== '')) {
-    const [name = '', value] = word.split('=', 2);
-    if (name === 'ro' && value === undefined) continue;
-    if (name === 'rw') throw new UsageError('images are mounted read-only');
-    if (name === 'native' && value === undefined) options = { ...options, native: true };
-    else if (name === 'allow_other' && value === undefined)
-      options = { ...options, allowOther: true };
-    else if (word === 'noload') options = { ...options, journal: 'ignore' };
-    else if (word === 'nofastcommit') options = { ...options, journal: 'full-commits' };
-    else if (name === 'offset' && value !== undefined) {
-      options = { ...options, offsetBytes: parseSize(value, 'offset') };
-    } else if (name === 'partition' && value !== undefined) {
-      options = { ...options, partition: partitionOf(value) };
-    } else {
-      throw new UsageError(`there is no mount option "${word}"; see ebb image --help`);
-    }
+export function parseMountOptions(lists: readonly string[]): MountOptions {
+  let native = false;
+  let allowOther = process.getuid?.() === 0;
+  const place: string[] = [];
+  for (const word of lists.flatMap((list) => list.split(','))) {
+    if (word === 'rw') throw new UsageError('images are mounted read-only');
+    if (word === 'native') native = true;
+    else if (word === 'allow_other') allowOther = true;
+    else place.push(word);
   }
-  if (options.offsetBytes !== undefined && options.partition !== undefined) {
-    throw new UsageError('give either offset= or partition=');
-  }
-  return options;
+  const { selection, journal } = parsePlaceOptions(place);
+  return { ...selection, native, allowOther, journal };
 }
 
 /** Where the copy of a remote image is, and how much of it there may be. */

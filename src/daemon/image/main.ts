@@ -4,12 +4,12 @@
  *
  * A local image is read by this thread. A remote one is read by another, which sleeps while this one fetches.
  */
-import { closeSync, fstatSync, openSync, readFileSync } from 'node:fs';
+import { fstatSync, readFileSync } from 'node:fs';
 import { MessageChannel, Worker } from 'node:worker_threads';
 import { ebbError, toEbbError } from '../../base/errors.ts';
 import { isHttpUrl } from '../../base/http-url.ts';
-import { encodeName } from '../../base/name.ts';
 import { fileDevice } from '../../ext4/block-device.ts';
+import { openImageFile } from '../../image/image-file.ts';
 import { runImageRequest } from '../../image/reader/run-request.ts';
 import { BlockStore } from '../../image/remote-device/block-store.ts';
 import { newChannelMemory } from '../../image/remote-device/channel.ts';
@@ -38,15 +38,10 @@ async function main(): Promise<number> {
 }
 
 function readLocal({ source, request }: ImageHelperRequest): number {
-  const descriptor = openSync(Buffer.from(encodeName(source)), 'r');
-  try {
-    const facts = fstatSync(descriptor);
-    if (facts.isDirectory()) throw ebbError('EISDIR', `${source} is a directory, not an image.`);
-    const sizeBytes = facts.isBlockDevice() ? seek(descriptor, 0, Seek.end) : facts.size;
-    return runImageRequest(fileDevice(descriptor, sizeBytes), request, descriptorOutput);
-  } finally {
-    closeSync(descriptor);
-  }
+  using image = openImageFile(source);
+  const facts = fstatSync(image.fd);
+  const sizeBytes = facts.isBlockDevice() ? seek(image.fd, 0, Seek.end) : facts.size;
+  return runImageRequest(fileDevice(image.fd, sizeBytes), request, descriptorOutput);
 }
 
 async function readRemote({ source, access, request }: ImageHelperRequest): Promise<number> {
@@ -73,8 +68,8 @@ async function readRemote({ source, access, request }: ImageHelperRequest): Prom
     return await new Promise<number>((resolve, reject) => {
       worker.once('message', resolve);
       worker.once('error', reject);
-      // Standard output was closed: it left without a word.
-      worker.once('exit', () => resolve(0));
+      // Standard output was closed (0): it left without a word.
+      worker.once('exit', resolve);
     });
   } finally {
     await remote.close();

@@ -100,6 +100,7 @@ export class RecalledImage implements ImageRecall, AsyncDisposable {
       image: new OwnedFd(descriptor),
       imageBytes: file.sizeBytes,
       recall: this,
+      notes: [],
     };
   }
 

@@ -10,7 +10,7 @@
  * mapped only when all of its extents are here, on stable storage; the copy is Ebb's own, and has no lease.
  */
 import { Errno } from '../../base/errno.ts';
-import { EbbError } from '../../base/errors.ts';
+import { EbbError, ebbError } from '../../base/errors.ts';
 import { fuseBackingClose, fuseBackingOpen } from '../../sys/ioctl.ts';
 import { closeLater, openFd, OpenFlag } from '../../sys/fd.ts';
 import type { OwnedFd } from '../../sys/fd.ts';
@@ -26,6 +26,13 @@ import type { ImageRecall } from './source.ts';
 const keptMax = 256;
 /** Files mapped at once; more are read through the server. */
 const mappedMax = 1024;
+/**
+ * A map is as long as the image says: 8 bytes for each block of a file whose extents begin anywhere, however little of
+ * it there is. So much makes 32 GiB of blocks of 4 KiB, and keeps other readers waiting for a tenth of a second.
+ */
+const mapMaxBytes = 64 * 1024 * 1024;
+/** Of all maps of a mount, which lie on the disk of this machine; files beyond that are read through the server. */
+const mapsMaxBytes = 256 * 1024 * 1024;
 const leasePollMs = 500;
 const fileName = 'f';
 const plain = { uid: 0, gid: 0, mtimeSeconds: 0, mtimeNanoseconds: 0, xattrs: [] };
@@ -39,16 +46,20 @@ function mapOf({ sizeBytes, extents }: MapRequest, area: ImageArea): Uint8Array 
     },
     { ...plain, permissions: 0o400, content: { kind: 'file', sizeBytes, extents } },
   ];
-  return writeMap(nodes, area);
+  return writeMap(nodes, area, mapMaxBytes);
 }
 
 /** Directories in which a map's file may be made; it needs a disk file system, and has no name. */
 export const mapDirectories = ['/var/tmp', '/var/lib', '/root', '/'];
 
 /** The first directory in which a map can be mounted over this image; undefined: this kernel or user cannot. */
-export function findMapDirectory(imageFd: number, area: ImageArea): string | undefined {
+export function findMapDirectory(
+  imageFd: number,
+  area: ImageArea,
+  directories: readonly string[] = mapDirectories,
+): string | undefined {
   const map = mapOf({ inode: 0, sizeBytes: 0, extents: [] }, area);
-  for (const directory of mapDirectories) {
+  for (const directory of directories) {
     try {
       closeLater(mountMap(map, imageFd, directory));
       return directory;
@@ -64,10 +75,13 @@ export interface BackingsOptions {
   readonly directory: string;
   /** Of a remote image. */
   readonly recall: ImageRecall | undefined;
+  /** For tests. Default `mapsMaxBytes`. */
+  readonly mapsMaxBytes?: number;
 }
 
 interface Mapped {
   readonly file: OwnedFd;
+  readonly mapBytes: number;
   users: number;
 }
 
@@ -77,8 +91,10 @@ export class Backings implements Disposable {
   readonly #area: ImageArea;
   readonly #directory: string;
   readonly #recall: ImageRecall | undefined;
+  readonly #mapsMaxBytes: number;
   /** By inode, the least recently used first. */
   readonly #mapped = new Map<number, Mapped>();
+  #mapsBytes = 0;
   readonly #ids = new Map<number, number>();
   readonly #timer: NodeJS.Timeout;
   #isLeased = true;
@@ -87,13 +103,14 @@ export class Backings implements Disposable {
     deviceFd: number,
     imageFd: number,
     area: ImageArea,
-    { directory, recall }: BackingsOptions,
+    options: BackingsOptions,
   ) {
     this.#deviceFd = deviceFd;
     this.#imageFd = imageFd;
     this.#area = area;
-    this.#directory = directory;
-    this.#recall = recall;
+    this.#directory = options.directory;
+    this.#recall = options.recall;
+    this.#mapsMaxBytes = options.mapsMaxBytes ?? mapsMaxBytes;
     this.#timer = setInterval(() => this.#watchLease(), leasePollMs);
     this.#timer.unref();
   }
@@ -117,7 +134,7 @@ export class Backings implements Disposable {
 
   /**
    * A backing id, or -errno: -EUCLEAN for extents that are refused, -EBUSY when nothing is mapped any more, -EAGAIN
-   * when not all of them are here.
+   * when not all of them are here, -EFBIG and -ENOSPC for maps that are too large.
    */
   open(request: MapRequest): number {
     if (!this.#mayOpen()) return -Errno.EBUSY;
@@ -187,6 +204,10 @@ export class Backings implements Disposable {
     const known = this.#known(request.inode);
     if (known !== undefined) return known;
     const map = mapOf(request, this.#area);
+    this.#trim(map.length);
+    if (this.#mapsBytes + map.length > this.#mapsMaxBytes) {
+      throw ebbError('ENOSPC', 'The maps of files that are open take as much as they may.');
+    }
     const mounted = mountMap(map, this.#imageFd, this.#directory);
     let file: OwnedFd;
     try {
@@ -194,8 +215,9 @@ export class Backings implements Disposable {
     } finally {
       closeLater(mounted);
     }
-    const mapped = { file, users: 0 };
+    const mapped = { file, mapBytes: map.length, users: 0 };
     this.#mapped.set(request.inode, mapped);
+    this.#mapsBytes += map.length;
     return mapped;
   }
 
@@ -208,13 +230,15 @@ export class Backings implements Disposable {
     return known;
   }
 
-  #trim(): void {
+  /** `comingBytes`: of a map for which there is to be room. */
+  #trim(comingBytes = 0): void {
     const keep = this.#isLeased ? keptMax : 0;
-    if (this.#mapped.size <= keep) return;
-    for (const [inode, { file, users }] of this.#mapped) {
-      if (this.#mapped.size <= keep) return;
+    for (const [inode, { file, mapBytes, users }] of this.#mapped) {
+      const hasRoom = this.#mapsBytes + comingBytes <= this.#mapsMaxBytes;
+      if (hasRoom && this.#mapped.size <= keep) return;
       if (users > 0) continue;
       this.#mapped.delete(inode);
+      this.#mapsBytes -= mapBytes;
       file.close();
     }
   }

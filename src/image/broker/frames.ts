@@ -8,43 +8,49 @@ export interface Frame {
   readonly payload: Uint8Array;
 }
 
-/** Puts arriving bytes together. Pure. */
+const firstCapacityBytes = 64 * 1024;
+
+/** Puts arriving bytes together, in one piece of memory however small they come. Pure. */
 export class FrameDecoder {
-  #pieces: Uint8Array[] = [];
+  #bytes = new Uint8Array(firstCapacityBytes);
   #haveBytes = 0;
 
-  /** The frames that are complete now. Throws EPROTO when one is larger than allowed: nothing after it counts. */
+  /**
+   * The frames that are complete now; `bytes` is not kept. Throws EPROTO when one is larger than allowed: nothing after
+   * it counts.
+   */
   push(bytes: Uint8Array): Frame[] {
-    this.#pieces.push(bytes);
-    this.#haveBytes += bytes.length;
+    this.#append(bytes);
+    const view = new DataView(this.#bytes.buffer);
     const frames: Frame[] = [];
-    while (this.#haveBytes >= frameHeaderBytes) {
-      const first = this.#joined(frameHeaderBytes);
-      const view = new DataView(first.buffer, first.byteOffset, frameHeaderBytes);
-      const lengthBytes = view.getUint32(4, true);
+    let at = 0;
+    while (this.#haveBytes - at >= frameHeaderBytes) {
+      const lengthBytes = view.getUint32(at + 4, true);
       if (lengthBytes > framePayloadMaxBytes) {
         throw ebbError('EPROTO', 'The server of the image sends nonsense.');
       }
-      const totalBytes = frameHeaderBytes + lengthBytes;
-      if (this.#haveBytes < totalBytes) break;
-      const all = this.#joined(totalBytes);
+      const endAt = at + frameHeaderBytes + lengthBytes;
+      if (this.#haveBytes < endAt) break;
       frames.push({
-        type: view.getUint32(0, true),
-        payload: all.slice(frameHeaderBytes, totalBytes),
+        type: view.getUint32(at, true),
+        payload: this.#bytes.slice(at + frameHeaderBytes, endAt),
       });
-      this.#pieces = [all.subarray(totalBytes)];
-      this.#haveBytes -= totalBytes;
+      at = endAt;
     }
+    if (at > 0) this.#bytes.copyWithin(0, at, this.#haveBytes);
+    this.#haveBytes -= at;
     return frames;
   }
 
-  /** Makes the first piece at least that long. */
-  #joined(lengthBytes: number): Uint8Array {
-    const [first] = this.#pieces;
-    if (first !== undefined && first.length >= lengthBytes) return first;
-    const all = Buffer.concat(this.#pieces);
-    this.#pieces = [all];
-    return all;
+  #append(bytes: Uint8Array): void {
+    const neededBytes = this.#haveBytes + bytes.length;
+    if (neededBytes > this.#bytes.length) {
+      const larger = new Uint8Array(Math.max(neededBytes, this.#bytes.length * 2));
+      larger.set(this.#bytes.subarray(0, this.#haveBytes));
+      this.#bytes = larger;
+    }
+    this.#bytes.set(bytes, this.#haveBytes);
+    this.#haveBytes = neededBytes;
   }
 }
 
@@ -55,9 +61,9 @@ export class ServerLink {
   constructor(socketFd: number, onFrame: (frame: Frame) => void, onEnd: (error?: Error) => void) {
     this.#socket = new Socket({ fd: socketFd, readable: true, writable: true });
     const decoder = new FrameDecoder();
-    this.#socket.on('data', (bytes) => {
+    this.#socket.on('data', (bytes: Buffer) => {
       try {
-        for (const frame of decoder.push(Buffer.from(bytes))) onFrame(frame);
+        for (const frame of decoder.push(bytes)) onFrame(frame);
       } catch (error) {
         this.#socket.destroy();
         onEnd(error instanceof Error ? error : new Error(String(error)));

@@ -17,7 +17,7 @@ import { FrameType, mountedAnswer } from '../messages.ts';
 import type { Opened, ServerRequest } from '../messages.ts';
 import { serverScript } from '../sandbox/code-cache.ts';
 import { startServer } from '../sandbox/start.ts';
-import { decodeNodes } from '../tree-message.ts';
+import { TreeDecoder, treeTooLarge } from '../tree-message.ts';
 import { areaOf, findMapDirectory } from './backings.ts';
 import { ServerLink } from './frames.ts';
 import type { Frame } from './frames.ts';
@@ -87,7 +87,7 @@ export async function mountNative(
   } finally {
     rmSync(names, { recursive: true, force: true });
   }
-  return opened;
+  return withNotes(opened, source);
 }
 
 async function readTree(
@@ -111,7 +111,7 @@ async function readTree(
     imageFd: image.fd,
   });
   const { promise, resolve, reject } = Promise.withResolvers<Tree>();
-  const nodes: PlainNode[] = [];
+  const tree = new TreeDecoder();
   let opened: Opened | undefined;
   let saidBytes = 0;
   const take = ({ type, payload }: Frame): void => {
@@ -121,12 +121,9 @@ async function readTree(
       link.answer(mountedAnswer.plain);
     } else if (type === FrameType.failed) reject(failureOf(payload));
     else if (type !== FrameType.tree || opened === undefined) reject(ebbError('EPROTO', nonsense));
-    else if (saidBytes > treeMaxBytes)
-      reject(
-        ebbError('EFBIG', 'The tree is too large for a native mount: mount without -o native.'),
-      );
-    else if (decodeNodes(parseFrame(payload), nodes))
-      resolve({ opened: withNotes(opened, server), nodes });
+    else if (saidBytes > treeMaxBytes) reject(treeTooLarge());
+    else if (tree.take(parseFrame(payload)))
+      resolve({ opened: withNotes(opened, server), nodes: tree.nodes });
   };
   const link = new ServerLink(server.socket.release(), take, (error) => {
     reject(

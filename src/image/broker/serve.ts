@@ -109,7 +109,8 @@ async function serveSource(
     setNonblocking(connection.fileDescriptor, false);
     broker.mounted(connection, opened);
     const { ended } = broker;
-    return { opened: withNotes(opened, server), ended, stop: () => broker?.stop() };
+    const shown = withNotes(withNotes(opened, server), source);
+    return { opened: shown, ended, stop: () => broker?.stop() };
   } catch (error) {
     broker?.giveUp(error);
     await broker?.ended;

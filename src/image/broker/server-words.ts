@@ -48,7 +48,7 @@ export function openedOf(value: object): Opened {
   };
 }
 
-/** What the user is told besides: also of what is around the server. */
+/** What the user is told besides: also of what is around the server, and of the image's file. */
 export function withNotes(opened: Opened, { notes }: Pick<SandboxedServer, 'notes'>): Opened {
   return { ...opened, notes: [...notes, ...opened.notes] };
 }

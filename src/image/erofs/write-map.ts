@@ -62,11 +62,13 @@ class MapWriter {
   readonly #area: ImageArea;
   readonly #placed: Placed[] = [];
   readonly #parents: Uint32Array;
+  readonly #maxBytes: number;
   /** In the metadata part. */
   #endBytes = 0;
   #blocks = 0;
 
-  constructor(nodes: readonly PlainNode[], area: ImageArea) {
+  constructor(nodes: readonly PlainNode[], area: ImageArea, maxBytes: number) {
+    this.#maxBytes = maxBytes;
     this.#links = checkTree(nodes, area);
     this.#nodes = nodes;
     this.#area = area;
@@ -200,8 +202,9 @@ class MapWriter {
   }
 
   #checkSize(): void {
-    if (this.#endBytes + this.#blocks * this.#area.blockBytes <= mapMaxBytes) return;
-    throw ebbError('EFBIG', `The map of the image would be larger than ${mapMaxBytes} bytes.`);
+    const max = this.#maxBytes;
+    if (this.#endBytes + this.#blocks * this.#area.blockBytes <= max) return;
+    throw ebbError('EFBIG', `The map of the image would be larger than ${max} bytes.`);
   }
 
   #writeNode(
@@ -266,8 +269,12 @@ class MapWriter {
 
 /**
  * The bytes of a map, whole blocks. `nodes[0]` is the root directory; a directory comes before what it contains.
- * Throws EUCLEAN for what `checkTree` refuses, EFBIG above `mapMaxBytes`.
+ * Throws EUCLEAN for what `checkTree` refuses, EFBIG above `maxBytes` (about: without the superblock's block).
  */
-export function writeMap(nodes: readonly PlainNode[], area: ImageArea): Uint8Array {
-  return new MapWriter(nodes, area).write();
+export function writeMap(
+  nodes: readonly PlainNode[],
+  area: ImageArea,
+  maxBytes = mapMaxBytes,
+): Uint8Array {
+  return new MapWriter(nodes, area, maxBytes).write();
 }

@@ -56,7 +56,18 @@ function publish(made: string): void {
   }
 }
 
+/** Of one that was killed: under the lock nobody works there. */
+function removeLeft(directory: string): void {
+  const prefix = `${path.basename(directory)}.`;
+  const above = path.dirname(directory);
+  for (const name of readdirSync(above)) {
+    if (!name.startsWith(prefix) || name.endsWith('.lock')) continue;
+    rmSync(path.join(above, name), { recursive: true, force: true });
+  }
+}
+
 function make(directory: string): void {
+  removeLeft(directory);
   const made = mkdtempSync(`${directory}.`);
   try {
     const state = compileInto(made);

@@ -138,6 +138,8 @@ test('compiled code of which a part does not load is not published', async () =>
   const prime = path.join(copy, 'src/image/sandbox/prime.ts');
   const cache = path.join(directory.path, 'sandbox');
   const words = ['--disable-warning=ExperimentalWarning', prime, cache];
+  // One that was killed has left this.
+  await mkdir(`${cache}.abc123`);
   // A module may wait while it is loaded; what is joined of it may not.
   appendFileSync(path.join(copy, 'src/image/server/open.ts'), '\nawait undefined;\n');
   const { stderr } = await run(process.execPath, words, { timeoutMs: 120_000 });

@@ -1,0 +1,60 @@
+/** What a server sends, however it is cut into pieces. */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import fc from 'fast-check';
+import { FrameDecoder } from '../../src/image/broker/frames.ts';
+import { framePayloadMaxBytes } from '../../src/image/messages.ts';
+
+function encoded(type: number, payload: Uint8Array): Uint8Array {
+  return Buffer.concat([new Uint8Array(Uint32Array.of(type, payload.length).buffer), payload]);
+}
+
+test('frames are the same in whatever pieces they come', () => {
+  const frame = fc.record({
+    type: fc.nat(),
+    payload: fc.oneof(
+      fc.uint8Array({ maxLength: 40 }),
+      fc.nat(200_000).map((size) => new Uint8Array(size).fill(size)),
+    ),
+  });
+  fc.assert(
+    fc.property(fc.array(frame), fc.array(fc.integer({ min: 1, max: 70_000 })), (frames, sizes) => {
+      const bytes = Buffer.concat(frames.map(({ type, payload }) => encoded(type, payload)));
+      const decoder = new FrameDecoder();
+      const found = [];
+      // One buffer for all pieces, as a socket may have it.
+      const piece = Buffer.alloc(70_000);
+      for (let at = 0, turn = 0; at < bytes.length; turn += 1) {
+        const size = sizes[turn % Math.max(1, sizes.length)] ?? 100_000;
+        const part = bytes.subarray(at, at + Math.min(size, piece.length));
+        part.copy(piece);
+        found.push(...decoder.push(piece.subarray(0, part.length)));
+        at += part.length;
+      }
+      assert.deepEqual(
+        found,
+        frames.map((each) => ({ ...each })),
+      );
+    }),
+  );
+});
+
+test('a frame that is too long is nonsense at once', () => {
+  const head = new Uint8Array(Uint32Array.of(1, framePayloadMaxBytes + 1).buffer);
+  assert.throws(() => new FrameDecoder().push(head), { code: 'EPROTO' });
+});
+
+test('a frame that comes byte by byte takes no more memory than its bytes', () => {
+  const count = 1024 * 1024;
+  const decoder = new FrameDecoder();
+  decoder.push(new Uint8Array(Uint32Array.of(1, count + 1).buffer));
+  const usedBytes = (): number => {
+    const { heapUsed, arrayBuffers } = process.memoryUsage();
+    return heapUsed + arrayBuffers;
+  };
+  const before = usedBytes();
+  for (let at = 0; at < count; at += 1) decoder.push(new Uint8Array(1));
+  const grown = usedBytes() - before;
+  assert.ok(grown < 64 * 1024 * 1024, `${grown} bytes are held for ${count}`);
+  assert.equal(decoder.push(new Uint8Array(1)).length, 1);
+});
