@@ -1,4 +1,4 @@
-/** Files of an image as backings: what they take of this machine, and what happens where that is not there. Needs root. */
+/** Files of an image as backings: what they take of this machine, and where that is not there. Needs root. */
 import assert from 'node:assert/strict';
 import { closeSync, openSync, readdirSync, readlinkSync, writeSync } from 'node:fs';
 import path from 'node:path';

@@ -9,8 +9,8 @@ const standardOutput = 1;
 const complaintsMaxLength = 2000;
 
 /**
- * The lines of one request, in order. Ends without the last one, `done`, when nobody takes the content any more. Rejects
- * with EIO when the reader dies.
+ * The lines of one request, in order. Ends without the last one, `done`, when nobody takes the content any more.
+ * Rejects with EIO when the reader dies.
  */
 export async function* readImage(request: ImageHelperRequest): AsyncGenerator<ImageLine> {
   const script = fileURLToPath(new URL('../../daemon/image/main.ts', import.meta.url));
