@@ -51,7 +51,7 @@ export class BlockStore {
     // Held before anything is fetched: making room may drop what is here, never what is on its way.
     const here = pages.map((page) => this.#touch(page));
     this.#load(offsetBytes, endBytes);
-    const wanted = pages.map((page, index) => here[index] ?? this.#pages.get(page));
+    const wanted = pages.map(async (page, index) => here[index] ?? this.#pages.get(page));
     if (into.byteLength >= streamReadMinBytes) {
       if (offsetBytes === this.#streamEnd) {
         this.prefetch([{ offsetBytes: endBytes, sizeBytes: streamWindowBytes }]);
