@@ -24,6 +24,6 @@ function askerWith(call: SystemCall, { tid, group }: Question, verdicts: Verdict
   const { streams, maps } = call;
   const effect = group === 'open' ? effectAtOpen(call) : call.effect;
   const verdict = verdicts.of(executable, name);
-  const looksForHoles = verdicts.looksForHoles(executable);
+  const looksForHoles = verdicts.looksForHoles(executable, name);
   return { requester, facts: { effect, streams, maps, verdict, looksForHoles } };
 }

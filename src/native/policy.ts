@@ -15,8 +15,11 @@ const MiB = 1024 * 1024;
  * not here for zeros. No event announces the question, so they get whole files at open.
  */
 const holeProbers = (
-  'cp mv install tar gtar bsdtar bsdcpio cpio pax star rsync dd gcp gmv ginstall busybox ' +
-  'qemu-img qemu-nbd virt-sparsify mke2fs mkfs.ext4 ddrescue bmaptool ostree'
+  'cp mv install tar gtar bsdtar bsdcpio cpio pax star rsync dd gcp gmv ginstall busybox xcp ' +
+  // It takes a text that has a hole for a binary file.
+  'grep ggrep ' +
+  'qemu-img qemu-nbd qemu-storage-daemon nbdkit virt-sparsify mke2fs mkfs.ext4 mkfs.erofs mkfs.xfs debugfs ' +
+  'ddrescue bmaptool ostree'
 ).split(' ');
 
 function rules(verdict: NativeVerdict, executables: string): VerdictRule[] {
@@ -45,8 +48,12 @@ export const defaultNativePolicy: NativePolicy = Object.freeze({
       'restic borg kopia duplicity duplicacy bacula-fd bareos-fd dsmc rdiff-backup bup rsnapshot ' +
         'urbackupclientbackend veeamagent amandad',
     ),
-    // Loop devices read the file from within the kernel, which raises no event.
-    ...rules('whole', 'losetup mount udisksd kpartx'),
+    // The kernel reads the files of loop devices, and those that are sealed with fs-verity, without any event.
+    ...rules(
+      'whole',
+      'losetup mount udisksd kpartx cryptsetup veritysetup systemd-dissect systemd-nspawn systemd-sysext ' +
+        'systemd-portabled systemd-homework snapd starter-suid fsverity',
+    ),
   ],
   deadlineMs: 300_000,
 });
@@ -79,8 +86,10 @@ export class Verdicts {
     return verdict;
   }
 
-  looksForHoles(executable: string | undefined): boolean {
-    return this.#holeProbers.has(baseName(executable ?? ''));
+  /** By the same names as `of`: where one program is all of them (busybox, coreutils), the thread's tells which. */
+  looksForHoles(executable: string | undefined, threadName: string): boolean {
+    const probers = this.#holeProbers;
+    return probers.has(baseName(executable ?? '')) || probers.has(threadName);
   }
 }
 

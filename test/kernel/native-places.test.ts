@@ -16,7 +16,16 @@ import { killGroup, run, runOk } from '../support/run.ts';
 import { temporaryDirectory } from '../support/temporary.ts';
 import type { TemporaryDirectory } from '../support/temporary.ts';
 
-const ways = ['read', 'mapped', 'copied-up', 'bound', 'apart', 'handle', 'subvolume'] as const;
+const ways = [
+  'read',
+  'mapped',
+  'copied-up',
+  'bound',
+  'apart',
+  'handle',
+  'looped',
+  'subvolume',
+] as const;
 /** Below and above what is brought whole at open anyway. */
 const sizes = { small: 5_000, large: 3 * mebibyte + 77 };
 const namesOf = (way: (typeof ways)[number]): string[] =>
@@ -91,6 +100,13 @@ for name in names:
             sys.exit(f"{name} is read wrong")
 END`;
 
+/** The kernel reads the file of a loop device without asking anybody. A free one may be taken by somebody quicker. */
+const compareLooped = `
+size=$(stat -c %s "$SOURCE/$1")
+for try in 1 2 3 4 5 6 7 8 9; do device=$(losetup --find --show --read-only "$0/$1") && break; sleep 0.1; done
+trap 'losetup --detach "$device"' EXIT
+cmp -n $((size / 512 * 512)) "$device" "$SOURCE/$1"`;
+
 for (const type of treeFilesystems) {
   describe(`a tree on ${type}`, { timeout: 900_000 }, () => {
     test('as the lower layer of an overlay: read, mapped, executed and copied up', async () => {
@@ -112,7 +128,7 @@ for (const type of treeFilesystems) {
       await assertSame(tree.path, namesOf('copied-up'));
     });
 
-    test('through a read-only bind mount, in a private mount namespace, by handle', async () => {
+    test('through a read-only bind mount, in a private mount namespace, by handle, as a loop device', async () => {
       await using tree = await AttachedTree.attach({ type, remote: source });
       await using scratch = await temporaryDirectory('bound');
       const bound = path.join(scratch.path, 'bound');
@@ -125,6 +141,7 @@ for (const type of treeFilesystems) {
         for f; do cmp "$BOUND/there/$f" "$SOURCE/$f"; done' "$0" "$@"`;
       await shellOk(tree.path, `export BOUND='${bound}'; ${apart}`, namesOf('apart'));
       await shellOk(tree.path, compareByHandle, namesOf('handle'));
+      await shellOk(tree.path, compareLooped, ['looped/large']);
     });
 
     test('a copy in another mount namespace counts as a user', async () => {

@@ -207,8 +207,13 @@ test('the defaults: indexers get nothing, scanners ranges, backups whole files; 
   assert.equal(verdicts.of('/usr/bin/python3.13', 'borg'), 'whole', 'a script by its name');
   assert.equal(verdicts.of('/usr/bin/cat', 'cat'), 'allow');
   assert.equal(verdicts.of(undefined, ''), 'allow');
-  assert.ok(verdicts.looksForHoles('/usr/bin/cp') && verdicts.looksForHoles('/usr/bin/tar'));
-  assert.ok(!verdicts.looksForHoles('/usr/bin/cat') && !verdicts.looksForHoles(undefined));
+  assert.ok(verdicts.looksForHoles('/usr/bin/cp', 'cp'));
+  assert.ok(verdicts.looksForHoles('/usr/bin/tar', 'any'));
+  assert.ok(verdicts.looksForHoles('/usr/bin/coreutils', 'cp'), 'one program that is all of them');
+  assert.ok(!verdicts.looksForHoles('/usr/bin/coreutils', 'cat'));
+  assert.ok(
+    !verdicts.looksForHoles('/usr/bin/cat', 'cat') && !verdicts.looksForHoles(undefined, ''),
+  );
   const own = new Verdicts({
     holeProbers: [],
     verdicts: [{ executable: '/opt/*/restic', verdict: 'exact' }, ...defaultNativePolicy.verdicts],

@@ -71,8 +71,9 @@ function sameOutput(
   };
 }
 
+/** The first one is larger than what is brought whole when it is opened. */
 function writeTexts(writer: CorpusWriter): void {
-  writer.text('lines.txt', lines('texts', 20_000));
+  writer.text('lines.txt', lines('texts', 60_000));
   writer.text('a/b/more.txt', lines('more', 3000));
   writer.text('a/short.txt', 'a needle without an end of line');
   writer.bytes('a/noise.bin', chunkBytes + 3);
@@ -120,7 +121,7 @@ export const readingProbes: readonly Probe[] = [
   sameOutput('grep-recursive', writeTexts, 'grep -rn needle . | LC_ALL=C sort'),
   sameOutput('grep-count', writeTexts, 'grep -c "" lines.txt a/b/more.txt'),
   sameOutput('tail-bytes', writeLarge, 'tail -c 100000 large.bin'),
-  sameOutput('tail-lines', writeTexts, 'tail -n 7 lines.txt', 'tail -n +19990 lines.txt'),
+  sameOutput('tail-lines', writeTexts, 'tail -n 7 lines.txt', 'tail -n +59990 lines.txt'),
   sameOutput('tail-last-byte', writeLarge, 'tail -c 1 large.bin'),
   sameOutput('head', writeLarge, 'head -c 70000 large.bin', 'head -c -25000000 large.bin'),
   sameOutput('dd-skip', writeLarge, 'dd if=large.bin bs=4097 skip=5000 count=9 status=none'),

@@ -57,8 +57,8 @@ function filesystemChecks(magic: number): DoctorCheck[] {
           advice:
             'Programs that look for holes before they read (SEEK_DATA, FIEMAP) take files that are not here for ' +
             'zeros, and no event tells Ebb that they look. Those that are known to do so (cp, mv, tar, rsync, ' +
-            'qemu-img, ...) get whole files when they open them; for others: ebb attach --rule EXE=whole. Whoever ' +
-            'gets past Ebb (a snapshot, the disk itself) reads zeros. xfs and btrfs have neither limit.',
+            'grep, qemu-img, ...) get whole files when they open them; for others: ebb attach --rule EXE=whole. ' +
+            'Whoever gets past Ebb (a snapshot, the disk itself) reads zeros. xfs and btrfs have neither limit.',
         },
         ctimeMoves,
       ];
