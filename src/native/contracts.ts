@@ -11,6 +11,8 @@ export interface NativeThreadOptions {
   readonly groups: NativeGroups;
   /** Of whose stubs main is asked. */
   readonly treeId: string;
+  /** The tree's catalog of stubs, read by the thread: whose mark was taken off is a stub all the same. */
+  readonly catalogPath: string;
   /** Questions that main has not answered yet: `NativeServer.pending`. */
   readonly pending: SharedArrayBuffer;
   /** What goes to `NativeServer.take`. */

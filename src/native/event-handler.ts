@@ -3,17 +3,20 @@
  * call and its data, so it does no more than it must, and it never waits: nothing here opens a file or talks to the
  * remote, and it looks at no program's memory.
  *
- * What it may answer by itself is always safe: a file without the tree's mark is none of ours; a chunk whose bit is set
- * has been written and cannot go while the event's descriptor is open (release needs a write lease, I6).
+ * What it may answer by itself is always safe: a file with neither the tree's mark nor a record is none of ours; a
+ * chunk whose bit is set has been written and cannot go while the event's descriptor is open (release needs a write
+ * lease, I6).
  */
 import type { MessagePort } from 'node:worker_threads';
 import { receiveMessageOnPort } from 'node:worker_threads';
 import { isMarkOfAnother, treeMarkName } from '../base/tree-mark.ts';
+import type { StubHandles } from '../catalog/stubs-sqlite/handles.ts';
 import { FanEvent } from '../fanotify/constants.ts';
 import { EventReader } from '../fanotify/event-reader.ts';
 import type { EventTrouble, IncomingEvent } from '../fanotify/event-reader.ts';
 import type { Group, Mark } from '../fanotify/group.ts';
 import { encodeHandle, handleOf } from '../sys/handle.ts';
+import { fileStatus } from '../sys/stat.ts';
 import { getXattr } from '../sys/xattr.ts';
 import { Residency } from '../tree/residency.ts';
 import { KnownState } from './messages.ts';
@@ -59,6 +62,7 @@ export interface EventHandlerOptions {
   readonly changes: Group;
   readonly port: MessagePort;
   readonly treeId: string;
+  readonly stubs: StubHandles;
   /** See `ThreadSettings.pending`. */
   readonly pending: SharedArrayBuffer;
 }
@@ -216,14 +220,23 @@ export class EventHandler {
     // Another tree's stub never goes to main: its main thread may wait for us to let it open that stub while ours
     // waits for it to let us open one of ours.
     const mark = getXattr(event.fd, treeMarkName);
-    if (mark !== undefined && !isMarkOfAnother(mark, this.#options.treeId)) {
-      this.#ask(event, group, handle);
+    const isOurs = mark !== undefined && !isMarkOfAnother(mark, this.#options.treeId);
+    if (isOurs || this.#hasLostItsMark(event.fd, handle)) {
+      this.#ask(event, group, handle, isOurs);
       return;
     }
     // None of ours, and it will not become one: stubs are made under their marks. A mark that cannot be set costs
     // time and nothing else.
     this.#options.changes.tryMark(event.fd, ignoreChanges);
     this.#allowForGood(event);
+  }
+
+  /**
+   * Privileged programs take marks off, or put those of another tree in their place: rsync -X does so with files that
+   * it finds to be equal already. What is empty, as every new file is, has nothing to lose.
+   */
+  #hasLostItsMark(fd: number, handle: Uint8Array): boolean {
+    return fileStatus(fd).sizeBytes > 0 && this.#options.stubs.has(handle);
   }
 
   /** No event of this file is of interest until main takes the ignore marks off again. */
@@ -233,7 +246,7 @@ export class EventHandler {
     event.allow();
   }
 
-  #ask(event: IncomingEvent, group: Question['group'], handle: Uint8Array): void {
+  #ask(event: IncomingEvent, group: Question['group'], handle: Uint8Array, isMarked = true): void {
     if (this.#refusing) {
       event.deny('EIO');
       return;
@@ -247,7 +260,7 @@ export class EventHandler {
       ? { offsetBytes: event.offset, countBytes: event.count }
       : undefined;
     const { fd, pid: tid } = event;
-    this.#tell({ kind: 'question', group, descriptor: fd, handle, tid, range });
+    this.#tell({ kind: 'question', group, descriptor: fd, handle, isMarked, tid, range });
     event.take();
   }
 

@@ -47,12 +47,17 @@ export class KnownFiles {
     return this.#known.size;
   }
 
-  /** As `StubStore.byHandle`, without asking the catalog for a file that the thread knows. */
-  byHandle(handle: Uint8Array): StubFile | undefined {
-    const file = this.#files.get(textOf(handle));
+  /**
+   * As `StubStore.byHandle`, without asking the catalog for a file that the thread knows. Not `isMarked`: a stub
+   * without its mark gets it again.
+   */
+  byHandle(handle: Uint8Array, isMarked: boolean): StubFile | undefined {
+    const known = this.#files.get(textOf(handle));
     // Its record may have gone meanwhile, or belong to another object.
-    if (file !== undefined && this.#store.get(file.id) === file) return file;
-    return this.#store.byHandle(handle);
+    const isCurrent = known !== undefined && this.#store.get(known.id) === known;
+    const file = isCurrent ? known : this.#store.byHandle(handle);
+    if (file !== undefined && !isMarked) this.#store.restoreMark(file);
+    return file;
   }
 
   /** Tells the thread about the file, unless it knows. */

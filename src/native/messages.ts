@@ -21,6 +21,8 @@ export interface Question {
   readonly descriptor: number;
   /** `encodeHandle` of the file. */
   readonly handle: Uint8Array;
+  /** False: it has a record and no mark of the tree. */
+  readonly isMarked: boolean;
   readonly tid: number;
   /** Access only: what is about to be used, in pages; not clamped to the file. Undefined: not told. */
   readonly range: { readonly offsetBytes: number; readonly countBytes: number } | undefined;

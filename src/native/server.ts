@@ -264,9 +264,9 @@ export class NativeServer {
   }
 
   /** Undefined: an ordinary file. Throws EIO for a stub that nothing is known about. */
-  #fileOf({ descriptor, handle }: Question): StubFile | undefined {
+  #fileOf({ descriptor, handle, isMarked }: Question): StubFile | undefined {
     const { store } = this.#options;
-    const file = this.#known.byHandle(handle);
+    const file = this.#known.byHandle(handle, isMarked);
     if (file !== undefined) return file;
     if (store.factsOfMark(descriptor) !== undefined) {
       throw ebbError('EIO', 'A stub has no record in the catalog: the tree has to be rebuilt.');

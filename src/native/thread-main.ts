@@ -5,6 +5,7 @@
 import { flushCompileCache } from 'node:module';
 import { parentPort } from 'node:worker_threads';
 import type { MessagePort } from 'node:worker_threads';
+import { StubHandles } from '../catalog/stubs-sqlite/handles.ts';
 import { EventReader } from '../fanotify/event-reader.ts';
 import { Group } from '../fanotify/group.ts';
 import { runLoop } from '../fanotify/loop.ts';
@@ -18,6 +19,7 @@ import type { NativeGroups } from './messages.ts';
 export interface ThreadStart {
   readonly groups: NativeGroups;
   readonly treeId: string;
+  readonly catalogPath: string;
   readonly pending: SharedArrayBuffer;
   readonly control: SharedLoopControl;
   readonly port: MessagePort;
@@ -31,7 +33,8 @@ function main(start: ThreadStart): void {
   const open = Group.borrow(start.groups.open, 'preContent');
   const changes = Group.borrow(start.groups.changes, 'notification');
   const { port, pending, treeId } = start;
-  const handler = new EventHandler({ access, open, changes, port, treeId, pending });
+  using stubs = new StubHandles(start.catalogPath);
+  const handler = new EventHandler({ access, open, changes, port, treeId, stubs, pending });
   const sources: LoopSource[] = [
     {
       group: changes,

@@ -52,6 +52,7 @@ export class NativeThread {
     const start: ThreadStart = {
       groups: options.groups,
       treeId: options.treeId,
+      catalogPath: options.catalogPath,
       pending: options.pending,
       control: control.shared,
       port: channel.port2,

@@ -4,6 +4,7 @@ import { existsSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { test } from 'node:test';
 import { systemClock } from '../../src/base/clock.ts';
+import { openSqliteStubCatalog } from '../../src/catalog/stubs-sqlite/catalog.ts';
 import { Logbook } from '../../src/daemon/logbook.ts';
 import { TreeRehearsal } from '../../src/daemon/native/rehearsal.ts';
 import type { ToMain } from '../../src/native/messages.ts';
@@ -58,9 +59,12 @@ async function played(
     logbook: new Logbook(systemClock, 'debug', (line) => void lines.push(line)),
     durationMaxMs,
   });
+  const catalogPath = path.join(temporary.path, 'catalog.sqlite');
+  using _catalog = openSqliteStubCatalog(catalogPath);
   const thread = await NativeThread.start({
     groups,
     treeId: seal.treeId,
+    catalogPath,
     pending,
     onMessage: (message) => (rehearsal.takes(message) ? taken : others).push(message),
   });

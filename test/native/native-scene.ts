@@ -96,7 +96,8 @@ export async function nativeScene(
   const problems: NativeProblem[] = [];
   const requests: RequestTrace[] = [];
   const guard = owned.use(Guard.set(ebb));
-  const catalog = owned.use(openSqliteStubCatalog(path.join(scratch, 'catalog.sqlite')));
+  const catalogPath = path.join(scratch, 'catalog.sqlite');
+  const catalog = owned.use(openSqliteStubCatalog(catalogPath));
   using directory = openFd('.', OpenFlag.rdonly | OpenFlag.directory, 0, guard.privateMount.fd);
   const store: StubStore = owned.use(
     new NativeStubStore({
@@ -136,6 +137,7 @@ export async function nativeScene(
   const thread = await NativeThread.start({
     groups,
     treeId: seal.treeId,
+    catalogPath,
     pending,
     onMessage,
   });

@@ -2,12 +2,14 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import path from 'node:path';
+import { buffer } from 'node:stream/consumers';
 import { test } from 'node:test';
 import { createHash } from 'node:crypto';
 import type { ErrnoCode } from '../../src/base/errno.ts';
 import { ebbError } from '../../src/base/errors.ts';
 import { defaultNativePolicy } from '../../src/native/policy.ts';
 import { fillPattern, patternBytes } from '../support/pattern.ts';
+import { killAtExit } from '../support/run.ts';
 import { waitFor } from '../support/wait-for.ts';
 import { nativeScene } from './native-scene.ts';
 import type { NativeScene } from './native-scene.ts';
@@ -159,6 +161,27 @@ test('a question has a deadline; a reader who is killed leaves nothing behind', 
   assert.ok(read.stdout.equals(patternBytes(1, 3 * MiB)));
 });
 
+test('a reader who is stopped while he waits holds up nobody, and keeps his file', async () => {
+  await using scene = await nativeScene('xfs');
+  const file = scene.add('f', 3 * MiB);
+  scene.add('g', 3 * MiB, { seed: 2 });
+  scene.fault = ({ key }) => (key === 'f' ? { kind: 'delay', delayMs: 300 } : undefined);
+  const reader = spawn('cat', [path.join(scene.path, 'f')], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  killAtExit(reader);
+  const read = buffer(reader.stdout);
+  await pendingQuestions(scene, 1);
+  reader.kill('SIGSTOP');
+  assert.ok((await scene.shell('cat g')).stdout.equals(patternBytes(2, 3 * MiB)));
+  assert.ok((await scene.shell('cat f')).stdout.equals(patternBytes(1, 3 * MiB)));
+  await pendingQuestions(scene, 0);
+  assert.equal((await scene.release(file)).released, false);
+  reader.kill('SIGCONT');
+  assert.ok((await read).equals(patternBytes(1, 3 * MiB)));
+  assert.deepEqual(scene.problems, []);
+});
+
 test('stopping denies what waits and what comes; what is here goes on', async () => {
   await using scene = await nativeScene('xfs');
   scene.add('cold', 3 * MiB);
@@ -217,6 +240,31 @@ test('a stub in a snapshot is EIO, ordinary files in it are not', async () => {
   assert.equal(await scene.shellOk(`cat ${data}/own`), 'own\n');
   assert.equal(scene.fetchedBytes(), 0);
 });
+
+for (const type of ['ext4', 'xfs', 'btrfs'] as const) {
+  test(`${type}: a stub whose mark was taken off, or replaced by another tree’s, is read like others`, async () => {
+    await using scene = await nativeScene(type);
+    const names = ['stripped', 'replaced'];
+    for (const [seed, name] of names.entries()) scene.add(name, 2 * MiB, { seed });
+    const inHex = 'od -An -v -tx1 | tr -d " \\n"';
+    const mark = await scene.shellOk(`getfattr -n trusted.ebb --only-values replaced | ${inHex}`);
+    // Behind magic and versions is the tree's id.
+    const another = `${mark.slice(0, 16)}${'ab'.repeat(16)}${mark.slice(48)}`;
+    await scene.shellOk(
+      `setfattr -x trusted.ebb stripped; setfattr -n trusted.ebb -v 0x${another} replaced`,
+    );
+    for (const [seed, name] of names.entries()) {
+      assert.ok(
+        (await scene.shell(`cat ${name}`)).stdout.equals(patternBytes(seed, 2 * MiB)),
+        name,
+      );
+    }
+    const marks = await scene.shellOk('getfattr -n trusted.ebb -e hex *');
+    assert.equal(marks.split('trusted.ebb=0x').length, 1 + names.length, 'they have marks again');
+    assert.ok(!marks.includes('ab'.repeat(16)));
+    assert.deepEqual(scene.problems, []);
+  });
+}
 
 test('a stub without a record is not read as data', async () => {
   await using scene = await nativeScene('ext4');

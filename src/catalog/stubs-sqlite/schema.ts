@@ -6,7 +6,7 @@
  */
 import type { DatabaseSync } from 'node:sqlite';
 
-import { openWriter } from '../sqlite/database.ts';
+import { openReader, openWriter } from '../sqlite/database.ts';
 import type { DatabaseFormat } from '../sqlite/database.ts';
 
 /** Totals: the columns of `counters`. */
@@ -67,4 +67,9 @@ const format: DatabaseFormat = {
 /** Opens or creates the database for its one writer. Throws as `openWriter`. */
 export function openStubDatabase(path: string): DatabaseSync {
   return openWriter(path, format);
+}
+
+/** Opens it beside its writer. Throws as `openReader`. */
+export function openStubReader(path: string): DatabaseSync {
+  return openReader(path, format);
 }

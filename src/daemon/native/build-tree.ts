@@ -214,6 +214,7 @@ export async function buildTree(
   const threadOptions = {
     groups,
     treeId: prepared.treeId,
+    catalogPath: stubCatalogPath(stateDirectory),
     pending: server.pending,
     onMessage: (message: ToMain) => void (rehearsal.takes(message) || server.take(message)),
   };

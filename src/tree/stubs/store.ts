@@ -211,14 +211,24 @@ export class NativeStubStore implements StubStore, StubOwner {
     const stub = this.mine(file);
     this.records.setPinned(stub.id, pinned);
     stub.pinned = pinned;
+    this.#writeMark(stub, `The mark of ${stub.key} does not say whether it is pinned.`);
+  }
+
+  restoreMark(file: StubFile): void {
+    const stub = this.mine(file);
+    this.#writeMark(stub, `The mark of ${stub.key}, which somebody took off, cannot be written.`);
+  }
+
+  /** As the record is. `complaint`: for who looks after the tree, when it fails. */
+  #writeMark(stub: LoadedStub, complaint: string): void {
     const record = this.records.get(stub.id);
     // While users may write, ctime is what shows it.
     if (record === undefined || stub.change !== StubChange.clean || stub.holds > 0) return;
     try {
       using fd = this.access.openForReading(stub.handle);
-      writeStubMark(fd.fd, { ...record, mtime: stub.mtime, pinned }, this.seal);
+      writeStubMark(fd.fd, { ...record, mtime: stub.mtime }, this.seal);
     } catch (error) {
-      this.report(stub.id, `The mark of ${stub.key} does not say whether it is pinned.`, error);
+      this.report(stub.id, complaint, error);
     }
   }
 

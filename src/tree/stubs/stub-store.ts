@@ -90,6 +90,8 @@ export interface StubStore extends AsyncDisposable {
   /** The inode's ctime now; undefined when it was deleted. Opens nothing. */
   changedAt(file: StubFile): FileTime | undefined;
   setPinned(file: StubFile, pinned: boolean): void;
+  /** Writes the mark anew that somebody took off, which moves ctime; not while users may write. Never throws. */
+  restoreMark(file: StubFile): void;
   /**
    * Closes this process's own descriptor of the file, which is open for writing: while it is open, the kernel refuses
    * a read lease on the file whoever asks, so that proves nothing about others. False while it is needed (writes under
