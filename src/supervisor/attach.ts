@@ -37,6 +37,7 @@ import type { Callbacks, Service } from './service.ts';
 import { takeTenure } from './tenure.ts';
 import { TreeSupervisor } from './tree-supervisor.ts';
 import type { SupervisorOptions } from './tree-supervisor.ts';
+import { bringUnguarded } from './unguarded.ts';
 
 /** Of supervisor and daemon: each question that waits keeps one descriptor of the daemon. Bounds the sweep, too. */
 const descriptorsMax = 65_536;
@@ -74,7 +75,8 @@ async function attachAfresh(task: Task): Promise<Service> {
   const { tree } = task.options;
   const { signal } = task.callbacks;
   const startedAtMs = Date.now();
-  using _lock = await onceFree(tree, () => lockTree(tree));
+  const { lock, replaced } = await onceFree(tree, () => lockTree(tree));
+  using _lock = lock;
   signal.throwIfAborted();
   const prepared = await prepare(JSON.stringify(task.options));
   const guard = await onceFree(tree, () => Guard.set(prepared.ebbDirectory));
@@ -101,7 +103,9 @@ async function attachAfresh(task: Task): Promise<Service> {
       factsFile.write({ tree, treeId, shown, ...facts });
     }
     await keep(task, parts);
-    return await serve(supervisor, ready, { ...task, ...parts });
+    const service = await serve(supervisor, ready, { ...task, ...parts });
+    if (replaced !== undefined) void bringUnguarded(replaced, task.callbacks.log);
+    return service;
   } catch (error) {
     // Users may see the tree already: without the guard they would be let through.
     if (supervisor !== undefined && !(await takeAway(supervisor))) await supervisor.ended;
@@ -272,19 +276,22 @@ function parse(line: string): {
 
 /**
  * One supervisor at a time: the lock is on what TREE is now. While a tree is attached that is its data, whose lock the
- * one that serves it holds; else it is the directory below. A mount that killed processes left behind is removed.
+ * one that serves it holds; else it is the directory below. A mount that killed processes left behind is removed:
+ * `replaced` is its id.
  */
-function lockTree(tree: string): OwnedFd {
+function lockTree(tree: string): { readonly lock: OwnedFd; readonly replaced: number | undefined } {
+  let replaced: number | undefined;
   for (;;) {
     using directory = openFd(tree, OpenFlag.rdonly | OpenFlag.directory | OpenFlag.noatime);
     if (!tryLock(directory.fd)) {
       throw ebbError('EBUSY', `${tree} is attached already; see: ebb status ${tree}`);
     }
     const shown = treeMountAt(tree);
-    if (shown === undefined) return new OwnedFd(directory.release());
+    if (shown === undefined) return { lock: new OwnedFd(directory.release()), replaced };
     // The lock is of the directory below it: another one has just shown the tree, and let go of that.
     if (fileStatus(directory.fd).mountId !== shown.mountId) continue;
     unmount(tree, UnmountFlag.detach | UnmountFlag.nofollow);
+    replaced = shown.mountId;
   }
 }
 

@@ -159,28 +159,34 @@ function follows(
 }
 
 async function whatOneHas(pid: number, mountId: number): Promise<string | undefined> {
+  for await (const directory of fileTablesOf(pid)) {
+    for (const link of ['cwd', 'root']) {
+      if (mountOf(`${directory}/${link}`) === mountId) return link;
+    }
+    for await (const descriptor of descriptorsOn(directory, mountId)) return `fd ${descriptor}`;
+  }
+  return undefined;
+}
+
+/** Directories in /proc of a process, one for each table of open files. */
+export async function* fileTablesOf(pid: number): AsyncGenerator<string> {
   const looked: number[] = [];
   for (const task of await threadIds(pid)) {
     // Nearly always the tables of the first thread.
     if (looked.some((other) => sharesFiles(other, task))) continue;
     looked.push(task);
-    const what = await whatTaskHas(`/proc/${pid}/task/${task}`, mountId);
-    if (what !== undefined) return what;
+    yield `/proc/${pid}/task/${task}`;
   }
-  return undefined;
 }
 
-async function whatTaskHas(directory: string, mountId: number): Promise<string | undefined> {
-  for (const link of ['cwd', 'root']) {
-    if (mountOf(`${directory}/${link}`) === mountId) return link;
-  }
+/** Numbers of the descriptors of such a table that are of a mount, which need not be mounted any more. */
+export async function* descriptorsOn(directory: string, mountId: number): AsyncGenerator<string> {
   const line = new RegExp(`^mnt_id:\\s*${mountId}$`, 'm');
   for (const descriptor of (await readdir(`${directory}/fdinfo`).catch(unlessShort)) ?? []) {
     const file = `${directory}/fdinfo/${descriptor}`;
     const facts = await readFile(file, 'latin1').catch(unlessShort);
-    if (facts !== undefined && line.test(facts)) return `fd ${descriptor}`;
+    if (facts !== undefined && line.test(facts)) yield descriptor;
   }
-  return undefined;
 }
 
 function mountOf(link: string): number | undefined {

@@ -13,7 +13,7 @@ import { compileHelper } from '../probes/probe.ts';
 import { AttachedTree, treeFilesystems } from '../support/attached-tree.ts';
 import { compareFiles } from '../support/compare.ts';
 import { CorpusWriter, noise } from '../support/corpus.ts';
-import { startStress } from '../support/hammer.ts';
+import { ServingHammer, startStress } from '../support/hammer.ts';
 import type { HammerReport } from '../support/hammer.ts';
 import { processLives } from '../support/mount.ts';
 import { run } from '../support/run.ts';
@@ -220,8 +220,16 @@ for (const type of treeFilesystems) {
       const { stdout, stderr } = await tree.ebb(['status', tree.path]);
       const said = stdout.toString() + stderr.toString();
       assert.match(said, /[Ss]upervisor .* is dead.* serve the tree again with: ebb attach/);
+      // What is opened now raises no event as long as it is open.
+      using unguarded = new ServingHammer(helper);
+      const cold = [tree.path, source].map((place) => path.join(place, names[12] ?? ''));
+      assert.equal(await unguarded.ask(`open 0 ${cold.join(' ')}`), 'ok 0');
+      assert.match(await unguarded.ask('pread 0 0 4096'), /^wrong/, 'nobody guards it');
       await tree.attach();
       assert.equal((await mountsBelow(tree.path)).length, 1);
+      await waitFor(async () => (await unguarded.ask('pread 0 0 4096')) === 'ok 4096', {
+        what: `${type}: the bytes of who opened it meanwhile`,
+      });
       await assertSame(tree, type);
     });
   });
