@@ -48,7 +48,7 @@ const fileSystems: ReadonlyMap<number, string> = new Map([
   [FilesystemMagic.btrfs, 'btrfs'],
   [FilesystemMagic.ext4, 'ext4'],
 ]);
-const poolHint = 'ebb pool create makes a file system for it in a file';
+export const poolHint = 'ebb pool create makes a file system for it in a file';
 
 /** Throws EPERM, EOPNOTSUPP, EBUSY, EEXIST, EINVAL or EUCLEAN with a sentence. Changes nothing. */
 export function checkAttachable(question: AttachQuestion, machine: Machine): AttachableTree {

@@ -114,6 +114,34 @@ test('what is in the tree already stays, and directories become one', async () =
   ]);
 });
 
+test('what the file system cannot hold is named, and all else is made', async () => {
+  const tebibyte = 2 ** 40;
+  for (const type of ['ext4', 'btrfs'] as const) {
+    const remote = new MemoryRemote();
+    using scene = new Scene(type, remote);
+    await scene.populate();
+    // Before users see it, and while they do.
+    for (const isExposed of [false, true]) {
+      const directory = isExposed ? 'later' : 'first';
+      const at = (name: string): string => `${directory}/${name}`;
+      const xattrs = new Map([['user.large', new Uint8Array(30_000)]]);
+      remote.putFile(at('attributes'), Buffer.from('x'), { xattrs });
+      remote.putFile(at('b'), Buffer.from('b'));
+      if (type === 'ext4') remote.putGenerated(at('huge'), 17 * tebibyte, () => {});
+      remote.putFile(at('z'), Buffer.from('z'));
+      const { failures, reports } = await scene.populate({ mode: 'refresh', isExposed });
+      assert.deepEqual(failures, []);
+      assert.deepEqual(scene.names(directory), ['b', 'z']);
+      const named = reports.filter(({ key }) => key.startsWith(directory));
+      assert.deepEqual(
+        named.map(({ kind, key }) => `${kind} ${key}`),
+        ['attributes', ...(type === 'ext4' ? ['huge'] : [])].map((name) => `skipped ${at(name)}`),
+      );
+      for (const { message } of named) assert.match(message, /^the file system cannot hold it: /);
+    }
+  }
+});
+
 test('a large directory: all of it, and others get their turn', async () => {
   const remote = new MemoryRemote({ batchObjectsMax: 1000 });
   const count = 20_000;

@@ -73,6 +73,19 @@ test('what the kernel cannot do is said, and nothing is touched', async (context
   assert.deepEqual(readdirSync(tree), []);
 });
 
+test('an xfs that was made without reflinks is refused: nothing could stand for what is not here', async () => {
+  await using filesystem = await loopFilesystem({
+    type: 'xfs',
+    mkfsArguments: ['-m', 'reflink=0'],
+  });
+  const question = JSON.stringify({ tree: filesystem.path, remote: '/srv/remote' });
+  const result = await attachCheck(question);
+  assert.ok(!result.ok);
+  assert.match(result.error, /without reflinks .*ebb pool create/);
+  assert.equal(result.exitCode, 3);
+  assert.deepEqual(readdirSync(filesystem.path), []);
+});
+
 test('directories that cannot be trees', async () => {
   await using directory = await temporaryDirectory('attach-check');
   const tmpfs = path.join(directory.path, 'tmpfs');

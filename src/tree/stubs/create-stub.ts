@@ -7,6 +7,7 @@ import { ebbError, toEbbError } from '../../base/errors.ts';
 import { linkFile } from '../../sys/entries.ts';
 import { OpenFlag, openFd } from '../../sys/fd.ts';
 import { fileStatus, setFileTimes } from '../../sys/stat.ts';
+import { filesystemStatus } from '../../sys/statfs.ts';
 import { setXattr } from '../../sys/xattr.ts';
 import { identityOf } from '../identity.ts';
 import type { MarkSeal } from '../mark.ts';
@@ -46,7 +47,7 @@ export function createStub(
   setAttributes(fd.fd, stub);
   // As long as the mark is short enough it has the room in the inode for itself.
   writeStubMark(fd.fd, { ...facts, mtime: stub.mtime }, seal);
-  for (const [attribute, value] of stub.xattrs ?? []) setXattr(fd.fd, attribute, value);
+  for (const [attribute, value] of stub.xattrs ?? []) setAttribute(fd.fd, attribute, value);
   // Both times: setting mtime alone raises FAN_MODIFY (fsnotify_change(), Linux 6.18), one for each stub of a tree.
   setFileTimes(fd.fd, 'now', stub.mtime);
   linkFile(fd.fd, directoryFd, name);
@@ -78,6 +79,24 @@ export function factsOfNewStub(
     ctimeNanoseconds: 0,
     pinned: false,
   };
+}
+
+/** A file system with so much room left is not full. */
+const attributeRoomBytes = 1024 * 1024;
+
+/**
+ * ext4 and btrfs say ENOSPC when a file has more attributes than one of theirs can have, however much room there is:
+ * EFBIG then, which is about this file alone.
+ */
+function setAttribute(fd: number, name: string, value: Uint8Array): void {
+  try {
+    setXattr(fd, name, value);
+  } catch (error) {
+    const { code } = toEbbError(error);
+    if (code !== 'ENOSPC' || filesystemStatus(fd).availableBytes < attributeRoomBytes) throw error;
+    const message = `its attribute ${name} has ${value.length} bytes`;
+    throw ebbError('EFBIG', message, { cause: error });
+  }
 }
 
 /** Owner first: chown(2) takes the set-id bits away. Asking whose it is costs a tenth of giving it to him. */
