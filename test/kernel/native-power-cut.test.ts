@@ -1,20 +1,12 @@
 /**
  * A power cut at any moment, as far as it can be had without cutting power: supervisor and daemon are killed under
- * readers, and what is on the disk of the tree at that moment is looked at as it would be after a boot. What had not
- * been written is lost; the catalog is taken as the processes saw it, which claims at least as much as its disk would.
- * No record and no mark claims a chunk whose bytes are not there (I2).
+ * readers and somebody who releases all the time, and what is on the disks of tree and catalog at that moment is
+ * looked at as it would be after a boot. What had not been written is lost, of both. No record and no mark claims a
+ * chunk whose bytes are not there: not one that was still on its way (I2), nor one whose blocks were being freed (I6).
  */
 import type { StubFacts } from '../../src/base/stub-facts.ts';
 import assert from 'node:assert/strict';
-import {
-  cpSync,
-  mkdirSync,
-  openSync,
-  readFileSync,
-  readSync,
-  readdirSync,
-  closeSync,
-} from 'node:fs';
+import { mkdirSync, openSync, readFileSync, readSync, readdirSync, closeSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { after, before, describe, test } from 'node:test';
@@ -31,6 +23,7 @@ import { startStress } from '../support/hammer.ts';
 import { loopMount } from '../support/loop-mount.ts';
 import { killTogether } from '../support/kept-service.ts';
 import { processLives } from '../support/mount.ts';
+import { releaseAgainAndAgain } from '../support/releases.ts';
 import { runOk } from '../support/run.ts';
 import { loopFilesystem, temporaryDirectory } from '../support/temporary.ts';
 import type {
@@ -45,6 +38,7 @@ const seed = Number(process.env['EBB_SEED'] ?? 1);
 const readers = 6;
 const cutAfterMinMs = 500;
 const cutAfterMaxMs = 3_000;
+const stateDiskBytes = 64 * mebibyte;
 const names = Array.from({ length: 16 }, (_unused, index) => `d${index % 2}/file-${index}.bin`);
 
 let directory: TemporaryDirectory;
@@ -70,36 +64,42 @@ after(async () => {
 });
 
 interface Crashed {
-  readonly image: string;
-  readonly state: string;
+  /** Of the tree's file system, and of that of its catalog. */
+  readonly images: { readonly tree: string; readonly state: string };
+  /** Files that were released before. */
+  readonly released: number;
 }
 
-/** Attaches, reads, kills everything, and keeps what is on the disk. The tree itself is gone when this returns. */
+/** Attaches, reads, releases, kills everything, and keeps what is on the disks. The tree is gone when this returns. */
 async function crash(type: LoopFilesystemType, round: number, afterMs: number): Promise<Crashed> {
   const kept = path.join(outer.path, `${type}-${round}`);
   mkdirSync(kept);
-  const image = path.join(kept, 'image');
+  const images = { tree: path.join(kept, 'tree'), state: path.join(kept, 'state') };
   const temporaryBefore = process.env['TMPDIR'];
   process.env['TMPDIR'] = outer.path;
   try {
+    await using disk = await loopFilesystem({ type: 'ext4', sizeBytes: stateDiskBytes });
+    const stateDirectory = path.join(disk.path, 'state');
+    mkdirSync(stateDirectory);
     await using tree = await AttachedTree.attach({
       type,
       remote: source,
       sizeBytes: 2 * 1024 ** 3,
+      stateDirectory,
     });
-    const { pid, supervisorPid, stateDirectory } = await tree.status();
+    const status = await tree.status();
+    const { pid, supervisorPid } = status;
     const place = { helper, mount: tree.path, source, names };
     await using _stress = startStress({ ...place, readers, seconds: 600, seed: seed + round });
+    const releasing = releaseAgainAndAgain(tree, () => !processLives(supervisorPid));
     await sleep(afterMs);
     // The others are cut whenever it comes: on a slow machine before anything is here.
-    if (round === 0) await untilDurable({ cacheDirectory: stateDirectory }, chunkBytes);
+    if (round === 0) await untilDurable({ cacheDirectory: status.stateDirectory }, chunkBytes);
     killTogether([supervisorPid, pid]);
     await waitFor(() => !processLives(pid) && !processLives(supervisorPid), { what: 'the end' });
-    await runOk('cp', ['--reflink=always', tree.filesystem.imagePath, image]);
-    const [id] = readdirSync(tree.stateDirectory);
-    const state = path.join(kept, 'state');
-    cpSync(path.join(tree.stateDirectory, id ?? ''), state, { recursive: true });
-    return { image, state };
+    await runOk('cp', ['--reflink=always', tree.filesystem.imagePath, images.tree]);
+    await runOk('cp', ['--reflink=always', disk.imagePath, images.state]);
+    return { images, released: await releasing };
   } finally {
     if (temporaryBefore === undefined) delete process.env['TMPDIR'];
     else process.env['TMPDIR'] = temporaryBefore;
@@ -107,13 +107,12 @@ async function crash(type: LoopFilesystemType, round: number, afterMs: number): 
 }
 
 /** Mounts what was kept, and compares every claim with the source. Gives the bytes that were claimed. */
-async function check(
-  { image, state }: Crashed,
-  type: LoopFilesystemType,
-  said: string,
-): Promise<number> {
+async function check({ images }: Crashed, type: LoopFilesystemType, said: string): Promise<number> {
   const mountOptions = type === 'xfs' ? 'nouuid' : 'defaults';
-  await using mounted = await loopMount(image, { type, mountOptions });
+  await using mounted = await loopMount(images.tree, { type, mountOptions });
+  await using disk = await loopMount(images.state, { type: 'ext4' });
+  const stateDirectory = path.join(disk.path, 'state');
+  const state = path.join(stateDirectory, readdirSync(stateDirectory)[0] ?? '');
   const root = openSync(mounted.path, 'r');
   try {
     return checkClaims(root, state, { type, said, tree: path.join(mounted.path, 'tree') });
@@ -163,14 +162,19 @@ for (const type of treeFilesystems) {
   describe(`a tree on ${type}`, { timeout: 300_000 + rounds * 60_000 }, () => {
     test(`cut ${rounds} times: nothing is claimed that is not on the disk`, async (context) => {
       const random = noise(`power cut ${seed} ${type}`, rounds * 4);
-      let claimed = 0;
+      let [claimed, released] = [0, 0];
       for (let round = 0; round < rounds; round += 1) {
         const spread = cutAfterMaxMs - cutAfterMinMs;
         const afterMs = cutAfterMinMs + (random.readUInt32LE(round * 4) % spread);
         const said = `${type}, round ${round} (seed ${seed}), cut after ${afterMs} ms`;
-        claimed += await check(await crash(type, round, afterMs), type, said);
+        const crashed = await crash(type, round, afterMs);
+        claimed += await check(crashed, type, said);
+        released += crashed.released;
       }
-      context.diagnostic(`${type}: ${(claimed / mebibyte).toFixed(0)} MiB were claimed, and there`);
+      const claimedMib = (claimed / mebibyte).toFixed(0);
+      context.diagnostic(
+        `${type}: ${claimedMib} MiB were claimed, and there; ${released} files were released`,
+      );
       assert.ok(claimed > 0, 'nothing was ever durable: nothing was tested');
     });
   });

@@ -19,11 +19,14 @@ import { waitFor } from '../support/wait-for.ts';
 const steps = Number(process.env['EBB_PROPERTY_STEPS'] ?? 150);
 const seed = Number(process.env['EBB_SEED'] ?? 1);
 const sizes = [0, 1, 5_000, 262_144, 700_001, 1_300_003, 5_000_017] as const;
-const reading = ['read', 'read', 'map-read', 'size', 'hold', 'held-read', 'let-go', 'link', 'all'];
-const writing =
-  'write append map-write copy-within empty empty-grow truncate ftruncate punch zero open-write'.split(
+const reading =
+  'read read map-read size hold held-read let-go link all clone-out clone-all-out copy-out dedupe'.split(
     ' ',
   );
+const writing = (
+  'write append map-write copy-within empty empty-grow truncate ftruncate punch zero allocate collapse insert ' +
+  'clone-in clone-all-in copy-in touch-read open-write'
+).split(' ');
 const actor = path.join(import.meta.dirname, '../native/model-actor.py');
 const attachedAgainMaxMs = 30_000;
 

@@ -1,16 +1,20 @@
 /**
- * A tree whose daemon is short of something: room, descriptors. Readers get an errno or wait, never a byte that is not
- * the source's, and all goes on when it is there again.
+ * A tree whose daemon is short of something: room, descriptors, a file system that takes writes, places in a queue.
+ * Readers get an errno or wait, never a byte that is not the source's, and all goes on when it is there again.
  */
 import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
 import { readdirSync } from 'node:fs';
 import { rm, statfs } from 'node:fs/promises';
 import path from 'node:path';
+import { createInterface } from 'node:readline';
 import { before, after, describe, test } from 'node:test';
+import { compileHelper } from '../probes/probe.ts';
 import { AttachedTree, treeFilesystems } from '../support/attached-tree.ts';
 import { compareFiles } from '../support/compare.ts';
+import type { Compared } from '../support/compare.ts';
 import { CorpusWriter, mebibyte } from '../support/corpus.ts';
-import { runOk } from '../support/run.ts';
+import { killAtExit, killGroup, runOk } from '../support/run.ts';
 import { temporaryDirectory } from '../support/temporary.ts';
 import type { TemporaryDirectory } from '../support/temporary.ts';
 import { waitFor } from '../support/wait-for.ts';
@@ -37,6 +41,11 @@ before(async () => {
 after(async () => {
   await directory[Symbol.asyncDispose]();
 });
+
+/** The kernel's queues have 16,384 places unless somebody asks for more, and so many may wait for the daemon. */
+const crowd = Number(process.env['EBB_CROWD'] ?? 500);
+/** More than fits there takes all of a small machine. */
+const crowdTypes = process.env['EBB_CROWD'] === undefined ? (['ext4'] as const) : treeFilesystems;
 
 /** What Ebb leaves free, and as much as it may use. */
 const leftBytes = 16 * mebibyte + 8 * mebibyte;
@@ -85,6 +94,11 @@ for (const type of treeFilesystems) {
   });
 }
 
+function assertRight(compared: readonly Compared[]): void {
+  const bad = compared.filter(({ errno, wrong }) => errno !== 0 || wrong !== -1);
+  assert.deepEqual(bad, []);
+}
+
 test('a daemon without free descriptors: readers get an errno or their bytes, and all goes on', async () => {
   await using tree = await AttachedTree.attach({ type: 'xfs', remote: source });
   const { pid } = await tree.status();
@@ -111,3 +125,72 @@ test('a daemon without free descriptors: readers get an errno or their bytes, an
   );
   assert.equal((await tree.status()).pid, pid, 'the daemon lived on');
 });
+
+for (const type of crowdTypes) {
+  test(`${type}: a frozen file system: what is here is read on, what is not comes afterwards`, async () => {
+    await using tree = await AttachedTree.attach({ type, remote: source });
+    const [here, cold] = [names.slice(0, 8), [large, ...names.slice(8)]];
+    const events = async (): Promise<number> => (await tree.status()).events;
+    const isTheKernels = async (): Promise<boolean> => {
+      const before = await events();
+      assertRight(await compareFiles(tree.path, source, here));
+      return (await events()) === before;
+    };
+    await waitFor(isTheKernels, { what: 'files that nobody is asked about', timeoutMs: 30_000 });
+    await runOk('fsfreeze', ['--freeze', tree.filesystem.path]);
+    let reading: Promise<readonly Compared[]>;
+    try {
+      reading = compareFiles(tree.path, source, cold);
+      assertRight(await compareFiles(tree.path, source, here));
+    } finally {
+      await runOk('fsfreeze', ['--unfreeze', tree.filesystem.path]);
+    }
+    for (const { name, errno, wrong } of await reading) {
+      assert.equal(wrong, -1, name);
+      // It cannot do anything meanwhile: after a minute it is replaced.
+      assert.ok([0, EIO].includes(errno), `${name}: ${errno}`);
+    }
+    assertRight(await compareFiles(tree.path, source, [large, ...names]));
+  });
+
+  test(`${type}: ${crowd} readers of a daemon that does nothing yet: their bytes, or an errno`, async (context) => {
+    await using tree = await AttachedTree.attach({ type, remote: source });
+    const helper = await compileHelper(directory.path, 'crowd');
+    const { pid } = await tree.status();
+    const words = [String(crowd), path.join(tree.path, large), path.join(source, large)];
+    const child = spawn(helper, words, { stdio: ['pipe', 'pipe', 'inherit'], detached: true });
+    killAtExit(child);
+    const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
+    const said = async (): Promise<string> => String((await lines.next()).value);
+    try {
+      assert.equal(await said(), 'open');
+      process.kill(pid, 'SIGSTOP');
+      child.stdin.write('\n');
+      assert.equal(await said(), 'asked');
+    } finally {
+      process.kill(pid, 'SIGCONT');
+    }
+    try {
+      const report = await said();
+      context.diagnostic(report);
+      const { started, right, wrong, errors } = JSON.parse(report) as CrowdReport;
+      assert.equal(started, crowd);
+      assert.equal(wrong, 0);
+      for (const errno of Object.keys(errors)) {
+        assert.ok([EPERM, EIO, EAGAIN].includes(Number(errno)), errno);
+      }
+      assert.ok(right > crowd / 2, report);
+    } finally {
+      killGroup(child);
+    }
+    assertRight(await compareFiles(tree.path, source, [large, ...names]));
+    assert.equal((await tree.status()).pid, pid, 'the daemon lived on');
+  });
+}
+
+interface CrowdReport {
+  readonly started: number;
+  readonly right: number;
+  readonly wrong: number;
+  readonly errors: Readonly<Record<string, number>>;
+}

@@ -14,6 +14,7 @@ import { AttachedTree, treeFilesystems } from '../support/attached-tree.ts';
 import { CorpusWriter, mebibyte, noise } from '../support/corpus.ts';
 import { startStress } from '../support/hammer.ts';
 import type { HammerReport } from '../support/hammer.ts';
+import { releasedFiles } from '../support/releases.ts';
 import { run, runOk } from '../support/run.ts';
 import { temporaryDirectory } from '../support/temporary.ts';
 
@@ -103,13 +104,6 @@ for (const type of treeFilesystems) {
       assert.equal(compared.stdout.toString(), '');
     });
   });
-}
-
-/** The last line of `ebb release --json` has the sums. */
-function releasedFiles(output: string): number {
-  const last = output.trim().split('\n').at(-1) ?? '{}';
-  const result = JSON.parse(last === '' ? '{}' : last) as { ok?: number; done?: { ok?: number } };
-  return result.done?.ok ?? result.ok ?? 0;
 }
 
 test('the control: holes punched without a lease are seen as wrong bytes', async () => {

@@ -4,11 +4,13 @@ Commands are JSON lines: {"stub": NAME, "plain": NAME, "do": [WHAT, ...]}. One l
 (both with the same error), or what differs. Files that are held open between commands are pairs, too.
 """
 
-import ctypes, errno, json, mmap, os, sys
+import ctypes, errno, fcntl, json, mmap, os, struct, sys
 
 os.chdir(sys.argv[1])
 libc = ctypes.CDLL(None, use_errno=True)
 held = {}
+# The plain one of the two files.
+truth = ""
 
 
 def fill(seed, count):
@@ -47,6 +49,73 @@ def map_write(path, offset, data):
         view[offset : offset + len(data)] = data
 
 
+# linux/fs.h
+FICLONE, FICLONERANGE, FIDEDUPERANGE = 0x40049409, 0x4020940D, 0xC0189436
+
+
+def block(n):
+    return n // 4096 * 4096
+
+
+def with_other(path, content, use):
+    """Gives `use` a descriptor of another file of the same directory, and its name."""
+    other = path + ".donor"
+    try:
+        with open(other, "w+b") as file:
+            file.write(content)
+            file.flush()
+            return use(file.fileno(), other)
+    finally:
+        if os.path.exists(other):
+            os.unlink(other)
+
+
+def clone_range(source, target, offset, count, into):
+    """Of `count` 0: to the end."""
+    fcntl.ioctl(target, FICLONERANGE, struct.pack("qQQQ", source, offset, count, into))
+
+
+def donor(c):
+    return fill(c, 4096) * 40
+
+
+def into_file(path, c, use):
+    def with_donor(fd, _):
+        return with_fd(path, os.O_RDWR, lambda target: use(fd, target))
+
+    return with_other(path, donor(c), with_donor)
+
+
+def out_of_file(path, use):
+    """What another file holds afterwards."""
+
+    def with_target(fd, name):
+        with_fd(path, os.O_RDONLY, lambda source: use(source, fd))
+        with open(name, "rb") as file:
+            return file.read()
+
+    return with_other(path, b"", with_target)
+
+
+def dedupe(path, offset, c):
+    """A file that has the same bytes (others where `c` is odd) wants to share blocks: what the kernel says to that."""
+    with open(truth, "rb") as file:
+        content = file.read()
+    other = content.translate(bytes((byte + 1) & 255 for byte in range(256))) if c % 2 else content
+    count = max(min(block(len(content)) - offset, 1 << 18), 0)
+
+    def ask(fd, _):
+        def with_file(own):
+            source, target = (own, fd) if c % 4 < 2 else (fd, own)
+            request = struct.pack("QQHHIqQQiI", offset, count, 1, 0, 0, target, offset, 0, 0, 0)
+            _, shared, status, _ = struct.unpack("QQiI", fcntl.ioctl(source, FIDEDUPERANGE, request)[-24:])
+            return shared, status
+
+        return with_fd(path, os.O_RDONLY, with_file)
+
+    return with_other(path, other, ask)
+
+
 def copy_within(path, source, target, count):
     with_fd(path, os.O_RDWR, lambda fd: os.pwrite(fd, os.pread(fd, count, source), target))
 
@@ -78,6 +147,30 @@ def act(path, what, a, b, c):
         return with_fd(path, os.O_WRONLY, lambda fd: fallocate(fd, 3, a, max(b, 1)))
     if what == "zero":
         return with_fd(path, os.O_WRONLY, lambda fd: fallocate(fd, 16, a, max(b, 1)))
+    if what == "allocate":
+        return with_fd(path, os.O_WRONLY, lambda fd: fallocate(fd, 0, a, max(b, 1)))
+    if what == "collapse":
+        return with_fd(path, os.O_WRONLY, lambda fd: fallocate(fd, 8, block(a), block(b) + 4096))
+    if what == "insert":
+        return with_fd(path, os.O_WRONLY, lambda fd: fallocate(fd, 32, block(a), block(b) + 4096))
+    if what == "clone-in":
+        return into_file(path, c, lambda own, fd: clone_range(own, fd, 0, 4096 * (1 + c % 40), block(a)))
+    if what == "clone-all-in":
+        return into_file(path, c, lambda own, fd: fcntl.ioctl(fd, FICLONE, own))
+    if what == "clone-out":
+        return out_of_file(path, lambda fd, own: clone_range(fd, own, block(a), block(b), 0))
+    if what == "clone-all-out":
+        return out_of_file(path, lambda fd, own: fcntl.ioctl(own, FICLONE, fd))
+    if what == "copy-in":
+        return into_file(path, c, lambda own, fd: os.copy_file_range(own, fd, b, 0, a))
+    if what == "copy-out":
+        return out_of_file(path, lambda fd, own: os.copy_file_range(fd, own, b, a, 0))
+    if what == "dedupe":
+        return dedupe(path, block(a), c)
+    if what == "touch-read":
+        os.utime(path, ns=(a * 1000, b * 1000))
+        data = with_fd(path, os.O_RDONLY, lambda fd: os.pread(fd, b, a))
+        return data, os.stat(path).st_mtime_ns
     if what == "open-write":
         return with_fd(path, os.O_RDWR, lambda fd: None)
     if what == "hold":
@@ -121,6 +214,7 @@ def first_difference(a, b):
 
 for line in sys.stdin:
     command = json.loads(line)
+    truth = command["plain"]
     stub = attempt(command["stub"], command["do"])
     plain = attempt(command["plain"], command["do"])
     if stub == plain:

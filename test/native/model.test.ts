@@ -19,10 +19,12 @@ const sizes = [0, 1, 5000, 256 * KiB, 700_001, 1024 * KiB, 1_300_003] as const;
 type Act = readonly [what: string, a: number, b: number, c: number];
 
 const harmless = ['read', 'map-read', 'size', 'open-write', 'hold', 'held-read', 'let-go'] as const;
+const copying = ['clone-out', 'clone-all-out', 'copy-out', 'dedupe'] as const;
 const renaming = ['link', 'rename'] as const;
-const writing = [
-  'write append map-write copy-within empty empty-grow truncate ftruncate punch zero'.split(' '),
-].flat();
+const writing = (
+  'write append map-write copy-within empty empty-grow truncate ftruncate punch zero allocate collapse insert ' +
+  'clone-in clone-all-in copy-in touch-read'
+).split(' ');
 
 const place = fc.oneof(fc.nat(1_400_000), fc.constantFrom(0, 1, 4095, 4096, 262_144, 700_001));
 const length = fc.oneof(fc.nat(9000), fc.nat(300_000));
@@ -31,8 +33,9 @@ const act = (whats: readonly string[]): fc.Arbitrary<Act> =>
 
 const step = fc.oneof(
   { weight: 6, arbitrary: act(harmless) },
+  { weight: 2, arbitrary: act(copying) },
   { weight: 2, arbitrary: act(renaming) },
-  { weight: 2, arbitrary: act(writing) },
+  { weight: 3, arbitrary: act(writing) },
   { weight: 4, arbitrary: fc.constant<Act>(['release', 0, 0, 0]) },
   { weight: 1, arbitrary: fc.constant<Act>(['get', 0, 0, 0]) },
 );

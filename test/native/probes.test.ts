@@ -19,7 +19,11 @@ const traits = { ...directoryTraits, readOnly: false };
 /** Programs look for holes by these; on trees without poison only those that are known to do so are helped. */
 const holeCalls = new Set(['call-seek', 'call-fiemap']);
 /** Compare with a native copy on another file system, which offers other calls. */
-const unlike = new Set(['write-replace-by-cp', 'write-collapse', 'write-insert']);
+const unlike = new Set(
+  'replace-by-cp collapse insert clone-range-into clone-range-out'
+    .split(' ')
+    .map((call) => `write-${call}`),
+);
 /** Whole programs, which take long. */
 const programs = new Set([
   'write-git',

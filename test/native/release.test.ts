@@ -1,7 +1,8 @@
 /** Release under a served native tree: who comes meanwhile, and that events come again afterwards. */
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { once } from 'node:events';
+import { mkdirSync, readFileSync, readlinkSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { test } from 'node:test';
 import { OpenFlag } from '../../src/sys/fd.ts';
@@ -11,6 +12,8 @@ import { compileHelper } from '../probes/probe.ts';
 import { startStress } from '../support/hammer.ts';
 import { patience } from '../support/patience.ts';
 import { patternBytes } from '../support/pattern.ts';
+import { killAtExit } from '../support/run.ts';
+import { waitFor } from '../support/wait-for.ts';
 import { nativeScene } from './native-scene.ts';
 import type { NativeScene } from './native-scene.ts';
 import type { StubFile } from '../../src/tree/stubs/stub-store.ts';
@@ -59,6 +62,28 @@ for (const type of ['ext4', 'xfs', 'btrfs'] as const) {
     }
     assert.equal(file.change, 0);
     assert.deepEqual(scene.problems, []);
+  });
+
+  test(`${type}: what runs, and what is pinned, stays; it goes when it does not any more`, async () => {
+    await using scene = await nativeScene(type);
+    const file = scene.add('program', 0, { bytes: readFileSync('/bin/sleep'), mode: 0o755 });
+    const running = spawn('/bin/sh', ['-c', 'cd "$0" && exec ./program 600', scene.path]);
+    killAtExit(running);
+    await waitFor(() => readlinkSync(`/proc/${running.pid}/exe`).endsWith('/program'), {
+      what: 'the program to run',
+    });
+    const refusalOf = async (): Promise<string | undefined> => {
+      const result = await scene.release(file);
+      return result.released ? undefined : result.refusal;
+    };
+    assert.equal(await refusalOf(), 'open');
+    running.kill('SIGKILL');
+    await once(running, 'exit');
+    scene.server.setPinned(file, true);
+    assert.equal(await refusalOf(), 'pinned');
+    scene.server.setPinned(file, false);
+    await waitFor(async () => (await refusalOf()) === undefined, { what: 'its release' });
+    assert.match(await scene.shellOk('./program --version'), /^sleep/);
   });
 
   test(`${type}: an opener whom no event announced keeps his file`, async () => {

@@ -7,16 +7,32 @@ import { runOk } from '../support/run.ts';
 import { assertSameOutput } from './probe.ts';
 import type { Probe } from './probe.ts';
 
-/** A program that carries noise and prints a sum over it: pages of the mapping are needed one by one. */
+/**
+ * A program that carries noise and prints a sum over it: pages of the mapping are needed one by one. With the name of a
+ * file it also maps that, and prints a sum over it.
+ */
 const programSource = `
+#include <fcntl.h>
 #include <stdio.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
 __asm__(".section .rodata\\n.globl table\\n.balign 4096\\ntable: .incbin \\"noise\\"\\n"
         ".globl table_end\\ntable_end:\\n.previous");
 extern const unsigned char table[], table_end[];
-int main(void) {
+static void print_sum(const unsigned char *from, const unsigned char *to) {
   unsigned long sum = 0;
-  for (const unsigned char *at = table_end; at-- > table;) sum = sum * 31 + *at;
-  printf("%lu %lu\\n", (unsigned long)(table_end - table), sum);
+  for (const unsigned char *at = to; at-- > from;) sum = sum * 31 + *at;
+  printf("%lu %lu\\n", (unsigned long)(to - from), sum);
+}
+int main(int count, char **arguments) {
+  print_sum(table, table_end);
+  if (count == 1) return 0;
+  struct stat facts;
+  int self = open(arguments[1], O_RDONLY);
+  if (self < 0 || fstat(self, &facts) != 0) return 1;
+  unsigned char *all = mmap(NULL, facts.st_size, PROT_READ, MAP_SHARED, self, 0);
+  if (all == MAP_FAILED) return 1;
+  print_sum(all, all + facts.st_size);
   return 0;
 }
 `;

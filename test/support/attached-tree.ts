@@ -37,6 +37,8 @@ export interface AttachOptions {
   readonly sizeBytes?: number;
   /** On btrfs: the tree is a subvolume. */
   readonly subvolume?: boolean;
+  /** `--state`: a directory that is there. Default: one of its own. */
+  readonly stateDirectory?: string;
   /** What attaching may take. Default 120,000. */
   readonly timeoutMs?: number;
   /** Runs `ebb attach` and resolves when the tree is attached. Default: it runs in the background. */
@@ -66,7 +68,7 @@ export class AttachedTree implements AsyncDisposable {
     this.filesystem = filesystem;
     this.#directory = directory;
     this.path = path.join(filesystem.path, 'tree');
-    this.stateDirectory = path.join(directory.path, 'state');
+    this.stateDirectory = options.stateDirectory ?? path.join(directory.path, 'state');
   }
 
   /** Resolves when `ebb attach` has returned 0. A failure throws its output and leaves nothing behind. */
