@@ -1,8 +1,10 @@
 /** From the inherited descriptor to a volume: container, partition, file system, journal. */
 import { fileDevice } from '../../ext4/block-device.ts';
 import { openReplayed } from '../../ext4/journal/replay.ts';
+import type { ReplayFacts } from '../../ext4/journal/replay.ts';
 import type { Volume } from '../../ext4/volume.ts';
 import { choosePlace, openDisk, openPlace } from '../container/open-image.ts';
+import type { Disk, Place } from '../container/open-image.ts';
 import type { ServerRequest } from '../messages.ts';
 import { RecalledDevice } from './recalled-device.ts';
 import type { RecallSource } from './recalled-device.ts';
@@ -42,11 +44,31 @@ export function openImage(
   const { volume, replay, overlay } = openReplayed(openPlace(disk, place), options);
   // Over a replayed journal any block may be in the log instead of its place: everything is read through the volume.
   const isInPlace = disk.container.format === 'raw' && overlay === undefined;
-  const notes = place.partition === undefined ? [] : [`partition ${place.partition.number}`];
+  const notes = [...notesOf(disk, place), ...volumeNotes(volume, replay)];
+  return { volume, startBytes: isInPlace ? place.offsetBytes : undefined, notes, recalled };
+}
+
+function notesOf({ container, table }: Disk, { partition }: Place): string[] {
+  const notes = partition === undefined ? [] : [`partition ${partition.number}`];
+  if (partition !== undefined) notes.push(...(table?.warnings ?? []));
+  if (container.format === 'qcow2' && container.markedCorrupt) {
+    notes.push('QEMU marked this image as corrupt');
+  }
+  return notes;
+}
+
+function volumeNotes({ superblock }: Volume, replay: ReplayFacts): string[] {
+  const notes: string[] = [];
+  const { backup, state } = superblock;
+  if (backup !== undefined) {
+    const used = `the copy in block ${backup.blockNumber} is used`;
+    notes.push(`its first superblock is damaged (${backup.reason}): ${used}`);
+  }
+  if (state === 'errors') notes.push('the kernel recorded errors in it');
   if (replay.state === 'replayed') {
     notes.push(`its journal was replayed in memory: ${replay.transactions} transactions`);
   } else if (replay.state === 'ignored') {
     notes.push('its journal was not replayed: what was changed last is missing');
   }
-  return { volume, startBytes: isInPlace ? place.offsetBytes : undefined, notes, recalled };
+  return notes;
 }
