@@ -15,11 +15,11 @@
  * what the kernel says, and return `-errno` (a negative number) as the kernel itself does. All
  * others throw `EbbError`.
  */
-import koffi from 'koffi';
 import { errnoCodeOf, errnoMessage } from '../base/errno.ts';
 import { ebbError } from '../base/errors.ts';
 import type { EbbError } from '../base/errors.ts';
 import { encodeName } from '../base/name.ts';
+import { koffi } from './library.ts';
 
 /** Makes something once, when it is first asked for. */
 export function lazily<T>(make: () => T): () => T {

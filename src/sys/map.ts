@@ -1,7 +1,7 @@
 /** mmap(2): of a file that other processes share, and to find out whether a file can be mapped. */
-import koffi from 'koffi';
 import { ebbError } from '../base/errors.ts';
 import { bind, checkOffset, lastErrno, lazily, systemError } from './ffi.ts';
+import { koffi } from './library.ts';
 
 const PROT_READ = 1;
 const PROT_WRITE = 2;
