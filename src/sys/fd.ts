@@ -55,6 +55,7 @@ const native = lazily(() => ({
   fcntl: bind<(fd: number, command: number, argument: number) => number>(
     'int fcntl(int fd, int cmd, long arg)',
   ),
+  dup2: bind<(from: number, to: number) => number>('int dup2(int oldfd, int newfd)'),
 }));
 
 /** A descriptor with one owner. `using` closes it; closing twice is harmless. */
@@ -139,6 +140,14 @@ const F_DUPFD_CLOEXEC = 1030;
 /** A second descriptor of the same open file, close-on-exec. Throws EBADF, EMFILE. */
 export function duplicateFd(fd: number): OwnedFd {
   return new OwnedFd(orThrow(native().fcntl(fd, F_DUPFD_CLOEXEC, 0), 'dup', `descriptor ${fd}`));
+}
+
+/**
+ * Makes `place` a second descriptor of the open file of `fd`, which survives an exec; what it was is closed. Throws
+ * EBADF.
+ */
+export function replaceFd(place: number, fd: number): void {
+  orThrow(native().dup2(fd, place), 'dup2', `descriptor ${fd}`);
 }
 
 /** Switches O_NONBLOCK of the open file (all its descriptors). Throws EBADF. */

@@ -9,7 +9,6 @@ import { mountNative } from '../../image/broker/native.ts';
 import { brokerOptionEntries } from '../../image/broker/options.ts';
 import { log, runBroker } from '../../image/broker/run.ts';
 import { serveImage } from '../../image/broker/serve.ts';
-import { serverScript } from '../../image/sandbox/code-cache.ts';
 import { absolutePath, natural, parseLine, positive, remoteAccessEntries } from '../options.ts';
 import { RecalledImage } from './recalled-image.ts';
 
@@ -39,7 +38,7 @@ async function close(image: RecalledImage): Promise<void> {
   }
 }
 
-await runBroker(async (signal) => {
+await runBroker(async (place, signal) => {
   const parsed = parseLine(schema, await text(process.stdin));
   const { access, cacheDirectory, cacheSizeBytes, minFreeBytes, ...options } = parsed;
   const image = await RecalledImage.open({
@@ -53,11 +52,10 @@ await runBroker(async (signal) => {
   });
   try {
     if (options.native) {
-      const native = await mountNative(options, image.source, signal);
+      const native = await mountNative(options, image.source, signal, place);
       await close(image);
       return { native };
     }
-    const place = { script: serverScript.source, args: [] };
     const mounted = await serveImage(options, place, image.source, signal);
     return { ...mounted, ended: closedAfter(mounted.ended, image) };
   } catch (error) {

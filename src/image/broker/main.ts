@@ -3,15 +3,15 @@
  * result on descriptor 3, the log on standard error. Lives until the mount is gone (docs/image.md, "Processes").
  */
 import { text } from 'node:stream/consumers';
-import { parseBrokerOptions } from './options.ts';
 import { runBroker } from './run.ts';
 
-await runBroker(async (signal) => {
+await runBroker(async (place, signal) => {
+  const { parseBrokerOptions } = await import('./options.ts');
+  const { serveImage } = await import('./serve.ts');
   const options = parseBrokerOptions(await text(process.stdin));
   if (options.native) {
     const { mountNative } = await import('./native.ts');
-    return { native: await mountNative(options, undefined, signal) };
+    return { native: await mountNative(options, undefined, signal, place) };
   }
-  const { serveImage } = await import('./serve.ts');
-  return serveImage(options, undefined, undefined, signal);
+  return serveImage(options, place, undefined, signal);
 });

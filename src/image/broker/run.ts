@@ -3,8 +3,10 @@ import { closeSync, writeSync } from 'node:fs';
 import { ebbError, toEbbError } from '../../base/errors.ts';
 import { outliveTheLog } from '../../base/service-process.ts';
 import type { Opened } from '../messages.ts';
-import { refreshCodeCache } from '../sandbox/code-cache.ts';
-import type { ImageMount } from './serve.ts';
+import { refreshCodeCache, serverScript } from '../sandbox/code-cache.ts';
+import { launchServer } from '../sandbox/start.ts';
+import type { Launched } from '../sandbox/start.ts';
+import type { ImageMount, ServerPlace } from './serve.ts';
 
 const resultDescriptor = 3;
 
@@ -25,10 +27,13 @@ function report(line: object): void {
 }
 
 /**
- * Mounts by `mount`, and takes it away on SIGTERM and SIGINT; the signal that `mount` gets ends its making. Sets the
- * exit code; never rejects.
+ * Mounts by `mount`, and takes it away on SIGTERM and SIGINT; the signal that `mount` gets ends its making. The server
+ * of the image is launched at once: it takes longest, and starts while the options come and the rest is loaded. Sets
+ * the exit code; never rejects.
  */
-export async function runBroker(mount: (signal: AbortSignal) => Promise<Mounted>): Promise<void> {
+export async function runBroker(
+  mount: (place: ServerPlace, signal: AbortSignal) => Promise<Mounted>,
+): Promise<void> {
   outliveTheLog();
   let mounted: ImageMount | undefined;
   const stopping = new AbortController();
@@ -37,8 +42,11 @@ export async function runBroker(mount: (signal: AbortSignal) => Promise<Mounted>
     mounted?.stop();
   };
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, stop);
+  let launched: Launched | undefined;
   try {
-    const done = await mount(stopping.signal);
+    const { source: script } = serverScript;
+    launched = launchServer({ script });
+    const done = await mount({ script, args: [], launched }, stopping.signal);
     if ('native' in done) {
       report({ ok: true, pid: 0, mode: 'native', ...done.native });
       refreshCodeCache();
@@ -47,6 +55,7 @@ export async function runBroker(mount: (signal: AbortSignal) => Promise<Mounted>
     mounted = done;
     report({ ok: true, pid: process.pid, mode: 'fuse', ...mounted.opened });
   } catch (thrown) {
+    launched?.server[Symbol.dispose]();
     const error = toEbbError(thrown);
     const exitCode = error.code === 'EINVAL' ? 2 : 1;
     report({ ok: false, error: error.message, code: error.code, exitCode });

@@ -47,10 +47,11 @@ function mountOptions(options: BrokerOptions, name: string): MountOptions {
   };
 }
 
-/** Tests put hostile code in the server's place. */
-export type ServerPlace = Pick<ServerOptions, 'script' | 'scripts' | 'output'> & {
-  readonly args: readonly string[];
-};
+/** Who serves: tests put hostile code in the server's place. `args`: behind the request. */
+export type ServerPlace = Pick<
+  ServerOptions,
+  'script' | 'scripts' | 'output' | 'args' | 'launched'
+>;
 
 /**
  * Mounts. Throws ENOENT, EACCES, EUCLEAN, EOPNOTSUPP, ..., EIO when `signal` fires: nothing is mounted then. Takes the

@@ -2,8 +2,9 @@
  * Entry point of the process that becomes the server: it gives up everything, then replaces itself by a Node that never
  * had a foreign function library. Started by start.ts, in namespaces of its own where the system permits that.
  *
- * Inherited descriptors: see `InheritedFd`. Arguments: the script to run, then its own arguments. Without a script it
- * ends when it is loaded (prime.ts).
+ * Inherited descriptors: see `InheritedFd`; device, image and notices are /dev/null until the broker says what the
+ * server is to do (handover.ts), which is waited for when all rights but that are given up. Argument: the script to run.
+ * Without one it ends when it is loaded (prime.ts).
  */
 import path from 'node:path';
 import { dropCapabilities } from '../../sys/capabilities.ts';
@@ -13,6 +14,7 @@ import { confineToPaths, LandlockRight } from '../../sys/landlock.ts';
 import { forbidNewPrivileges, installFilter } from '../../sys/seccomp.ts';
 import { sendFd } from '../../sys/socket.ts';
 import { serverFilter } from './filter.ts';
+import { receiveTask } from './handover.ts';
 import { InheritedFd } from './inherited.ts';
 import { codeCacheEnvironment, serverFlags } from './node-flags.ts';
 import { takeOwnRoot } from './own-root.ts';
@@ -41,7 +43,7 @@ const readable = [
   { path: path.join(root, 'package.json'), rights: readFile },
 ];
 
-const [script = '', ...rest] = process.argv.slice(2);
+const [script = ''] = process.argv.slice(2);
 if (script === '') process.exit(0);
 const extraReadable = process.env['EBB_SANDBOX_SCRIPTS'];
 if (extraReadable !== undefined)
@@ -56,8 +58,6 @@ const compiledCode = Object.entries(
 ).map(([name, value]) => `${name}=${value}`);
 
 dieWithParent();
-// Node has set it on all that it found open.
-for (const fd of [0, 1, 2, ...Object.values(InheritedFd)]) clearCloseOnExec(fd);
 limitResource(ResourceLimit.core, 0);
 limitResource(ResourceLimit.fileSize, logMaxBytes);
 limitResource(ResourceLimit.openFiles, openFilesMax);
@@ -67,11 +67,14 @@ if (process.env['EBB_SANDBOX_NAMESPACES'] === '1') takeOwnRoot(readable.map((eac
 dropCapabilities();
 forbidNewPrivileges();
 confineToPaths(readable);
+const args = receiveTask(InheritedFd.broker);
+// Node has set it on all that it found open.
+for (const fd of [0, 1, 2, ...Object.values(InheritedFd)]) clearCloseOnExec(fd);
 const program = serverFilter(InheritedFd.broker);
 const listener = installFilter(program);
 sendFd(InheritedFd.broker, listener.fd);
 execute(
   process.execPath,
-  [process.execPath, ...serverFlags, script, ...rest],
+  [process.execPath, ...serverFlags, script, ...args],
   ['UV_USE_IO_URING=0', 'MALLOC_ARENA_MAX=2', 'OPENSSL_CONF=/nonexistent', ...compiledCode],
 );

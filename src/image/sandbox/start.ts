@@ -1,6 +1,7 @@
 /**
  * Starts a server in its sandbox: namespaces by unshare(1) and setpriv(1) of util-linux, the rest by enter.ts, and the
- * gate of filter.ts, which is held open here until the server has loaded its code.
+ * gate of filter.ts, which is held open here until the server has loaded its code. All of it but the gate can be on its
+ * way before it is known what the server is to do (`launchServer`).
  */
 import { execFile, spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
@@ -20,7 +21,10 @@ import {
   forgetCodeCache,
   serverScript,
 } from './code-cache.ts';
+import { openFd, OpenFlag } from '../../sys/fd.ts';
 import type { OwnedFd } from '../../sys/fd.ts';
+import { sendTask } from './handover.ts';
+import type { Task } from './handover.ts';
 import { closedByte, loadedByte } from './inherited.ts';
 import { codeCacheEnvironment, launcherFlags } from './node-flags.ts';
 
@@ -33,19 +37,20 @@ const pollMs = 2;
 const gatePollMs = 1000;
 const refusalTextMax = 200;
 
-export interface ServerOptions {
+/** What is known before the image is. */
+export interface LaunchOptions {
   readonly script: string;
-  readonly args: readonly string[];
-  readonly deviceFd: number;
-  readonly imageFd: number;
-  /** The server's end of the socket for notices; undefined: the image is local. */
-  readonly noticesFd?: number | undefined;
   /** Default true: false where namespaces turned out to be impossible. */
   readonly namespaces?: boolean;
   /** For tests: a directory that Landlock lets the server load code from, too. */
   readonly scripts?: string;
   /** Where its standard output and error go. Default: the broker's. */
   readonly output?: 'inherit' | 'ignore' | number;
+}
+
+export interface ServerOptions extends LaunchOptions, Task {
+  /** What `launchServer` gave for these options. Default: it is launched now. */
+  readonly launched?: Launched | undefined;
 }
 
 /** A running server. Disposing kills it. */
@@ -160,6 +165,12 @@ function confinement(
   ];
 }
 
+/** A server on its way, which waits for its task. Whoever gives it none disposes of the server. */
+export interface Launched {
+  readonly server: SandboxedServer;
+  readonly program: Program;
+}
+
 /**
  * Resolves when the server has loaded its code and the gate behind it is closed. Without namespaces where unshare(1)
  * gives none (the filter alone holds everything that the tests try); whatever else ends a start is tried once more,
@@ -167,18 +178,19 @@ function confinement(
  * then succeeds without it is made anew.
  */
 export async function startServer(options: ServerOptions): Promise<SandboxedServer> {
-  const program = programOf(options.script);
+  const launched = options.launched ?? launchServer(options);
+  const { program } = launched;
   try {
-    return await startOnce(options, program);
+    return await startOnce(options, launched);
   } catch (error) {
     const refusal = options.namespaces === false ? undefined : await namespacesRefused();
     if (refusal !== undefined) {
-      const server = await startServer({ ...options, namespaces: false });
+      const server = await startServer({ ...options, namespaces: false, launched: undefined });
       const note = `The server of the image runs without namespaces, which this system refuses: ${refusal}.`;
       server.notes = [note, ...server.notes];
       return server;
     }
-    const server = await startOnce(options, sourcesOf(options.script));
+    const server = await startOnce(options, launchServer(options, sourcesOf(options.script)));
     if (program.cache !== undefined && !isReplaced(program)) {
       forgetCodeCache(program.cache.directory);
     }
@@ -205,50 +217,51 @@ async function namespacesRefused(): Promise<string | undefined> {
   });
 }
 
-async function startOnce(options: ServerOptions, program: Program): Promise<SandboxedServer> {
+/** Its process is there when this returns. */
+export function launchServer(
+  options: LaunchOptions,
+  program: Program = programOf(options.script),
+): Launched {
   const [ours, theirs] = socketPair();
-  const before = confinement(options, [process.execPath, enterScript.source]);
+  using socket = theirs;
+  // Numbers that are taken, so that Node opens nothing there: handover.ts.
+  using nothing = openFd('/dev/null', OpenFlag.rdwr);
   const { enter, server: script, environment } = program;
-  const [command = 'setpriv', ...words] = before;
+  const [command = 'setpriv', ...words] = confinement(options, [
+    process.execPath,
+    enterScript.source,
+  ]);
   const output = options.output ?? 'inherit';
-  const child = spawn(
-    command,
-    [...words, process.execPath, ...launcherFlags, enter, script, ...options.args],
-    {
-      cwd: '/',
-      env: {
-        EBB_SANDBOX_NAMESPACES: options.namespaces === false ? '0' : '1',
-        PATH: process.env['PATH'] ?? '/usr/sbin:/usr/bin:/sbin:/bin',
-        ...environment,
-        ...(options.scripts === undefined ? {} : { EBB_SANDBOX_SCRIPTS: options.scripts }),
-      },
-      stdio: [
-        'ignore',
-        output,
-        output,
-        options.deviceFd,
-        options.imageFd,
-        theirs.fd,
-        options.noticesFd ?? 'ignore',
-      ],
+  const child = spawn(command, [...words, process.execPath, ...launcherFlags, enter, script], {
+    cwd: '/',
+    env: {
+      EBB_SANDBOX_NAMESPACES: options.namespaces === false ? '0' : '1',
+      PATH: process.env['PATH'] ?? '/usr/sbin:/usr/bin:/sbin:/bin',
+      ...environment,
+      ...(options.scripts === undefined ? {} : { EBB_SANDBOX_SCRIPTS: options.scripts }),
     },
-  );
-  theirs.close();
+    stdio: ['ignore', output, output, nothing.fd, nothing.fd, socket.fd, nothing.fd],
+  });
   const ended = new Promise<string>((resolve) => {
     child.once('error', (error) => resolve(error.message));
     child.once('exit', (code, signal) => resolve(signal ?? `exit code ${code}`));
   });
-  const server = new SandboxedServer(child, ours, ended);
+  return { server: new SandboxedServer(child, ours, ended), program };
+}
+
+async function startOnce(task: Task, { server, program }: Launched): Promise<SandboxedServer> {
+  const { socket, ended } = server;
   try {
-    using listener = await receiveListener(ours.fd);
-    passGate(listener.fd, ours.fd);
+    sendTask(socket.fd, task);
+    using listener = await receiveListener(socket.fd);
+    passGate(listener.fd, socket.fd);
     if (isReplaced(program)) throw ebbError('EIO', 'its code was replaced while it was loaded');
   } catch (error) {
     server[Symbol.dispose]();
     const how = await ended;
     throw ebbError('EIO', `The server of the image did not start: ${how}.`, { cause: error });
   }
-  writeSync(ours.fd, Uint8Array.of(closedByte));
+  writeSync(socket.fd, Uint8Array.of(closedByte));
   return server;
 }
 
