@@ -3,8 +3,8 @@
  * had a foreign function library. Started by start.ts, in namespaces of its own where the system permits that.
  *
  * Inherited descriptors: see `InheritedFd`; device, image and notices are /dev/null until the broker says what the
- * server is to do (handover.ts), which is waited for when all rights but that are given up. Argument: the script to run.
- * Without one it ends when it is loaded (prime.ts).
+ * server is to do (handover.ts), which is waited for when all other rights are given up. Argument: the script to run;
+ * without one it ends when it is loaded (prime.ts).
  */
 import path from 'node:path';
 import { dropCapabilities } from '../../sys/capabilities.ts';
