@@ -1,6 +1,6 @@
 /**
  * Damaged images: whatever is in them, the reader answers, in bounded time, with an errno or with
- * something that keeps the contract. EBB_EXT4_FUZZ=100000 tries that many inputs, from a new seed.
+ * something that keeps the contract. EBB_EXT4_FUZZ=1000000 tries that many inputs, from a new seed.
  */
 import assert from 'node:assert/strict';
 import { mkdir, readFile, symlink, truncate, writeFile, open } from 'node:fs/promises';
@@ -19,7 +19,7 @@ import { surveyVolume } from './support/walk.ts';
 import type { Survey } from './support/walk.ts';
 
 const asked = process.env['EBB_EXT4_FUZZ'];
-const inputsPerImage = Math.ceil(Number(asked ?? 3000) / 8);
+const inputsPerImage = Math.ceil(Number(asked ?? 100_000) / 8);
 const seed = asked === undefined ? 1 : Date.now() % 2 ** 32;
 
 /** What one input may cost: so much that only something without an end exceeds it. */
