@@ -7,59 +7,58 @@ import { groupStart } from './superblock.ts';
 import type { Superblock } from './superblock.ts';
 
 export class SystemZone {
-  /** Disjoint and rising: [starts[i], ends[i]). */
-  readonly #starts: Float64Array;
-  readonly #ends: Float64Array;
+  /** Of each kind of its own: within a kind what begins later does not end earlier. */
+  readonly #kinds: readonly Ranges[];
 
-  /** Reads all group descriptors; EUCLEAN when one of them cannot be right. */
+  /** Reads all group descriptors; EUCLEAN when one of them cannot be right. 64 bytes for each group. */
   constructor(superblock: Superblock, groups: GroupTable) {
-    // Ranges that go on where the one before of their kind ended are one: few are left to be sorted.
-    const ranges: [start: number, end: number][] = [];
-    const lastOfKind: ([start: number, end: number] | undefined)[] = [];
-    for (const [kind, start, count] of systemRanges(superblock, groups)) {
-      const last = lastOfKind[kind];
-      if (last?.[1] === start) last[1] = start + count;
-      else ranges.push((lastOfKind[kind] = [start, start + count]));
+    const { groupCount, blockSizeBytes } = superblock;
+    const bitmaps = new Float64Array(2 * groupCount);
+    const tables = new Float64Array(groupCount);
+    // The boot sector and the primary superblock.
+    const heads = { starts: [0], ends: [blockSizeBytes === 1024 ? 2 : 1] };
+    for (let group = 0; group < groupCount; group += 1) {
+      const headBlocks = groups.headBlocks(group);
+      if (headBlocks > 0) {
+        const start = groupStart(superblock, group);
+        heads.starts.push(start);
+        // One that reaches into the next group has that one's in it.
+        heads.ends.push(Math.max(start + headBlocks, heads.ends.at(-1)!));
+      }
+      const { blockBitmap, inodeBitmap, inodeTable } = groups.descriptor(group);
+      bitmaps[2 * group] = blockBitmap;
+      bitmaps[2 * group + 1] = inodeBitmap;
+      tables[group] = inodeTable;
     }
-    const merged: [start: number, end: number][] = [];
-    for (const [start, end] of ranges.sort((a, b) => a[0] - b[0])) {
-      const last = merged.at(-1);
-      if (last !== undefined && start <= last[1]) last[1] = Math.max(last[1], end);
-      else merged.push([start, end]);
-    }
-    this.#starts = Float64Array.from(merged, ([start]) => start);
-    this.#ends = Float64Array.from(merged, ([, end]) => end);
+    this.#kinds = [heads, ofLength(bitmaps, 1), ofLength(tables, groups.inodeTableBlocks)];
   }
 
   /** Whether any of these blocks is the file system's own. */
   overlaps(start: number, count: number): boolean {
-    // The first range that ends behind `start`: only that one can be the nearest.
-    let low = 0;
-    let high = this.#ends.length;
-    while (low < high) {
-      const middle = (low + high) >>> 1;
-      if (this.#ends[middle]! > start) high = middle;
-      else low = middle + 1;
-    }
-    return low < this.#starts.length && this.#starts[low]! < start + count;
+    return this.#kinds.some((ranges) => overlaps(ranges, start, start + count));
   }
 }
 
-const Kind = { head: 0, blockBitmap: 1, inodeBitmap: 2, inodeTable: 3 } as const;
+/** [starts[i], ends[i]), both rising. */
+interface Ranges {
+  readonly starts: ArrayLike<number>;
+  readonly ends: ArrayLike<number>;
+}
 
-type SystemRange = [kind: number, start: number, count: number];
+/** Sorts `starts` in place. */
+function ofLength(starts: Float64Array, length: number): Ranges {
+  starts.sort();
+  return { starts, ends: starts.map((start) => start + length) };
+}
 
-function* systemRanges(superblock: Superblock, groups: GroupTable): Generator<SystemRange> {
-  const { groupCount, blockSizeBytes } = superblock;
-  const { inodeTableBlocks } = groups;
-  // The boot sector and the primary superblock.
-  yield [Kind.head, 0, blockSizeBytes === 1024 ? 2 : 1];
-  for (let group = 0; group < groupCount; group += 1) {
-    const headBlocks = groups.headBlocks(group);
-    if (headBlocks > 0) yield [Kind.head, groupStart(superblock, group), headBlocks];
-    const { blockBitmap, inodeBitmap, inodeTable } = groups.descriptor(group);
-    yield [Kind.blockBitmap, blockBitmap, 1];
-    yield [Kind.inodeBitmap, inodeBitmap, 1];
-    yield [Kind.inodeTable, inodeTable, inodeTableBlocks];
+function overlaps({ starts, ends }: Ranges, start: number, end: number): boolean {
+  // The first range that ends behind `start`: only that one can be the nearest.
+  let low = 0;
+  let high = ends.length;
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    if (ends[middle]! > start) high = middle;
+    else low = middle + 1;
   }
+  return low < starts.length && starts[low]! < end;
 }

@@ -1,14 +1,46 @@
 /** crc32_be of the kernel: polynomial 0x04c11db7, most significant bit first, not inverted at the end. */
 
-const table = Uint32Array.from({ length: 256 }, (_, byte) => {
-  let crc = byte << 24;
-  for (let bit = 0; bit < 8; bit += 1) crc = crc < 0 ? (crc << 1) ^ 0x04c11db7 : crc << 1;
-  return crc >>> 0;
-});
+/** Slicing by 8: table k holds the effect of a byte that k more bytes follow. */
+const [table0, table1, table2, table3, table4, table5, table6, table7] = makeTables() as [
+  Uint32Array,
+  Uint32Array,
+  Uint32Array,
+  Uint32Array,
+  Uint32Array,
+  Uint32Array,
+  Uint32Array,
+  Uint32Array,
+];
+
+function makeTables(): Uint32Array[] {
+  const first = Uint32Array.from({ length: 256 }, (_, byte) => {
+    let crc = byte << 24;
+    for (let bit = 0; bit < 8; bit += 1) crc = crc < 0 ? (crc << 1) ^ 0x04c11db7 : crc << 1;
+    return crc >>> 0;
+  });
+  const tables = [first];
+  while (tables.length < 8) {
+    tables.push(tables.at(-1)!.map((crc) => (crc << 8) ^ first[crc >>> 24]!));
+  }
+  return tables;
+}
 
 /** Continues from `seed` (0xffffffff to begin with). */
 export function crc32Be(seed: number, bytes: Uint8Array): number {
   let crc = seed | 0;
-  for (const byte of bytes) crc = (crc << 8) ^ table[((crc >>> 24) ^ byte) & 0xff]!;
+  let at = 0;
+  for (const last = bytes.length - 7; at < last; at += 8) {
+    crc ^= (bytes[at]! << 24) | (bytes[at + 1]! << 16) | (bytes[at + 2]! << 8) | bytes[at + 3]!;
+    crc =
+      table7[crc >>> 24]! ^
+      table6[(crc >>> 16) & 0xff]! ^
+      table5[(crc >>> 8) & 0xff]! ^
+      table4[crc & 0xff]! ^
+      table3[bytes[at + 4]!]! ^
+      table2[bytes[at + 5]!]! ^
+      table1[bytes[at + 6]!]! ^
+      table0[bytes[at + 7]!]!;
+  }
+  for (; at < bytes.length; at += 1) crc = (crc << 8) ^ table0[((crc >>> 24) ^ bytes[at]!) & 0xff]!;
   return crc >>> 0;
 }

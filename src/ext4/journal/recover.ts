@@ -39,6 +39,8 @@ export interface Recovery {
 /** 4 GiB of blocks of 4 KiB; mke2fs makes journals of 1 GiB at most by itself. About 100 bytes each. */
 const blocksMax = 1_048_576;
 const revocationsMax = 4_194_304;
+/** Logged blocks that are read for checksums of version 1, which cover them; as large as journals of mke2fs get. */
+const summedMaxBytes = 1024 ** 3;
 
 interface Transaction {
   readonly sequence: number;
@@ -49,26 +51,16 @@ interface Transaction {
 /** Throws EUCLEAN for a log that is damaged, not just cut off where the machine stopped. */
 export function recoverLog(log: JournalLog, superblock: JournalSuperblock): Recovery {
   const { transactions, endSequence } = new Scan(log, superblock).run();
-  const revokedAt = new Map<number, number>();
-  for (const { sequence, revoked } of transactions) {
-    // Transactions come in order: the last one wins.
-    for (const block of revoked) revokedAt.set(block, sequence);
-  }
   const blocks = new Map<number, LoggedBlock>();
   let revokedBlocks = 0;
-  for (const { sequence, tags } of transactions) {
-    for (const tag of tags) {
-      const revokedIn = revokedAt.get(tag.block);
-      if (revokedIn !== undefined && !isLater(sequence, revokedIn)) revokedBlocks += 1;
-      else blocks.set(tag.block, tag);
+  // In their order: a revocation is for what was logged before it, in its own transaction, too.
+  for (const { tags, revoked } of transactions) {
+    for (const tag of tags) blocks.set(tag.block, tag);
+    for (const block of revoked) {
+      if (blocks.delete(block)) revokedBlocks += 1;
     }
   }
   return { blocks, transactions: transactions.length, endSequence, revokedBlocks };
-}
-
-/** Whether transaction `a` came after `b`; the numbers wrap (tid_gt). */
-function isLater(a: number, b: number): boolean {
-  return ((a - b) | 0) > 0;
 }
 
 class Scan {
@@ -81,6 +73,7 @@ class Scan {
   #passed = 0;
   #tags = 0;
   #revocations = 0;
+  #summedBytes = 0;
   #crc = 0xffffffff;
   #lastCommitSeconds = 0;
   /** A descriptor or revocation of this transaction has a wrong checksum: damage, or a block of an older life. */
@@ -128,7 +121,16 @@ class Scan {
     const superblock = this.#superblock;
     if (!isTailRight(superblock, block)) this.#doubtful = true;
     if (superblock.checksums === 1) this.#crc = crc32Be(this.#crc, block);
-    for (const tag of decodeTags(superblock, block)) {
+    const tags = decodeTags(superblock, block);
+    if (superblock.checksums === 1) {
+      this.#summedBytes += tags.length * this.#log.blockSizeBytes;
+      if (this.#summedBytes > summedMaxBytes) {
+        throw unsupported(
+          'The journal holds more than 1 GiB under old checksums; Ebb sums no more.',
+        );
+      }
+    }
+    for (const tag of tags) {
       if (this.#isRoundOver(1)) throw corrupt('the log of the journal overtakes itself');
       this.#tags += 1;
       if (this.#tags > blocksMax) {

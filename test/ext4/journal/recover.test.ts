@@ -6,7 +6,9 @@ import { test } from 'node:test';
 import fc from 'fast-check';
 import { EbbError } from '../../../src/base/errors.ts';
 import { memoryDevice } from '../../../src/ext4/block-device.ts';
+import type { BlockDevice } from '../../../src/ext4/block-device.ts';
 import { decodeJournalSuperblock } from '../../../src/ext4/journal/journal-superblock.ts';
+import type { JournalSuperblock } from '../../../src/ext4/journal/journal-superblock.ts';
 import { JournalLog } from '../../../src/ext4/journal/log.ts';
 import { ReplayOverlay } from '../../../src/ext4/journal/overlay.ts';
 import { recoverLog } from '../../../src/ext4/journal/recover.ts';
@@ -189,6 +191,47 @@ test('a log whose descriptors lead round and round ends', () => {
     first.copy(bytes, block * journalBlockBytes, journalBlockBytes, 2 * journalBlockBytes);
   }
   assert.throws(() => replay(imageOf(bytes)), isDamage);
+});
+
+test('of a log as large as an image can claim no more is summed than of the largest real one', () => {
+  const blockSizeBytes = 65_536;
+  const blockCount = 2 ** 20;
+  // Descriptors as full as they get, and nothing but holes behind them.
+  const record = new Uint8Array(blockSizeBytes);
+  const view = new DataView(record.buffer);
+  [0xc03b3998, 1, 5].forEach((value, index) => view.setUint32(4 * index, value));
+  const perRecord = Math.floor((blockSizeBytes - 12) / 8);
+  for (let tag = 0; tag < perRecord; tag += 1) {
+    view.setUint16(12 + 8 * tag + 6, tag === perRecord - 1 ? 0xa : 0x2);
+  }
+  let readBytes = 0;
+  const device: BlockDevice = {
+    sizeBytes: blockCount * blockSizeBytes,
+    read(offset, into) {
+      readBytes += into.length;
+      const place = (offset / blockSizeBytes - 1) % (perRecord + 1);
+      if (place === 0) into.set(record);
+    },
+  };
+  const extent = { logicalBlock: 0, physicalBlock: 0, blockCount, unwritten: false };
+  const log = new JournalLog(device, blockSizeBytes, [extent]);
+  const superblock: JournalSuperblock = {
+    blockCount,
+    firstBlock: 1,
+    logEnd: blockCount,
+    startBlock: 1,
+    sequence: 5,
+    wide: false,
+    asyncCommit: false,
+    checksums: 1,
+    fastCommit: false,
+    checksumSeed: 0,
+  };
+  assert.throws(
+    () => recoverLog(log, superblock),
+    (error) => error instanceof EbbError && error.code === 'EOPNOTSUPP',
+  );
+  assert.ok(readBytes < 1.1 * 1024 ** 3, `${readBytes}`);
 });
 
 test('transactions and revocations that debugfs wrote are replayed as it replays them', async () => {
