@@ -63,6 +63,10 @@ async function whileOpen(mounted: MountedImage, act: () => Promise<void>): Promi
   return result.stdout.toString().trim().split('\n');
 }
 
+async function hasNoKeeper({ path }: MountedImage): Promise<boolean> {
+  return (await run('pgrep', ['-f', `ebb-image-keeper.*${path}`])).stdout.length === 0;
+}
+
 function gone(pid: number): boolean {
   return !existsSync(`/proc/${pid}`);
 }
@@ -82,9 +86,7 @@ for (const killed of ['server', 'broker'] as const) {
     // The directory under the mount is empty; the file that was open is of a dead connection.
     assert.match(said[2] ?? '', /^\d+$/, said.join());
     assert.notEqual(said[2], '0');
-    const isAlone = async (): Promise<boolean> =>
-      (await run('pgrep', ['-f', `ebb-image-keeper.*${mounted.path}`])).stdout.length === 0;
-    await waitFor(isAlone, { what: 'the end of the keeper' });
+    await waitFor(() => hasNoKeeper(mounted), { what: 'the end of the keeper' });
   });
 }
 
@@ -100,17 +102,20 @@ test('a mount whose connection is cut goes as a whole', async () => {
   });
 });
 
-test('what was mounted over an image mount stays when that ends', async () => {
-  await using mounted = await mountImage({ path: image });
-  await runOk('mount', ['-t', 'tmpfs', 'above', mounted.path]);
-  try {
-    process.kill(mounted.brokerPid, 'SIGTERM');
-    await waitFor(() => gone(mounted.brokerPid), { what: 'the end of the broker' });
-    assert.equal(mountAt(readMountInfo(), mounted.path)?.source, 'above');
-  } finally {
-    await run('umount', [mounted.path]);
-  }
-});
+for (const signal of ['SIGTERM', 'SIGKILL'] as const) {
+  test(`what was mounted over an image mount stays when that ends (${signal})`, async () => {
+    await using mounted = await mountImage({ path: image });
+    await runOk('mount', ['-t', 'tmpfs', 'above', mounted.path]);
+    try {
+      process.kill(mounted.brokerPid, signal);
+      await waitFor(() => gone(mounted.brokerPid), { what: 'the end of the broker' });
+      await waitFor(() => hasNoKeeper(mounted), { what: 'the end of the keeper' });
+      assert.equal(mountAt(readMountInfo(), mounted.path)?.source, 'above');
+    } finally {
+      await run('umount', [mounted.path]);
+    }
+  });
+}
 
 test('who mounts an image that somebody has open for writing is told so', async () => {
   const notes = async (): Promise<string> => {

@@ -74,7 +74,7 @@ export class Broker {
     this.#connection = connection;
     this.#mountId = topMount(connection.mountPoint);
     this.#backings = this.#startBackings(connection, opened);
-    this.#keeper = new MountKeeper(connection.mountPoint, connection.isPrivileged);
+    this.#keeper = new MountKeeper(connection);
     const { mapped, plain } = mountedAnswer;
     this.#link.answer(this.#backings === undefined ? plain : mapped);
   }
