@@ -1,6 +1,6 @@
 /**
- * Takes the mount away when the broker is killed: a shell that waits for the end of a pipe. It knows the mount point and
- * the mount's device, and nothing else; the broker ends it before it goes in order.
+ * Takes the mount away when the broker is killed: a shell that waits for the end of a pipe. It knows the mount point
+ * and the mount's device, and nothing else; the broker ends it before it goes in order.
  */
 import { spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
