@@ -15,7 +15,9 @@ const PR_SET_NO_NEW_PRIVS = 38;
 
 const SECCOMP_IOCTL_NOTIF_RECV = 0xc050_2100;
 const SECCOMP_IOCTL_NOTIF_SEND = 0xc018_2101;
+const SECCOMP_IOCTL_NOTIF_SET_FLAGS = 0x4008_2104;
 const SECCOMP_USER_NOTIF_FLAG_CONTINUE = 1;
+const SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP = 1;
 const notificationBytes = 80;
 const answerBytes = 24;
 
@@ -25,6 +27,9 @@ const native = lazily(() => ({
   ),
   prctl: bind<(option: number, a: number, b: number, c: number, d: number) => number>(
     'int prctl(int option, unsigned long a, unsigned long b, unsigned long c, unsigned long d)',
+  ),
+  ioctl: bind<(fd: number, request: number, argument: number) => number>(
+    'int ioctl(int fd, unsigned long request, unsigned long argument)',
   ),
 }));
 
@@ -48,6 +53,15 @@ export function installFilter(program: Uint8Array): OwnedFd {
     new Uint8Array(words.buffer),
   );
   return new OwnedFd(orThrow(result, 'seccomp'));
+}
+
+/**
+ * Tells the scheduler that whoever asks a listener sleeps until it is answered, and the other way round: both run on
+ * one processor then, and none has to be woken. Linux 6.6; false before.
+ */
+export function takeTurns(listenerFd: number): boolean {
+  const flags = SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP;
+  return native().ioctl(listenerFd, SECCOMP_IOCTL_NOTIF_SET_FLAGS, flags) === 0;
 }
 
 const notification = new Uint8Array(notificationBytes);

@@ -30,17 +30,18 @@ export const enterScript = script('enter.ts', 'enter.mjs');
 export const serverScript = script('../server/main.ts', 'server.mjs');
 
 const stateFile = 'sources';
-const nameDigits = 16;
+/** In bytes: with what stands before it, and what prime.ts adds, it is the name of a file (NAME_MAX, 255). */
+const ownNameMax = 200;
 
 /**
- * Where it is or would be; undefined when Node was not told to keep compiled code. Each copy of Ebb on the machine has
- * its own: the server of another one may be of another version.
+ * Where it is or would be; undefined when Node was not told to keep compiled code, or this copy of Ebb lies too deep.
+ * Each copy on the machine has its own: the server of another one may be of another version.
  */
 export function codeCacheDirectory(): string | undefined {
   const base = process.env['NODE_COMPILE_CACHE'];
   if (base === undefined || !path.isAbsolute(base)) return undefined;
-  const own = crypto().hash('sha256', serverScript.source).slice(0, nameDigits);
-  return path.join(base, `sandbox-${own}`);
+  const own = encodeURIComponent(path.join(import.meta.dirname, '../../..'));
+  return own.length > ownNameMax ? undefined : path.join(base, `sandbox-${own}`);
 }
 
 /** Its file that is there when the rest is: `stateOf` what it was made of. */
@@ -50,10 +51,13 @@ export function codeCacheStateFile(directory: string): string {
 
 /** What a cache in `directory` says of itself, made of sources in the state `sources`. Reads both files. */
 export function codeCacheState(directory: string, sources: string): string {
-  const sums = [enterScript, serverScript].map(({ name }) =>
-    crypto().hash('sha256', readFileSync(path.join(directory, name))),
-  );
-  return `${sums.join(' ')}\n${sources}`;
+  return `${sumsOf(directory)}\n${sources}`;
+}
+
+function sumsOf(directory: string): string {
+  return [enterScript, serverScript]
+    .map(({ name }) => crypto().hash('sha256', readFileSync(path.join(directory, name))))
+    .join(' ');
 }
 
 /** Another text for every change of Node or of one of these sources. */
@@ -75,22 +79,44 @@ function isOurs(file: string): boolean {
 }
 
 /**
- * The cache, when there is one that nobody else can change, that is whole, and that was made of the sources as they are
- * now.
+ * The cache, when there is one that nobody else can change, and that says that it was made of the sources as they are
+ * now. Whether it is whole takes longer to say (`isWholeCodeCache`).
  */
-export function currentCodeCache(): string | undefined {
+export function claimedCodeCache(): string | undefined {
   const directory = codeCacheDirectory();
   if (directory === undefined) return undefined;
   try {
     if (!isOurs(directory)) return undefined;
-    const state = readFileSync(codeCacheStateFile(directory), 'utf8');
-    const files = state.split('\n').slice(2);
-    const sources = stateOfSources(files.map((line) => line.split('\t', 1)[0] ?? ''));
-    return codeCacheState(directory, sources) === state ? realpathSync(directory) : undefined;
+    const [, sources] = claimOf(directory);
+    const files = sources.split('\n').slice(1);
+    const now = stateOfSources(files.map((line) => line.split('\t', 1)[0] ?? ''));
+    return now === sources ? realpathSync(directory) : undefined;
   } catch {
-    // There is none yet, or a source or a part of it is gone, or it is not for us to read.
+    // There is none yet, or a source is gone, or it is not for us to read.
     return undefined;
   }
+}
+
+/** The sums of its files, and the state of its sources. */
+function claimOf(directory: string): [sums: string, sources: string] {
+  const state = readFileSync(codeCacheStateFile(directory), 'utf8');
+  const at = state.indexOf('\n');
+  return [state.slice(0, at), state.slice(at + 1)];
+}
+
+/** Whether both files are what it says. Loads node:crypto, 5 ms, at its first use. */
+export function isWholeCodeCache(directory: string): boolean {
+  try {
+    return claimOf(directory)[0] === sumsOf(directory);
+  } catch {
+    return false;
+  }
+}
+
+/** The cache, when it is one to use. */
+export function currentCodeCache(): string | undefined {
+  const directory = claimedCodeCache();
+  return directory !== undefined && isWholeCodeCache(directory) ? directory : undefined;
 }
 
 /** From now on `directory` counts as no cache, and is made anew. Never throws: it may be another user's. */

@@ -11,14 +11,15 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { Errno } from '../../base/errno.ts';
 import { ebbError, toEbbError } from '../../base/errors.ts';
 import { PollEvent, PollSet } from '../../sys/poll.ts';
-import { continueOne } from '../../sys/seccomp.ts';
+import { continueOne, takeTurns } from '../../sys/seccomp.ts';
 import { receiveFd, socketPair } from '../../sys/socket.ts';
 import {
   codeCacheDirectory,
   codeCacheStateFile,
-  currentCodeCache,
+  claimedCodeCache,
   enterScript,
   forgetCodeCache,
+  isWholeCodeCache,
   serverScript,
 } from './code-cache.ts';
 import { openFd, OpenFlag } from '../../sys/fd.ts';
@@ -116,7 +117,7 @@ function programOf(script: string): Program {
   const directory = codeCacheDirectory();
   // Before it is looked at: see `isReplaced`.
   const inode = directory === undefined ? undefined : inodeOf(directory);
-  const cache = currentCodeCache();
+  const cache = claimedCodeCache();
   const isReadable =
     cache !== undefined && (process.geteuid?.() !== 0 || isPublic(codeCacheStateFile(cache)));
   if (!isReadable) return sourcesOf(script);
@@ -127,6 +128,11 @@ function programOf(script: string): Program {
     environment: codeCacheEnvironment(cache),
     cache: { directory: cache, inode },
   };
+}
+
+/** A power cut may leave empty files. */
+function isWhole({ cache }: Program): boolean {
+  return cache === undefined || isWholeCodeCache(cache.directory);
 }
 
 /** A cache is replaced as a whole, and another version of Ebb may have put its code there. */
@@ -178,7 +184,7 @@ export interface Launched {
  * then succeeds without it is made anew.
  */
 export async function startServer(options: ServerOptions): Promise<SandboxedServer> {
-  const launched = options.launched ?? launchServer(options);
+  const launched = wholeOr(options.launched ?? launchServer(options), options);
   const { program } = launched;
   try {
     return await startOnce(options, launched);
@@ -215,6 +221,13 @@ async function namespacesRefused(): Promise<string | undefined> {
       resolve(isRefused ? said || error.message : undefined);
     });
   });
+}
+
+/** One from the sources instead of one from a cache that is not whole. It knows nothing of the image yet. */
+function wholeOr(launched: Launched, options: LaunchOptions): Launched {
+  if (isWhole(launched.program)) return launched;
+  launched.server[Symbol.dispose]();
+  return launchServer(options, sourcesOf(options.script));
 }
 
 /** Its process is there when this returns. */
@@ -254,6 +267,7 @@ async function startOnce(task: Task, { server, program }: Launched): Promise<San
   try {
     sendTask(socket.fd, task);
     using listener = await receiveListener(socket.fd);
+    takeTurns(listener.fd);
     passGate(listener.fd, socket.fd);
     if (isReplaced(program)) throw ebbError('EIO', 'its code was replaced while it was loaded');
   } catch (error) {

@@ -62,6 +62,7 @@ test('a server starts from compiled code, which is made after the first mount an
       damage();
       await using third = await mountImage({ path: image });
       assert.match(scriptOf(third.serverPid), /server\/main\.ts$/);
+      assert.deepEqual(third.result['notes'], []);
       await waitFor(isCurrent, made);
     }
   } finally {
