@@ -100,7 +100,6 @@ export class RecalledImage implements ImageRecall, AsyncDisposable {
       image: new OwnedFd(descriptor),
       imageBytes: file.sizeBytes,
       recall: this,
-      notes: [],
     };
   }
 

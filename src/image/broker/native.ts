@@ -26,6 +26,7 @@ import type { ServerPlace } from './serve.ts';
 import { failureOf, nonsense, openedOf, parseFrame, withNotes } from './server-words.ts';
 import { localSource } from './source.ts';
 import type { ImageSource } from './source.ts';
+import { writerNotes } from './writers.ts';
 
 /** A tree of a million files takes a minute or two. */
 const treeTimeoutMs = 600_000;
@@ -87,7 +88,7 @@ export async function mountNative(
   } finally {
     rmSync(names, { recursive: true, force: true });
   }
-  return withNotes(opened, source);
+  return withNotes(opened, { notes: writerNotes(source) });
 }
 
 async function readTree(

@@ -100,9 +100,9 @@ async function serveSource(
     using theirs = noticesFd;
     if (recall !== undefined && ours !== undefined) desk = await openDesk(recall, imageBytes, ours);
     // The rest of us is loaded while the server starts, on another processor.
-    const [server, { Broker, mapDirectory }] = await startBeside(
+    const [server, { Broker, mapDirectory, notes }] = await startBeside(
       { ...place, args, deviceFd, imageFd: image.fd, noticesFd: theirs?.fd },
-      () => loadRest(image.fd, isPrivileged),
+      () => loadRest(source, isPrivileged),
     );
     broker = new Broker(server, source, desk, mapDirectory);
     const opened = await openedInTime(broker, signal);
@@ -110,7 +110,7 @@ async function serveSource(
     setNonblocking(connection.fileDescriptor, false);
     broker.mounted(connection, opened);
     const { ended } = broker;
-    const shown = withNotes(withNotes(opened, server), source);
+    const shown = withNotes(withNotes(opened, server), { notes });
     return { opened: shown, ended, stop: () => broker?.stop() };
   } catch (error) {
     broker?.giveUp(error);
@@ -141,12 +141,15 @@ export async function startBeside<T>(
 interface Rest {
   readonly Broker: typeof Broker;
   readonly mapDirectory: string | undefined;
+  readonly notes: readonly string[];
 }
 
-async function loadRest(imageFd: number, isPrivileged: boolean): Promise<Rest> {
+async function loadRest(source: ImageSource, isPrivileged: boolean): Promise<Rest> {
   const { Broker } = await import('./broker.ts');
   const { findMapDirectory } = await import('./backings.ts');
-  return { Broker, mapDirectory: isPrivileged ? findMapDirectory(imageFd, probeArea) : undefined };
+  const { writerNotes } = await import('./writers.ts');
+  const mapDirectory = isPrivileged ? findMapDirectory(source.image.fd, probeArea) : undefined;
+  return { Broker, mapDirectory, notes: writerNotes(source) };
 }
 
 async function openDesk(

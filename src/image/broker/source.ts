@@ -1,8 +1,7 @@
 /** What a mount reads its image from: a file that is all here, or a sparse copy of a remote one. */
 import { fstatSync } from 'node:fs';
-import { EbbError, ebbError } from '../../base/errors.ts';
+import { ebbError } from '../../base/errors.ts';
 import type { OwnedFd } from '../../sys/fd.ts';
-import { dropLease, tryLease } from '../../sys/lease.ts';
 import { openImageFile } from '../image-file.ts';
 import type { RecallFacts } from '../messages.ts';
 
@@ -14,8 +13,6 @@ export interface ImageSource {
   readonly imageBytes: number;
   /** undefined: all of it is in the file. */
   readonly recall: ImageRecall | undefined;
-  /** For people. */
-  readonly notes: readonly string[];
 }
 
 /** Parts of an image; what is missing in it now may have come meanwhile. */
@@ -38,10 +35,6 @@ export interface ImageRecall extends RecallFacts {
   readonly lost: Promise<string>;
 }
 
-const openForWritingNote =
-  'The image is open for writing: what is written to it while it is mounted may be shown as damage, or as a mix of ' +
-  'old and new.';
-
 /** Throws ENOENT, EACCES, EISDIR, EINVAL (not a regular file: others have no size that means anything). */
 export function localSource(imagePath: string): ImageSource {
   const image = openImageFile(imagePath);
@@ -50,17 +43,5 @@ export function localSource(imagePath: string): ImageSource {
     image.close();
     throw ebbError('EINVAL', `${imagePath} is not a regular file.`);
   }
-  const notes = isOpenForWriting(image.fd) ? [openForWritingNote] : [];
-  return { name: imagePath, image, imageBytes: stat.size, recall: undefined, notes };
-}
-
-/** As far as it can be told: of a file of another user it takes CAP_LEASE, and not all file systems have leases. */
-function isOpenForWriting(fd: number): boolean {
-  try {
-    if (!tryLease(fd, 'read')) return true;
-    dropLease(fd);
-  } catch (error) {
-    if (!(error instanceof EbbError)) throw error;
-  }
-  return false;
+  return { name: imagePath, image, imageBytes: stat.size, recall: undefined };
 }
