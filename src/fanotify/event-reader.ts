@@ -43,7 +43,8 @@ export interface IncomingEvent {
 export interface EventTrouble {
   /**
    * - `noDescriptor`: the kernel could not open the file for us (`errno`) and has denied the event by itself. EMFILE:
-   *   the process has too few descriptors. EROFS: event descriptors for writing, through a read-only mount.
+   *   the process has too few descriptors. EROFS: event descriptors for writing, through a read-only mount. EAGAIN:
+   *   event descriptors with O_NONBLOCK, and a write lease on the file.
    * - `malformed`: an event whose records make no sense, or FAN_PRE_ACCESS without a range; denied with EIO.
    * - `handler`: it threw (`cause`) or forgot to answer; denied with EIO.
    * - `answer`: the kernel refused the answer; the requester got EPERM, or (`failed`) waits on.
@@ -148,7 +149,8 @@ export class EventReader extends EventCursor implements IncomingEvent {
   }
 
   #noDescriptor(errno: number): void {
-    const message = `The kernel could not open the file of an event and has denied it: ${errnoMessage(errno)}.`;
+    const why = errno === Errno.EAGAIN ? 'somebody has a write lease on it' : errnoMessage(errno);
+    const message = `The kernel could not open the file of an event and has denied it: ${why}.`;
     this.#trouble('noDescriptor', message, errno, undefined);
   }
 

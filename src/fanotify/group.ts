@@ -38,7 +38,11 @@ export interface GroupOptions {
   readonly unlimitedQueue?: boolean;
   /** Without a limit of marks. Default true. */
   readonly unlimitedMarks?: boolean;
-  /** `OpenFlag` bits of event descriptors. Default O_RDONLY | O_NOATIME; O_CLOEXEC and O_LARGEFILE are always set. */
+  /**
+   * `OpenFlag` bits of event descriptors. Default O_RDONLY | O_NOATIME; O_CLOEXEC and O_LARGEFILE are always set.
+   * Reading an event opens its file: without O_NONBLOCK that read waits for who has a write lease on the file, with it
+   * the event is denied (EPERM; it arrives as -EAGAIN).
+   */
   readonly eventFlags?: number;
 }
 

@@ -38,6 +38,11 @@ export interface LoopHandlers {
    * never.
    */
   isHeld?(): boolean;
+  /**
+   * Runs each read of a source that is not `first`: while one reads, the kernel opens the files of the events. Default:
+   * at once.
+   */
+  read?(read: () => number): number;
   readonly onTrouble: OnTrouble;
 }
 
@@ -94,7 +99,9 @@ export function runLoop(
       if (waiting.ready(one.pollIndex) !== 0) drain(one);
     }
     for (const one of others) {
-      if (waiting.ready(one.pollIndex) === 0 || one.reader.fill() === 0) continue;
+      if (waiting.ready(one.pollIndex) === 0) continue;
+      const fill = (): number => one.reader.fill();
+      if ((handlers.read?.(fill) ?? fill()) === 0) continue;
       for (const earlier of first) drain(earlier);
       handleAll(one);
     }

@@ -97,6 +97,9 @@ export type ToThread =
 /** What the thread needs to know at its start (structured-cloneable). */
 export interface ThreadSettings {
   readonly groups: NativeGroups;
-  /** Questions that main has not answered yet, one 32-bit word: counted up by the thread, down by main. */
+  /**
+   * Two 32-bit words: questions that main has not answered yet, counted up by the thread, down by main; and whose turn
+   * it is (reading-turn.ts).
+   */
   readonly pending: SharedArrayBuffer;
 }

@@ -23,6 +23,7 @@ import { Layers } from './layers.ts';
 import type { Question, ToMain } from './messages.ts';
 import { decideAccess, decideOpen, Verdicts, wholeFile } from './policy.ts';
 import type { Decision, FileFacts, Recall } from './policy.ts';
+import { ReadingTurn, turnBytes } from './reading-turn.ts';
 import { requesterOf } from './requester.ts';
 import { Siblings } from './siblings.ts';
 import { StreamFinder } from './stream-finder.ts';
@@ -38,6 +39,8 @@ const executableBits = 0o111;
 export class NativeServer {
   /** For `NativeThreadOptions.pending`. */
   readonly pending: SharedArrayBuffer;
+  /** For whoever takes write leases on files of the tree. */
+  readonly turn: ReadingTurn;
   readonly #options: NativeServerOptions;
   readonly #access: Group;
   readonly #open: Group;
@@ -57,7 +60,8 @@ export class NativeServer {
 
   constructor(options: NativeServerOptions) {
     this.#options = options;
-    this.pending = options.pending ?? new SharedArrayBuffer(4);
+    this.pending = options.pending ?? new SharedArrayBuffer(turnBytes);
+    this.turn = new ReadingTurn(this.pending);
     this.#access = Group.borrow(options.groups.access, 'preContent');
     this.#open = Group.borrow(options.groups.open, 'preContent');
     this.#answers = new Answers({

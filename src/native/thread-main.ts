@@ -14,6 +14,7 @@ import { LoopControl } from '../sys/loop-control.ts';
 import type { SharedLoopControl } from '../sys/loop-control.ts';
 import { EventHandler } from './event-handler.ts';
 import type { NativeGroups } from './messages.ts';
+import { ReadingTurn } from './reading-turn.ts';
 
 /** What thread.ts says when the thread is to serve. */
 export interface ThreadStart {
@@ -33,6 +34,7 @@ function main(start: ThreadStart): void {
   const open = Group.borrow(start.groups.open, 'preContent');
   const changes = Group.borrow(start.groups.changes, 'notification');
   const { port, pending, treeId } = start;
+  const turn = new ReadingTurn(pending);
   using stubs = new StubHandles(start.catalogPath);
   const handler = new EventHandler({ access, open, changes, port, treeId, stubs, pending });
   const sources: LoopSource[] = [
@@ -61,6 +63,7 @@ function main(start: ThreadStart): void {
     runLoop(sources, control, {
       wakeup: () => handler.wakeup(),
       isHeld: () => handler.isHeld,
+      read: (fill) => turn.read(fill),
       onTrouble,
     });
   } finally {
@@ -68,7 +71,7 @@ function main(start: ThreadStart): void {
     handler.refuse();
     for (const source of sources) {
       const reader = new EventReader(source.group, onTrouble);
-      while (reader.fill() > 0) {
+      while (turn.read(() => reader.fill()) > 0) {
         reader.handleAll(
           (event) => source.handle(event),
           () => source.overflow(),

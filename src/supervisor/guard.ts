@@ -7,6 +7,7 @@ import { ebbError, toEbbError } from '../base/errors.ts';
 import { isOursAlone } from '../base/ours-alone.ts';
 import { FanEvent } from '../fanotify/constants.ts';
 import { Group } from '../fanotify/group.ts';
+import type { GroupOptions } from '../fanotify/group.ts';
 import { openTopLevel } from '../sys/btrfs-handle.ts';
 import { OpenFlag, openFd } from '../sys/fd.ts';
 import type { OwnedFd } from '../sys/fd.ts';
@@ -17,6 +18,16 @@ import { changeMount, cloneMount } from '../sys/mount-tree.ts';
 
 /** Inside of TREE/.ebb (docs/native.md). */
 export const dataName = 'data';
+
+/**
+ * The kernel opens the file of an event while that is read: O_NONBLOCK, or a write lease that its holder does not give
+ * up would keep that read, and so everybody who opens anything, waiting (45 s, /proc/sys/fs/lease-break-time).
+ */
+const permissions: GroupOptions = {
+  class: 'preContent',
+  reportTid: true,
+  eventFlags: OpenFlag.rdonly | OpenFlag.noatime | OpenFlag.nonblock,
+};
 
 export type GuardPart = 'access' | 'open' | 'changes' | 'privateMount' | 'lock';
 
@@ -51,8 +62,8 @@ export class Guard implements Disposable {
     changeMount(privateMount.fd, { propagation: 'private' });
     requireOurs(privateMount.fd);
     const lock = owned.use(lockData(privateMount.fd));
-    const access = owned.use(Group.create({ class: 'preContent', reportTid: true }));
-    const open = owned.use(Group.create({ class: 'preContent', reportTid: true }));
+    const access = owned.use(Group.create(permissions));
+    const open = owned.use(Group.create(permissions));
     const changes = owned.use(Group.create({ class: 'notification', reportNames: true }));
     using marked = openMarked(privateMount.fd);
     const root = marked.fd;

@@ -72,6 +72,8 @@ export interface ReleaseRequest<File extends Releasable> {
    * the file stays as it is.
    */
   readonly beforeFreeing?: (fd: number, file: File) => void;
+  /** Held for as long as leases are, from before the first one on. */
+  readonly whileLeased?: () => Disposable;
 }
 
 /** What the keeper of the files does. */
@@ -123,6 +125,7 @@ async function releaseBatch<File extends Releasable>(
   const results: (ReleaseResult | undefined)[] = await Promise.all(
     files.map((file) => prepare(port, file, request).catch(failed)),
   );
+  using _turn = request.whileLeased?.();
   using leases = new DisposableStack();
   const leased: Leased<File>[] = [];
   for (const [index, file] of files.entries()) {

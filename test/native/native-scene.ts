@@ -194,6 +194,7 @@ export async function nativeScene(
         prove: ({ version, sizeBytes }) => Promise.resolve({ version, sizeBytes }),
         isBusy: (id) => server.isBusy(id) || engine.isBusy(id),
         beforeFreeing: (fd, file) => server.beforeFreeing(fd, file),
+        whileLeased: () => server.turn.lease(),
       });
       if (result === undefined) throw new Error('one file, one result');
       return result;

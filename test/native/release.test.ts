@@ -100,7 +100,7 @@ for (const type of ['ext4', 'xfs', 'btrfs'] as const) {
         const program = 'printf NEW | dd of=f bs=1 seek=9 conv=notrunc status=none; cksum < f';
         const child = spawn('/bin/sh', ['-c', program], { cwd: scene.path });
         opener.child = child;
-        waitUntilHeldUp(child.pid ?? 0, path.join(scene.path, 'f'));
+        waitUntilHeldUp(child.pid ?? 0, 'break_lease');
         scene.server.beforeFreeing(fd, file);
       },
     });
@@ -192,21 +192,49 @@ test("what was all here and was cut or grown while nobody listened is the user's
   );
 });
 
-/** Blocks this thread until a child of `pid` is held up in open(2) by a lease. */
-function waitUntilHeldUp(pid: number, file: string): void {
+test('who opens a file that is just being released waits for that, and has it recalled', async () => {
+  await using scene = await nativeScene('xfs');
+  const file = scene.add('f', 3 * MiB);
+  const requester = { pid: 0, uid: 0, gid: 0 };
+  await scene.engine.ensure(file, 0, file.sizeBytes, { intent: 'get', requester });
+  await scene.store.flush();
+  const reading: { child?: ReturnType<typeof spawn> } = {};
+  const [result] = await scene.store.release([file], {
+    prove: ({ version, sizeBytes }) => Promise.resolve({ version, sizeBytes }),
+    isBusy: () => false,
+    beforeFreeing: (fd, one) => {
+      scene.server.beforeFreeing(fd, one);
+      // There is no ignore mark: he is announced by an event, which is not read yet.
+      const program = 'cat f > "$0"; exit $?';
+      const copy = path.join(scene.scratch, 'copy');
+      reading.child = spawn('/bin/sh', ['-c', program, copy], { cwd: scene.path });
+      waitUntilHeldUp(reading.child.pid ?? 0, 'fanotify');
+    },
+    whileLeased: () => scene.server.turn.lease(),
+  });
+  assert.equal(result?.released, true);
+  const { child } = reading;
+  assert.ok(child);
+  if (child.exitCode === null) await new Promise((resolve) => child.once('exit', resolve));
+  assert.equal(child.exitCode, 0);
+  assert.ok(readFileSync(path.join(scene.scratch, 'copy')).equals(patternBytes(1, 3 * MiB)));
+});
+
+/** Blocks this thread until a child of `pid` waits in a function of the kernel. */
+function waitUntilHeldUp(pid: number, where: string): void {
   const deadlineMs = performance.now() + patience * 10_000;
   for (;;) {
-    if (performance.now() > deadlineMs) throw new Error(`nobody opened ${file}`);
-    if (isOpening(pid)) return;
+    if (performance.now() > deadlineMs) throw new Error(`nobody waits in ${where}`);
+    if (isHeldUp(pid, where)) return;
   }
 }
 
-function isOpening(shellPid: number): boolean {
+function isHeldUp(shellPid: number, where: string): boolean {
   try {
     const children = readFileSync(`/proc/${shellPid}/task/${shellPid}/children`, 'latin1');
     for (const child of children.trim().split(' ')) {
       if (child === '') continue;
-      if (readFileSync(`/proc/${child}/wchan`, 'latin1').includes('break_lease')) return true;
+      if (readFileSync(`/proc/${child}/wchan`, 'latin1').includes(where)) return true;
     }
   } catch {
     // It has not come so far, or is another program already.

@@ -93,6 +93,7 @@ export class TreeReleaser implements SpaceReleaser {
       prove: (file) => proveContent(remote, file, signals.get(file.id) ?? AbortSignal.abort()),
       isBusy: (id) => this.#isBusy(id),
       beforeFreeing: (fd, file) => server.beforeFreeing(fd, file),
+      whileLeased: () => server.turn.lease(),
     });
     const resultOf = new Map(going.map(({ id }, at) => [id, results[at]]));
     return asked.map(({ id }, at) => {
