@@ -43,7 +43,8 @@ after(async () => {
 });
 
 /** The kernel's queues have 16,384 places unless somebody asks for more, and so many may wait for the daemon. */
-const crowd = Number(process.env['EBB_CROWD'] ?? 500);
+const crowdDefault = 500;
+const crowd = Number(process.env['EBB_CROWD'] ?? crowdDefault);
 /** More than fits there takes all of a small machine. */
 const crowdTypes = process.env['EBB_CROWD'] === undefined ? (['ext4'] as const) : treeFilesystems;
 
@@ -174,12 +175,13 @@ for (const type of crowdTypes) {
       const report = await said();
       context.diagnostic(report);
       const { started, right, wrong, errors } = JSON.parse(report) as CrowdReport;
-      assert.equal(started, crowd);
+      // Not more than the machine has processes for.
+      assert.ok(started >= Math.min(crowd, crowdDefault), report);
       assert.equal(wrong, 0);
       for (const errno of Object.keys(errors)) {
         assert.ok([EPERM, EIO, EAGAIN].includes(Number(errno)), errno);
       }
-      assert.ok(right > crowd / 2, report);
+      assert.ok(right > started / 2, report);
     } finally {
       killGroup(child);
     }

@@ -254,10 +254,9 @@ for (const type of ['ext4', 'xfs', 'btrfs'] as const) {
       `setfattr -x trusted.ebb stripped; setfattr -n trusted.ebb -v 0x${another} replaced`,
     );
     for (const [seed, name] of names.entries()) {
-      assert.ok(
-        (await scene.shell(`cat ${name}`)).stdout.equals(patternBytes(seed, 2 * MiB)),
-        name,
-      );
+      const { code, stdout, stderr } = await scene.shell(`cat ${name}`);
+      assert.equal(code, 0, `${name}: ${stderr.toString()}`);
+      assert.ok(stdout.equals(patternBytes(seed, 2 * MiB)), name);
     }
     const marks = await scene.shellOk('getfattr -n trusted.ebb -e hex *');
     assert.equal(marks.split('trusted.ebb=0x').length, 1 + names.length, 'they have marks again');
