@@ -1,45 +1,16 @@
 /** Images that the kernel of the tests may not mount: what went into mke2fs -d comes out again. */
 import assert from 'node:assert/strict';
-import {
-  linkSync,
-  lstatSync,
-  mkdirSync,
-  readFileSync,
-  readlinkSync,
-  symlinkSync,
-  writeFileSync,
-} from 'node:fs';
+import { lstatSync, mkdirSync, readFileSync, readlinkSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { test } from 'node:test';
 import { openVolume } from '../../src/ext4/volume.ts';
 import type { Volume } from '../../src/ext4/volume.ts';
 import { getXattr, setXattr } from '../../src/sys/xattr.ts';
-import { patternBytes } from '../support/pattern.ts';
 import { run } from '../support/run.ts';
 import { temporaryDirectory } from '../support/temporary.ts';
 import { debugfs, makeImage, mustBeClean, openImage } from './support/images.ts';
+import { flatCount, formImage, forms, makeSource } from './support/mke2fs-forms.ts';
 import { contentOf, resolvePath, surveyVolume, walkVolume } from './support/walk.ts';
-
-const flatCount = 1500;
-
-function makeSource(directory: string): string {
-  const source = path.join(directory, 'source');
-  mkdirSync(path.join(source, 'a/b'), { recursive: true });
-  mkdirSync(path.join(source, 'flat'));
-  writeFileSync(path.join(source, 'a/large'), patternBytes(1, 3_000_000));
-  writeFileSync(path.join(source, 'a/b/small'), 'small');
-  writeFileSync(path.join(source, 'a/b/120'), patternBytes(2, 120));
-  setXattr(path.join(source, 'a/b/small'), 'user.small', Buffer.from('value'));
-  setXattr(path.join(source, 'a/b/small'), 'user.large', patternBytes(3, 700));
-  symlinkSync('../b/small', path.join(source, 'a/b/short'));
-  symlinkSync('x/'.repeat(100), path.join(source, 'a/long'));
-  for (let index = 0; index < flatCount; index += 1) {
-    const name = path.join(source, 'flat', `Größe-${'Ab'.repeat(index % 30)}-${index}`);
-    if (index === 0) writeFileSync(name, '');
-    else linkSync(path.join(source, 'flat', 'Größe--0'), name);
-  }
-  return source;
-}
 
 function compareWithSource(volume: Volume, source: string): void {
   let count = 0;
@@ -65,46 +36,12 @@ function compareWithSource(volume: Volume, source: string): void {
   assert.equal(volume.xattrs(resolvePath(volume, '/a/b/small')).length, 2);
 }
 
-interface Form {
-  readonly name: string;
-  readonly parameters: readonly string[];
-  readonly debugfs?: readonly string[];
-  readonly sizeMiB?: number;
-  readonly isUnchecked?: boolean;
-}
-
-const forms: readonly Form[] = [
-  { name: 'ext2', parameters: ['-t', 'ext2'] },
-  { name: 'ext3', parameters: ['-t', 'ext3'] },
-  { name: 'ext4', parameters: ['-t', 'ext4'] },
-  { name: '8 KiB blocks', parameters: ['-t', 'ext4', '-b', '8192'] },
-  { name: '32 KiB blocks, ext3', parameters: ['-t', 'ext3', '-b', '32768'], sizeMiB: 256 },
-  { name: '64 KiB blocks', parameters: ['-t', 'ext4', '-b', '65536'], sizeMiB: 512 },
-  {
-    name: '64 KiB blocks without checksums',
-    parameters: ['-t', 'ext4', '-b', '65536', '-O', '^metadata_csum'],
-    sizeMiB: 512,
-  },
-  // Without e2fsck, which waits for another machine that might have it mounted.
-  { name: 'mmp', parameters: ['-t', 'ext4', '-O', 'mmp'], isUnchecked: true },
-  { name: 'casefold', parameters: ['-t', 'ext4', '-O', 'casefold', '-E', 'encoding=utf8'] },
-  {
-    name: 'casefold, with a directory that folds',
-    parameters: ['-t', 'ext4', '-O', 'casefold', '-E', 'encoding=utf8'],
-    debugfs: ['sif flat flags 0x40080000'],
-  },
-];
-
-for (const { name, parameters, debugfs: commands, sizeMiB, isUnchecked } of forms) {
+for (const form of forms) {
+  const { name, isUnchecked } = form;
   test(`a directory that became an image is read back: ${name}`, async () => {
     await using scratch = await temporaryDirectory('mke2fs');
     const source = makeSource(scratch.path);
-    const image = await makeImage(
-      scratch.path,
-      [...parameters, '-d', source],
-      (sizeMiB ?? 64) * 1024 * 1024,
-    );
-    if (commands !== undefined) await debugfs(image, commands);
+    const image = await formImage(scratch.path, form, source);
     for (const isIndexed of isUnchecked === true ? [false] : [false, true]) {
       if (isIndexed) await run('e2fsck', ['-fyD', image]);
       if (isUnchecked !== true) await mustBeClean(image);

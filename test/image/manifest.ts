@@ -76,8 +76,10 @@ function show(file: Buffer, name: string): void {
     mtime: String(stat.mtimeNs),
     ctime: String(stat.ctimeNs),
   };
+  let names: Buffer[] = [];
   try {
-    if (!stat.isDirectory()) facts['size'] = Number(stat.size);
+    if (stat.isDirectory()) names = readdirSync(file, { encoding: 'buffer' });
+    else facts['size'] = Number(stat.size);
     if (stat.isSymbolicLink()) facts['target'] = readlinkSync(file, 'buffer').toString('latin1');
     else if (what === 'content') facts['xattrs'] = xattrsOf(file);
     if (stat.isFile() && what === 'content')
@@ -86,9 +88,7 @@ function show(file: Buffer, name: string): void {
     facts['error'] = toEbbError(error).code;
   }
   writeSync(1, `${JSON.stringify(facts)}\n`);
-  if (!stat.isDirectory()) return;
-  const names = readdirSync(file, { encoding: 'buffer' }).toSorted((a, b) => Buffer.compare(a, b));
-  for (const each of names) {
+  for (const each of names.toSorted((a, b) => Buffer.compare(a, b))) {
     const shown = each.toString('latin1');
     // Empty on one side, as long as the file system was made on the other.
     if (name === '' && shown === 'lost+found') continue;

@@ -9,6 +9,7 @@ import { HandleProcess } from '../support/handles.ts';
 import { dropNames } from '../support/kernel-caches.ts';
 import { mountEbb, withEbb } from '../support/mount.ts';
 import type { EbbMount } from '../support/mount.ts';
+import { runOk } from '../support/run.ts';
 import { loopFilesystem, temporaryDirectory } from '../support/temporary.ts';
 
 /** EBB_HANDLE_CYCLES=100000 and EBB_FORGED_HANDLES=100000 for the full length. */
@@ -65,6 +66,41 @@ test('file handles outlive dropped caches, a remount, a killed daemon and its su
   await check('after kill -9 of all');
   const found = await handles.take(path.join(mount.path, 'file'));
   assert.equal(found, taken.get('file'), 'the handle itself is the same');
+});
+
+/**
+ * Takes handles with AT_HANDLE_CONNECTABLE (Linux 6.13), of a file together with its directory, and says which names
+ * they have when they are opened by the handle.
+ */
+const connects = `
+import ctypes, os, sys
+libc = ctypes.CDLL(None, use_errno=True)
+os.chdir(sys.argv[1])
+for place, _, _ in os.walk('.'):
+    for entry in os.scandir(place):
+        assert entry.inode() == os.lstat(entry.path).st_ino, entry.path
+class Handle(ctypes.Structure):
+    _fields_ = [('size', ctypes.c_uint), ('kind', ctypes.c_int), ('data', ctypes.c_ubyte * 128)]
+def take(name):
+    handle = Handle(128, 0)
+    mount = ctypes.c_int()
+    if libc.name_to_handle_at(-100, name.encode(), ctypes.byref(handle), ctypes.byref(mount), 2) != 0:
+        raise OSError(ctypes.get_errno(), 'name_to_handle_at')
+    return handle
+handles = [take(name) for name in sys.argv[2:]]
+root = os.open('.', os.O_RDONLY)
+with open('/proc/sys/vm/drop_caches', 'w') as caches: caches.write('2')
+for handle in handles:
+    opened = libc.open_by_handle_at(root, ctypes.byref(handle), os.O_RDONLY)
+    if opened < 0: raise OSError(ctypes.get_errno(), 'open_by_handle_at')
+    print(os.path.relpath(os.readlink(f'/proc/self/fd/{opened}'), sys.argv[1]))
+`;
+
+test('what is opened by a handle gets its name back: listings and facts have the same inode numbers', async () => {
+  await using all = await scene();
+  const names = ['sub/deep/other', 'sub/deep', 'file'];
+  const { stdout } = await runOk('python3', ['-c', connects, all.mount.path, ...names]);
+  assert.deepEqual(stdout.toString().trim().split('\n'), names);
 });
 
 test('the handle of a file that changed, moved or went is ESTALE; who has it open keeps its bytes', async () => {

@@ -1,10 +1,11 @@
 /** What a mount of an image does when a process of it is killed, or its image changes. Needs root. */
 import assert from 'node:assert/strict';
 import { closeSync, existsSync, openSync } from 'node:fs';
-import { mkdir, rename, truncate, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, rename, truncate, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { after, before, test } from 'node:test';
 import { mountAt, readMountInfo } from '../../src/base/mount-info.ts';
+import { openFuseToEverybody } from '../support/fuse-device.ts';
 import { run, runOk } from '../support/run.ts';
 import { temporaryDirectory } from '../support/temporary.ts';
 import type { TemporaryDirectory } from '../support/temporary.ts';
@@ -15,9 +16,12 @@ import type { MountedImage } from '../image/fixture.ts';
 let directory: TemporaryDirectory;
 let image: string;
 let sums: string;
+/** `nobody`: fusermount3 insists on an account with a name. */
+const nobody = { uid: 65_534, gid: 65_534 };
 
 before(async () => {
   directory = await temporaryDirectory('image-failures');
+  await chmod(directory.path, 0o755);
   image = path.join(directory.path, 'disk.img');
   const source = path.join(directory.path, 'source');
   await mkdir(source);
@@ -52,9 +56,17 @@ except OSError as error:
 `;
 
 /** Who has files open while `act` happens: what his next calls say. */
-async function whileOpen(mounted: MountedImage, act: () => Promise<void>): Promise<string[]> {
-  const signal = path.join(directory.path, `signal-${mounted.brokerPid}`);
-  const reading = run('python3', ['-c', reader, mounted.path, signal], { timeoutMs: 60_000 });
+async function whileOpen(
+  mounted: MountedImage,
+  act: () => Promise<void>,
+  user?: typeof nobody,
+): Promise<string[]> {
+  // Beside the mount point, in a directory of who mounts.
+  const signal = path.join(path.dirname(mounted.path), 'signal');
+  const reading = run('python3', ['-c', reader, mounted.path, signal], {
+    timeoutMs: 60_000,
+    ...user,
+  });
   await waitFor(() => existsSync(`${signal}.ready`), { what: 'a reader with open files' });
   await act();
   await writeFile(`${signal}.go`, '');
@@ -71,22 +83,32 @@ function gone(pid: number): boolean {
   return !existsSync(`/proc/${pid}`);
 }
 
-for (const killed of ['server', 'broker'] as const) {
-  test(`the ${killed} is killed: its users get an errno, and nothing stays mounted or running`, async () => {
-    await using mounted = await mountImage({ path: image });
-    const { brokerPid, serverPid } = mounted;
-    assert.ok(brokerPid > 1 && serverPid > 1);
-    const said = await whileOpen(mounted, async () => {
-      process.kill(killed === 'server' ? serverPid : brokerPid, 'SIGKILL');
-      await waitFor(() => !mounted.isMounted(), { what: 'the end of the mount' });
-      await waitFor(() => gone(brokerPid) && gone(serverPid), {
-        what: 'the end of both processes',
-      });
+/** Kills a process of a mount of `user` (default: root) while he has files open. */
+async function killUnderUsers(killed: 'server' | 'broker', user?: typeof nobody): Promise<void> {
+  await using mounted = await mountImage({ path: image }, '', user);
+  const { brokerPid, serverPid } = mounted;
+  assert.ok(brokerPid > 1 && serverPid > 1);
+  const kill = async (): Promise<void> => {
+    process.kill(killed === 'server' ? serverPid : brokerPid, 'SIGKILL');
+    await waitFor(() => !mounted.isMounted(), { what: 'the end of the mount' });
+    await waitFor(() => gone(brokerPid) && gone(serverPid), {
+      what: 'the end of both processes',
     });
-    // The directory under the mount is empty; the file that was open is of a dead connection.
-    assert.match(said[2] ?? '', /^\d+$/, said.join());
-    assert.notEqual(said[2], '0');
-    await waitFor(() => hasNoKeeper(mounted), { what: 'the end of the keeper' });
+  };
+  const said = await whileOpen(mounted, kill, user);
+  // The directory under the mount is empty; the file that was open is of a dead connection.
+  assert.match(said[2] ?? '', /^\d+$/, said.join());
+  assert.notEqual(said[2], '0');
+  await waitFor(() => hasNoKeeper(mounted), { what: 'the end of the keeper' });
+}
+
+for (const killed of ['server', 'broker'] as const) {
+  test(`the ${killed} is killed: its users get an errno, and nothing stays mounted or running`, () =>
+    killUnderUsers(killed));
+
+  test(`the ${killed} of who is not root is killed: the same, through fusermount3`, async () => {
+    await openFuseToEverybody();
+    await killUnderUsers(killed, nobody);
   });
 }
 

@@ -3,7 +3,7 @@
  * which raises the same events as an open by name.
  */
 import assert from 'node:assert/strict';
-import { readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { test } from 'node:test';
 import { AttachedTree } from '../support/attached-tree.ts';
@@ -58,11 +58,13 @@ test('a tree over NFS: cold files are listed, read, written; handles outlive bot
       assert.ok(typeof bytes !== 'number', `${when}: ${String(bytes)}`);
       assert.ok(later.subarray(0, readBytes).equals(bytes), when);
     };
+    renameSync(path.join(tree.path, 'later'), path.join(tree.path, 'sub', 'renamed'));
+    writeFileSync(path.join(tree.path, 'later'), 'another file under the old name\n');
     await tree.ebbOk(['daemon', 'restart', tree.path], { timeoutMs: 120_000 });
-    await reads('a cold file, by a handle of before, after a restart of the daemon');
+    await reads('a cold file, renamed, by a handle of before, after a restart of the daemon');
     await server.stop();
     rmSync(path.join(tree.path, 'new'));
-    await tree.ebbOk(['release', path.join(tree.path, 'later')]);
+    await tree.ebbOk(['release', path.join(tree.path, 'sub', 'renamed')]);
     dropNames();
     server = await startGanesha(tree.path, port);
     await reads('cold again, after a restart of the NFS server, with nothing in the caches');

@@ -33,13 +33,16 @@ export class Check {
   readonly #claimed: Uint8Array | undefined;
   /** Names found of files that should have several. */
   readonly #links = new Map<number, { found: number; readonly wanted: number; path: string }>();
+  /** One bit for each inode with a link count of one whose name was met: as much as the image's own bitmaps. */
+  readonly #named: Uint8Array;
   readonly #progress: ProgressLines;
 
   constructor(volume: Volume, output: ReaderOutput) {
     this.#volume = volume;
     this.#output = output;
     this.#progress = new ProgressLines(output);
-    const { blockCount, features } = volume.superblock;
+    const { blockCount, features, inodeCount } = volume.superblock;
+    this.#named = new Uint8Array(Math.ceil((inodeCount + 1) / 8));
     const mayCheck = blockCount <= claimedBlocksMax && !features.has('shared_blocks');
     this.#claimed = mayCheck ? new Uint8Array(Math.ceil(blockCount / 8)) : undefined;
   }
@@ -106,6 +109,10 @@ export class Check {
         known.found += 1;
         return;
       }
+      if (inode.linkCount <= 1 && this.#isNamedAgain(inode.number)) {
+        this.#say(path, `its inode has another name already, its link count is ${inode.linkCount}`);
+        return;
+      }
       this.files += 1;
       if (inode.linkCount > 1 && this.#links.size < pendingMax) {
         this.#links.set(inode.number, { found: 1, wanted: inode.linkCount, path });
@@ -118,6 +125,13 @@ export class Check {
     if (inode.inlineData && inode.type === 'file') {
       this.#try(path, () => this.#volume.read(inode, 0, new Uint8Array(1)));
     }
+  }
+
+  #isNamedAgain(inodeNumber: number): boolean {
+    const bit = 1 << (inodeNumber & 7);
+    const before = this.#named[inodeNumber >>> 3] ?? 0;
+    this.#named[inodeNumber >>> 3] = before | bit;
+    return (before & bit) !== 0;
   }
 
   #claim(inode: Inode, path: string): void {

@@ -25,12 +25,12 @@ export interface PopulateOptions {
   readonly blockSizeBytes: number;
   /** Entries of the directory `/flat`; 0 is no such directory. */
   readonly flatCount?: number;
-  /** Write at 5 GiB. Default true. */
-  readonly farAway?: boolean;
+  /** Pieces of sparse files are not written behind this. Default: no limit, which is 5 GiB. */
+  readonly farthestBytes?: number;
 }
 
 /** Does what may not be possible here; whether it was. */
-function attempt(work: () => void): boolean {
+export function attempt(work: () => void): boolean {
   try {
     work();
     return true;
@@ -89,7 +89,7 @@ function makeNames(root: string, { flatCount = 0, blockSizeBytes }: PopulateOpti
 }
 
 function makeContents(directory: string, options: PopulateOptions): void {
-  const { blockSizeBytes, farAway = true } = options;
+  const { blockSizeBytes, farthestBytes = Infinity } = options;
   mkdirSync(directory);
   const at = (name: string): string => path.join(directory, name);
   const sizes = [
@@ -110,10 +110,11 @@ function makeContents(directory: string, options: PopulateOptions): void {
   }
   // Holes of all sizes: every level of pointers, extents in several nodes.
   const places = [0, 3, 12, 300, 5000, 70_000, 200_000].map((block) => block * blockSizeBytes);
-  if (farAway) places.push(5 * 1024 ** 3);
-  writePieces(at('sparse'), places, 5000);
+  places.push(5 * 1024 ** 3);
+  const isNear = (place: number): boolean => place <= farthestBytes;
+  writePieces(at('sparse'), places.filter(isNear), 5000);
   const scattered = Array.from({ length: 1600 }, (_, index) => index * 2 * blockSizeBytes);
-  writePieces(at('scattered'), scattered, 700);
+  writePieces(at('scattered'), scattered.filter(isNear), 700);
   writePieces(at('hole at the end'), [0], 100, 10_000_000);
   const unwritten = openSync(at('unwritten'), 'w');
   attempt(() => {
