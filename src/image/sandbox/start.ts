@@ -5,7 +5,7 @@
  */
 import { execFile, spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
-import { readSync, statSync, writeSync } from 'node:fs';
+import { readFileSync, readSync, statSync, writeSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Errno } from '../../base/errno.ts';
@@ -140,13 +140,26 @@ function isReplaced({ cache }: Program): boolean {
   return cache !== undefined && inodeOf(cache.directory) !== cache.inode;
 }
 
+/** Whether there is such a user and such a group: a user namespace that somebody without rights made has one of each. */
+function knowsNobody(): boolean {
+  return ['uid_map', 'gid_map'].every((map) =>
+    readFileSync(`/proc/self/${map}`, 'latin1')
+      .trimEnd()
+      .split('\n')
+      .some((line) => {
+        const [first = 0, , count = 0] = line.trim().split(/\s+/).map(Number);
+        return first <= nobody && nobody < first + count;
+      }),
+  );
+}
+
 /** What stands before Node on the command line. */
 function confinement(
   options: Pick<ServerOptions, 'namespaces'>,
   files: readonly string[],
 ): string[] {
   const identity =
-    process.geteuid?.() === 0 && files.every((file) => isPublic(file))
+    process.geteuid?.() === 0 && knowsNobody() && files.every((file) => isPublic(file))
       ? [`--reuid=${nobody}`, `--regid=${nobody}`, '--clear-groups']
       : [];
   const words = ['setpriv', '--pdeathsig=KILL', ...identity, '--'];
