@@ -11,6 +11,7 @@ import { decodeMapRequest, FrameType, mountedAnswer } from '../messages.ts';
 import type { Opened } from '../messages.ts';
 import type { SandboxedServer } from '../sandbox/start.ts';
 import { areaOf, Backings } from './backings.ts';
+import { ComputingWatch } from './computing-watch.ts';
 import { ServerLink } from './frames.ts';
 import type { Frame } from './frames.ts';
 import { MountKeeper } from './keeper.ts';
@@ -34,6 +35,7 @@ export class Broker {
   /** `topMount` of the mount point; undefined: unknown, or not mounted yet. */
   #mountId: bigint | undefined;
   #keeper: MountKeeper | undefined;
+  #watch: ComputingWatch | undefined;
   #backings: Backings | undefined;
   #failure: string | undefined;
   #isUnmounted = false;
@@ -69,12 +71,15 @@ export class Broker {
     void source.recall?.lost.then((why) => this.giveUp(ebbError('EIO', why)));
   }
 
-  /** The server may serve. */
-  mounted(connection: Connection, opened: Opened): void {
+  /** The server may serve. `computingMaxMs`: see `ComputingWatch`. */
+  mounted(connection: Connection, opened: Opened, computingMaxMs?: number): void {
     this.#connection = connection;
     this.#mountId = topMount(connection.mountPoint);
     this.#backings = this.#startBackings(connection, opened);
     this.#keeper = new MountKeeper(connection);
+    const stuck = ebbError('EIO', 'the server of the image computes without reading anything');
+    const { pid = 0 } = this.#server.child;
+    this.#watch = new ComputingWatch(pid, () => this.giveUp(stuck), computingMaxMs);
     const { mapped, plain } = mountedAnswer;
     this.#link.answer(this.#backings === undefined ? plain : mapped);
   }
@@ -155,6 +160,7 @@ export class Broker {
 
   async #untilTheEnd(linkEnded: Promise<undefined>): Promise<string | undefined> {
     await linkEnded;
+    this.#watch?.[Symbol.dispose]();
     this.#server.kill();
     const how = await this.#server.ended;
     const connection = this.#connection;

@@ -51,7 +51,10 @@ function mountOptions(options: BrokerOptions, name: string): MountOptions {
 export type ServerPlace = Pick<
   ServerOptions,
   'script' | 'scripts' | 'output' | 'args' | 'launched'
->;
+> & {
+  /** Default: that of `ComputingWatch`. */
+  readonly computingMaxMs?: number;
+};
 
 /**
  * Mounts. Throws ENOENT, EACCES, EUCLEAN, EOPNOTSUPP, ..., EIO when `signal` fires: nothing is mounted then. Takes the
@@ -108,7 +111,7 @@ async function serveSource(
     const opened = await openedInTime(broker, signal);
     const connection = connect(device, fuseOptions);
     setNonblocking(connection.fileDescriptor, false);
-    broker.mounted(connection, opened);
+    broker.mounted(connection, opened, place.computingMaxMs);
     const { ended } = broker;
     const shown = withNotes(withNotes(opened, server), { notes });
     return { opened: shown, ended, stop: () => broker?.stop() };
