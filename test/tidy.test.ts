@@ -117,6 +117,7 @@ test('every source file is used by another file, a test or an entry point', () =
     'src/image/sandbox/prime.ts',
     'src/image/server/main.ts',
     'src/image/broker/main.ts',
+    'src/image/service/main.ts',
     'src/fanotify/probe-child.ts',
     'src/fanotify/public.ts',
     'src/fuse/public.ts',

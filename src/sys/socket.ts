@@ -14,6 +14,7 @@ const SOL_SOCKET = 1;
 const SCM_RIGHTS = 1;
 const MSG_DONTWAIT = 0x40;
 const MSG_CTRUNC = 0x08;
+const MSG_TRUNC = 0x20;
 const MSG_NOSIGNAL = 0x4000;
 const MSG_CMSG_CLOEXEC = 0x40000000;
 
@@ -89,15 +90,22 @@ export function sendMessage(socketFd: number, parts: MessageParts): number {
   return orErrno(native().sendmsg(socketFd, message.header, MSG_NOSIGNAL | MSG_DONTWAIT));
 }
 
+export interface Received {
+  /** Empty: the other side has closed, or sent nothing. */
+  readonly payload: Uint8Array;
+  /** Close-on-exec; the caller's. */
+  readonly fd: OwnedFd | undefined;
+}
+
 /**
- * Receives the next descriptor, close-on-exec. Never waits: undefined when nothing has arrived
- * (yet). Throws ECONNRESET when the other side closed without sending one, EPROTO when it sent
- * something else.
+ * Receives the next message of at most `payloadMaxBytes`, and the descriptor that came with it. Never waits: undefined
+ * when nothing has arrived (yet). Throws EPROTO for a longer message, or one with anything else than one descriptor.
  */
-export function receiveFd(socketFd: number): OwnedFd | undefined {
+export function receiveMessage(socketFd: number, payloadMaxBytes: number): Received | undefined {
   const control = new Uint8Array(controlBytes);
   const controlView = new DataView(control.buffer);
-  const message = new Message({ payload: new Uint8Array(1), control });
+  const payload = new Uint8Array(payloadMaxBytes);
+  const message = new Message({ payload, control });
   const count = native().recvmsg(socketFd, message.header, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
   if (count < 0) {
     const errno = lastErrno();
@@ -105,15 +113,30 @@ export function receiveFd(socketFd: number): OwnedFd | undefined {
     throw systemError(errno, 'recvmsg', `descriptor ${socketFd}`);
   }
   const view = new DataView(message.header.buffer);
+  const receivedControlBytes = view.getBigUint64(40, true);
   const isOneFd =
-    view.getBigUint64(40, true) >= BigInt(controlBytes) &&
+    receivedControlBytes >= BigInt(controlBytes) &&
     controlView.getBigUint64(0, true) === BigInt(controlBytes) &&
     controlView.getInt32(8, true) === SOL_SOCKET &&
     controlView.getInt32(12, true) === SCM_RIGHTS;
-  const received = isOneFd ? new OwnedFd(controlView.getInt32(16, true)) : undefined;
-  if (received !== undefined && (view.getInt32(48, true) & MSG_CTRUNC) === 0) return received;
-  received?.close();
-  if (count === 0) {
+  const fd = isOneFd ? new OwnedFd(controlView.getInt32(16, true)) : undefined;
+  const isCut = (view.getInt32(48, true) & (MSG_CTRUNC | MSG_TRUNC)) !== 0;
+  if (!isCut && (isOneFd || receivedControlBytes === 0n)) {
+    return { payload: payload.subarray(0, count), fd };
+  }
+  fd?.close();
+  throw ebbError('EPROTO', 'The other side sent something that is not one descriptor.');
+}
+
+/**
+ * Receives the next descriptor, close-on-exec. Never waits: undefined when nothing has arrived
+ * (yet). Throws ECONNRESET when the other side closed without sending one, EPROTO when it sent
+ * something else.
+ */
+export function receiveFd(socketFd: number): OwnedFd | undefined {
+  const received = receiveMessage(socketFd, 1);
+  if (received === undefined || received.fd !== undefined) return received?.fd;
+  if (received.payload.length === 0) {
     throw ebbError('ECONNRESET', 'The other side closed the socket without a descriptor.');
   }
   throw ebbError('EPROTO', 'The other side sent something that is not one descriptor.');

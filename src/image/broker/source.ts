@@ -37,7 +37,11 @@ export interface ImageRecall extends RecallFacts {
 
 /** Throws ENOENT, EACCES, EISDIR, EINVAL (not a regular file: others have no size that means anything). */
 export function localSource(imagePath: string): ImageSource {
-  const image = openImageFile(imagePath);
+  return openSource(imagePath, openImageFile(imagePath));
+}
+
+/** The same of a file that somebody has opened; closes it when it throws. */
+export function openSource(imagePath: string, image: OwnedFd): ImageSource {
   const stat = fstatSync(image.fd);
   if (!stat.isFile()) {
     image.close();
