@@ -95,9 +95,13 @@ export class Check {
   /** Looked up by its name, too: an index may not know what the directory holds. */
   #child(directory: Inode, entry: DirectoryEntry): Inode {
     const inode = this.#volume.child(directory, entry);
+    const name = decodeName(entry.name);
+    if (entry.type === 'unknown' && this.#volume.superblock.features.has('filetype')) {
+      this.#say(name, 'its entry does not say what kind of file it is');
+    }
     const found = this.#volume.lookup(directory, entry.name);
     if (found?.inodeNumber !== entry.inodeNumber) {
-      this.#say(decodeName(entry.name), 'it is not found under its name');
+      this.#say(name, 'it is not found under its name');
     }
     return inode;
   }
@@ -119,7 +123,11 @@ export class Check {
       }
     }
     this.#try(path, () => this.#volume.xattrs(inode).forEach(({ value }) => value.length));
-    if (inode.encrypted) return;
+    if (inode.encrypted) {
+      if (!this.#volume.superblock.features.has('encrypt'))
+        this.#say(path, 'it is encrypted, in a file system without encryption');
+      return;
+    }
     if (inode.type === 'symlink') this.#try(path, () => this.#volume.symlinkTarget(inode));
     this.#try(path, () => this.#claim(inode, path));
     if (inode.inlineData && inode.type === 'file') {
@@ -135,8 +143,17 @@ export class Check {
   }
 
   #claim(inode: Inode, path: string): void {
+    const { blockSizeBytes } = this.#volume.superblock;
+    // What seals a file stands behind its end.
+    const endBytes = inode.type === 'file' && !inode.verity ? inode.sizeBytes : Infinity;
     for (const extent of this.#volume.extents(inode, { pastEnd: true })) {
-      this.bytes += extent.blockCount * this.#volume.superblock.blockSizeBytes;
+      this.bytes += extent.blockCount * blockSizeBytes;
+      const lastBlock = extent.logicalBlock + extent.blockCount - 1;
+      // What was only reserved may lie there.
+      if (!extent.unwritten && lastBlock * blockSizeBytes > endBytes) {
+        this.#say(path, `it has content behind its end, at ${endBytes} bytes`);
+        return;
+      }
       if (this.#claimed === undefined) continue;
       let isShared = false;
       for (let at = 0; at < extent.blockCount; at += 1) {
