@@ -140,7 +140,7 @@ function isReplaced({ cache }: Program): boolean {
   return cache !== undefined && inodeOf(cache.directory) !== cache.inode;
 }
 
-/** Whether there is such a user and such a group: a user namespace that somebody without rights made has one of each. */
+/** Whether there is such a user and such a group: a user namespace that somebody without rights made has only root. */
 function knowsNobody(): boolean {
   return ['uid_map', 'gid_map'].every((map) =>
     readFileSync(`/proc/self/${map}`, 'latin1')

@@ -1,7 +1,7 @@
 /**
- * Entry point of a service that serves one mount of one image to libfuse's mount program (docs/image.md). systemd starts
- * it for each connection, with the connection as descriptor 3 and without any rights (setup/ebb-image@.service): there
- * is nothing to keep a broker for. Ends with the mount; says on standard error why.
+ * Entry point of a service that serves one mount of one image to libfuse's mount program (docs/image.md). systemd
+ * starts it for each connection, with the connection as descriptor 3 and without any rights
+ * (setup/ebb-image@.service): there is nothing to keep a broker for. Ends with the mount; standard error says why.
  */
 import { toEbbError } from '../../base/errors.ts';
 import { outliveTheLog } from '../../base/service-process.ts';

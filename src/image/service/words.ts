@@ -14,7 +14,7 @@ export interface ServiceOptions extends Pick<
 
 /** Of mount(8), or about what is always so. */
 const ignored =
-  /^(|ro|nosuid|nodev|noexec|noatime|auto|noauto|user|nouser|users|owner|group|nofail|_netdev|defaults|[xX][-.].*|comment=.*)$/;
+  /^(|ro|no(suid|dev|exec|atime|auto|user|fail)|auto|users?|owner|group|_netdev|defaults|[xX][-.].*|comment=.*)$/;
 
 /** `words`: the type, then image and directory among options. Throws EINVAL for what is not known. */
 export function parseServiceWords(words: readonly string[]): ServiceOptions {
