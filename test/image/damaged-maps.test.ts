@@ -22,7 +22,7 @@ import { mountMap } from '../../src/image/erofs/mount-map.ts';
 import type { PlainNode } from '../../src/image/erofs/plain-node.ts';
 import { writeMap } from '../../src/image/erofs/write-map.ts';
 import { treeNodes } from '../../src/image/server/tree-walk.ts';
-import { decodeNodes, treePieces } from '../../src/image/tree-message.ts';
+import { TreeDecoder, treePieces } from '../../src/image/tree-message.ts';
 import { makeSmallTree, makeSubject, subjects } from '../ext4/support/fuzz-subjects.ts';
 import { Dice, findTargets, Mutator } from '../ext4/support/mutate.ts';
 import { contentOf, walkVolume } from '../ext4/support/walk.ts';
@@ -41,18 +41,18 @@ const contentMaxBytes = 32 * 1024 * 1024;
 const complaint = /erofs.*(bogus|corrupt|error|fail|invalid|unsupported)|WARNING:|BUG:|Oops/i;
 
 /** The tree as the broker gets it; undefined: the image is refused. */
-function treeOf(volume: Volume): PlainNode[] | undefined {
+function treeOf(volume: Volume): readonly PlainNode[] | undefined {
   const image = { volume, startBytes: 0, notes: [], recalled: undefined };
-  const nodes: PlainNode[] = [];
+  const tree = new TreeDecoder();
   try {
     for (const piece of treePieces(treeNodes(image))) {
-      decodeNodes(JSON.parse(JSON.stringify(piece)) as object, nodes);
+      tree.take(JSON.parse(JSON.stringify(piece)) as object);
     }
   } catch (error) {
     if (error instanceof EbbError) return undefined;
     throw error;
   }
-  return nodes;
+  return tree.nodes;
 }
 
 function sizeOf(nodes: readonly PlainNode[]): number {

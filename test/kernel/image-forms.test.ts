@@ -92,6 +92,11 @@ function copied(lines: readonly ManifestLine[]): ManifestLine[] {
   });
 }
 
+/** EROFS counts bytes of a value in 16 bits; shown are hexadecimal digits. */
+function hasLargestXattr({ xattrs }: ManifestLine): boolean {
+  return Object.values(xattrs ?? {}).some((value) => String(value).length > 2 * 0xffff);
+}
+
 /** `isReplayed`: the blocks are not simply in the file. */
 async function inEveryWay(
   t: TestContext,
@@ -114,7 +119,7 @@ async function inEveryWay(
   });
 
   await t.test('mounted natively', async () => {
-    if (isReplayed) {
+    if (isReplayed || view.lines.some(hasLargestXattr)) {
       await assert.rejects(mountImage({ path: image }, 'native'), /without -o native/);
       return;
     }

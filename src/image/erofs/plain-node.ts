@@ -143,19 +143,26 @@ function checkContent(content: PlainContent, area: ImageArea): void {
 
 const xattrNames = /^(user\.[^]+|system\.posix_acl_access|system\.posix_acl_default)$/;
 
-function checkXattrs(xattrs: readonly PlainXattr[]): void {
-  const seen = new Set<string>();
+/** Whether an inode of EROFS can hold them. */
+export function xattrsFit(xattrs: readonly PlainXattr[]): boolean {
   let total = 12;
   for (const { name, value } of xattrs) {
+    if (value.length > xattrValueMaxBytes) return false;
+    total += 8 + name.length + value.length;
+  }
+  return total <= xattrsMaxBytes;
+}
+
+function checkXattrs(xattrs: readonly PlainXattr[]): void {
+  const seen = new Set<string>();
+  for (const { name } of xattrs) {
     const text = Buffer.from(name).toString('latin1');
     need(name.length <= nameMaxBytes && xattrNames.test(text), 'an attribute has a wrong name');
     need(!name.includes(0), 'an attribute has a wrong name');
     need(!seen.has(text), 'an attribute is there twice');
     seen.add(text);
-    need(value.length <= xattrValueMaxBytes, 'an attribute is too large');
-    total += 8 + name.length + value.length;
   }
-  need(total <= xattrsMaxBytes, 'the attributes of a file are too large');
+  need(xattrsFit(xattrs), 'the attributes of a file are too large');
 }
 
 function checkNode(node: PlainNode, area: ImageArea): void {

@@ -4,8 +4,13 @@
  */
 import { ebbError } from '../../base/errors.ts';
 import type { DirectoryEntry, Inode } from '../../ext4/volume.ts';
-import { fileExtentsMax, inlineContentMaxBytes, treeNodesMax } from '../erofs/plain-node.ts';
-import type { PlainContent, PlainEntry, PlainNode } from '../erofs/plain-node.ts';
+import {
+  fileExtentsMax,
+  inlineContentMaxBytes,
+  treeNodesMax,
+  xattrsFit,
+} from '../erofs/plain-node.ts';
+import type { PlainContent, PlainEntry, PlainNode, PlainXattr } from '../erofs/plain-node.ts';
 import { runsOf } from './extent-list.ts';
 import type { OpenImage } from './open.ts';
 import { isShownXattr } from './shown-xattrs.ts';
@@ -37,16 +42,22 @@ class TreeWalk {
   }
 
   #node(inode: Inode): PlainNode {
-    const { volume } = this.#image;
     return {
       permissions: inode.mode & 0o7777,
       uid: inode.uid,
       gid: inode.gid,
       mtimeSeconds: inode.modificationTime.seconds,
       mtimeNanoseconds: inode.modificationTime.nanoseconds,
-      xattrs: volume.xattrs(inode).filter(({ name }) => isShownXattr(name)),
+      xattrs: this.#xattrs(inode),
       content: this.#content(inode),
     };
+  }
+
+  #xattrs(inode: Inode): PlainXattr[] {
+    const xattrs = this.#image.volume.xattrs(inode).filter(({ name }) => isShownXattr(name));
+    if (xattrsFit(xattrs)) return xattrs;
+    const why = `The attributes of inode ${inode.number} are too large for a map.`;
+    throw ebbError('EOPNOTSUPP', `${why} ${plainMountText}`);
   }
 
   #content(inode: Inode): PlainContent {
