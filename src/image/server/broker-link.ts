@@ -46,9 +46,13 @@ export function passGate(): void {
   if (!readExactly(byte) || byte[0] !== closedByte) throw new Error('the broker does not know us');
 }
 
-/** Returns when the image is mounted; undefined when it will not be. */
-export function sayOpened(opened: Opened): 'plain' | 'mapped' | undefined {
+/** The broker mounts the image now. */
+export function sayOpened(opened: Opened): void {
   sendJson(FrameType.opened, opened);
+}
+
+/** Returns when the image is mounted; undefined when it will not be. */
+export function waitForMount(): 'plain' | 'mapped' | undefined {
   const answer = readAnswer();
   if (answer === mountedAnswer.mapped) return 'mapped';
   return answer === mountedAnswer.plain ? 'plain' : undefined;

@@ -18,6 +18,7 @@ import {
   sayOpened,
   sayServing,
   sendTree,
+  waitForMount,
   waitForTheEnd,
 } from './broker-link.ts';
 import { plainTransport, serveDevice } from './device.ts';
@@ -28,8 +29,10 @@ import { treePieces } from '../tree-message.ts';
 import { openImage } from './open.ts';
 import type { OpenImage } from './open.ts';
 
-/** Entries of the root directory whose inodes are brought before anybody lists it. */
+/** Entries of the root directory whose inodes are brought, or read, before anybody lists it. */
 const firstListingEntries = 256;
+/** A root directory that is larger is not looked at while the broker mounts. */
+const firstListingMaxBytes = 64 * 1024;
 
 /** Resolves when the mount is gone. `passthrough`: large files can be mapped. */
 async function serve(image: OpenImage, passthrough: boolean): Promise<void> {
@@ -72,6 +75,24 @@ function bringFirstListing(volume: Volume, root: Inode): void {
   volume.prefetchInodes(numbers);
 }
 
+/**
+ * The same of a local image, while the broker mounts and whoever waits for that starts: code that runs for the first
+ * time is slow.
+ */
+function readFirstListing(volume: Volume, root: Inode): void {
+  if (root.sizeBytes > firstListingMaxBytes) return;
+  let count = 0;
+  try {
+    for (const entry of volume.entries(root, 0)) {
+      volume.child(root, entry);
+      count += 1;
+      if (count === firstListingEntries) break;
+    }
+  } catch {
+    // Whoever lists it hears of it.
+  }
+}
+
 const backings = {
   request: requestBacking,
   again: requestBackingAgain,
@@ -86,13 +107,16 @@ try {
   const { superblock } = image.volume;
   const root = image.volume.root();
   if (image.recalled !== undefined) bringFirstListing(image.volume, root);
-  const mounted = sayOpened({
+  sayOpened({
     blockBytes: superblock.blockSizeBytes,
     startBytes: image.startBytes,
     label: superblock.label,
     uuid: superblock.uuid,
     notes: image.notes,
   });
+  if (image.recalled === undefined && request.mode === 'serve')
+    readFirstListing(image.volume, root);
+  const mounted = waitForMount();
   if (mounted !== undefined && request.mode === 'tree') {
     for (const piece of treePieces(treeNodes(image))) sendTree(piece);
   } else if (mounted !== undefined) await serve(image, mounted === 'mapped');
