@@ -257,9 +257,21 @@ test('file systems in partitions, in qcow2 images and under a dirty journal are 
   ]);
   const qcow = path.join(directory.path, 'disk.qcow2');
   await runOk('qemu-img', ['convert', '-O', 'qcow2', image, qcow]);
+  // As partitions began once: between pages.
+  const odd = path.join(directory.path, 'odd.img');
+  await runOk('dd', [
+    `if=${image}`,
+    `of=${odd}`,
+    'bs=512',
+    'seek=63',
+    'conv=sparse',
+    'status=none',
+  ]);
   for (const [each, options] of [
     [disk, 'partition=1'],
     [disk, 'native'],
+    [odd, 'offset=32256'],
+    [odd, 'offset=32256,native'],
     [qcow, ''],
   ] as const) {
     await using mounted = await mountImage({ path: each }, options);

@@ -16,6 +16,7 @@ import { closeLater, openFd, OpenFlag } from '../../sys/fd.ts';
 import type { OwnedFd } from '../../sys/fd.ts';
 import { dropLease, leaseKind, tryLease } from '../../sys/lease.ts';
 import { mountMap } from '../erofs/mount-map.ts';
+import { mapBlockBytes } from '../erofs/plain-node.ts';
 import type { ImageArea, PlainNode } from '../erofs/plain-node.ts';
 import { writeMap } from '../erofs/write-map.ts';
 import type { MapRequest } from '../messages.ts';
@@ -260,10 +261,6 @@ export class Backings implements Disposable {
   }
 }
 
-const blockMinimumBytes = 512;
-/** EROFS takes no blocks above the page. */
-const blockMaximumBytes = 4096;
-
 /**
  * The whole image as an area: the largest blocks in which the server can express its places. undefined when that is
  * less than 512 bytes.
@@ -273,11 +270,8 @@ export function areaOf(
   serverBlockBytes: number,
   startBytes: number,
 ): ImageArea | undefined {
-  let blockBytes = blockMaximumBytes;
-  while (blockBytes > serverBlockBytes || startBytes % blockBytes !== 0) {
-    blockBytes /= 2;
-    if (!(blockBytes >= blockMinimumBytes)) return undefined;
-  }
+  const blockBytes = mapBlockBytes(serverBlockBytes, startBytes);
+  if (blockBytes === undefined) return undefined;
   const endBytes = Math.floor(imageBytes / blockBytes) * blockBytes;
   return { blockBytes, startBytes: 0, endBytes };
 }

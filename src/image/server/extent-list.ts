@@ -1,5 +1,6 @@
 /** Where a file's bytes are in the image file. */
 import type { Inode, Volume } from '../../ext4/volume.ts';
+import { mapBlockBytes } from '../erofs/plain-node.ts';
 import type { PlainExtent } from '../erofs/plain-node.ts';
 
 const numbersPerRun = 3;
@@ -103,6 +104,9 @@ export function runsOf(
   if (!hasPlaces(inode)) return undefined;
   const { blockSizeBytes } = volume.superblock;
   const end = Math.ceil(inode.sizeBytes / blockSizeBytes);
+  // A map has smaller blocks where ours are larger than a page, or begin between pages, and ends with the file.
+  const unitBytes = mapBlockBytes(blockSizeBytes, startBytes) ?? blockSizeBytes;
+  const endBytes = Math.ceil(inode.sizeBytes / unitBytes) * unitBytes;
   const runs = new RunList();
   let lookedAt = 0;
   for (let block = 0; block < end;) {
@@ -111,11 +115,9 @@ export function runsOf(
     const { physicalBlock, blockCount, unwritten } = volume.run(inode, block);
     const count = Math.min(blockCount, end - block);
     if (physicalBlock !== undefined && !unwritten) {
-      runs.add(
-        block * blockSizeBytes,
-        startBytes + physicalBlock * blockSizeBytes,
-        count * blockSizeBytes,
-      );
+      const at = block * blockSizeBytes;
+      const lengthBytes = Math.min(count * blockSizeBytes, endBytes - at);
+      runs.add(at, startBytes + physicalBlock * blockSizeBytes, lengthBytes);
       if (runs.count > runsMax) return undefined;
     }
     block += count;
