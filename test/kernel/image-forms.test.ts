@@ -230,6 +230,7 @@ const journals: readonly (readonly [name: string, options: DirtyOptions])[] = [
     'a dirty journal with fast commits',
     {
       load: `${load}
+        sync -f a
         echo fast > fast; sync fast; echo more >> a/big; sync a/big; mv late later; sync later`,
       mkfs: ['-t', 'ext4', '-b', '4096', '-O', 'fast_commit'],
       how: Shutdown.noFlushLog,
@@ -243,6 +244,8 @@ for (const [name, options] of journals.filter(([each]) => isWanted(each))) {
     const image = await dirtyImage(directory.path, { sizeBytes: 48 * mebibyte, ...options });
     // The kernel replays it, and leaves counts of free blocks to whoever writes next.
     const { lines } = await kernelView(await copyOf(image, 'kernel'), {});
-    await inEveryWay(t, image, { lines, without: [] }, true);
+    // Of a directory whose names it replays the kernel makes up the time.
+    const isBelowRoot = name.includes('fast commits');
+    await inEveryWay(t, image, { lines, without: [], isBelowRoot }, true);
   });
 }
