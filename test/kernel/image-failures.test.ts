@@ -40,7 +40,8 @@ const reader = `
 import os, sys, time
 files = [os.open(os.path.join(sys.argv[1], name), os.O_RDONLY) for name in ('short', 'large')]
 open(sys.argv[2] + '.ready', 'w').close()
-while not os.path.exists(sys.argv[2] + '.go'):
+parent = os.getppid()
+while not os.path.exists(sys.argv[2] + '.go') and os.getppid() == parent:
     time.sleep(0.01)
 for name in ('short', 'missing'):
     try:
