@@ -8,6 +8,7 @@ import { openSqliteStubCatalog } from '../../src/catalog/stubs-sqlite/catalog.ts
 import { Logbook } from '../../src/daemon/logbook.ts';
 import { TreeRehearsal } from '../../src/daemon/native/rehearsal.ts';
 import type { ToMain } from '../../src/native/messages.ts';
+import { turnBytes } from '../../src/native/reading-turn.ts';
 import { NativeThread } from '../../src/native/thread.ts';
 import { Guard } from '../../src/supervisor/guard.ts';
 import { openFd, OpenFlag } from '../../src/sys/fd.ts';
@@ -46,7 +47,7 @@ async function played(
   const taken: ToMain[] = [];
   const others: ToMain[] = [];
   const groups = { access: guard.access.fd, open: guard.open.fd, changes: guard.changes.fd };
-  const pending = new SharedArrayBuffer(4);
+  const pending = new SharedArrayBuffer(turnBytes);
   const rehearsal = new TreeRehearsal({
     remoteKind,
     privateFd: privateRoot.fd,
