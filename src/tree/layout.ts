@@ -9,7 +9,15 @@
  *   <cache>/tree/<n>/<id>  the contents; n: the id divided by 4,096, hexadecimal
  */
 import { randomBytes, randomUUID } from 'node:crypto';
-import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  readFileSync,
+  readdirSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import path from 'node:path';
 
 import { ebbError, toEbbError } from '../base/errors.ts';
@@ -53,14 +61,43 @@ export function contentPath(cacheDirectory: string, id: number): string {
   return `${contentDirectory(cacheDirectory, id)}/${id}`;
 }
 
-/** Makes the directories that are missing. Throws EACCES, ENOSPC, EROFS, ENOTDIR. */
+/**
+ * Makes the directories that are missing. Throws EACCES, ENOSPC, EROFS, ENOTDIR, and ENOTEMPTY where somebody else has
+ * what Ebb would take for its own.
+ */
 export function makeDirectories(cacheDirectory: string): void {
+  requireNothingOfOthers(cacheDirectory);
   try {
     mkdirSync(cacheDirectory, { recursive: true, mode: 0o700 });
     mkdirSync(treePath(cacheDirectory), { recursive: true, mode: 0o700 });
   } catch (error) {
     throw directoryError(cacheDirectory, error);
   }
+}
+
+/** What a daemon empties or writes over, and how it is left by a start that went no further. */
+const takenOver: Readonly<Record<string, (file: string) => boolean>> = {
+  lock: (file) => lstatSync(file).isFile() && /^\d{0,10}\n?$/.test(readFileSync(file, 'latin1')),
+  spool: isEmptyDirectory,
+  tree: isEmptyDirectory,
+};
+
+/** A cache says that it is one before anything is put into it. */
+function requireNothingOfOthers(cacheDirectory: string): void {
+  if (existsSync(path.join(cacheDirectory, treeFactsName))) return;
+  for (const [name, isAsWeLeaveIt] of Object.entries(takenOver)) {
+    const file = path.join(cacheDirectory, name);
+    if (lstatSync(file, { throwIfNoEntry: false }) === undefined || isAsWeLeaveIt(file)) continue;
+    throw ebbError(
+      'ENOTEMPTY',
+      `${cacheDirectory} is not a cache of Ebb, and has something else called ${name} in it: name an empty directory.`,
+      { retryable: false },
+    );
+  }
+}
+
+function isEmptyDirectory(file: string): boolean {
+  return lstatSync(file).isDirectory() && readdirSync(file).length === 0;
 }
 
 /** Why a directory cannot be made, better than mkdir says it (Node reports ENOENT on a read-only file system). */

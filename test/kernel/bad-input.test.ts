@@ -5,7 +5,7 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { chmod, mkdir, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, readFile, readdir, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { after, before, test } from 'node:test';
 import { makeCertificates } from '../support/certificates.ts';
@@ -134,6 +134,22 @@ test('a mount that failed does not keep its cache from the right remote', async 
   await withEbb({ remote: source, cacheDirectory: cache }, async (mount) => {
     assert.ok(mount.alive());
   });
+});
+
+test('a directory of somebody else does not become a cache, and loses nothing', async () => {
+  for (const [name, file] of [
+    ['spool', 'spool/mail'],
+    ['tree', 'tree/0/1'],
+    ['lock', 'lock'],
+  ] as const) {
+    const cache = path.join(directory.path, `theirs with ${name}`);
+    await mkdir(path.dirname(path.join(cache, file)), { recursive: true });
+    await writeFile(path.join(cache, file), 'mine');
+    const result = await tryMount('--cache-dir', cache, source, mountPoint());
+    await assertRefused(result, [1], /is not a cache of Ebb, and has something else called /);
+    assert.deepEqual(await readdir(cache), [name]);
+    assert.equal(await readFile(path.join(cache, file), 'utf8'), 'mine');
+  }
 });
 
 test('a certificate that nobody vouches for is refused, and accepted with its authority', async () => {
