@@ -1,8 +1,10 @@
 /** `ebb pool` with real images: made, mounted, grown, refused, destroyed. */
 import assert from 'node:assert/strict';
-import { existsSync, mkdirSync, statSync, statfsSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, statSync, statfsSync, symlinkSync, writeFileSync } from 'node:fs';
 import { test } from 'node:test';
 import type { PoolResult } from '../../src/daemon/helper-api.ts';
+import { mountAt, readMountInfo } from '../../src/base/mount-info.ts';
+import { runOk } from '../support/run.ts';
 import { temporaryDirectory } from '../support/temporary.ts';
 import { ebb } from './support.ts';
 
@@ -10,6 +12,7 @@ test('a pool from its beginning to its end', async () => {
   await using directory = await temporaryDirectory('pool');
   const image = `${directory.path}/the pool`;
   const point = `${directory.path}/point`;
+  const link = `${directory.path}/link`;
   mkdirSync(point);
   const ok = async (...words: string[]): Promise<string> => {
     const { code, stdout, stderr } = await ebb(['pool', ...words]);
@@ -44,10 +47,24 @@ test('a pool from its beginning to its end', async () => {
   >;
   assert.deepEqual([pool?.sizeBytes, pool?.mountPoint], [600 * 1024 ** 2, point]);
   assert.match(await ok('status', image), /mounted at +\S+point/);
+  // A symlink has a size of its own; what is done is done to the pool.
+  symlinkSync(image, link);
+  assert.match(await ok('status', link), /size +600 MiB/);
+  await refused(2, /it only grows/, 'grow', '--size', '400M', link);
+  assert.equal(statSync(image).size, 600 * 1024 ** 2);
+  // What somebody else has mounted over it is not meant.
+  await runOk('mount', ['-t', 'tmpfs', 'above', point]);
+  try {
+    await refused(3, /Something else is mounted over/, 'umount', image);
+    await refused(3, /Something else is mounted over/, 'grow', '--size', '700M', image);
+    assert.equal(mountAt(readMountInfo(), point)?.source, 'above');
+  } finally {
+    await runOk('umount', [point]);
+  }
   await ok('umount', image);
   await refused(3, /holds files \(file\)/, 'destroy', image);
   assert.equal(existsSync(image), true);
-  assert.match(await ok('destroy', '--force', image), /^Destroyed /);
+  assert.match(await ok('destroy', '--force', link), /^Destroyed /);
   assert.equal(existsSync(image), false);
 });
 

@@ -10,6 +10,7 @@ import {
   mkdtempSync,
   openSync,
   readdirSync,
+  realpathSync,
   rmSync,
   rmdirSync,
   truncateSync,
@@ -18,7 +19,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 
 import { ebbError, toEbbError } from '../../base/errors.ts';
-import { readMountInfo } from '../../base/mount-info.ts';
+import { mountAt, readMountInfo } from '../../base/mount-info.ts';
 import { OpenFlag, openFd } from '../../sys/fd.ts';
 import type { OwnedFd } from '../../sys/fd.ts';
 import { tryLock } from '../../sys/lease.ts';
@@ -34,7 +35,7 @@ const loopTriesMax = 10;
 const shownEntriesMax = 3;
 
 export interface PoolStatus {
-  /** The file. */
+  /** The file itself, where a symlink to it was named. */
   readonly imagePath: string;
   readonly sizeBytes: number;
   /** What it takes of the file system around it. */
@@ -44,11 +45,21 @@ export interface PoolStatus {
 }
 
 /** What there is. Throws ENOENT. */
-export async function poolStatus(imagePath: string): Promise<PoolStatus> {
+export async function poolStatus(typedPath: string): Promise<PoolStatus> {
+  const imagePath = fileOf(typedPath);
   const { sizeBytes, allocatedBytes } = fileStatus(imagePath);
   const [device] = await loopDevices(imagePath);
   const mount = readMountInfo().find(({ source }) => device !== undefined && source === device);
   return { imagePath, sizeBytes, allocatedBytes, device, mountPoint: mount?.mountPoint };
+}
+
+/** A symlink has a size of its own, and deleting it deletes no pool. Throws ENOENT. */
+function fileOf(typedPath: string): string {
+  try {
+    return realpathSync(typedPath);
+  } catch (error) {
+    throw toEbbError(error);
+  }
 }
 
 /**
@@ -102,17 +113,20 @@ export async function mountPool(imagePath: string, mountPoint: string): Promise<
   }
 }
 
-/** Unmounts the pool and frees its loop device; does nothing when there is none. Throws EBUSY while it is in use. */
+/** Unmounts the pool and frees its loop device; does nothing when there is none. Throws EBUSY while it is in use or covered. */
 export async function unmountPool(imagePath: string): Promise<void> {
   using _lock = lockImage(imagePath);
   const { device, mountPoint } = await poolStatus(imagePath);
-  if (mountPoint !== undefined) await runProgram('umount', mountPoint);
+  if (mountPoint !== undefined) {
+    requireOnTop(mountPoint, device);
+    await runProgram('umount', mountPoint);
+  }
   if (device !== undefined) await runProgram('losetup', '--detach', device);
 }
 
 /**
  * Makes a mounted pool larger, while it is used. Can be repeated after a failure. Throws EINVAL (not mounted, or
- * smaller than it is), ENOSPC.
+ * smaller than it is), EBUSY (covered), ENOSPC.
  */
 export async function growPool(
   imagePath: string,
@@ -127,8 +141,9 @@ export async function growPool(
   if (!Number.isSafeInteger(sizeBytes) || sizeBytes < status.sizeBytes) {
     throw ebbError('EINVAL', `The pool ${imagePath} has ${status.sizeBytes} bytes: it only grows.`);
   }
+  requireOnTop(status.mountPoint, status.device);
   requireRoom(imagePath, sizeBytes - status.allocatedBytes, overcommit);
-  truncateSync(imagePath, sizeBytes);
+  truncateSync(status.imagePath, sizeBytes);
   await runProgram('losetup', '--set-capacity', status.device);
   await runProgram('xfs_growfs', '-d', status.mountPoint);
 }
@@ -142,7 +157,7 @@ export async function destroyPool(
   { force = false }: { readonly force?: boolean } = {},
 ): Promise<void> {
   using _lock = lockImage(imagePath);
-  const { device, mountPoint } = await poolStatus(imagePath);
+  const { device, mountPoint, imagePath: file } = await poolStatus(imagePath);
   if (mountPoint !== undefined) {
     throw ebbError('EBUSY', `The pool ${imagePath} is mounted at ${mountPoint}: unmount it first.`);
   }
@@ -150,7 +165,7 @@ export async function destroyPool(
     throw ebbError('EBUSY', `The pool ${imagePath} is attached to ${device}.`);
   }
   if (!force) await requireEmpty(imagePath);
-  rmSync(imagePath);
+  rmSync(file);
 }
 
 async function requireEmpty(imagePath: string): Promise<void> {
@@ -182,6 +197,15 @@ async function namesIn(imagePath: string): Promise<string[]> {
       // It is still mounted: that umount failed is what is told.
     }
   }
+}
+
+/** What is done to the mount point would be done to what somebody else has mounted over the pool. */
+function requireOnTop(mountPoint: string, device: string | undefined): void {
+  if (mountAt(readMountInfo(), mountPoint)?.source === device) return;
+  throw ebbError(
+    'EBUSY',
+    `Something else is mounted over ${mountPoint}: take that away first with: umount ${mountPoint}`,
+  );
 }
 
 /** One at a time works on a pool: two loop devices of one file would destroy it. */
