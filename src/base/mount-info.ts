@@ -57,14 +57,20 @@ export function unescapeField(latin1: string): string {
   return decodeName(Buffer.from(raw, 'latin1'));
 }
 
-/** The mounts that this process sees, in mount order (of several on one directory the last one is on top). */
+/** The mounts that this process sees, in the kernel's order. */
 export function readMountInfo(): MountInfo[] {
   return parseMountInfo(readFileSync('/proc/self/mountinfo'));
 }
 
-/** The top mount whose mount point is exactly `mountPoint`. */
+/**
+ * The top mount whose mount point is exactly `mountPoint`: of those on top of each other the one that carries none.
+ * Their order says little, since a mount can be moved.
+ */
 export function mountAt(mounts: readonly MountInfo[], mountPoint: string): MountInfo | undefined {
-  return mounts.findLast((mount) => mount.mountPoint === mountPoint);
+  const there = mounts.filter((mount) => mount.mountPoint === mountPoint);
+  const carries = (one: MountInfo, other: MountInfo): boolean =>
+    other !== one && other.parentId === one.mountId;
+  return there.findLast((one) => !there.some((other) => carries(one, other)));
 }
 
 /** Whether a mount is a FUSE mount of Ebb (`fuse.ebb`). */

@@ -137,17 +137,27 @@ export function isRunning(record: Pick<RunRecord, 'pid' | 'startTicks'>): boolea
   return processStartTicks(record.pid) === record.startTicks;
 }
 
-/** Writes a record atomically (0600). The directory must exist and be verified. */
+/** Writes a record atomically (0600), or leaves nothing of it. The directory must exist and be verified. */
 export function writeRunRecord(record: RunRecord, directory: string = runDirectory()): void {
   const { record: file } = runFiles(record.mountPoint, directory);
   const temporary = `${file}.${process.pid}`;
-  writeFileSync(temporary, `${JSON.stringify(record)}\n`, { mode: 0o600, flag: 'w' });
-  renameSync(temporary, file);
+  try {
+    writeFileSync(temporary, `${JSON.stringify(record)}\n`, { mode: 0o600, flag: 'w' });
+    renameSync(temporary, file);
+  } catch (error) {
+    rmSync(temporary, { force: true });
+    throw error;
+  }
 }
 
-/** Removes the record and the socket of a mount; what is missing is no error. The log stays. */
+/**
+ * Removes the record of a mount, and its socket: this process's own record, or that of a dead one. Whoever serves the
+ * mount point by now keeps his; without a record there is nothing to do. The log stays.
+ */
 export function removeRunRecord(mountPoint: string, directory: string = runDirectory()): void {
   const files = runFiles(mountPoint, directory);
+  const found = readRecord(files.record);
+  if (found === undefined || (found.pid !== process.pid && isRunning(found))) return;
   rmSync(files.record, { force: true });
   rmSync(files.socket, { force: true });
 }

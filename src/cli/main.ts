@@ -49,9 +49,10 @@ async function runVerb(
   await startAheadOf(name, argv);
   const verb = await verbLoaders[name]();
   const command = await buildCommand(verb);
-  if (argv.slice(0, endOfOptions(argv)).some((word) => word === '--help' || word === '-h')) {
+  const options = argv.slice(0, endOfOptions(argv));
+  if (options.some((word) => word === '--help' || word === '-h')) {
     // `-h` means human-readable sizes where a verb has it.
-    const isHelp = argv.includes('--help') || command.options.every((o) => o.short !== '-h');
+    const isHelp = options.includes('--help') || command.options.every((o) => o.short !== '-h');
     if (isHelp) {
       const { manual } = await import('./help.ts');
       terminal.print(manual(verb, command, terminal.columns));

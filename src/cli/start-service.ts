@@ -13,9 +13,16 @@ import { fileURLToPath } from 'node:url';
 import { createInterface } from 'node:readline';
 import type { Readable, Writable } from 'node:stream';
 import { daemonEnvironment } from '../base/daemon-environment.ts';
-import { ensureRunDirectory, runDirectory, runFiles } from '../base/run-directory.ts';
+import {
+  ensureRunDirectory,
+  isRunning,
+  readRunRecords,
+  runDirectory,
+  runFiles,
+} from '../base/run-directory.ts';
 import type { Failure } from '../daemon/api.ts';
 import type { KeptDescriptor } from './kept-descriptors.ts';
+import { tidyRunDirectory } from './tidy-run-directory.ts';
 import { ExitCode } from './verb.ts';
 
 export interface Started<Result> {
@@ -134,7 +141,7 @@ function launchFor(service: Service, log: string | undefined): Launched {
   const { kept = [] } = service;
   const script = scriptOf(service);
   if (log === undefined) return launch(script, 'inherit', kept);
-  keepLastLog(log);
+  if (!isServed(service.mountPoint)) keepLastLog(log);
   const started = kept.length === 0 ? takeAhead(script, log) : undefined;
   if (started !== undefined) return started;
   const output = openSync(log, 'a', 0o600);
@@ -150,12 +157,12 @@ export async function startService<Result extends { readonly ok: true }>(
   service: Service,
   options: object,
 ): Promise<Started<Result>> {
-  ensureRunDirectory();
+  tidyRunDirectory(ensureRunDirectory());
   const { log } = runFiles(service.mountPoint);
   const { child, ended } = launchFor(service, service.foreground ? undefined : log);
   for (const { fd } of service.kept ?? []) closeSync(fd);
   // It has a session of its own: whoever ends this process means both, from the beginning.
-  if (service.foreground) handSignalsOn(child);
+  handSignalsOn(child, service.foreground);
   (child.stdin as Writable).end(`${JSON.stringify(options)}\n`);
   const answer = await readAnswer<Result>(child.stdio[3] as Readable, child, service);
   if (answer !== undefined) return { child, result: answer };
@@ -174,6 +181,11 @@ function scriptOf({ script, scriptVariable }: Program): string {
 /** The numbers that they get follow the order. */
 function keptVariable(kept: readonly KeptDescriptor[]): Readonly<Record<string, string>> {
   return kept.length === 0 ? {} : { EBB_KEPT_DESCRIPTORS: kept.map(({ name }) => name).join(':') };
+}
+
+/** Whoever serves it goes on writing to his log, and the next one, which he refuses, says so in the same. */
+function isServed(mountPoint: string): boolean {
+  return readRunRecords().some((one) => one.mountPoint === mountPoint && isRunning(one));
 }
 
 /** The last run's log is kept once, as `.log.1`. */
@@ -218,16 +230,27 @@ async function readAnswer<Result>(
   }
 }
 
-function handSignalsOn(child: ChildProcess): void {
-  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
-    process.on(signal, () => child.kill(signal));
+/**
+ * In the background only the start can be ended so: who insists does not wait for what becomes of it. A terminal that
+ * hangs up ends nothing there: a long attaching goes on.
+ */
+function handSignalsOn(child: ChildProcess, foreground: boolean): void {
+  let isAsked = false;
+  for (const signal of ['SIGINT', 'SIGTERM', ...(foreground ? ['SIGHUP'] : [])] as const) {
+    process.on(signal, () => {
+      if (isAsked && !foreground) process.exit(ExitCode.failed);
+      isAsked = true;
+      child.kill(signal as NodeJS.Signals);
+    });
   }
 }
 
 /** Until it ends. */
 export function followForeground(child: ChildProcess): Promise<ExitCode> {
   return new Promise((resolve) => {
-    child.once('exit', (code) => resolve(code === 0 ? ExitCode.done : ExitCode.failed));
-    if (child.exitCode !== null || child.signalCode !== null) resolve(ExitCode.failed);
+    const over = (code: number | null): void =>
+      resolve(code === 0 ? ExitCode.done : ExitCode.failed);
+    child.once('exit', over);
+    if (child.exitCode !== null || child.signalCode !== null) over(child.exitCode);
   });
 }

@@ -8,16 +8,17 @@ import { copyFileSync, fstatSync, ftruncateSync, statSync, writeSync } from 'nod
 export const logFileMaxBytes = 10 * 1024 * 1024;
 
 /**
- * A writer of lines to standard error that rotates `file` when standard error is that regular file: not the terminal,
- * pipe or file that somebody gave to a daemon in the foreground. Never throws: a log that cannot be written is no
- * reason to end.
+ * A writer of lines to standard error that rotates `file` when standard error is that regular file, or was until
+ * another start at the same place took it for the log of the one before: not the terminal, pipe or file that somebody
+ * gave to a daemon in the foreground. Never throws: a log that cannot be written is no reason to end.
  */
 export function logFileWriter(
   file: string,
   { descriptor = 2, maxBytes = logFileMaxBytes } = {},
 ): (line: string) => void {
   // Node knows best how to write to pipes and terminals.
-  if (!isSameFile(descriptor, file)) return (line) => void process.stderr.write(line);
+  const isOurs = [file, `${file}.1`].some((name) => isSameFile(descriptor, name));
+  if (!isOurs) return (line) => void process.stderr.write(line);
   return (line) => {
     try {
       if (fstatSync(descriptor).size >= maxBytes) rotate(descriptor, file);
@@ -30,7 +31,7 @@ export function logFileWriter(
 
 function rotate(descriptor: number, file: string): void {
   try {
-    copyFileSync(file, `${file}.1`);
+    if (isSameFile(descriptor, file)) copyFileSync(file, `${file}.1`);
   } catch {
     // Without room for the old one the new one matters more.
   }

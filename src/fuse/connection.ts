@@ -8,6 +8,7 @@
  */
 import { readFileSync, realpathSync, writeFileSync } from 'node:fs';
 import { ebbError, toEbbError } from '../base/errors.ts';
+import type { EbbError } from '../base/errors.ts';
 import { mountAt, readMountInfo } from '../base/mount-info.ts';
 import { OpenFlag, openFd, OwnedFd, setNonblocking } from '../sys/fd.ts';
 import { mount, MountFlag, unmountAsync, UnmountFlag } from '../sys/mount.ts';
@@ -98,8 +99,22 @@ export class Connection implements Disposable {
     this.close();
   }
 
-  /** See `unmount`. */
+  /**
+   * Whether something else is mounted over this mount: no path leads to it then, and unmounting its mount point would
+   * take that away.
+   */
+  get isCovered(): boolean {
+    const device = `0:${this.connectionNumber}`;
+    const mounts = readMountInfo();
+    const isThere = mounts.some(
+      (mount) => mount.mountPoint === this.mountPoint && mount.device === device,
+    );
+    return isThere && mountAt(mounts, this.mountPoint)?.device !== device;
+  }
+
+  /** See `unmount`; EBUSY also while it `isCovered`, lazily or not. */
   async unmount(options: UnmountOptions = {}): Promise<void> {
+    if (this.isCovered) throw coveredError(this.mountPoint);
     await unmount(this.mountPoint, this.isPrivileged, options);
   }
 
@@ -259,6 +274,14 @@ function checkSubtype(subtype: string | undefined): void {
       `"${subtype}" cannot be a mount subtype: letters, digits, - and _ only.`,
     );
   }
+}
+
+function coveredError(mountPoint: string): EbbError {
+  return ebbError(
+    'EBUSY',
+    `Something else is mounted over ${mountPoint}: take that away first with: umount ${mountPoint}`,
+    { retryable: false },
+  );
 }
 
 /** fusermount3 splits its options at commas that have no backslash before them. */

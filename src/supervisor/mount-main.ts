@@ -2,12 +2,7 @@
  * Entry point of a mount's supervisor, started by `ebb mount`. Lives until the file system is unmounted, or no daemon
  * can be started for it any more (docs/decisions/0022-a-mount-outlives-its-daemon.md).
  */
-import {
-  processStartTicks,
-  readRunRecords,
-  removeRunRecord,
-  writeRunRecord,
-} from '../base/run-directory.ts';
+import { processStartTicks, removeRunRecord, writeRunRecord } from '../base/run-directory.ts';
 import type { RunRecord } from '../base/run-directory.ts';
 import { MountSupervisor } from './mount-supervisor.ts';
 import { runService } from './service.ts';
@@ -21,12 +16,19 @@ await runService(async (line, { log, signal }) => {
     pid: process.pid,
     startTicks: processStartTicks(process.pid) ?? 0,
   };
-  writeRunRecord(run);
+  try {
+    writeRunRecord(run);
+  } catch (error) {
+    // Nobody would find it, and who started it is told that it failed.
+    supervisor.stop();
+    await supervisor.ended;
+    throw error;
+  }
   return {
     facts: { ...facts, run },
     // Where it was given up, the record is how ebb status and ebb umount find it.
     ended: supervisor.ended.then((isGone) => {
-      if (isGone && isOurs(run)) removeRunRecord(run.mountPoint);
+      if (isGone) removeRunRecord(run.mountPoint);
       return isGone;
     }),
     stop: () => supervisor.stop(),
@@ -42,9 +44,4 @@ function wantsStandby(line: string): boolean {
   } catch {
     return true;
   }
-}
-
-/** Something else may have been mounted there in the moment since this mount was over. */
-function isOurs({ mountPoint }: RunRecord): boolean {
-  return readRunRecords().some((one) => one.mountPoint === mountPoint && one.pid === process.pid);
 }

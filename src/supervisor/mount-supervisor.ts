@@ -15,7 +15,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { errnoCode } from '../base/errno.ts';
 import { ebbError, toEbbError } from '../base/errors.ts';
 import { InitFlag } from '../fuse/constants.ts';
-import { unmount } from '../fuse/connection.ts';
+import { Connection } from '../fuse/connection.ts';
+import { duplicateFd } from '../sys/fd.ts';
 import type { OwnedFd } from '../sys/fd.ts';
 import { createMemoryFile } from '../sys/memory-file.ts';
 import { receiveFd, socketPair } from '../sys/socket.ts';
@@ -298,9 +299,10 @@ export class MountSupervisor {
     this.#isOver = true;
     this.#wake.abort();
     try {
-      const { mountPoint, isPrivileged } = this.#established ?? {};
-      if (mountPoint !== undefined) {
-        await unmount(mountPoint, isPrivileged ?? false, { lazy: true });
+      if (this.#established !== undefined && this.#device !== undefined) {
+        const { mountPoint, isPrivileged } = this.#established;
+        using connection = new Connection(duplicateFd(this.#device.fd), mountPoint, isPrivileged);
+        await connection.unmount({ lazy: true });
       }
     } catch (error) {
       this.#options.log('error', `cannot unmount: ${toEbbError(error).message}`);

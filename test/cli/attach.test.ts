@@ -2,12 +2,25 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdirSync, readFileSync, readdirSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  mkdirSync,
+  readFileSync,
+  readdirSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import path from 'node:path';
 import { test } from 'node:test';
 import { parseRule } from '../../src/cli/attach/options.ts';
 import { renderAttachProgress } from '../../src/cli/attach/progress.ts';
-import { processStartTicks, readRunRecords, runFiles } from '../../src/base/run-directory.ts';
+import {
+  processStartTicks,
+  readRunRecords,
+  removeRunRecord,
+  runFiles,
+  writeRunRecord,
+} from '../../src/base/run-directory.ts';
 import type {
   AttachOptions,
   DetachRequest,
@@ -81,6 +94,22 @@ test('attached: one line, the options arrive, progress does not disturb', async 
   const refused = await attach(temporary.path, [tree, 'http://stub/refuses']);
   assert.equal(refused.code, 3);
   assert.equal(refused.stderr, 'ebb attach: no leases here\n');
+  // Whoever serves the tree goes on writing to his log.
+  const { log: file } = runFiles(tree, `${temporary.path}/run`);
+  const serving = {
+    kind: 'tree',
+    pid: process.pid,
+    startTicks: processStartTicks(process.pid) ?? 0,
+    mountPoint: tree,
+    remote: 'http://stub/',
+    cacheDirectory: '/c',
+    socketPath: '/s',
+  } as const;
+  writeRunRecord(serving, `${temporary.path}/run`);
+  const before = statSync(file).ino;
+  assert.equal((await attach(temporary.path, [tree, 'http://stub/refuses'])).code, 3);
+  assert.equal(statSync(file).ino, before);
+  removeRunRecord(tree, `${temporary.path}/run`);
   const died = await attach(temporary.path, [tree, 'http://stub/dies']);
   assert.equal(died.code, 1);
   assert.match(

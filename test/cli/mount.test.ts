@@ -1,6 +1,6 @@
 /** `ebb mount` before and around the daemon, which is a stub here: checks, options, secrets, failures. */
 import assert from 'node:assert/strict';
-import { mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { test } from 'node:test';
 import { runFiles } from '../../src/base/run-directory.ts';
@@ -104,6 +104,8 @@ test('what is wrong is said before anything is started', async () => {
   const directory = path.dirname(daemon.mountPoint);
   mkdirSync(daemon.mountPoint);
   mkdirSync(`${directory}/remote/below`, { recursive: true });
+  mkdirSync(`${directory}/other`);
+  symlinkSync(`${directory}/remote`, `${directory}/link`);
   writeFileSync(`${directory}/file`, '');
   const cases: [string[], number, RegExp][] = [
     [['http://h/', `${directory}/none`], 1, /does not exist; create it with: mkdir -p /],
@@ -116,8 +118,31 @@ test('what is wrong is said before anything is started', async () => {
     [
       ['http://h/', `${directory}/remote/below`, '--cache-dir', `${directory}/remote/below/c`],
       2,
-      /must not lie below/,
+      /the cache .* and the mount point .* lie within each other/,
     ],
+    [
+      ['http://h/', `${directory}/remote/below`, '--cache-dir', `${directory}/link/below/c`],
+      2,
+      /the cache .*link\/below\/c and the mount point .* lie within each other/,
+    ],
+    [
+      ['http://h/', `${directory}/remote/below`, '--cache-dir', `${directory}/remote`],
+      2,
+      /the cache .* and the mount point .* lie within each other/,
+    ],
+    [
+      [`${directory}/remote`, `${directory}/other`, '--cache-dir', `${directory}/link/c`],
+      2,
+      /the cache .* and the remote .* lie within each other/,
+    ],
+    [
+      [`${directory}/remote/below`, `${directory}/other`, '--cache-dir', `${directory}/remote`],
+      2,
+      /the cache .* and the remote .* lie within each other/,
+    ],
+    [['/var', `${directory}/other`], 2, /the cache \/var\/cache\/ebb and the remote \/var lie/],
+    [['file:///%ff', `${directory}/other`], 2, /should look like file:\/\/\/srv\/pub/],
+    [['file://%', `${directory}/other`], 2, /should look like file:\/\/\/srv\/pub/],
     [['http://h/', `${directory}/remote/below`, '--header', 'no colon'], 2, /--header wants/],
     [['http://h/', `${directory}/remote/below`, '--header', 'A: b\nC: d'], 2, /--header wants/],
     [

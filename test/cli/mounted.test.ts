@@ -3,17 +3,35 @@ import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import { text } from 'node:stream/consumers';
 import { test } from 'node:test';
 import { mountAt, readMountInfo } from '../../src/base/mount-info.ts';
 import type { FileInfo } from '../../src/daemon/api.ts';
 import { childrenOf } from '../support/mount.ts';
 import { patience } from '../support/patience.ts';
+import { runOk } from '../support/run.ts';
 import { temporaryDirectory } from '../support/temporary.ts';
 import { cliMain, ebb } from './support.ts';
 
 const mountTimeoutMs = patience * 120_000;
+
+/** Something of somebody else lies over it meanwhile, which stays as it is. */
+async function whileCovered(mountPoint: string, work: () => Promise<void>): Promise<void> {
+  await runOk('mount', ['-t', 'tmpfs', 'above', mountPoint]);
+  try {
+    writeFileSync(path.join(mountPoint, 'file'), 'mine');
+    await work();
+    assert.equal(await readFile(path.join(mountPoint, 'file'), 'utf8'), 'mine');
+  } finally {
+    if (mountAt(readMountInfo(), mountPoint)?.source === 'above') {
+      await runOk('umount', [mountPoint]);
+    }
+  }
+}
 
 test('mount, read, list, refuse, umount, rebuild, mount', { timeout: mountTimeoutMs }, async () => {
   await using temporary = await temporaryDirectory('cli');
@@ -54,6 +72,13 @@ test('mount, read, list, refuse, umount, rebuild, mount', { timeout: mountTimeou
     holder.kill('SIGKILL');
   }
   await new Promise((resolve) => void holder.once('exit', resolve));
+  await whileCovered(at('mnt'), async () => {
+    for (const words of [['umount'], ['umount', '-l']]) {
+      const covered = await run([...words, at('mnt')]);
+      assert.equal(covered.code, 3, covered.stderr);
+      assert.match(covered.stderr, /^ebb umount: Something else is mounted over /);
+    }
+  });
   const gone = await run(['umount', at('mnt')]);
   assert.equal(gone.code, 0, gone.stderr);
   assert.equal(mountAt(readMountInfo(), at('mnt')), undefined);
@@ -94,10 +119,46 @@ test(
     const dead = await run(['mount', at('remote'), at('mnt')]);
     assert.equal(dead.code, 1);
     assert.match(dead.stderr, /A dead mount is on .*; clean it up with: ebb umount/);
+    await whileCovered(at('mnt'), async () => {
+      const covered = await run(['umount', at('mnt')]);
+      assert.equal(covered.code, 3, covered.stderr);
+      assert.match(covered.stderr, /^ebb umount: Something else is mounted over /);
+    });
     const cleaned = await run(['umount', at('mnt')]);
     assert.equal(cleaned.code, 0, cleaned.stderr);
     assert.equal(mountAt(readMountInfo(), at('mnt')), undefined);
     assert.equal((await run(['status'])).code, 0);
+  },
+);
+
+test(
+  'who interrupts ebb mount ends the start that it waits for',
+  { timeout: mountTimeoutMs },
+  async () => {
+    await using temporary = await temporaryDirectory('cli');
+    const at = (name: string): string => path.join(temporary.path, name);
+    mkdirSync(at('mnt'));
+    const silent = createServer(() => undefined);
+    const asked = new Promise<void>((resolve) => silent.once('request', () => resolve()));
+    await new Promise<void>((resolve) => silent.listen(0, '127.0.0.1', resolve));
+    try {
+      const remote = `http://127.0.0.1:${(silent.address() as AddressInfo).port}/`;
+      const words = [cliMain, 'mount', '--cache-dir', at('cache'), remote, at('mnt')];
+      const env = { ...process.env, EBB_RUN_DIR: at('run') };
+      const child = spawn(process.execPath, words, { env, stdio: ['ignore', 'ignore', 'pipe'] });
+      const said = text(child.stderr);
+      const ended = new Promise((resolve) => void child.once('exit', resolve));
+      await asked;
+      child.kill('SIGINT');
+      assert.equal(await ended, 1);
+      assert.equal(await said, 'ebb mount: stopped by a signal while starting\n');
+      assert.equal(mountAt(readMountInfo(), at('mnt')), undefined);
+      // Its service has ended with it: the cache is free.
+      assert.equal((await ebb(['rebuild', '-n', at('cache')])).code, 1);
+    } finally {
+      silent.closeAllConnections();
+      silent.close();
+    }
   },
 );
 

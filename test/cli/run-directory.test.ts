@@ -1,6 +1,16 @@
 /** The run directory: who is believed. */
 import assert from 'node:assert/strict';
-import { chmodSync, chownSync, mkdirSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
+import { spawn } from 'node:child_process';
+import {
+  chmodSync,
+  chownSync,
+  existsSync,
+  mkdirSync,
+  statSync,
+  symlinkSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
 import path from 'node:path';
 import { test } from 'node:test';
 import {
@@ -16,6 +26,7 @@ import {
   writeRunRecord,
 } from '../../src/base/run-directory.ts';
 import type { RunRecord } from '../../src/base/run-directory.ts';
+import { oldLogsMax, tidyRunDirectory } from '../../src/cli/tidy-run-directory.ts';
 import { ebb, scratch } from './support.ts';
 
 const record = (mountPoint: string): RunRecord => ({
@@ -81,6 +92,51 @@ test('records are written, read back, and broken ones skipped', () => {
   removeRunRecord('/a', directory);
   removeRunRecord('/a', directory);
   assert.equal(readRunRecords(directory).length, 1);
+});
+
+test('what somebody else serves by now keeps its record and its socket', async () => {
+  using temporary = scratch();
+  const directory = ensureRunDirectory(path.join(temporary.path, 'run'));
+  const other = spawn('sleep', ['60'], { stdio: 'ignore' });
+  const ended = new Promise((resolve) => void other.once('exit', resolve));
+  const pid = other.pid ?? 0;
+  const files = runFiles('/a', directory);
+  writeRunRecord({ ...record('/a'), pid, startTicks: processStartTicks(pid) ?? 0 }, directory);
+  writeFileSync(files.socket, '');
+  removeRunRecord('/a', directory);
+  assert.deepEqual([existsSync(files.record), existsSync(files.socket)], [true, true]);
+  other.kill('SIGKILL');
+  await ended;
+  removeRunRecord('/a', directory);
+  assert.deepEqual([existsSync(files.record), existsSync(files.socket)], [false, false]);
+});
+
+test('of services that are gone some logs are kept, and nothing of commands that were killed', () => {
+  using temporary = scratch();
+  const directory = ensureRunDirectory(path.join(temporary.path, 'run'));
+  // No process has this number (PID_MAX_LIMIT).
+  const nobody = 2 ** 22 + 1;
+  const log = (mountPoint: string, ageSeconds: number): string => {
+    const file = runFiles(mountPoint, directory).log;
+    const timeSeconds = Date.now() / 1_000 - ageSeconds;
+    writeFileSync(file, mountPoint);
+    utimesSync(file, timeSeconds, timeSeconds);
+    return file;
+  };
+  writeRunRecord(record('/served'), directory);
+  const served = log('/served', 1_000);
+  const old = Array.from({ length: oldLogsMax + 3 }, (_, index) => log(`/old/${index}`, index));
+  const own = path.join(directory, `starting-${process.pid}.log`);
+  writeFileSync(own, '');
+  const left = [
+    path.join(directory, `starting-${nobody}.log`),
+    `${runFiles('/x', directory).record}.${nobody}`,
+  ];
+  for (const file of left) writeFileSync(file, '');
+  tidyRunDirectory(directory);
+  const kept = [served, own, ...old.slice(0, oldLogsMax)];
+  assert.deepEqual(kept.filter(existsSync), kept);
+  assert.deepEqual([...left, ...old.slice(oldLogsMax)].filter(existsSync), []);
 });
 
 test('a reused process id is told apart', () => {

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { test } from 'node:test';
-import { runFiles } from '../../src/base/run-directory.ts';
+import { ensureRunDirectory, runFiles } from '../../src/base/run-directory.ts';
 import { waitFor } from '../support/wait-for.ts';
 import { ebb, scratch } from './support.ts';
 
@@ -52,6 +52,8 @@ test('a broker that was started ahead writes to the log of its mount', async () 
   const options = { runDirectory, env: { EBB_IMAGE_MAIN: script } };
   const words = ['image', 'mount', path.join(directory.path, 'disk.img'), directory.path];
   const { log } = runFiles(directory.path, runDirectory);
+  // Of a command that was killed: no process has this number.
+  writeFileSync(path.join(ensureRunDirectory(runDirectory), `starting-${2 ** 22 + 1}.log`), '');
   for (const names of [[log], [log, `${log}.1`]]) {
     const { code, stderr } = await ebb(words, options);
     assert.equal(code, 1);

@@ -249,6 +249,22 @@ test('an error after the first line of a stream is not taken for its end', async
   assert.equal(get.stderr, 'ebb get: the cache is full\n');
 });
 
+test('a daemon that hangs is waited for no longer than it may take', async () => {
+  const never = (): Promise<never> => new Promise(() => undefined);
+  await using hanging = await scriptedDaemon({ status: never, top: never });
+  const dead = { ...hanging.record, mountPoint: `${hanging.mountPoint}-dead`, startTicks: 1 };
+  writeRunRecord(dead, hanging.runDirectory);
+  const options = { runDirectory: hanging.runDirectory, env: { EBB_SILENCE_MS: '50' } };
+  const said = new RegExp(`The daemon of ${hanging.mountPoint} has not answered for 50 ms`);
+  const status = await ebb(['status'], options);
+  assert.equal(status.code, 1);
+  assert.match(status.stdout, said);
+  assert.match(status.stdout, /-dead .* is dead; clean up with: ebb umount/);
+  const top = await ebb(['top', '--once'], options);
+  assert.equal(top.code, 1);
+  assert.match(top.stderr, said);
+});
+
 test('no daemon behind the socket', async () => {
   await using other = await scriptedDaemon();
   const { rmSync } = await import('node:fs');

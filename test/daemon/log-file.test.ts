@@ -23,6 +23,21 @@ test('at its limit the log becomes the old one and begins anew', () => {
   }
 });
 
+test('a log that another start took for an old one is kept from growing, too', () => {
+  using directory = scratch();
+  const file = path.join(directory.path, 'x.log');
+  const descriptor = openSync(`${file}.1`, 'a', 0o600);
+  try {
+    writeFileSync(file, 'of the other one');
+    const write = logFileWriter(file, { descriptor, maxBytes: 100 });
+    for (let index = 0; index < 25; index += 1) write(`line ${String(index).padStart(3)}\n`);
+    assert.equal(readFileSync(`${file}.1`, 'utf8'), 'line  24\n');
+    assert.equal(readFileSync(file, 'utf8'), 'of the other one');
+  } finally {
+    closeSync(descriptor);
+  }
+});
+
 test("somebody else's file is left alone", async () => {
   using directory = scratch();
   const [log, other] = [path.join(directory.path, 'x.log'), path.join(directory.path, 'other')];

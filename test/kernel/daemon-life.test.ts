@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
-import { closeSync, mkdirSync, openSync, writeFileSync } from 'node:fs';
+import { closeSync, mkdirSync, openSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
@@ -80,6 +80,25 @@ test('a signal during a start that hangs ends it, and nothing is left', async ()
   } finally {
     hanging.closeAllConnections();
     hanging.close();
+  }
+});
+
+test('a mount whose record cannot be written is taken away again', async () => {
+  const { temporary, at } = await place();
+  await using _temporary = temporary;
+  const { record } = runFiles(at('mnt'), ensureRunDirectory());
+  mkdirSync(path.join(record, 'in the way'), { recursive: true });
+  try {
+    const daemon = start(temporary.path, { remote: at('remote') });
+    const result = await daemon.result;
+    assert.ok(result?.ok === false, JSON.stringify(result));
+    assert.equal(await daemon.ended, 1);
+    assert.equal(mountAt(readMountInfo(), at('mnt')), undefined);
+    const name = path.basename(record);
+    const left = readdirSync(path.dirname(record)).filter((one) => one.startsWith(name));
+    assert.deepEqual(left, [name]);
+  } finally {
+    rmSync(record, { recursive: true });
   }
 });
 

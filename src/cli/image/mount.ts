@@ -1,6 +1,7 @@
 /** `ebb image mount`: starts the broker and says what it says. */
 import { isHttpUrl, withoutCredentials } from '../../base/http-url.ts';
 import { complain } from '../failure.ts';
+import { checkCachePlace } from '../mount/checks.ts';
 import { defaultCacheParent } from '../mount/options.ts';
 import { minFreeBytes, optional } from '../option-values.ts';
 import { buildRemoteAccess } from '../remote-options.ts';
@@ -90,6 +91,7 @@ export async function mountImage(
   const mountPoint = realDirectory(directory, 'mount point');
   const isRemote = isHttpUrl(image);
   const imagePath = isRemote ? image : absolutePath(image);
+  if (remote.cacheDir !== undefined) checkCachePlace(absolutePath(remote.cacheDir), mountPoint);
   const own = isRemote ? { access: buildRemoteAccess(remote), ...copyOptions(remote) } : {};
   if (!isRemote) refuseCopyOptions(remote, 'images on a web server');
   const { child, result }: Started<Mounted> = await startService<Mounted>(

@@ -1,5 +1,7 @@
 /** What can be known to be wrong before a daemon is started. Each problem is a sentence with a way out. */
 import { lstatSync, readdirSync, realpathSync, statSync } from 'node:fs';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { ebbError } from '../../base/errors.ts';
 import { isEbbMount, mountAt, readMountInfo } from '../../base/mount-info.ts';
 import { isInside, isRunning, readRunRecords } from '../../base/run-directory.ts';
@@ -13,9 +15,7 @@ import { UsageError } from '../verb.ts';
 export function checkRemote(remote: string): string {
   const scheme = /^([a-z][a-z0-9+.-]*):\/\//i.exec(remote)?.[1]?.toLowerCase();
   if (scheme === undefined) return checkDirectoryRemote(absolutePath(remote), remote);
-  if (scheme === 'file') {
-    return checkDirectoryRemote(absolutePath(decodeURIComponent(new URL(remote).pathname)), remote);
-  }
+  if (scheme === 'file') return checkDirectoryRemote(pathOfFileUrl(remote), remote);
   if (scheme !== 'http' && scheme !== 'https') {
     throw new UsageError(`Ebb mounts http://, https:// and directories, not ${scheme}://`);
   }
@@ -27,6 +27,15 @@ export function checkRemote(remote: string): string {
   const { hash } = new URL(remote);
   if (hash !== '') throw new UsageError(`the remote URL must not have a fragment (${hash})`);
   return remote;
+}
+
+/** Throws UsageError for what names no file of this machine. */
+function pathOfFileUrl(remote: string): string {
+  try {
+    return absolutePath(fileURLToPath(remote));
+  } catch {
+    throw new UsageError('a file: remote should look like file:///srv/pub');
+  }
 }
 
 function checkDirectoryRemote(directory: string, typed: string): string {
@@ -98,23 +107,45 @@ function notUsable(mountPoint: string, code: unknown): Error {
   return ebbError('EACCES', `The mount point ${mountPoint} cannot be used (${String(code)}).`);
 }
 
-/** A daemon must never read its own mount: it would wait for itself. Throws UsageError. */
-export function checkNoLoop(
-  remote: string,
-  mountPoint: string,
-  cacheDirectory: string | undefined,
-): void {
+/**
+ * A daemon must never read its own mount: it would wait for itself. Nor may what it keeps show up at its remote:
+ * reading that would make more of it without end. `remote`, `mountPoint`: as the checks above gave them;
+ * `cacheDirectory`: where the cache is, or is going to be. Throws UsageError.
+ */
+export function checkNoLoop(remote: string, mountPoint: string, cacheDirectory: string): void {
+  checkCachePlace(cacheDirectory, mountPoint);
+  const realCache = realPathToBe(cacheDirectory);
   if (remote.startsWith('/')) {
     if (isInside(remote, mountPoint) || isInside(mountPoint, remote)) {
       throw new UsageError(
         `the mount point ${mountPoint} and the remote ${remote} lie within each other`,
       );
     }
-    if (cacheDirectory !== undefined && isInside(remote, cacheDirectory)) {
-      throw new UsageError(`the cache ${cacheDirectory} must not lie within the remote ${remote}`);
+    if (isInside(remote, realCache) || isInside(realCache, remote)) {
+      throw new UsageError(
+        `the cache ${cacheDirectory} and the remote ${remote} lie within each other; ` +
+          'name another cache with --cache-dir',
+      );
     }
   }
-  if (cacheDirectory !== undefined && isInside(mountPoint, cacheDirectory)) {
-    throw new UsageError(`the cache ${cacheDirectory} must not lie below the mount point`);
+}
+
+/** The part of it that holds for images, too. */
+export function checkCachePlace(cacheDirectory: string, mountPoint: string): void {
+  const realCache = realPathToBe(cacheDirectory);
+  if (isInside(mountPoint, realCache) || isInside(realCache, mountPoint)) {
+    throw new UsageError(
+      `the cache ${cacheDirectory} and the mount point ${mountPoint} lie within each other`,
+    );
+  }
+}
+
+/** Where symlinks lead to, also of what is not there yet. */
+function realPathToBe(file: string): string {
+  try {
+    return realpathSync(file);
+  } catch {
+    const parent = path.dirname(file);
+    return parent === file ? file : path.join(realPathToBe(parent), path.basename(file));
   }
 }

@@ -3,7 +3,7 @@ import type { StartResult } from '../../daemon/api.ts';
 import { complain } from '../failure.ts';
 import { checkMountPoint, checkNoLoop, checkRemote } from '../mount/checks.ts';
 import { expandFstabOptions } from '../mount/fstab-options.ts';
-import { buildMountOptions, defineMountOptions } from '../mount/options.ts';
+import { buildMountOptions, defaultCacheParent, defineMountOptions } from '../mount/options.ts';
 import type { MountCliOptions } from '../mount/options.ts';
 import { followForeground, startService } from '../start-service.ts';
 import { shellWord, visible } from '../terminal.ts';
@@ -53,7 +53,7 @@ export const mount: Verb = {
       terminal.warn(`ebb mount: ${sentence}`),
     );
     const full = buildMountOptions(remote, mountPoint, options);
-    checkNoLoop(remote, mountPoint, full.cacheDirectory);
+    checkNoLoop(remote, mountPoint, full.cacheDirectory ?? defaultCacheParent());
     if (options.dryRun === true) {
       terminal.print(`Nothing is wrong so far; nothing was mounted on ${visible(mountPoint)}.`);
       return ExitCode.done;

@@ -2,6 +2,7 @@
 import { toEbbError } from '../../base/errors.ts';
 import { systemClock } from '../../base/clock.ts';
 import type { MountStatus, RunRecord, TreeStatus } from '../../daemon/api.ts';
+import { answerInTime } from '../answer-in-time.ts';
 import { ControlClient } from '../client.ts';
 import { renderFacts, renderTable } from '../table.ts';
 import { imageMounts, imageMountState } from '../image/mounts.ts';
@@ -76,7 +77,8 @@ async function ask(record: RunRecord, mounts: Mounts): Promise<Finding> {
     return { record, problem: deadSentence(record) };
   }
   try {
-    return { record, status: await new ControlClient(record).status() };
+    const asked = new ControlClient(record).status();
+    return { record, status: await answerInTime(record, asked) };
   } catch (error) {
     return { record, problem: toEbbError(error).message };
   }

@@ -2,6 +2,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { toEbbError } from '../../base/errors.ts';
 import type { Top, TopEntry } from '../../daemon/api.ts';
+import { answerInTime } from '../answer-in-time.ts';
 import { ControlClient } from '../client.ts';
 import { renderTable } from '../table.ts';
 import { Mounts } from '../target.ts';
@@ -75,7 +76,7 @@ async function showAll(
   for (const client of clients) {
     const { mountPoint } = client.record;
     try {
-      const reading = await client.top();
+      const reading = await answerInTime(client.record, client.top());
       if (json) lines.push(JSON.stringify({ mountPoint, ...reading }));
       else lines.push(...renderTop(mountPoint, reading), '');
     } catch (error) {

@@ -30,7 +30,9 @@ export const umount: Verb = {
       'somebody uses is not taken away; who uses it is listed.',
     'If the daemon died, the dead mount and what it left behind are cleaned up.',
   ],
-  exitCodes: { 3: 'The mount is busy; standard error lists who uses it. Nothing was changed.' },
+  exitCodes: {
+    3: 'The mount is busy; standard error lists who uses it, or says what lies over it. Nothing was changed.',
+  },
   examples: [
     { command: 'ebb umount /mnt/pub', explanation: 'One mount.' },
     {
@@ -59,8 +61,10 @@ export const umount: Verb = {
         const busy = report(mountPoint, result, options.dryRun === true, terminal);
         if (busy && code === ExitCode.done) code = ExitCode.refused;
       } catch (error) {
-        terminal.warn(`ebb umount: ${visibleSentence(toEbbError(error).message)}`);
-        code = ExitCode.failed;
+        const known = toEbbError(error);
+        terminal.warn(`ebb umount: ${visibleSentence(known.message)}`);
+        const isRefused: boolean = known.code === 'EBUSY' && code !== ExitCode.failed;
+        code = isRefused ? ExitCode.refused : ExitCode.failed;
       }
     }
     return code;
@@ -132,8 +136,7 @@ async function cleanUp(
   record: RunRecord | undefined,
   lazy: boolean,
 ): Promise<StopResult> {
-  const found = mountAt(readMountInfo(), mountPoint);
-  if (found !== undefined && isOurs(found)) {
+  if (isOursAt(mountPoint)) {
     const problem = unmountStale(mountPoint, lazy);
     if (problem !== undefined) {
       const holders = await findMountHolders(mountPoint);
@@ -149,8 +152,19 @@ async function cleanUp(
 
 /** A mount of ours without a record (another run directory) counts. */
 function requireOurs(mountPoint: string): void {
-  const found = mountAt(readMountInfo(), mountPoint);
-  if (found === undefined || !isOurs(found)) throw notOurs(mountPoint);
+  if (!isOursAt(mountPoint)) throw notOurs(mountPoint);
+}
+
+/** Throws EBUSY when ours is there, and something else is mounted over it, which is not ours to take away. */
+function isOursAt(mountPoint: string): boolean {
+  const mounts = readMountInfo();
+  const top = mountAt(mounts, mountPoint);
+  if (top !== undefined && isOurs(top)) return true;
+  if (!mounts.some((mount) => mount.mountPoint === mountPoint && isOurs(mount))) return false;
+  throw ebbError(
+    'EBUSY',
+    `Something else is mounted over ${mountPoint}: take that away first with: umount ${mountPoint}`,
+  );
 }
 
 function isOurs(mount: MountInfo): boolean {

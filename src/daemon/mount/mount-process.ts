@@ -146,7 +146,7 @@ export class MountProcess {
       const error = toEbbError(thrown);
       // Somebody else unmounted it already.
       if (error.code === 'EINVAL') return { stopped: true, holders: [] };
-      if (error.code !== 'EBUSY') throw error;
+      if (error.code !== 'EBUSY' || connection.isCovered) throw error;
       const holders = await findMountHolders(parts.run.mountPoint);
       return { stopped: false, holders };
     }

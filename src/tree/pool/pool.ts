@@ -113,7 +113,10 @@ export async function mountPool(imagePath: string, mountPoint: string): Promise<
   }
 }
 
-/** Unmounts the pool and frees its loop device; does nothing when there is none. Throws EBUSY while it is in use or covered. */
+/**
+ * Unmounts the pool and frees its loop device; does nothing when there is none. Throws EBUSY while it is in use, or
+ * something else is mounted over it.
+ */
 export async function unmountPool(imagePath: string): Promise<void> {
   using _lock = lockImage(imagePath);
   const { device, mountPoint } = await poolStatus(imagePath);
