@@ -81,12 +81,13 @@ export class Namespace {
    * never listed; one that was keeps its names when the remote cannot be reached (`force` says so by throwing).
    */
   async list(directoryId: number, signal?: AbortSignal, force = false): Promise<void> {
+    if (this.#trustsNothing(force)) await this.#listings.passed(directoryId, signal);
     const directory = this.#nodes.node(directoryId);
     if (directory === undefined || directory.kind !== NodeKind.directory) {
       throw ebbError('ESTALE', `directory ${directoryId} is gone`);
     }
     if (!force && this.isFresh(directory.listedAtMs)) return;
-    if (!force && directory.listedAtMs > 0 && !this.#mayAsk(directoryId)) return;
+    if (!force && directory.listedAtMs > 0 && !this.#reachability.mayAsk(directoryId)) return;
     let failure: ListingFailure;
     do {
       this.#ahead.wanted(directoryId);
@@ -177,9 +178,10 @@ export class Namespace {
    * `force` its error.
    */
   async revalidate(nodeId: number, signal?: AbortSignal, force = false): Promise<Node> {
+    if (this.#trustsNothing(force)) await this.#stats.passed(nodeId, signal);
     const node = this.#known(nodeId);
     if (!force && node.version !== null && this.isFresh(node.checkedAtMs)) return node;
-    if (!force && node.version !== null && !this.#mayAsk(nodeId)) return node;
+    if (!force && node.version !== null && !this.#reachability.mayAsk(nodeId)) return node;
     if (!force && wasJustFetched(node, this.#nowMs())) return node;
     const current = await this.#stats.run(nodeId, () => this.#stat(node), signal);
     if (current.node.id !== nodeId)
@@ -253,13 +255,9 @@ export class Namespace {
   }
 
   #request(key: string): ListingRequest {
-    const { remote, deadlineMs } = this.#options;
+    const { remote, deadlineMs: patienceMs } = this.#options;
     const closing = this.#closing.signal;
-    return new ListingRequest(remote, key, {
-      nowMs: this.#nowMs(),
-      patienceMs: deadlineMs,
-      closing,
-    });
+    return new ListingRequest(remote, key, { nowMs: this.#nowMs(), patienceMs, closing });
   }
 
   async #list(
@@ -376,8 +374,9 @@ export class Namespace {
     return error;
   }
 
-  #mayAsk(nodeId: number): boolean {
-    return this.#reachability.mayAsk(nodeId);
+  /** Nor what was asked for before the call: the remote may have answered before what the caller has to see. */
+  #trustsNothing(force: boolean): boolean {
+    return force || this.#options.ttlMs === 0;
   }
 
   #nowMs(): number {

@@ -40,6 +40,17 @@ export class SingleFlight<Key, Value> {
     return interruptible(flight, signal);
   }
 
+  /** Resolves when what is under way for `key` now has ended, whatever came of it; rejects with EINTR as `run`. */
+  async passed(key: Key, signal?: AbortSignal): Promise<void> {
+    const flight = this.#flights.get(key);
+    if (flight === undefined) return;
+    const ended = flight.then(
+      () => undefined,
+      () => undefined,
+    );
+    await interruptible(ended, signal);
+  }
+
   /** Resolves when nothing is under way. */
   async settled(): Promise<void> {
     while (this.#flights.size > 0) await Promise.allSettled(this.#flights.values());
