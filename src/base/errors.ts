@@ -13,7 +13,10 @@ export interface EbbErrorOptions {
   readonly retryable?: boolean;
   /** The other side asked to wait this long (HTTP Retry-After). 0 <= retryAfterMs. */
   readonly retryAfterMs?: number;
-  /** The other side was reached and said itself that it cannot serve this now (HTTP 5xx, 429). Default false. */
+  /**
+   * The other side was reached: it said itself that it cannot serve this now (HTTP 5xx, 429), or what it said of this
+   * object cannot be believed. Default false.
+   */
   readonly answered?: boolean;
 }
 

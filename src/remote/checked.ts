@@ -114,5 +114,5 @@ function checkRange(options: ReadOptions): void {
 }
 
 function broken(sentence: string): EbbError {
-  return ebbError('EIO', sentence, { retryable: true });
+  return ebbError('EIO', sentence, { retryable: true, answered: true });
 }

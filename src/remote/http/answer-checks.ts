@@ -50,7 +50,7 @@ export function answerProblem(
   if (isHtml(headers) && !isNamedLikeHtml(key) && !hasValidator(headers)) {
     // Stored files come with a time or a tag; pages that programs write (errors, log-ins) come with neither.
     const message = `The server sent a web page without a version where ${url} was asked for.`;
-    return ebbError('EIO', message, { retryable: true });
+    return ebbError('EIO', message, { retryable: true, answered: true });
   }
   return undefined;
 }
@@ -95,5 +95,5 @@ export function versionProblem(
   }
   const what = unexpectedPage ? 'a web page' : 'an answer without the version';
   const message = `The server sent ${what} where ${head.url} was asked for.`;
-  return ebbError('EIO', message, { retryable: true });
+  return ebbError('EIO', message, { retryable: true, answered: true });
 }

@@ -122,7 +122,7 @@ export class HtmlListing {
 
   #cutOff(): Error {
     const message = `The listing ${this.#what} was cut off: its end is missing.`;
-    return ebbError('EIO', message, { retryable: true });
+    return ebbError('EIO', message, { retryable: true, answered: true });
   }
 
   #noListing(): Error {

@@ -64,7 +64,7 @@ export class JsonListing {
     if (this.#done) return this.#entries.take();
     if (!this.#outside.startsWith('[')) throw this.#noListing();
     const message = `The listing ${this.#what} was cut off: its end is missing.`;
-    throw ebbError('EIO', message, { retryable: true });
+    throw ebbError('EIO', message, { retryable: true, answered: true });
   }
 
   /** What stands between the objects: `[`, commas, `]`, blanks. */
