@@ -2,13 +2,19 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { ebbError } from '../../src/base/errors.ts';
 import { Prefetcher } from '../../src/daemon/mount/prefetcher.ts';
+import { wholeFileMaxBytes } from '../../src/recall/namespace/prepare.ts';
+import type { Reserve } from '../../src/recall/recall.ts';
 import { servedScene, who } from '../mount/served-scene.ts';
 import type { ServedScene } from '../mount/served-scene.ts';
 import { patternBytes } from '../support/pattern.ts';
 import { waitFor } from '../support/wait-for.ts';
 
-function setUp(scene: ServedScene): { prefetcher: Prefetcher; offered: number[] } {
+function setUp(
+  scene: ServedScene,
+  reserve: Reserve = () => undefined,
+): { prefetcher: Prefetcher; offered: number[] } {
   const offered: number[] = [];
   const { namespace, preparer, wholeFetch, recall, contents } = scene;
   const prefetcher = new Prefetcher({
@@ -18,6 +24,7 @@ function setUp(scene: ServedScene): { prefetcher: Prefetcher; offered: number[] 
     recall,
     catalog: contents.catalog,
     requestsMax: 16,
+    reserve,
     offer: async ({ node }) => void offered.push(node.id),
   });
   return { prefetcher, offered };
@@ -46,6 +53,30 @@ test('a file whose facts are vague comes with one request, on its requester’s 
   await waitFor(() => offered.length === 1, { what: 'the offer' });
   assert.deepEqual(scene.fetched, [{ nodeId: id, key: 'a', bytes: 10_000, requester: who }]);
   await prefetcher.close();
+});
+
+test('where there is no room without releasing something, a vague file is not asked for on suspicion', async () => {
+  await using scene = await servedScene();
+  scene.remote.showsNothing = true;
+  for (const name of ['a', 'b', 'c']) scene.remote.putFile(name, patternBytes(1, 10_000));
+  await scene.node('a');
+  const ids = ['a', 'b', 'c'].map((name) => scene.child(name).id);
+  const asked: number[] = [];
+  const { prefetcher } = setUp(scene, (bytes, intent) => {
+    assert.equal(intent, 'prefetch');
+    asked.push(bytes);
+    if (bytes > wholeFileMaxBytes) throw ebbError('EAGAIN', 'no room');
+  });
+  scene.remote.held.add('read');
+  prefetcher.take({ ...nothing, contentIds: ids, requester: who });
+  await waitFor(() => asked.length === ids.length, { what: 'the questions for room' });
+  scene.remote.letGo();
+  await waitFor(() => scene.fetched.length > 0, { what: 'the file for which there is room' });
+  await prefetcher.close();
+  assert.deepEqual(
+    scene.remote.seen.filter((call) => call.startsWith('read')),
+    ['read a'],
+  );
 });
 
 test('failures are nobody’s business', async () => {

@@ -12,7 +12,7 @@ import type { Namespace } from '../../recall/namespace/namespace.ts';
 import { wholeFileMaxBytes } from '../../recall/namespace/prepare.ts';
 import type { Prepared, Preparer } from '../../recall/namespace/prepare.ts';
 import type { WholeFetch } from '../../recall/namespace/whole-fetch.ts';
-import type { Requester } from '../../recall/recall.ts';
+import type { Requester, Reserve } from '../../recall/recall.ts';
 
 /** Requests at the remote at one time that are left for what is not a guess. */
 const keptForDemand = 2;
@@ -29,6 +29,7 @@ export interface PrefetcherOptions {
   readonly catalog: Catalog;
   /** Requests at the remote at one time, those for demand included. 1 <= requestsMax. */
   readonly requestsMax: number;
+  readonly reserve: Reserve;
   /** Tells the front end that a content is ready before it asks. */
   readonly offer: (prepared: Prepared) => Promise<void>;
 }
@@ -39,6 +40,8 @@ export class Prefetcher {
   readonly #closing = new AbortController();
   /** By what they are for: what is queued or under way already is not begun again. */
   readonly #running = new Map<string, Promise<void>>();
+  /** Of files that are being fetched whole. */
+  #wholeBytes = 0;
 
   constructor(options: PrefetcherOptions) {
     this.#options = options;
@@ -86,13 +89,12 @@ export class Prefetcher {
   }
 
   async #fetch(nodeId: number, requester: Requester): Promise<void> {
-    const { wholeFetch, preparer, recall, offer } = this.#options;
+    const { preparer, recall, offer } = this.#options;
     const { signal } = this.#closing;
     let node = this.#file(nodeId);
     if (node === undefined || node.sizeBytes > wholeFileMaxBytes) return;
     if (node.version === null || !node.exact) {
-      // One GET brings facts and content.
-      node = await wholeFetch.fetch(nodeId, wholeFileMaxBytes, signal, requester);
+      node = await this.#fetchWhole(node, requester);
     }
     const prepared = await preparer.open(node.id, signal, requester);
     const { file } = prepared;
@@ -100,6 +102,19 @@ export class Prefetcher {
       await recall.ensure(file, 0, file.sizeBytes, { intent: 'prefetch', requester, signal });
     }
     await offer(prepared);
+  }
+
+  /** One GET brings facts and content. Rejects with EAGAIN, before it, where there is no room for a guess. */
+  async #fetchWhole(file: Node, requester: Requester): Promise<Node> {
+    const { wholeFetch, reserve } = this.#options;
+    const bytes = file.sizeBytes < 0 ? wholeFileMaxBytes : file.sizeBytes;
+    this.#wholeBytes += bytes;
+    try {
+      await reserve(this.#wholeBytes, 'prefetch');
+      return await wholeFetch.fetch(file.id, wholeFileMaxBytes, this.#closing.signal, requester);
+    } finally {
+      this.#wholeBytes -= bytes;
+    }
   }
 
   #file(nodeId: number): Node | undefined {

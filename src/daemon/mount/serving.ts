@@ -95,6 +95,7 @@ export function makeServing(options: ServingOptions): Serving {
     recall,
     catalog: contents.catalog,
     requestsMax: configuration.connections,
+    reserve: options.reserve,
     offer: (prepared) => server.offer(prepared),
   });
   teardown.add('ending prefetches', () => prefetcher.close());
