@@ -243,13 +243,10 @@ function pread(content: Descriptor, into: Uint8Array, offsetBytes: number): Prom
 }
 
 /** Closes a listing once the step that may have been abandoned no longer uses it. Never throws. */
-async function disposeAfter(
-  step: Promise<unknown>,
-  opening: Promise<AsyncDisposable>,
-): Promise<void> {
+async function disposeAfter(step: Promise<unknown>, opening: Promise<Disposable>): Promise<void> {
   try {
     await Promise.allSettled([step]);
-    await (await opening)[Symbol.asyncDispose]();
+    (await opening)[Symbol.dispose]();
   } catch {
     // It was never opened, or the origin fails on close: nothing is left to free.
   }

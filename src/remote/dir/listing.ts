@@ -1,17 +1,23 @@
 /** One directory, read in batches: however large it is, only one batch is in memory. */
-import type { BigIntStats, Dir } from 'node:fs';
+import type { BigIntStats } from 'node:fs';
 import { lstat as lstatCallback } from 'node:fs';
-import { opendir, readlink } from 'node:fs/promises';
+import { readlink } from 'node:fs/promises';
 import { ebbError, toEbbError } from '../../base/errors.ts';
 import { decodeName } from '../../base/name.ts';
+import { DirectoryEntryType, readEntries } from '../../sys/directory-entries.ts';
+import type { DirectoryEntry } from '../../sys/directory-entries.ts';
+import { OpenFlag } from '../../sys/fd.ts';
 import { joinKey } from '../key.ts';
-import type { ListedObject, ListingBatch, ObjectAttributes } from '../remote.ts';
+import type { ListedObject, ListingBatch, ObjectAttributes, ObjectKind } from '../remote.ts';
+import { Descriptor } from './descriptor.ts';
 import type { RemoteRoot } from './root.ts';
 import { find } from './walk.ts';
 import type { Found } from './walk.ts';
 
 /** Entries per batch; also how many are asked for their attributes at once. */
 const batchObjectsMax = 256;
+/** As glibc's readdir(3): about a thousand short names. */
+const entriesBytes = 32 * 1024;
 
 export interface DirectoryListingOptions {
   readonly root: RemoteRoot;
@@ -25,15 +31,18 @@ export interface DirectoryListingOptions {
   readonly onMountPoint: (key: string, parentDevice: bigint) => void;
 }
 
-export class DirectoryListing implements AsyncDisposable {
+export class DirectoryListing implements Disposable {
   readonly #options: DirectoryListingOptions;
   readonly #found: Found;
-  readonly #entries: Dir;
+  readonly #directory: Descriptor;
+  readonly #memory = new Uint8Array(entriesBytes);
+  /** Read, and not looked at yet. */
+  #entries: DirectoryEntry[] = [];
 
-  private constructor(options: DirectoryListingOptions, found: Found, entries: Dir) {
+  private constructor(options: DirectoryListingOptions, found: Found, directory: Descriptor) {
     this.#options = options;
     this.#found = found;
-    this.#entries = entries;
+    this.#directory = directory;
   }
 
   /** Throws ENOTDIR when `key` is no directory, and what open(2) throws. */
@@ -42,13 +51,9 @@ export class DirectoryListing implements AsyncDisposable {
     try {
       if (!found.stats.isDirectory())
         throw ebbError('ENOTDIR', `${options.key} is not a directory.`);
-      const entries = await opendir(found.handle.path, {
-        // The typings know only text encodings; Node gives the bytes of names as Buffers
-        // (fs.opendir).
-        encoding: 'buffer' as BufferEncoding,
-        bufferSize: batchObjectsMax,
-      });
-      return new DirectoryListing(options, found, entries);
+      const flags = OpenFlag.rdonly | OpenFlag.directory;
+      const directory = await Descriptor.open(Buffer.from(found.handle.path), flags);
+      return new DirectoryListing(options, found, directory);
     } catch (error) {
       found[Symbol.dispose]();
       throw error;
@@ -58,28 +63,36 @@ export class DirectoryListing implements AsyncDisposable {
   /** The next entries (never none), or undefined at the end. Not to be called concurrently. */
   async next(): Promise<ListingBatch | undefined> {
     for (;;) {
-      const names: Buffer[] = [];
-      while (names.length < batchObjectsMax) {
-        const entry = await this.#entries.read();
-        if (entry === null) break;
-        names.push(entry.name as unknown as Buffer);
+      if (this.#entries.length === 0) {
+        const entries = await this.#read();
+        if (entries === undefined) return undefined;
+        this.#entries = entries;
       }
-      if (names.length === 0) return undefined;
-      const described = await Promise.all(names.map((name) => this.#entry(name)));
+      const entries = this.#entries.splice(0, batchObjectsMax);
+      const described = await Promise.all(entries.map((entry) => this.#entry(entry)));
       const objects = described.filter((object) => object !== undefined);
       if (objects.length > 0) return { objects, skipped: [] };
     }
   }
 
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.#entries.close();
+  [Symbol.dispose](): void {
+    this.#directory[Symbol.dispose]();
     this.#found[Symbol.dispose]();
   }
 
+  async #read(): Promise<DirectoryEntry[] | undefined> {
+    try {
+      return await readEntries(this.#directory.fd, this.#memory);
+    } catch (error) {
+      // As node:fs throws it: what it means here is for `originError` to say.
+      throw new Error(toEbbError(error).message, { cause: error });
+    }
+  }
+
   /** undefined when the entry was removed since its name was read. */
-  async #entry(nameBytes: Buffer): Promise<ListedObject | undefined> {
-    const path = this.#found.handle.entry(nameBytes);
-    const name = decodeName(nameBytes);
+  async #entry(entry: DirectoryEntry): Promise<ListedObject | undefined> {
+    const path = this.#found.handle.entry(entry.name);
+    const name = decodeName(entry.name);
     try {
       const stats = await lstat(path);
       const parentDevice = this.#found.stats.dev;
@@ -89,10 +102,19 @@ export class DirectoryListing implements AsyncDisposable {
       return { ...(await this.#options.describe(stats, path)), name };
     } catch (error) {
       if (toEbbError(error).code === 'ENOENT') return undefined;
-      throw error;
+      // One that fails (a dead mount, a damaged inode, no right to look) hides no other.
+      const kind = kindsThatStand.get(entry.type);
+      if (kind === undefined) throw error;
+      return { name, kind };
     }
   }
 }
+
+/** Kinds that are worth something without attributes: a symlink without its target is not. */
+const kindsThatStand: ReadonlyMap<number, ObjectKind> = new Map([
+  [DirectoryEntryType.file, 'file'],
+  [DirectoryEntryType.directory, 'directory'],
+]);
 
 /** fs.lstat without the promise layer, which costs twice as much of the main thread. */
 function lstat(path: Buffer): Promise<BigIntStats> {
@@ -104,7 +126,16 @@ function lstat(path: Buffer): Promise<BigIntStats> {
   });
 }
 
-/** The target of a symlink in the lossless form of base/name.ts. */
+/**
+ * The target of a symlink in the lossless form of base/name.ts. Throws EIO (retryable) when something else has taken
+ * its place since it was looked at.
+ */
 export async function linkTarget(path: Buffer): Promise<string> {
-  return decodeName(await readlink(path, { encoding: 'buffer' }));
+  try {
+    return decodeName(await readlink(path, { encoding: 'buffer' }));
+  } catch (error) {
+    if (toEbbError(error).code !== 'EINVAL') throw error;
+    const message = 'A symlink was replaced while it was asked about.';
+    throw ebbError('EIO', message, { cause: error, retryable: true });
+  }
 }
