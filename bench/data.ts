@@ -1,7 +1,8 @@
 /** Reading data: the first byte, all of it, here and there; cold and warm. */
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { cpuSeconds, dropCaches, touchMemory } from './measure.ts';
+import { cpuSeconds } from '../test/support/process-costs.ts';
+import { dropCaches, touchMemory } from './measure.ts';
 import { content } from './origin.ts';
 import type { DelayMs } from './origin.ts';
 import { mountPeer } from './peer.ts';

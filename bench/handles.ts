@@ -2,11 +2,12 @@
 import { spawn } from 'node:child_process';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
+import { cpuSeconds } from '../test/support/process-costs.ts';
 import { mountEbb } from '../test/support/mount.ts';
 import { killAtExit, killGroup, runOk } from '../test/support/run.ts';
 import { detachMountsBelow, mountsBelow, temporaryDirectory } from '../test/support/temporary.ts';
 import { waitFor } from '../test/support/wait-for.ts';
-import { callerProcessor, cpuSeconds, pinProcess, processorPlaces } from './measure.ts';
+import { callerProcessor, pinProcess, processorPlaces } from './measure.ts';
 import type { BenchContext, Sample, Scenario } from './scenario.ts';
 
 /** `libfuse`: its example that mirrors a directory (passthrough_ll). */

@@ -1,9 +1,10 @@
 /** ext4 images: reading, walking and mounting them, beside the kernel's own driver and fuse2fs. */
 import path from 'node:path';
+import { cpuSeconds } from '../test/support/process-costs.ts';
 import { runOk } from '../test/support/run.ts';
 import { imageContent, imagePeers, mountImagePeer } from './image-peer.ts';
 import type { ImagePeer } from './image-peer.ts';
-import { cpuSeconds, dropCaches, timeCommand, touchMemory } from './measure.ts';
+import { dropCaches, timeCommand, touchMemory } from './measure.ts';
 import type { BenchContext, Sample, Scenario } from './scenario.ts';
 
 const megabyte = 1e6;

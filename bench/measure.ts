@@ -1,31 +1,9 @@
-/** Measuring: processor time, memory and descriptors of a process from /proc, medians, cold caches, the C reader. */
+/** Measuring: descriptors of a process, medians, cold caches, the C reader. */
 import { execFileSync } from 'node:child_process';
-import { chmodSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { chmodSync, readdirSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { runOk } from '../test/support/run.ts';
-
-const clockTicksPerSecond = Number(execFileSync('getconf', ['CLK_TCK'], { encoding: 'utf8' }));
-
-/** User and system time of all threads, in seconds (fields 14 and 15, proc_pid_stat(5)). 0 for pid 0. */
-export function cpuSeconds(pid: number): number {
-  if (pid === 0) return 0;
-  const text = readFileSync(`/proc/${pid}/stat`, 'latin1');
-  const fields = text.slice(text.lastIndexOf(')') + 2).split(' ');
-  return (Number(fields[11]) + Number(fields[12])) / clockTicksPerSecond;
-}
-
-/** Resident memory in MiB. */
-export function residentMebibytes(pid: number): number {
-  const line = /^VmRSS:\s+(\d+) kB/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'));
-  return Number(line?.[1] ?? Number.NaN) / 1024;
-}
-
-/** The most that was resident so far, in MiB. */
-export function peakMebibytes(pid: number): number {
-  const line = /^VmHWM:\s+(\d+) kB/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'));
-  return Number(line?.[1] ?? Number.NaN) / 1024;
-}
 
 /** Open descriptors. */
 export function descriptorCount(pid: number): number {

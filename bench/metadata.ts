@@ -1,10 +1,11 @@
 /** Names and attributes: walking a tree, packing it, a path of forty directories, the price of one GETATTR. */
 import { spawn } from 'node:child_process';
 import path from 'node:path';
+import { cpuSeconds } from '../test/support/process-costs.ts';
 import { killAtExit, killGroup, runOk } from '../test/support/run.ts';
 import { detachMountsBelow, mountsBelow, temporaryDirectory } from '../test/support/temporary.ts';
 import { waitFor } from '../test/support/wait-for.ts';
-import { cpuSeconds, timeCommand } from './measure.ts';
+import { timeCommand } from './measure.ts';
 import { content } from './origin.ts';
 import type { DelayMs } from './origin.ts';
 import { mountPeer } from './peer.ts';

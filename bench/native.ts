@@ -4,13 +4,13 @@
  */
 import { cp } from 'node:fs/promises';
 import path from 'node:path';
+import { cpuSeconds, peakMebibytes, residentMebibytes } from '../test/support/process-costs.ts';
 import { AttachedTree } from '../test/support/attached-tree.ts';
 import { runOk } from '../test/support/run.ts';
 import { loopFilesystem, temporaryDirectory } from '../test/support/temporary.ts';
 import { waitFor } from '../test/support/wait-for.ts';
 import { fewBytes, writeManyFiles } from './many-files.ts';
-import { cpuSeconds, descriptorCount, dropCaches, median } from './measure.ts';
-import { peakMebibytes, residentMebibytes, timeCommand } from './measure.ts';
+import { descriptorCount, dropCaches, median, timeCommand } from './measure.ts';
 import { content } from './origin.ts';
 import type { BenchContext, Sample, Scenario } from './scenario.ts';
 import type { OriginPeer } from './peer.ts';

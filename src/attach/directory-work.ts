@@ -6,7 +6,7 @@ import type { KnownKey, StubCatalog, StubRecord } from '../catalog/stub-catalog.
 import { joinKey } from '../remote/key.ts';
 import type { ListedObject } from '../remote/remote.ts';
 import { linkFile, makeDirectory, makeSymlink, readSymlink } from '../sys/entries.ts';
-import { removeFile, setOwner } from '../sys/entries.ts';
+import { removeFile, removeFileIfThere, setOwner } from '../sys/entries.ts';
 import { OpenFlag } from '../sys/fd.ts';
 import { decodeHandle, openByHandle } from '../sys/handle.ts';
 import { fileStatusAt, setFileTimesAt } from '../sys/stat.ts';
@@ -15,7 +15,7 @@ import type { MadeStub, StubMaker } from '../tree/stubs/stub-maker.ts';
 import type { CommitQueue } from './commit-queue.ts';
 import type { AttributeDefaults } from './directory-facts.ts';
 import { recordOf } from './local-directory.ts';
-import { placeNew, placeOver, removeIfThere, takeAway } from './place.ts';
+import { placeNew, placeOver, takeAway } from './place.ts';
 import type { Place } from './place.ts';
 import { makeElsewhere } from './make-elsewhere.ts';
 import { symlinkVersion } from './reconcile.ts';
@@ -286,7 +286,8 @@ export class DirectoryWork {
     if (replaces === undefined) this.#kept(step.object.name);
     else
       this.#shop.report('conflict', this.#keyOf(step.object.name), 'it was changed here meanwhile');
-    if (removeIfThere(at) && isNew) await this.#forget(record);
+    // Not there: users have it. In a race it may have stayed where they could take it.
+    if (removeFileIfThere(at.fd, at.name) && isNew) await this.#forget(record);
   }
 
   /** Nothing can come between these calls but what users do, and that is looked at after the exchange. */
@@ -349,7 +350,7 @@ export class DirectoryWork {
     });
     if (isPlaced === false) this.#kept(name);
     if (isPlaced !== true) {
-      removeIfThere(at);
+      removeFileIfThere(at.fd, at.name);
       return;
     }
     this.#shop.queue.addKnown({ key: this.#keyOf(name), version: symlinkVersion(target), id: 0 });

@@ -2,6 +2,7 @@
  * A directory of the tree, reached name by name on the private mount: no symlink that a user makes leads out of it,
  * and no access raises an event.
  */
+import { freeId } from '../base/stub-facts.ts';
 import type { StubFacts } from '../base/stub-facts.ts';
 import type { Dirent } from 'node:fs';
 import { opendir } from 'node:fs/promises';
@@ -100,10 +101,9 @@ function adopt(
   return facts && recordAdopted(catalog, facts);
 }
 
-/** Of a stub that was found without one. Its id may have been given to another one since, when the catalog was lost. */
+/** Of a stub that was found without one. */
 export function recordAdopted(catalog: StubCatalog, facts: StubFacts): StubRecord {
-  const id = catalog.get(facts.id) === undefined ? facts.id : catalog.reserveIds(1);
-  const record = recordOf({ ...facts, id });
+  const record = recordOf({ ...facts, id: freeId(catalog, facts.id) });
   catalog.insert([record]);
   return record;
 }

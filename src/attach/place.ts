@@ -5,7 +5,7 @@
  */
 import { randomBytes } from 'node:crypto';
 import { ebbError, toEbbError } from '../base/errors.ts';
-import { removeDirectory, removeFile, renameEntry } from '../sys/entries.ts';
+import { removeDirectory, renameEntry } from '../sys/entries.ts';
 
 /** A name in a directory. */
 export interface Place {
@@ -85,16 +85,5 @@ export function removeIfEmpty(fd: number, name: string): boolean {
     throw ebbError(known.code, `the directory ${name} cannot be removed: ${known.message}`, {
       cause: error,
     });
-  }
-}
-
-/** False when users have it: in a race it may have stayed where they could take it. */
-export function removeIfThere(at: Place): boolean {
-  try {
-    removeFile(at.fd, at.name);
-    return true;
-  } catch (error) {
-    if (toEbbError(error).code === 'ENOENT') return false;
-    throw error;
   }
 }

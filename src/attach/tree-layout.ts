@@ -208,10 +208,9 @@ export function hasOwnName(data: string): boolean {
 
 /** A remote that is the root of a file system has one, and the tree's own file system may have another. */
 function leaveLostAndFound(tree: string, data: string): void {
-  const [ours, theirs] = [data, tree].map((directory) => path.join(directory, lostAndFound));
-  if (ours === undefined || theirs === undefined || !existsSync(theirs)) return;
+  if (!existsSync(path.join(tree, lostAndFound))) return;
   try {
-    rmdirSync(ours);
+    rmdirSync(path.join(data, lostAndFound));
   } catch (error) {
     const { code } = toEbbError(error);
     if (code === 'ENOENT') return;

@@ -57,6 +57,13 @@ export function unescapeField(latin1: string): string {
   return decodeName(Buffer.from(raw, 'latin1'));
 }
 
+/** A path as a field of mountinfo has it: space, tab, newline and backslash in octal. */
+export function escapeField(path: string): string {
+  const octal = (character: string): string =>
+    `\\${character.charCodeAt(0).toString(8).padStart(3, '0')}`;
+  return path.replaceAll(/[ \t\n\\]/g, octal);
+}
+
 /** The mounts that this process sees, in the kernel's order. */
 export function readMountInfo(): MountInfo[] {
   return parseMountInfo(readFileSync('/proc/self/mountinfo'));

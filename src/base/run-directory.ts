@@ -18,6 +18,7 @@ import path from 'node:path';
 import { ebbError } from './errors.ts';
 import { crypto } from './late-modules.ts';
 import { encodeName } from './name.ts';
+import { StatField, statFields } from './process-stat.ts';
 
 /** `<run directory>/<name>.json`, written by each daemon next to its socket. */
 export interface RunRecord {
@@ -118,17 +119,15 @@ export function runFiles(mountPoint: string, directory: string = runDirectory())
 
 /** Start time of a process in clock ticks since boot (proc_pid_stat(5), field 22); undefined: no such process. */
 export function processStartTicks(pid: number): number | undefined {
-  let text: string;
+  let fields: readonly string[];
   try {
-    text = readFileSync(`/proc/${pid}/stat`, 'latin1');
+    fields = statFields(pid);
   } catch {
     return undefined;
   }
-  // The command name (field 2) may hold spaces and parentheses: count from the last one.
-  const fields = text.slice(text.lastIndexOf(')') + 2).split(' ');
-  const state = fields[0];
+  const state = fields[StatField.state];
   if (state === 'Z' || state === 'X') return undefined;
-  const ticks = Number(fields[19]);
+  const ticks = Number(fields[StatField.startTicks]);
   return Number.isSafeInteger(ticks) ? ticks : undefined;
 }
 

@@ -28,3 +28,17 @@ export interface StubFacts {
   readonly ctimeNanoseconds: number;
   readonly pinned: boolean;
 }
+
+/** What decides which ids are taken. */
+interface StubIds {
+  get(id: number): unknown;
+  reserveIds(count: number): number;
+}
+
+/**
+ * `id`, or a new one where another stub has that: a stub that is found without a record brings the id of its mark,
+ * which may have been given away since, when the catalog was lost.
+ */
+export function freeId(taken: StubIds, id: number): number {
+  return taken.get(id) === undefined ? id : taken.reserveIds(1);
+}

@@ -4,35 +4,16 @@
  * against an attacker, who can compute them as well, they are worth nothing.
  */
 
-const wordCount = 8;
-const tables = makeTables();
-const [table0, table1, table2, table3, table4, table5, table6, table7] = tables as [
-  Uint32Array,
-  Uint32Array,
-  Uint32Array,
-  Uint32Array,
-  Uint32Array,
-  Uint32Array,
-  Uint32Array,
-  Uint32Array,
-];
+import { slicingTables } from './slicing-tables.ts';
 
-/** Slicing by 8: table k holds the effect of a byte that k more bytes follow. */
-function makeTables(): Uint32Array[] {
-  const made = Array.from({ length: wordCount }, () => new Uint32Array(256));
-  for (let byte = 0; byte < 256; byte += 1) {
+const [table0, table1, table2, table3, table4, table5, table6, table7] = slicingTables(
+  (byte) => {
     let crc = byte;
     for (let bit = 0; bit < 8; bit += 1) crc = crc & 1 ? (crc >>> 1) ^ 0x82f63b78 : crc >>> 1;
-    made[0]![byte] = crc;
-  }
-  for (let index = 1; index < wordCount; index += 1) {
-    for (let byte = 0; byte < 256; byte += 1) {
-      const crc = made[index - 1]![byte]!;
-      made[index]![byte] = (crc >>> 8) ^ made[0]![crc & 0xff]!;
-    }
-  }
-  return made;
-}
+    return crc;
+  },
+  (crc, first) => (crc >>> 8) ^ first[crc & 0xff]!,
+);
 
 /**
  * crc32c (Castagnoli) of `bytes[start, end)`, continuing from `seed` (0xffffffff to begin with).

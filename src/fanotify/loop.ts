@@ -49,6 +49,8 @@ export interface LoopHandlers {
 interface Served {
   readonly source: LoopSource;
   readonly reader: EventReader;
+  /** `reader.fill`. */
+  readonly fill: () => number;
   readonly pollIndex: number;
 }
 
@@ -65,11 +67,10 @@ export function runLoop(
   control: LoopControl,
   handlers: LoopHandlers,
 ): void {
-  const served = sources.map((source, index) => ({
-    source,
-    reader: new EventReader(source.group, handlers.onTrouble, source.bufferBytes),
-    pollIndex: index + 1,
-  }));
+  const served = sources.map((source, index) => {
+    const reader = new EventReader(source.group, handlers.onTrouble, source.bufferBytes);
+    return { source, reader, fill: () => reader.fill(), pollIndex: index + 1 };
+  });
   const first = served.filter(({ source }) => source.first === true);
   const others = served.filter(({ source }) => source.first !== true);
   const waiting = new PollSet([
@@ -100,8 +101,7 @@ export function runLoop(
     }
     for (const one of others) {
       if (waiting.ready(one.pollIndex) === 0) continue;
-      const fill = (): number => one.reader.fill();
-      if ((handlers.read?.(fill) ?? fill()) === 0) continue;
+      if ((handlers.read?.(one.fill) ?? one.fill()) === 0) continue;
       for (const earlier of first) drain(earlier);
       handleAll(one);
     }
@@ -110,7 +110,7 @@ export function runLoop(
 
 /** Handles all that is there. */
 function drain(one: Served): void {
-  while (one.reader.fill() > 0) handleAll(one);
+  while (one.fill() > 0) handleAll(one);
 }
 
 function handleAll({ source, reader }: Served): void {

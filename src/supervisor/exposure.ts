@@ -11,8 +11,7 @@ import { isTreeMount, mountAt, readMountInfo } from '../base/mount-info.ts';
 import type { MountInfo } from '../base/mount-info.ts';
 import { OpenFlag, openFd } from '../sys/fd.ts';
 import { unmount, unmountAsync, UnmountFlag } from '../sys/mount.ts';
-import { fileStatus } from '../sys/stat.ts';
-import type { FileStatus } from '../sys/stat.ts';
+import { fileStatus, isSameFile } from '../sys/stat.ts';
 import { attachMount, changeMount, cloneMount } from '../sys/mount-tree.ts';
 import { dataName } from './guard.ts';
 import type { HideResult, Holder } from './messages.ts';
@@ -50,14 +49,6 @@ function mountThatIsSeenAt(place: string): number | undefined {
   } catch {
     return undefined;
   }
-}
-
-function isSameFile(one: FileStatus, other: FileStatus): boolean {
-  return (
-    one.ino === other.ino &&
-    one.deviceMajor === other.deviceMajor &&
-    one.deviceMinor === other.deviceMinor
-  );
 }
 
 /** Services and sandboxes that are starting have a copy of all mounts for a moment. */

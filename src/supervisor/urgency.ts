@@ -8,6 +8,7 @@
  */
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { getPriority, setPriority } from 'node:os';
+import { StatField, statFields } from '../base/process-stat.ts';
 
 const urgentNice = -10;
 const groupFile = '/proc/self/autogroup';
@@ -52,10 +53,7 @@ function setNice(pid: number, nice: number): void {
 /** Undefined: there are no such groups, or the session is not ours alone. */
 function sessionNice(): number | undefined {
   try {
-    // Fields after the name in parentheses (proc_pid_stat(5)): state, parent, group, session.
-    const stat = readFileSync('/proc/self/stat', 'utf8');
-    const session = stat.slice(stat.lastIndexOf(')') + 2).split(' ')[3];
-    if (Number(session) !== process.pid) return undefined;
+    if (Number(statFields('self')[StatField.session]) !== process.pid) return undefined;
     const nice = / nice (-?\d+)/.exec(readFileSync(groupFile, 'utf8'))?.[1];
     return nice === undefined ? undefined : Number(nice);
   } catch {

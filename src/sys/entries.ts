@@ -3,6 +3,7 @@
  * in its way. Names are raw bytes, or strings in the form of base/name.ts. Opening is `openFd` (fd.ts) with its
  * `directoryFd`; node:fs has fchmod and fchown for open files, but knows no directory descriptors.
  */
+import { toEbbError } from '../base/errors.ts';
 import { AT_FDCWD, AT_SYMLINK_NOFOLLOW } from './fd.ts';
 import { bind, cString, lastErrno, lazily, onlyCString, orThrow, systemError } from './ffi.ts';
 
@@ -114,6 +115,17 @@ export function renameEntry(
 /** unlinkat(2) of anything but a directory. Throws ENOENT, EISDIR, EPERM, ... */
 export function removeFile(directoryFd: number, name: Name): void {
   orThrow(native().unlinkat(directoryFd, cString(name), 0), 'unlink', shown(name));
+}
+
+/** The same; false: it is not there (any more). */
+export function removeFileIfThere(directoryFd: number, name: Name): boolean {
+  try {
+    removeFile(directoryFd, name);
+    return true;
+  } catch (error) {
+    if (toEbbError(error).code === 'ENOENT') return false;
+    throw error;
+  }
 }
 
 /** unlinkat(2) of an empty directory. Throws ENOENT, ENOTEMPTY, ENOTDIR, EBUSY (mount point), ... */

@@ -57,6 +57,15 @@ export interface FileStatus {
   readonly mountId: number;
 }
 
+/** The same inode, whatever name or descriptor it was found by. */
+export function isSameFile(one: FileStatus, other: FileStatus): boolean {
+  return (
+    one.ino === other.ino &&
+    one.deviceMajor === other.deviceMajor &&
+    one.deviceMinor === other.deviceMinor
+  );
+}
+
 /** What to look at: an open file (also O_PATH), or a path whose final symlink is not followed. */
 export type StatTarget = number | string;
 

@@ -3,11 +3,12 @@
  * figures of docs/benchmarks.md are for; TMPDIR should then be a tmpfs).
  */
 import assert from 'node:assert/strict';
-import { readdirSync, readFileSync } from 'node:fs';
+import { readdirSync } from 'node:fs';
 import { mkdir, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { test } from 'node:test';
 import { withEbb } from '../support/mount.ts';
+import { peakMebibytes } from '../support/process-costs.ts';
 import { runOk } from '../support/run.ts';
 import { temporaryDirectory } from '../support/temporary.ts';
 
@@ -15,12 +16,6 @@ const names = Number(process.env['EBB_HUGE_NAMES'] ?? 30_000);
 const patient = { timeoutMs: 3_600_000 };
 const residentMaxMebibytes = 300;
 const descriptorsMax = 1_000;
-
-/** The most that was ever resident, in MiB. */
-function peakMebibytes(pid: number): number {
-  const line = /^VmHWM:\s+(\d+) kB/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'));
-  return Number(line?.[1]) / 1024;
-}
 
 test('find over a directory of very many names ends: each once, bounded memory and descriptors', async (t) => {
   await using directory = await temporaryDirectory('huge');

@@ -15,6 +15,7 @@ import { loopMount } from '../support/loop-mount.ts';
 import type { ManifestLine, MountedImage } from '../image/fixture.ts';
 import { mountRemote, serveImages } from '../image/remote-fixture.ts';
 import { openFuseToEverybody } from '../support/fuse-device.ts';
+import { peakMebibytes } from '../support/process-costs.ts';
 import { run, runOk } from '../support/run.ts';
 import { loopFilesystem, temporaryDirectory } from '../support/temporary.ts';
 import type { TemporaryDirectory } from '../support/temporary.ts';
@@ -81,12 +82,6 @@ before(async () => {
 });
 
 after(() => directory[Symbol.asyncDispose]());
-
-/** The most that was ever resident, in MiB. */
-function peakMebibytes(pid: number): number {
-  const line = /^VmHWM:\s+(\d+) kB/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'));
-  return Number(line?.[1]) / 1024;
-}
 
 /** Both processes, in words; throws when one of them took too much. */
 function memoryOf({ brokerPid, serverPid }: MountedImage): string {

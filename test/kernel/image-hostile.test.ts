@@ -1,6 +1,6 @@
 /** Large files whose maps are hostile or damaged: the server reads them, and nobody waits for them. Needs root. */
 import assert from 'node:assert/strict';
-import { closeSync, openSync, readFileSync, readSync } from 'node:fs';
+import { closeSync, openSync, readSync } from 'node:fs';
 import path from 'node:path';
 import { test } from 'node:test';
 import { mountImage } from '../image/fixture.ts';
@@ -13,20 +13,13 @@ import {
 } from '../image/hostile-maps.ts';
 import { loopMount } from '../support/loop-mount.ts';
 import { patternBytes } from '../support/pattern.ts';
+import { cpuSeconds } from '../support/process-costs.ts';
 import { run } from '../support/run.ts';
 import { temporaryDirectory } from '../support/temporary.ts';
 
 /** All the way through such a map takes more, on any processor. */
 const processorMaxSeconds = 5;
 const pieceBytes = 100_000;
-const ticksPerSecond = 100;
-
-/** Of all its threads (proc_pid_stat(5): utime and stime). */
-function processorSeconds(pid: number): number {
-  const line = readFileSync(`/proc/${pid}/stat`, 'latin1');
-  const fields = line.slice(line.lastIndexOf(')') + 2).split(' ');
-  return (Number(fields[11]) + Number(fields[12])) / ticksPerSecond;
-}
 
 /** What is read at some places of both files, over seams as well. */
 function readings(root: string): string[] {
@@ -55,9 +48,9 @@ test('files of 16 million runs are opened without a walk through them, and have 
     expected = readings(kernel.path);
   }
   await using mounted = await mountImage({ path: image });
-  const before = processorSeconds(mounted.serverPid);
+  const before = cpuSeconds(mounted.serverPid);
   const seen = readings(mounted.path);
-  const used = processorSeconds(mounted.serverPid) - before;
+  const used = cpuSeconds(mounted.serverPid) - before;
   assert.ok(used < processorMaxSeconds, `the server took ${used} s`);
   assert.deepEqual(seen, expected);
   await assert.rejects(mountImage({ path: image }, 'native'), /cannot be mapped/);

@@ -2,23 +2,17 @@
  * An image of very many inodes. EBB_IMAGE_INODES: how many (1,000,000 take ten minutes). Needs root.
  */
 import assert from 'node:assert/strict';
-import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
 import { mountImage } from '../image/fixture.ts';
 import { loopMount } from '../support/loop-mount.ts';
 import { imageOfInodes } from '../support/many-inodes.ts';
+import { peakMebibytes } from '../support/process-costs.ts';
 import { runOk } from '../support/run.ts';
 import { temporaryDirectory } from '../support/temporary.ts';
 
 const inodes = Number(process.env['EBB_IMAGE_INODES'] ?? 6_000);
 const residentMaxMebibytes = 512;
 const patient = { timeoutMs: 3_600_000 };
-
-/** The most that was ever resident, in MiB. */
-function peakMebibytes(pid: number): number {
-  const line = /^VmHWM:\s+(\d+) kB/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'));
-  return Number(line?.[1]) / 1024;
-}
 
 const files = "-printf '%P %y %m %n %s %b %i %T@ %C@\\n'";
 /** Natively a directory has another size, and everything one time, another number and blocks by its size. */

@@ -8,6 +8,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { chmod, chown, mkdir, readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { readRunRecords } from '../../src/base/run-directory.ts';
+import { StatField, statFields } from '../../src/base/process-stat.ts';
 import { ControlClient } from '../../src/cli/client.ts';
 import type { MountStatus } from '../../src/daemon/api.ts';
 import { run } from './run.ts';
@@ -278,12 +279,11 @@ function outputOf(result: RunResult): string {
   return `${result.stdout.toString()}${result.stderr.toString()}`.slice(-4000);
 }
 
-/** False for zombies, too. Field 3 of /proc/PID/stat, after the parenthesised name (proc_pid_stat(5)). */
+/** False for zombies, too. */
 export function processLives(pid: number): boolean {
   if (pid <= 1) return false;
   try {
-    const text = readFileSync(`/proc/${pid}/stat`, 'latin1');
-    return !['Z', 'X'].includes(text.slice(text.lastIndexOf(')') + 2, text.lastIndexOf(')') + 3));
+    return !['Z', 'X'].includes(statFields(pid)[StatField.state] ?? '');
   } catch {
     return false;
   }

@@ -1,29 +1,15 @@
 /** crc32_be of the kernel: polynomial 0x04c11db7, most significant bit first, not inverted at the end. */
 
-/** Slicing by 8: table k holds the effect of a byte that k more bytes follow. */
-const [table0, table1, table2, table3, table4, table5, table6, table7] = makeTables() as [
-  Uint32Array,
-  Uint32Array,
-  Uint32Array,
-  Uint32Array,
-  Uint32Array,
-  Uint32Array,
-  Uint32Array,
-  Uint32Array,
-];
+import { slicingTables } from '../slicing-tables.ts';
 
-function makeTables(): Uint32Array[] {
-  const first = Uint32Array.from({ length: 256 }, (_, byte) => {
+const [table0, table1, table2, table3, table4, table5, table6, table7] = slicingTables(
+  (byte) => {
     let crc = byte << 24;
     for (let bit = 0; bit < 8; bit += 1) crc = crc < 0 ? (crc << 1) ^ 0x04c11db7 : crc << 1;
-    return crc >>> 0;
-  });
-  const tables = [first];
-  while (tables.length < 8) {
-    tables.push(tables.at(-1)!.map((crc) => (crc << 8) ^ first[crc >>> 24]!));
-  }
-  return tables;
-}
+    return crc;
+  },
+  (crc, first) => (crc << 8) ^ first[crc >>> 24]!,
+);
 
 /** Continues from `seed` (0xffffffff to begin with). */
 export function crc32Be(seed: number, bytes: Uint8Array): number {

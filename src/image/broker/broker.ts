@@ -77,9 +77,8 @@ export class Broker {
     this.#mountId = topMount(connection.mountPoint);
     this.#backings = this.#startBackings(connection, opened);
     this.#keeper = new MountKeeper(connection);
-    const stuck = ebbError('EIO', 'the server of the image computes without reading anything');
     const { pid = 0 } = this.#server.child;
-    this.#watch = new ComputingWatch(pid, () => this.giveUp(stuck), computingMaxMs);
+    this.#watch = new ComputingWatch(pid, (stuck) => this.giveUp(stuck), computingMaxMs);
     const { mapped, plain } = mountedAnswer;
     this.#link.answer(this.#backings === undefined ? plain : mapped);
   }

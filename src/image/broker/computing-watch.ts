@@ -6,12 +6,13 @@
  * Processor time counts, not the clock: nothing follows from a machine that is busy or was suspended.
  */
 import { readFileSync } from 'node:fs';
+import { ebbError } from '../../base/errors.ts';
+import type { EbbError } from '../../base/errors.ts';
+import { clockTickMs, StatField, statFields } from '../../base/process-stat.ts';
 
 /** Processor time of all threads between two reads. What one request may cost is a few seconds of it. */
 export const computingMaxMs = 60_000;
 const looksPerMaximum = 6;
-/** sysconf(_SC_CLK_TCK) is 100 wherever Node runs on Linux. */
-const tickMs = 10;
 
 interface Look {
   /** System calls that read, all threads together (proc_pid_io(5)). */
@@ -22,7 +23,7 @@ interface Look {
 export class ComputingWatch implements Disposable {
   readonly #firstPid: number;
   readonly #maxMs: number;
-  readonly #onStuck: () => void;
+  readonly #onStuck: (why: EbbError) => void;
   readonly #timer: NodeJS.Timeout;
   /** When it was first seen to have done so many reads. */
   #since: Look | undefined;
@@ -31,7 +32,7 @@ export class ComputingWatch implements Disposable {
    * `firstPid`: the process that was started, which is the server or unshare(1), its parent. `onStuck`: called once.
    * Where /proc tells nothing nobody is watched.
    */
-  constructor(firstPid: number, onStuck: () => void, maxMs = computingMaxMs) {
+  constructor(firstPid: number, onStuck: (why: EbbError) => void, maxMs = computingMaxMs) {
     this.#firstPid = firstPid;
     this.#onStuck = onStuck;
     this.#maxMs = maxMs;
@@ -48,7 +49,7 @@ export class ComputingWatch implements Disposable {
     }
     if (seen.processorMs - this.#since.processorMs < this.#maxMs) return;
     this[Symbol.dispose]();
-    this.#onStuck();
+    this.#onStuck(ebbError('EIO', 'the server of the image computes without reading anything'));
   }
 
   [Symbol.dispose](): void {
@@ -61,13 +62,9 @@ function lookAt(firstPid: number): Look | undefined {
     const [child] = read(`/proc/${firstPid}/task/${firstPid}/children`).split(' ');
     const pid = child === undefined || child === '' ? firstPid : Number(child);
     const [, reads] = /^syscr: (\d+)$/m.exec(read(`/proc/${pid}/io`)) ?? [];
-    const stat = read(`/proc/${pid}/stat`);
-    // The command name (field 2) may hold spaces and parentheses: count from the last one.
-    const [user, system] = stat
-      .slice(stat.lastIndexOf(')') + 2)
-      .split(' ')
-      .slice(11, 13);
-    return { reads: Number(reads), processorMs: (Number(user) + Number(system)) * tickMs };
+    const stat = statFields(pid);
+    const ticks = Number(stat[StatField.userTicks]) + Number(stat[StatField.systemTicks]);
+    return { reads: Number(reads), processorMs: ticks * clockTickMs };
   } catch {
     return undefined;
   }

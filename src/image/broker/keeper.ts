@@ -4,6 +4,7 @@
  */
 import { spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
+import { escapeField } from '../../base/mount-info.ts';
 import type { Connection } from '../../fuse/connection.ts';
 
 /** What is on top of the mount point, by the lines of proc_pid_mountinfo(5), is taken away if it has our device. */
@@ -17,18 +18,11 @@ done </proc/self/mountinfo
 shift 2
 exec "$@"`;
 
-/** As mountinfo has a path: space, tab, newline and backslash in octal. */
-function escapedPath(path: string): string {
-  const octal = (character: string): string =>
-    `\\${character.charCodeAt(0).toString(8).padStart(3, '0')}`;
-  return path.replaceAll(/[ \t\n\\]/g, octal);
-}
-
 export class MountKeeper implements Disposable {
   readonly #child: ChildProcess;
 
   constructor({ mountPoint, isPrivileged, connectionNumber }: Connection) {
-    const mount = [escapedPath(mountPoint), `0:${connectionNumber}`];
+    const mount = [escapeField(mountPoint), `0:${connectionNumber}`];
     const command = isPrivileged ? ['umount', '-l'] : ['fusermount3', '-u', '-z'];
     const words = [...mount, ...command, '--', mountPoint];
     this.#child = spawn('sh', ['-c', script, 'ebb-image-keeper', ...words], {

@@ -113,7 +113,7 @@ async function serveSource(
     setNonblocking(connection.fileDescriptor, false);
     broker.mounted(connection, opened, place.computingMaxMs);
     const { ended } = broker;
-    const shown = withNotes(withNotes(opened, server), { notes });
+    const shown = withNotes(opened, { notes: [...notes, ...server.notes] });
     return { opened: shown, ended, stop: () => broker?.stop() };
   } catch (error) {
     broker?.giveUp(error);

@@ -55,6 +55,26 @@ export interface ImageArea {
   readonly endBytes: number;
 }
 
+const mapBlockMinimumBytes = 512;
+/** EROFS takes no blocks above the page. */
+const mapBlockMaximumBytes = 4096;
+
+/**
+ * The largest blocks in which a map can express the places of a file system with such blocks, which begins at
+ * `startBytes` of the image. undefined when that is less than 512 bytes.
+ */
+export function mapBlockBytes(
+  filesystemBlockBytes: number,
+  startBytes: number,
+): number | undefined {
+  let blockBytes = mapBlockMaximumBytes;
+  while (blockBytes > filesystemBlockBytes || startBytes % blockBytes !== 0) {
+    blockBytes /= 2;
+    if (!(blockBytes >= mapBlockMinimumBytes)) return undefined;
+  }
+  return blockBytes;
+}
+
 /** A million files, and the directories that they are in. */
 export const treeNodesMax = 1_048_576;
 export const fileExtentsMax = 1_000_000;
@@ -142,26 +162,6 @@ function checkContent(content: PlainContent, area: ImageArea): void {
 }
 
 const xattrNames = /^(user\.[^]+|system\.posix_acl_access|system\.posix_acl_default)$/;
-
-const mapBlockMinimumBytes = 512;
-/** EROFS takes no blocks above the page. */
-const mapBlockMaximumBytes = 4096;
-
-/**
- * The largest blocks in which a map can express the places of a file system with such blocks, which begins at
- * `startBytes` of the image. undefined when that is less than 512 bytes.
- */
-export function mapBlockBytes(
-  filesystemBlockBytes: number,
-  startBytes: number,
-): number | undefined {
-  let blockBytes = mapBlockMaximumBytes;
-  while (blockBytes > filesystemBlockBytes || startBytes % blockBytes !== 0) {
-    blockBytes /= 2;
-    if (!(blockBytes >= mapBlockMinimumBytes)) return undefined;
-  }
-  return blockBytes;
-}
 
 /** Whether an inode of EROFS can hold them. */
 export function xattrsFit(xattrs: readonly PlainXattr[]): boolean {

@@ -13,11 +13,18 @@ import {
   makeDirectory,
   makeSymlink,
   removeFile,
+  removeFileIfThere,
   renameEntry,
   setOwner,
 } from '../../sys/entries.ts';
 import { openFd, OpenFlag } from '../../sys/fd.ts';
-import { fileStatus, fileStatusAt, setFileTimes, setFileTimesAt } from '../../sys/stat.ts';
+import {
+  fileStatus,
+  fileStatusAt,
+  isSameFile,
+  setFileTimes,
+  setFileTimesAt,
+} from '../../sys/stat.ts';
 import type { FileStatus } from '../../sys/stat.ts';
 import { setXattr } from '../../sys/xattr.ts';
 import type { ReaderOutput } from './lines.ts';
@@ -209,7 +216,7 @@ export class CopyOut {
       return made;
     } finally {
       // After a rename of one name of a file to another of it both are there (rename(2)).
-      removeIfThere(parentFd, aside);
+      removeFileIfThere(parentFd, aside);
     }
   }
 
@@ -271,27 +278,11 @@ function made(make: () => void): boolean {
   }
 }
 
-function isSameFile(one: FileStatus, other: FileStatus): boolean {
-  return (
-    one.ino === other.ino &&
-    one.deviceMajor === other.deviceMajor &&
-    one.deviceMinor === other.deviceMinor
-  );
-}
-
 /** undefined: it cannot be looked at, most likely because it is not there. */
 function statusOf(parentFd: number, path: string): FileStatus | undefined {
   try {
     return fileStatusAt(parentFd, path);
   } catch {
     return undefined;
-  }
-}
-
-function removeIfThere(parentFd: number, name: string): void {
-  try {
-    removeFile(parentFd, name);
-  } catch (error) {
-    if (toEbbError(error).code !== 'ENOENT') throw error;
   }
 }

@@ -3,11 +3,11 @@
  * of the image: the server's arguments and descriptors, over the socket that becomes the server's. A length (u32), that
  * much JSON, then the descriptors, one with each byte.
  */
-import { readSync, writeSync } from 'node:fs';
 import { ebbError } from '../../base/errors.ts';
 import { replaceFd } from '../../sys/fd.ts';
 import { PollEvent, PollSet } from '../../sys/poll.ts';
 import { receiveFd, sendFd } from '../../sys/socket.ts';
+import { readExactly, writeAll } from '../blocking-socket.ts';
 import { InheritedFd } from './inherited.ts';
 
 export interface Task {
@@ -42,8 +42,8 @@ export function sendTask(socketFd: number, task: Task): void {
  * ECONNRESET when the broker has gone.
  */
 export function receiveTask(socketFd: number): readonly string[] {
-  const [textBytes = 0] = new Uint32Array(readExactly(socketFd, lengthBytes).buffer);
-  const text = new TextDecoder().decode(readExactly(socketFd, textBytes));
+  const [textBytes = 0] = new Uint32Array(receive(socketFd, lengthBytes).buffer);
+  const text = new TextDecoder().decode(receive(socketFd, textBytes));
   const { args, isNoticed } = JSON.parse(text) as Words;
   const { device, image, notices } = InheritedFd;
   for (const place of [device, image, ...(isNoticed ? [notices] : [])]) receiveAt(socketFd, place);
@@ -59,16 +59,8 @@ function receiveAt(socketFd: number, place: number): void {
   }
 }
 
-function writeAll(fd: number, bytes: Uint8Array): void {
-  for (let done = 0; done < bytes.length;) done += writeSync(fd, bytes, done, bytes.length - done);
-}
-
-function readExactly(fd: number, count: number): Uint8Array<ArrayBuffer> {
+function receive(socketFd: number, count: number): Uint8Array<ArrayBuffer> {
   const bytes = new Uint8Array(count);
-  for (let done = 0; done < count;) {
-    const more = readSync(fd, bytes, done, count - done, null);
-    if (more === 0) throw ebbError('ECONNRESET', 'The broker has gone.');
-    done += more;
-  }
+  if (!readExactly(socketFd, bytes)) throw ebbError('ECONNRESET', 'The broker has gone.');
   return bytes;
 }

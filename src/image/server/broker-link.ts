@@ -1,6 +1,6 @@
 /** The server's end of the socket pair: blocking, because the server has one thread and waits for the answer anyway. */
-import { readSync, writeSync } from 'node:fs';
 import { Errno } from '../../base/errno.ts';
+import { readExactly, writeAll } from '../blocking-socket.ts';
 import { closedByte, InheritedFd, loadedByte } from '../sandbox/inherited.ts';
 import {
   encodeAsk,
@@ -16,23 +16,10 @@ import type { RecallSource } from './recalled-device.ts';
 
 const fd = InheritedFd.broker;
 
-function writeAll(bytes: Uint8Array): void {
-  for (let done = 0; done < bytes.length;) done += writeSync(fd, bytes, done, bytes.length - done);
-}
-
-function readExactly(bytes: Uint8Array, from: number = fd): boolean {
-  for (let done = 0; done < bytes.length;) {
-    const count = readSync(from, bytes, done, bytes.length - done, null);
-    if (count === 0) return false;
-    done += count;
-  }
-  return true;
-}
-
 function sendFrame(type: number, payload: Uint8Array): void {
   const header = new Uint32Array([type, payload.length]);
-  writeAll(new Uint8Array(header.buffer, 0, frameHeaderBytes));
-  writeAll(payload);
+  writeAll(fd, new Uint8Array(header.buffer, 0, frameHeaderBytes));
+  writeAll(fd, payload);
 }
 
 function sendJson(type: number, value: object): void {
@@ -41,9 +28,10 @@ function sendJson(type: number, value: object): void {
 
 /** Our code is loaded. Returns when the gate behind it is closed; before that no byte of the image may be read. */
 export function passGate(): void {
-  writeAll(Uint8Array.of(loadedByte));
+  writeAll(fd, Uint8Array.of(loadedByte));
   const byte = new Uint8Array(1);
-  if (!readExactly(byte) || byte[0] !== closedByte) throw new Error('the broker does not know us');
+  if (!readExactly(fd, byte) || byte[0] !== closedByte)
+    throw new Error('the broker does not know us');
 }
 
 /** The broker mounts the image now. */
@@ -61,7 +49,7 @@ export function waitForMount(): 'plain' | 'mapped' | undefined {
 /** One i32. */
 function readAnswer(): number {
   const answer = new Int32Array(1);
-  return readExactly(new Uint8Array(answer.buffer)) ? (answer[0] ?? -Errno.EIO) : -Errno.EIO;
+  return readExactly(fd, new Uint8Array(answer.buffer)) ? (answer[0] ?? -Errno.EIO) : -Errno.EIO;
 }
 
 export function sayFailed(failed: Failed): void {
@@ -108,7 +96,7 @@ export const recallSource: RecallSource = {
   wait(recall) {
     const notice = new Int32Array(noticeBytes / 4);
     // Others are of recalls that nobody waits for any more.
-    while (readExactly(new Uint8Array(notice.buffer), InheritedFd.notices)) {
+    while (readExactly(InheritedFd.notices, new Uint8Array(notice.buffer))) {
       if (notice[0] === recall) return notice[1] ?? Errno.EIO;
     }
     return Errno.EIO;
@@ -118,5 +106,5 @@ export const recallSource: RecallSource = {
 /** Blocks until the broker is gone or kills us: Node cannot end in order behind the gate. */
 export function waitForTheEnd(): never {
   const byte = new Uint8Array(1);
-  for (;;) readExactly(byte);
+  for (;;) readExactly(fd, byte);
 }

@@ -114,8 +114,7 @@ class ServedMount {
 
   /** The server may serve. */
   mounted(): void {
-    const stuck = ebbError('EIO', 'the server of the image computes without reading anything');
-    this.#watch = new ComputingWatch(this.#server.child.pid ?? 0, () => this.#giveUp(stuck));
+    this.#watch = new ComputingWatch(this.#server.child.pid ?? 0, (stuck) => this.#giveUp(stuck));
     this.#link.answer(mountedAnswer.plain);
   }
 

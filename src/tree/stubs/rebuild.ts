@@ -2,7 +2,7 @@
  * `ebb rebuild` of a native tree: finds the stubs again without the catalog, by walking the data through the private
  * mount and believing their marks as far as they are certain (marked-facts.ts). Nobody may be at work in the tree.
  */
-import { StubChange } from '../../base/stub-facts.ts';
+import { freeId, StubChange } from '../../base/stub-facts.ts';
 import type { StubFacts } from '../../base/stub-facts.ts';
 import { readdirSync } from 'node:fs';
 import type { Dirent } from 'node:fs';
@@ -93,8 +93,7 @@ function insertAll(target: StubRebuildTarget, stubs: readonly FoundStub[]): void
   } catch (error) {
     if (toEbbError(error).code !== 'EEXIST') throw error;
     for (const stub of stubs) {
-      const id = target.get(stub.id) === undefined ? stub.id : target.reserveIds(1);
-      target.insert([{ ...stub, id }]);
+      target.insert([{ ...stub, id: freeId(target, stub.id) }]);
     }
   }
 }
