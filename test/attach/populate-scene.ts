@@ -14,6 +14,9 @@ import { newTree, openStubs } from '../tree/support/stubs.ts';
 import type { TestStubs, TestTree } from '../tree/support/stubs.ts';
 import type { ImageType } from '../tree/support/image.ts';
 
+/** Directories that a scene asks for at a time. */
+export const scenesParallel = 4;
+
 export class Scene implements Disposable {
   readonly tree: TestTree;
   #stubs: TestStubs;
@@ -55,7 +58,7 @@ export class Scene implements Disposable {
       store: this.store,
       catalog: this.catalog,
       defaults: { fileMode: 0o644, directoryMode: 0o755, uid: undefined, gid: undefined },
-      parallel: 4,
+      parallel: scenesParallel,
       makerFromStubs: this.#makerFromStubs,
       nowMs: Date.now,
       usersRecorded: (id) => this.usersRecorded(id),

@@ -12,6 +12,9 @@ import {
   utimesSync,
   writeFileSync,
 } from 'node:fs';
+import { createServer } from 'node:http';
+import { once } from 'node:events';
+import type { AddressInfo } from 'node:net';
 import path from 'node:path';
 import { after, test } from 'node:test';
 import { openDirectoryRemote } from '../../src/remote/dir/dir-remote.ts';
@@ -26,7 +29,7 @@ import { fillHostileTree } from '../support/hostile-tree.ts';
 import { startNginx } from '../support/servers.ts';
 import { temporaryDirectory } from '../support/temporary.ts';
 import { imageTypes } from '../tree/support/stubs.ts';
-import { Scene, content, facts } from './populate-scene.ts';
+import { Scene, content, facts, scenesParallel } from './populate-scene.ts';
 
 /** A directory with everything that a name can be. */
 function fillOrigin(root: string): void {
@@ -268,4 +271,39 @@ test('over HTTP: exact sizes and times although the listing rounds', async () =>
   assert.equal(lstatSync(scene.path('deep/a')).mode & 0o7777, 0o755);
   const again = await scene.refresh();
   assert.deepEqual([again.stubs, again.replaced, again.removed], [0, 0, 0]);
+});
+
+test('over HTTP: as many directories are listed at a time as may be, and no more', async () => {
+  const directories = 12;
+  const links = Array.from({ length: directories }, (_unused, index) => `d${index}/`);
+  const page = (url: string, names: readonly string[]): string => {
+    const lines = names.map((name) => `<a href="${name}">${name}</a> 01-Jan-2026 00:00 -`);
+    const title = `<title>Index of ${url}</title></head><body><h1>Index of ${url}</h1>`;
+    return `<html><head>${title}<hr><pre><a href="../">../</a>\n${lines.join('\n')}\n</pre><hr></body></html>`;
+  };
+  const held: (() => void)[] = [];
+  let underWay = 0;
+  let most = 0;
+  const server = createServer(({ url = '/' }, response) => {
+    const answer = (): void => {
+      if (url !== '/') underWay -= 1;
+      response.setHeader('content-type', 'text/html').end(page(url, url === '/' ? links : []));
+    };
+    if (url === '/') return answer();
+    underWay += 1;
+    most = Math.max(most, underWay);
+    held.push(answer);
+    // Nobody is answered before as many have come as are meant to; one more would come while they wait.
+    if (underWay === scenesParallel) setTimeout(() => held.splice(0).forEach((go) => go()), 20);
+  });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  after(() => server.close());
+  const { port } = server.address() as AddressInfo;
+  const remote = await openRemote({ url: `http://127.0.0.1:${port}/` });
+  after(() => remote.close());
+  using scene = new Scene('ext4', remote);
+  const result = await scene.populate();
+  assert.deepEqual([result.failures, result.directories], [[], directories + 1]);
+  assert.equal(most, scenesParallel);
 });

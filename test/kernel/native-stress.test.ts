@@ -5,7 +5,7 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdir } from 'node:fs/promises';
+import { existsSync, readdirSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, test } from 'node:test';
@@ -21,6 +21,9 @@ import { temporaryDirectory } from '../support/temporary.ts';
 /** Per file system; the acceptance run takes 300. */
 const seconds = Number(process.env['EBB_STRESS_SECONDS'] ?? 8);
 const seed = Number(process.env['EBB_SEED'] ?? 1);
+/** What can fail on one can fail on all: the others when there is time. */
+const controlTypes =
+  process.env['EBB_STRESS_SECONDS'] === undefined ? (['ext4'] as const) : treeFilesystems;
 const readers = 8;
 /** Of the control; readers notice within the first few. */
 const roundsMax = 100;
@@ -106,26 +109,38 @@ for (const type of treeFilesystems) {
   });
 }
 
-test('the control: holes punched without a lease are seen as wrong bytes', async () => {
-  await using directory = await temporaryDirectory('native-stress-control');
-  const source = path.join(directory.path, 'source');
-  writeSource(source);
-  const helper = await compileHelper(directory.path, 'hammer');
-  await using tree = await AttachedTree.attach({ type: 'ext4', remote: source });
-  const place = { helper, mount: tree.path, source, names: readNames };
-  await using stress = startStress({ ...place, readers, seconds: 120, seed });
-  // The tree's own mount hides what is below it; a bind of the file system does not.
-  const bind = path.join(directory.path, 'bind');
-  await mkdir(bind);
-  await runOk('mount', ['--bind', tree.filesystem.path, bind]);
-  const punch = 'for f in "$0"/read/*/*; do fallocate -p -o 0 -l "$(stat -c %s "$f")" "$f"; done';
-  for (let round = 0; round < roundsMax && !stress.hasEnded; round += 1) {
-    await sleep(100);
-    await run('/bin/sh', ['-c', punch, path.join(bind, 'tree/.ebb/data')], { timeoutMs: 30_000 });
-  }
-  const reports = await stress.stop();
-  assert.ok(
-    reports.some((report) => report.wrong !== undefined),
-    'readers did not notice',
+/**
+ * The daemon's own way to the tree's `.ebb`, past which no event is raised: who frees blocks there frees them behind
+ * Ebb's back, as a release without leases would.
+ */
+function privateWay(daemonPid: number): string {
+  const descriptors = `/proc/${daemonPid}/fd`;
+  const fd = readdirSync(descriptors).find((name) =>
+    existsSync(path.join(descriptors, name, 'tree.json')),
   );
-});
+  assert.ok(fd, 'the daemon has its private mount');
+  return path.join(descriptors, fd);
+}
+
+for (const type of controlTypes) {
+  test(`the control on ${type}: holes punched without a lease are seen as wrong bytes`, async () => {
+    await using directory = await temporaryDirectory('native-stress-control');
+    const source = path.join(directory.path, 'source');
+    writeSource(source);
+    const helper = await compileHelper(directory.path, 'hammer');
+    await using tree = await AttachedTree.attach({ type, remote: source });
+    const place = { helper, mount: tree.path, source, names: readNames };
+    await using stress = startStress({ ...place, readers, seconds: 120, seed });
+    const data = path.join(privateWay((await tree.status()).pid), 'data');
+    const punch = 'for f in "$0"/read/*/*; do fallocate -p -o 0 -l "$(stat -c %s "$f")" "$f"; done';
+    for (let round = 0; round < roundsMax && !stress.hasEnded; round += 1) {
+      await sleep(100);
+      await run('/bin/sh', ['-c', punch, data], { timeoutMs: 30_000 });
+    }
+    const reports = await stress.stop();
+    assert.ok(
+      reports.some((report) => report.wrong !== undefined),
+      'readers did not notice',
+    );
+  });
+}

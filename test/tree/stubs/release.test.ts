@@ -258,7 +258,7 @@ describe('release of stubs', { concurrency: false }, () => {
     assert.equal((await release(stubs, file)).released, true);
   });
 
-  for (const type of ['xfs', 'ext4'] as const) {
+  for (const type of ['xfs', 'btrfs', 'ext4'] as const) {
     test(`a reader of a stub on ${type} that races never sees a wrong byte; without the lease he does`, async () => {
       using tree = newTree(type);
       using stubs = openStubs(tree);
