@@ -118,7 +118,7 @@ for (const type of treeFilesystems) {
 }
 
 // The others' quotas are options of the kernel, which this one may not have; these always are in btrfs.
-test('btrfs: a quota that is used up is EDQUOT, what is here is read on, and there is more when it is raised', async () => {
+test('btrfs: a used-up quota is EDQUOT, what is here is read on, and more comes when it is raised', async () => {
   await using tree = await AttachedTree.attach({ type: 'btrfs', remote: source, subvolume: true });
   const { path: filesystem } = tree.filesystem;
   const here = names.slice(0, 10);

@@ -55,7 +55,11 @@ WantedBy=multi-user.target
 const scripts = {
   before: `ls -A ${tree}`,
   needs: `${compare('needed')} && echo right`,
-  watches: `while :; do ${compare('early')} 2>/dev/null; case $? in 0) echo right; exit;; 1) echo wrong; exit;; esac; sleep 0.02; done`,
+  watches: [
+    `while :; do ${compare('early')} 2>/dev/null`,
+    'case $? in 0) echo right; exit;; 1) echo wrong; exit;; esac',
+    'sleep 0.02; done',
+  ].join('\n'),
 };
 
 const units = (device: string): Record<string, string> => ({
