@@ -42,6 +42,8 @@ export interface AttachableTree {
 }
 
 const kernelNeeded = [6, 14] as const;
+/** Named in a refusal. */
+const shownMountsMax = 3;
 /** SB_I_ALLOW_HSM is set by these alone (docs/native.md); the magic of ext4 is ext2's and ext3's, too. */
 const fileSystems: ReadonlyMap<number, string> = new Map([
   [FilesystemMagic.xfs, 'xfs'],
@@ -110,8 +112,12 @@ function checkRelations({ tree, remote }: AttachQuestion, { mounts, running }: M
     ({ mountPoint }) => mountPoint !== tree && isInside(tree, mountPoint),
   );
   if (inner.length > 0) {
-    const points = inner.map(({ mountPoint }) => mountPoint).join(', ');
-    throw ebbError('EBUSY', `${tree} has mount points in it (${points}); unmount them first`);
+    const points = inner.slice(0, shownMountsMax).map(({ mountPoint }) => mountPoint);
+    if (inner.length > points.length) points.push('...');
+    throw ebbError(
+      'EBUSY',
+      `${tree} has mount points in it (${points.join(', ')}); unmount them first`,
+    );
   }
   const top = mountAt(mounts, tree);
   if (top !== undefined && isEbbMount(top)) {

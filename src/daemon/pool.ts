@@ -14,7 +14,7 @@ import {
   unmountPool,
 } from '../tree/pool/pool.ts';
 import type { PoolRequest, PoolResult } from './helper-api.ts';
-import { absolutePath, parseLine, positive } from './options.ts';
+import { absolutePath, natural, parseLine } from './options.ts';
 
 const image = { imagePath: absolutePath };
 const schema = v.variant('action', [
@@ -22,7 +22,7 @@ const schema = v.variant('action', [
   v.strictObject({
     action: v.literal('create'),
     ...image,
-    sizeBytes: positive,
+    sizeBytes: natural,
     overcommit: v.boolean(),
     mountPoint: v.optional(absolutePath),
   }),
@@ -31,7 +31,7 @@ const schema = v.variant('action', [
   v.strictObject({
     action: v.literal('grow'),
     ...image,
-    sizeBytes: positive,
+    sizeBytes: natural,
     overcommit: v.boolean(),
   }),
   v.strictObject({ action: v.literal('destroy'), ...image, force: v.boolean() }),

@@ -6,7 +6,7 @@
  * as `catalog.sqlite.old`. A crash in between leaves no catalog: a tree is not attached then, and is rebuilt again.
  * Whoever holds the lock is alone: a daemon refuses to start meanwhile.
  */
-import { existsSync, readFileSync, renameSync, rmSync } from 'node:fs';
+import { existsSync, readFileSync, renameSync, rmSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { knownTree, readSecret, stubCatalogPath } from '../attach/tree-layout.ts';
 import type { KnownTree } from '../attach/tree-layout.ts';
@@ -38,6 +38,8 @@ const noCatalog: StubRebuildTarget = {
 /** Rebuilds, or with `dryRun` only makes sure that it could be done. Never throws. */
 export async function rebuild(directory: string, dryRun: boolean): Promise<RebuildResult> {
   try {
+    const found = statSync(directory, { throwIfNoEntry: false });
+    if (found?.isDirectory() === false) throw ebbError('ENOTDIR', `${directory} is no directory.`);
     const tree = knownTree(directory);
     if (tree === undefined) return await rebuildCache(directory, dryRun);
     return await rebuildTree(directory, tree, dryRun);

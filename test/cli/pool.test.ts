@@ -6,6 +6,7 @@ import type { PoolResult } from '../../src/daemon/helper-api.ts';
 import { mountAt, readMountInfo } from '../../src/base/mount-info.ts';
 import { runOk } from '../support/run.ts';
 import { temporaryDirectory } from '../support/temporary.ts';
+import { waitFor } from '../support/wait-for.ts';
 import { ebb } from './support.ts';
 
 test('a pool from its beginning to its end', async () => {
@@ -62,6 +63,10 @@ test('a pool from its beginning to its end', async () => {
     await runOk('umount', [point]);
   }
   await ok('umount', image);
+  // Who made a mount namespace of his own meanwhile keeps the device for a moment.
+  const isFree = async (): Promise<boolean> =>
+    (await runOk('losetup', ['--associated', image])).stdout.length === 0;
+  await waitFor(isFree, { what: 'the loop device to go' });
   await refused(3, /holds files \(file\)/, 'destroy', image);
   assert.equal(existsSync(image), true);
   assert.match(await ok('destroy', '--force', link), /^Destroyed /);
@@ -74,6 +79,9 @@ test('what cannot be meant is usage', async () => {
     [['create', '/x'], /create wants --size SIZE/],
     [['mount', '/none', '/tmp'], /there is no pool \/none/],
     [['status', '/etc/passwd', '/tmp'], /status takes no DIR/],
+    [['status', '/etc'], /\/etc is no file, so no pool/],
+    [['destroy', '--force', '/etc'], /\/etc is no file, so no pool/],
+    [['create', '--size', '0', '/none/x'], /at least 300 MiB/],
     [['umount', '--size', '1G', '/etc/passwd'], /takes no --size/],
     [['status', '--force', '/etc/passwd'], /--force is for destroy/],
     [['mount', '/etc/passwd'], /mount wants IMAGE and DIR/],

@@ -1,6 +1,6 @@
 /** `ebb rebuild` on what is no cache, and on a cache that is in use. */
 import assert from 'node:assert/strict';
-import { existsSync, readdirSync } from 'node:fs';
+import { existsSync, readdirSync, writeFileSync } from 'node:fs';
 import { test } from 'node:test';
 import { rebuild } from '../../src/daemon/rebuild.ts';
 import { catalogPath, identifyTree, lockCache, makeDirectories } from '../../src/tree/layout.ts';
@@ -12,6 +12,10 @@ test('a directory that is no cache stays as it is', async () => {
   assert.equal(result.ok, false);
   assert.match(result.ok ? '' : result.error, /is not a cache of Ebb/);
   assert.deepEqual(readdirSync(directory.path), []);
+  const file = `${directory.path}/file`;
+  writeFileSync(file, 'mine');
+  const ofFile = await rebuild(file, false);
+  assert.equal(ofFile.ok ? '' : ofFile.error, `${file} is no directory.`);
 });
 
 test('a cache that somebody holds is refused; an empty one gets an empty catalog', async () => {

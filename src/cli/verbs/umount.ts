@@ -123,7 +123,10 @@ async function stop(record: RunRecord, lazy: boolean): Promise<StopResult> {
   try {
     return await new ControlClient(record).stop(lazy);
   } catch (error) {
-    const isLost = record.kind !== 'tree' && toEbbError(error).code === 'ENOTCONN';
+    const isSilent = toEbbError(error).code === 'ENOTCONN';
+    // It has ended meanwhile: somebody else asked for it, too.
+    if (isSilent && !isRunning(record)) return await cleanUp(record.mountPoint, record, lazy);
+    const isLost = record.kind !== 'tree' && isSilent;
     if (!(isLost || (record.kind === 'tree' && lazy)) || !isRunning(record)) throw error;
     process.kill(record.pid, 'SIGTERM');
     return { stopped: true, holders: [] };

@@ -13,6 +13,7 @@ import {
   realpathSync,
   rmSync,
   rmdirSync,
+  statSync,
   truncateSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -44,7 +45,7 @@ export interface PoolStatus {
   readonly mountPoint: string | undefined;
 }
 
-/** What there is. Throws ENOENT. */
+/** What there is. Throws ENOENT, EINVAL (no file). */
 export async function poolStatus(typedPath: string): Promise<PoolStatus> {
   const imagePath = fileOf(typedPath);
   const { sizeBytes, allocatedBytes } = fileStatus(imagePath);
@@ -53,13 +54,15 @@ export async function poolStatus(typedPath: string): Promise<PoolStatus> {
   return { imagePath, sizeBytes, allocatedBytes, device, mountPoint: mount?.mountPoint };
 }
 
-/** A symlink has a size of its own, and deleting it deletes no pool. Throws ENOENT. */
+/** A symlink has a size of its own, and deleting it deletes no pool. Throws ENOENT, EINVAL. */
 function fileOf(typedPath: string): string {
   try {
-    return realpathSync(typedPath);
+    const imagePath = realpathSync(typedPath);
+    if (statSync(imagePath).isFile()) return imagePath;
   } catch (error) {
     throw toEbbError(error);
   }
+  throw ebbError('EINVAL', `${typedPath} is no file, so no pool.`);
 }
 
 /**
