@@ -15,6 +15,8 @@ export interface NativeThreadOptions {
   readonly catalogPath: string;
   /** Questions that main has not answered yet: `NativeServer.pending`. */
   readonly pending: SharedArrayBuffer;
+  /** How much of a file is served from here between two reports to main: `consumption.ts`. */
+  readonly consumedStepBytes: number;
   /** What goes to `NativeServer.take`. */
   readonly onMessage: (message: ToMain) => void;
 }

@@ -19,6 +19,7 @@ import { encodeHandle, handleOf } from '../sys/handle.ts';
 import { fileStatus } from '../sys/stat.ts';
 import { getXattr } from '../sys/xattr.ts';
 import { Residency } from '../tree/residency.ts';
+import { Consumption } from './consumption.ts';
 import { KnownState } from './messages.ts';
 import type { Question, ToMain, ToThread } from './messages.ts';
 import { systemCallAtOnce } from './requester.ts';
@@ -26,8 +27,6 @@ import { effectAtOpen } from './syscall.ts';
 
 /** Questions that may wait for main at one time; above it the requester gets EAGAIN. */
 export const questionsPendingMax = 16_384;
-/** What readers of one file consume is reported in steps of this size, for read-ahead. */
-const consumedStepBytes = 1024 * 1024;
 /** A use of a file is reported at most this often. */
 const touchedEveryMs = 60_000;
 
@@ -50,8 +49,8 @@ interface KnownFile {
   readonly fileId: number;
   readonly residency: Residency;
   readonly state: Int32Array;
-  /** Served from here since main heard of it. */
-  consumedBytes: number;
+  /** What was served from here. */
+  readonly consumption: Consumption;
   touchedAtMs: number;
   toldComplete: boolean;
 }
@@ -65,6 +64,8 @@ export interface EventHandlerOptions {
   readonly stubs: StubHandles;
   /** See `ThreadSettings.pending`. */
   readonly pending: SharedArrayBuffer;
+  /** See `NativeThreadOptions.consumedStepBytes`. */
+  readonly consumedStepBytes: number;
 }
 
 export class EventHandler {
@@ -169,7 +170,7 @@ export class EventHandler {
           fileId: message.fileId,
           residency: Residency.attach(message.residency),
           state: new Int32Array(message.state),
-          consumedBytes: 0,
+          consumption: new Consumption(this.#options.consumedStepBytes),
           touchedAtMs: -Infinity,
           toldComplete: false,
         });
@@ -265,12 +266,9 @@ export class EventHandler {
   }
 
   #consumed(known: KnownFile, event: IncomingEvent): void {
-    known.consumedBytes += event.count;
-    if (known.consumedBytes < consumedStepBytes) return;
-    known.consumedBytes = 0;
-    const { fileId } = known;
-    const { offset: offsetBytes, count: countBytes, pid: tid } = event;
-    this.#tell({ kind: 'consumed', fileId, tid, offsetBytes, countBytes });
+    const consumed = known.consumption.served(event.offset, event.count);
+    if (consumed === undefined) return;
+    this.#tell({ kind: 'consumed', fileId: known.fileId, tid: event.pid, ...consumed });
   }
 
   #touch(known: KnownFile, tid: number): void {

@@ -22,6 +22,7 @@ export interface ThreadStart {
   readonly treeId: string;
   readonly catalogPath: string;
   readonly pending: SharedArrayBuffer;
+  readonly consumedStepBytes: number;
   readonly control: SharedLoopControl;
   readonly port: MessagePort;
 }
@@ -33,10 +34,19 @@ function main(start: ThreadStart): void {
   const access = Group.borrow(start.groups.access, 'preContent');
   const open = Group.borrow(start.groups.open, 'preContent');
   const changes = Group.borrow(start.groups.changes, 'notification');
-  const { port, pending, treeId } = start;
+  const { port, pending, treeId, consumedStepBytes } = start;
   const turn = new ReadingTurn(pending);
   using stubs = new StubHandles(start.catalogPath);
-  const handler = new EventHandler({ access, open, changes, port, treeId, stubs, pending });
+  const handler = new EventHandler({
+    access,
+    open,
+    changes,
+    port,
+    treeId,
+    stubs,
+    pending,
+    consumedStepBytes,
+  });
   const sources: LoopSource[] = [
     {
       group: changes,

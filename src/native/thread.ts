@@ -54,6 +54,7 @@ export class NativeThread {
       treeId: options.treeId,
       catalogPath: options.catalogPath,
       pending: options.pending,
+      consumedStepBytes: options.consumedStepBytes,
       control: control.shared,
       port: channel.port2,
     };

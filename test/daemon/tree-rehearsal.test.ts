@@ -7,6 +7,7 @@ import { systemClock } from '../../src/base/clock.ts';
 import { openSqliteStubCatalog } from '../../src/catalog/stubs-sqlite/catalog.ts';
 import { Logbook } from '../../src/daemon/logbook.ts';
 import { TreeRehearsal } from '../../src/daemon/native/rehearsal.ts';
+import { consumedStepBytes } from '../../src/native/consumption.ts';
 import type { ToMain } from '../../src/native/messages.ts';
 import { turnBytes } from '../../src/native/reading-turn.ts';
 import { NativeThread } from '../../src/native/thread.ts';
@@ -67,6 +68,7 @@ async function played(
     treeId: seal.treeId,
     catalogPath,
     pending,
+    consumedStepBytes: consumedStepBytes(0),
     onMessage: (message) => (rehearsal.takes(message) ? taken : others).push(message),
   });
   try {

@@ -9,6 +9,7 @@ import { mkdirSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { openSqliteStubCatalog } from '../../src/catalog/stubs-sqlite/catalog.ts';
 import type { StubCatalog } from '../../src/catalog/stub-catalog.ts';
+import { consumedStepBytes } from '../../src/native/consumption.ts';
 import type { NativeProblem } from '../../src/native/contracts.ts';
 import type { NativePolicy } from '../../src/native/options.ts';
 import { defaultNativePolicy } from '../../src/native/policy.ts';
@@ -139,6 +140,7 @@ export async function nativeScene(
     treeId: seal.treeId,
     catalogPath,
     pending,
+    consumedStepBytes: consumedStepBytes(0),
     onMessage,
   });
   owned.defer(async () => {

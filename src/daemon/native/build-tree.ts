@@ -15,6 +15,7 @@ import { ebbError, toEbbError } from '../../base/errors.ts';
 import { runFiles } from '../../base/run-directory.ts';
 import type { StubCatalog } from '../../catalog/stub-catalog.ts';
 import { openSqliteStubCatalog } from '../../catalog/stubs-sqlite/catalog.ts';
+import { consumedStepBytes } from '../../native/consumption.ts';
 import type { NativePolicy } from '../../native/options.ts';
 import { defaultNativePolicy } from '../../native/policy.ts';
 import type { SiblingsOf } from '../../native/siblings.ts';
@@ -216,6 +217,7 @@ export async function buildTree(
     treeId: prepared.treeId,
     catalogPath: stubCatalogPath(stateDirectory),
     pending: server.pending,
+    consumedStepBytes: consumedStepBytes(configuration.readAheadMaxBytes),
     onMessage: (message: ToMain) => void (rehearsal.takes(message) || server.take(message)),
   };
   const thread = await NativeThread.start(threadOptions, preparedThread);
