@@ -4,8 +4,8 @@
 #
 #   systemd.sh DIRECTORY PROJECT
 #
-# To be started with `unshare --mount --propagation private`. DIRECTORY holds `units` (what /etc/systemd/system begins
-# with), `lib` (what /var/lib/ebb is) and `prepare` (commands, before systemd starts); systemd sees it as /run/test.
+# DIRECTORY holds `units` (what /etc/systemd/system begins with), `lib` (what /var/lib/ebb is) and `prepare` (commands,
+# before systemd starts); systemd sees it as /run/test.
 # Prints "namespaces are ready" before `prepare` and "first process PID" right before systemd starts. Ends with systemd.
 set -eu
 
@@ -15,16 +15,17 @@ if [ "${1:-}" != inside ]; then
   mkdir "$groups" "$directory/root"
   mount -t cgroup2 cgroup2 "$groups"
   group=$groups/ebb-test-$$
-  mkdir "$group"
   end() {
-    # What systemd has made, from the inside to the outside.
+    # What systemd has made, from the inside to the outside. Control groups outlive their processes for a moment.
     for try in 1 2 3 4 5 6 7 8 9; do
       find "$group" -depth -type d -exec rmdir {} + 2>/dev/null || true
       [ -d "$group" ] || break
       sleep 0.1
     done
+    umount "$groups"
   }
   trap end EXIT
+  mkdir "$group"
   sh -c 'echo $$ >"$0/cgroup.procs"; exec "$@"' "$group" \
     unshare --pid --fork --kill-child --mount --propagation private --cgroup --uts --ipc \
     sh "$0" inside "$directory" "$project" &
@@ -36,35 +37,34 @@ directory=$2 project=$3
 root=$directory/root
 read -r pid _ </proc/self/stat
 
-# Not what is mounted below it: trees of other tests would have one more user.
+# First of all away from the copies of this machine's mounts: trees of other tests have one more user meanwhile.
 mount --bind / "$root"
-mount -o remount,bind,ro "$root"
-mount -t proc proc "$root/proc"
-mount --bind "$root/proc/sys" "$root/proc/sys"
-mount -o remount,bind,ro "$root/proc/sys"
-# Read-only, it tells systemd that nobody manages devices.
-mount -t sysfs -o ro sysfs "$root/sys"
-mount -t cgroup2 cgroup2 "$root/sys/fs/cgroup"
-mount -t devtmpfs devtmpfs "$root/dev"
-: >"$directory/console"
-mount --bind "$directory/console" "$root/dev/console"
-mount --bind /dev/null "$root/dev/kmsg"
-for place in run tmp srv dev/shm usr/local/bin etc/systemd/system; do mount -t tmpfs tmpfs "$root/$place"; done
-mkdir "$root/run/test" "$root/run/project" "$root/srv/disk"
+mount -t tmpfs tmpfs "$root/run"
+mkdir "$root/run/test" "$root/run/project" "$root/run/before"
 mount --bind "$directory" "$root/run/test"
 mount --bind "$project" "$root/run/project"
-mount -t tmpfs tmpfs "$root/var/lib"
-mkdir "$root/var/lib/ebb"
-mount --bind "$directory/lib" "$root/var/lib/ebb"
-if [ -d /var/cache/ebb ]; then mount --bind /var/cache/ebb "$root/var/cache/ebb"; fi
-ln -s /run/project/ebb "$root/usr/local/bin/ebb"
-cp -R "$directory/units/." "$root/etc/systemd/system"
-
+mount -t proc proc "$root/proc"
 cd "$root"
-mkdir run/before
 pivot_root . run/before
 cd /
 umount -l /run/before
+if [ -d /var/cache/ebb ]; then mount --bind /var/cache/ebb /var/cache/ebb; fi
+mount -o remount,bind,ro /
+mount --bind /proc/sys /proc/sys
+mount -o remount,bind,ro /proc/sys
+# Read-only, it tells systemd that nobody manages devices.
+mount -t sysfs -o ro sysfs /sys
+mount -t cgroup2 cgroup2 /sys/fs/cgroup
+mount -t devtmpfs devtmpfs /dev
+: >/run/test/console
+mount --bind /run/test/console /dev/console
+mount --bind /dev/null /dev/kmsg
+for place in tmp srv dev/shm usr/local/bin etc/systemd/system var/lib; do mount -t tmpfs tmpfs "/$place"; done
+mkdir /srv/disk /var/lib/ebb
+mount --bind /run/test/lib /var/lib/ebb
+ln -s /run/project/ebb /usr/local/bin/ebb
+cp -R /run/test/units/. /etc/systemd/system
+
 PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 # Units of the test alone: nothing of what this machine has enabled, nothing of its fstab.
 SYSTEMD_UNIT_PATH=/etc/systemd/system SYSTEMD_GENERATOR_PATH=/run/none SYSTEMD_ENVIRONMENT_GENERATOR_PATH=/run/none

@@ -70,8 +70,7 @@ export class Systemd implements AsyncDisposable {
       await writeFile(path.join(place, name), text);
     }
     await writeFile(path.join(directory, 'prepare'), prepare);
-    const namespaces = ['--mount', '--propagation', 'private'];
-    const child = spawn('unshare', [...namespaces, 'sh', script, directory, project], {
+    const child = spawn('sh', [script, directory, project], {
       stdio: ['ignore', 'pipe', 'pipe'],
       detached: true,
     });
