@@ -25,12 +25,20 @@ export interface StubTotals {
   readonly residentBytes: number;
 }
 
-/** Which other files of a record's directory are meant. */
+/** Which other files that go with a record are meant: those of its directory, or of its name. */
 export interface SiblingQuestion {
   readonly of: Pick<StubRecord, 'id' | 'key'>;
   readonly sizeMaxBytes: number;
   /** 1 .. */
   readonly limit: number;
+}
+
+/** Some of the files that were asked for. */
+export interface FoundStubs {
+  /** Ascending. */
+  readonly ids: readonly number[];
+  /** All up to this id was looked at; undefined: all there is. */
+  readonly lastId: number | undefined;
 }
 
 /** What is known of a remote key besides its records, so that `refresh` respects what users did. */
@@ -52,6 +60,8 @@ export interface ListedDirectory {
 
 /** What is listed together has ids that are near to each other. */
 export const siblingReach = 1_024;
+/** A third of a millisecond: of a thousand files of a project a handful have a name that nearly each directory has. */
+export const namesakeReach = 8_192;
 
 export interface StubCatalog extends Disposable {
   get(id: number): StubRecord | undefined;
@@ -92,6 +102,11 @@ export interface StubCatalog extends Disposable {
    * after it, in their order, then those before, nearest first. Only ids up to `siblingReach` away are looked at.
    */
   siblings(question: SiblingQuestion): number[];
+  /**
+   * As `siblings`, of the same name in whatever directory: those that came after it, in their order. Only ids up to
+   * `namesakeReach` away are looked at; who wants more asks again with `lastId` as the id.
+   */
+  namesakes(question: SiblingQuestion): FoundStubs;
   /** Clean records with residentBytes > 0, not pinned, least recently used first; stable paging. */
   leastRecentlyUsed(
     after: { readonly accessedAtMs: number; readonly id: number } | undefined,

@@ -171,7 +171,7 @@ export class EventHandler {
           residency: Residency.attach(message.residency),
           state: new Int32Array(message.state),
           consumption: new Consumption(this.#options.consumedStepBytes),
-          touchedAtMs: -Infinity,
+          touchedAtMs: message.touchedAtMs,
           toldComplete: false,
         });
         return;
@@ -279,7 +279,7 @@ export class EventHandler {
   }
 
   #tellComplete(known: KnownFile): void {
-    if (known.toldComplete) return;
+    if (known.toldComplete || Atomics.load(known.state, 0) === KnownState.settling) return;
     known.toldComplete = true;
     this.#tell({ kind: 'complete', fileId: known.fileId });
   }

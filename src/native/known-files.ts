@@ -60,8 +60,8 @@ export class KnownFiles {
     return file;
   }
 
-  /** Tells the thread about the file, unless it knows. */
-  tell(file: StubFile): void {
+  /** Tells the thread about the file, unless it knows. `usedAtMs`: its use was counted, ms since 1970. */
+  tell(file: StubFile, usedAtMs = -Infinity): void {
     const known = this.#known.get(file.id);
     if (known?.file === file) {
       this.#known.delete(file.id);
@@ -75,7 +75,8 @@ export class KnownFiles {
     this.#known.set(file.id, { file, state: word, generation: 0, settledCtime: undefined });
     const { id: fileId, handle, residency } = file;
     this.#files.set(textOf(handle), file);
-    this.#post({ kind: 'know', fileId, handle, residency: residency.buffer, state });
+    const { buffer } = residency;
+    this.#post({ kind: 'know', fileId, handle, residency: buffer, state, touchedAtMs: usedAtMs });
     const [oldest] = this.#known.keys();
     if (this.#known.size > this.#filesMax && oldest !== undefined) this.forget(oldest);
   }
@@ -100,12 +101,17 @@ export class KnownFiles {
   async settleComplete(fileId: number): Promise<void> {
     const known = this.#known.get(fileId);
     if (known === undefined || !known.file.residency.complete) return;
-    const { generation } = known;
-    await this.#store.committed(fileId);
-    if (this.#known.get(fileId) !== known || known.generation !== generation) return;
-    if (known.file.change === StubChange.clean && known.file.residency.complete) {
-      known.settledCtime ??= this.#store.changedAt(known.file);
-      this.#set(fileId, KnownState.settled);
+    const { file, state, generation } = known;
+    // Otherwise it is settled, or waited for already.
+    if (!isChanged(state, KnownState.ranges, KnownState.settling)) return;
+    try {
+      await this.#store.committed(fileId);
+      if (this.#known.get(fileId) !== known || known.generation !== generation) return;
+      if (file.change !== StubChange.clean || !file.residency.complete) return;
+      known.settledCtime ??= this.#store.changedAt(file);
+      isChanged(state, KnownState.settling, KnownState.settled);
+    } finally {
+      if (known.generation === generation) isChanged(state, KnownState.settling, KnownState.ranges);
     }
   }
 
@@ -158,6 +164,11 @@ export class KnownFiles {
     const known = this.#known.get(fileId);
     if (known !== undefined) Atomics.store(known.state, 0, state);
   }
+}
+
+/** False: it is another one than `from`. */
+function isChanged(state: Int32Array, from: KnownState, to: KnownState): boolean {
+  return Atomics.compareExchange(state, 0, from, to) === from;
 }
 
 function textOf(handle: Uint8Array): string {

@@ -53,7 +53,7 @@ export type ToMain =
       readonly offsetBytes: number;
       readonly countBytes: number;
     }
-  /** All chunks are here, and the shared state does not say `settled` yet. */
+  /** All chunks are here, and the shared state says neither `settled` nor `settling`. */
   | { readonly kind: 'complete'; readonly fileId: number }
   /** A known file was opened; at most once a minute. ms since 1970. */
   | {
@@ -73,6 +73,8 @@ export const KnownState = {
   ranges: 1,
   /** Everything may be used: complete and durable, or the user's own. Ignore marks may be set. */
   settled: 2,
+  /** As `ranges`; main knows that all chunks are here, and it will be `settled` when that is durable. */
+  settling: 3,
 } as const;
 export type KnownState = (typeof KnownState)[keyof typeof KnownState];
 
@@ -85,6 +87,8 @@ export type ToThread =
       readonly residency: SharedArrayBuffer;
       /** One 32-bit word: `KnownState`. */
       readonly state: SharedArrayBuffer;
+      /** Main has counted a use of it (ms since 1970); -Infinity: nobody has used it yet. */
+      readonly touchedAtMs: number;
     }
   | { readonly kind: 'forget'; readonly handle: Uint8Array }
   /** Send all changes that are queued now, then `synced`. */

@@ -243,7 +243,7 @@ export class NativeServer {
         return;
       }
       this.#busy.set(file.id, (this.#busy.get(file.id) ?? 0) + 1);
-      this.#known.tell(file);
+      this.#known.tell(file, Date.now());
       this.#options.onAccesses([[file.id, Date.now()]]);
       using _deadline = this.#deadline(pending, file);
       await this.#serve(pending, question, file);
@@ -264,7 +264,6 @@ export class NativeServer {
     const left = (this.#busy.get(file.id) ?? 0) - 1;
     if (left > 0) this.#busy.set(file.id, left);
     else this.#busy.delete(file.id);
-    if (file.residency.complete && file.change === clean) this.#settleComplete(file.id);
   }
 
   /** Undefined: an ordinary file. Throws EIO for a stub that nothing is known about. */
@@ -377,6 +376,7 @@ export class NativeServer {
     // A claim may have been taken back meanwhile: never bytes that are not vouched for.
     if (!file.residency.has(offsetBytes, lengthBytes)) throw claimLost(file);
     if (!answers) return true;
+    if (file.residency.complete) this.#settleComplete(file.id);
     pending.allow();
     onReadEnded?.(file.id, undefined);
     return true;

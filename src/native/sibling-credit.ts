@@ -1,13 +1,15 @@
 /**
- * How many files of a directory may be brought before anybody asks for them, because others of it are being opened:
- * a compiler over headers, tar(1), grep(1). Pure.
+ * How many files of a group may be brought before anybody asks for them, because others of it are being opened. Pure.
+ * A group is a directory (a compiler over headers, tar(1), grep(1)), or all files of one name (make(1) that goes down
+ * into directories, a program that looks for the description of each package).
  *
- * A directory proves itself by `missesNeeded` small files that were not here when they were opened, whoever opened
+ * A group proves itself by `missesNeeded` small files that were not here when they were opened, whoever opened
  * them: builds start a process for each file. From then on it has credit: `startCount` files, and two more for each
  * that was brought and then used. So a program that picks single files costs a few files for nothing and no more, and
  * one that takes all of them soon finds all of them.
  */
 import { BoundedMap } from '../base/bounded-map.ts';
+import type { FoundStubs } from '../catalog/stub-catalog.ts';
 
 const missesNeeded = 3;
 const startCount = 8;
@@ -17,13 +19,14 @@ const countMin = 4;
 const countMax = 64;
 /** Misses that are further apart than this say nothing. */
 const idleMaxMs = 10_000;
-/** When there were no more files near by, it is looked again after so many opens. */
+/** When there were no more files, it is looked again after so many opens; when there were few near by, sooner. */
 const opensWithoutLooking = 32;
-const directoriesMax = 256;
+const opensAfterFew = 8;
+const groupsMax = 1_024;
 /** Files that were brought are remembered until they are used; one that is forgotten counts as never used. */
 const unusedMax = 4_096;
 
-interface Directory {
+interface Group {
   misses: number;
   missedAtMs: number;
   uses: number;
@@ -44,46 +47,38 @@ export interface SiblingSearch {
 }
 
 export class SiblingCredit {
-  readonly #directories = new BoundedMap<string, Directory>(directoriesMax);
-  readonly #unused = new BoundedMap<number, Directory>(unusedMax);
+  readonly #groups = new BoundedMap<string, Group>(groupsMax);
+  readonly #unused = new BoundedMap<number, Group>(unusedMax);
 
-  /** A small file of the directory was opened and is not here. */
-  missed(directoryKey: string, fileId: number, nowMs: number): SiblingSearch | undefined {
-    const directory = this.#directories.get(directoryKey) ?? newDirectory(nowMs);
-    this.#directories.set(directoryKey, directory);
-    if (nowMs - directory.missedAtMs > idleMaxMs) directory.misses = 0;
-    directory.missedAtMs = nowMs;
-    directory.misses += 1;
-    return directory.misses < missesNeeded ? undefined : searchOf(directory, fileId);
+  /** A small file of the group was opened and is not here. */
+  missed(groupKey: string, fileId: number, nowMs: number): SiblingSearch | undefined {
+    const group = this.#groups.get(groupKey) ?? newGroup(nowMs);
+    this.#groups.set(groupKey, group);
+    if (nowMs - group.missedAtMs > idleMaxMs) group.misses = 0;
+    group.missedAtMs = nowMs;
+    group.misses += 1;
+    return group.misses < missesNeeded ? undefined : searchOf(group, fileId);
   }
 
   /** A file that had been brought was opened. */
   used(fileId: number): SiblingSearch | undefined {
-    const directory = this.#unused.get(fileId);
-    if (directory === undefined) return undefined;
+    const group = this.#unused.get(fileId);
+    if (group === undefined) return undefined;
     this.#unused.delete(fileId);
-    directory.unused -= 1;
-    directory.uses += 1;
-    return searchOf(directory, fileId);
+    group.unused -= 1;
+    group.uses += 1;
+    return searchOf(group, fileId);
   }
 
-  /**
-   * These are being brought, of those that were `found`: some may be under way already. Fewer found than `count`: there
-   * are no more.
-   */
-  brought(
-    directoryKey: string,
-    fileIds: readonly number[],
-    { count }: SiblingSearch,
-    found: readonly number[],
-  ): void {
-    const directory = this.#directories.get(directoryKey);
-    if (directory === undefined) return;
-    const isAll = found.length < count;
-    if (isAll) directory.opensToWait = opensWithoutLooking;
-    directory.lastId = isAll ? undefined : found.at(-1);
-    directory.unused += fileIds.length;
-    for (const id of fileIds) this.#unused.set(id, directory);
+  /** These are being brought, of those that were `found`: some may be under way already. */
+  brought(groupKey: string, fileIds: readonly number[], { ids, lastId }: FoundStubs): void {
+    const group = this.#groups.get(groupKey);
+    if (group === undefined) return;
+    if (lastId === undefined) group.opensToWait = opensWithoutLooking;
+    else if (ids.length < countMin) group.opensToWait = opensAfterFew;
+    group.lastId = lastId;
+    group.unused += fileIds.length;
+    for (const id of fileIds) this.#unused.set(id, group);
   }
 
   /** It was brought, and not used since. */
@@ -92,16 +87,16 @@ export class SiblingCredit {
   }
 }
 
-function newDirectory(missedAtMs: number): Directory {
+function newGroup(missedAtMs: number): Group {
   return { misses: 0, missedAtMs, uses: 0, unused: 0, opensToWait: 0, lastId: undefined };
 }
 
-function searchOf(directory: Directory, fileId: number): SiblingSearch | undefined {
-  if (directory.opensToWait > 0) {
-    directory.opensToWait -= 1;
+function searchOf(group: Group, fileId: number): SiblingSearch | undefined {
+  if (group.opensToWait > 0) {
+    group.opensToWait -= 1;
     return undefined;
   }
-  const count = startCount + countPerUse * directory.uses - directory.unused;
+  const count = startCount + countPerUse * group.uses - group.unused;
   if (count < countMin) return undefined;
-  return { afterId: directory.lastId ?? fileId, count: Math.min(count, countMax) };
+  return { afterId: group.lastId ?? fileId, count: Math.min(count, countMax) };
 }

@@ -1,10 +1,12 @@
 /**
- * Brings small files of a directory before they are opened, when others of it are (sibling-credit.ts). A guess: it
- * comes after every demand, and its failures are nobody's business. The event thread lets in who opens the file then.
+ * Brings small files before they are opened, when others of their directory or of their name are (sibling-credit.ts). A
+ * guess: it comes after every demand, and its failures are nobody's business. The event thread lets in who opens the
+ * file then.
  */
 import { StubChange } from '../base/stub-facts.ts';
 import { BoundedMap } from '../base/bounded-map.ts';
 import { ebbError } from '../base/errors.ts';
+import type { FoundStubs } from '../catalog/stub-catalog.ts';
 import type { RecallEngine } from '../recall/engine.ts';
 import type { Requester } from '../recall/recall.ts';
 import type { StubFile, StubStore } from '../tree/stubs/stub-store.ts';
@@ -17,11 +19,24 @@ const runningMax = 256;
 /** Files brought last: until what they are is in the catalog, they are found again. */
 const recentMax = 4_096;
 
-/** Ids of small files with keys in the same directory, of which not all is here: those after `id` first. */
-export type SiblingsOf = (
-  of: { readonly id: number; readonly key: string },
-  limit: number,
-) => readonly number[];
+/** A file that others go with. Its id only says where a search begins. */
+type Relative = Pick<StubFile, 'id' | 'key'>;
+
+/** Small files of which not all is here. */
+export interface SiblingsOf {
+  /** With keys in the same directory: those after `id` first. */
+  readonly inDirectory: (of: Relative, limit: number) => readonly number[];
+  /** Of the same name: those after `id`. */
+  readonly namesakes: (of: Relative, limit: number) => FoundStubs;
+}
+
+/** One way in which files go together. */
+interface Kinship {
+  readonly credit: SiblingCredit;
+  /** The same for all that go together. */
+  readonly groupOf: (key: string) => string;
+  readonly find: (of: Relative, limit: number) => FoundStubs;
+}
 
 export interface SiblingsOptions {
   readonly store: Pick<StubStore, 'get'>;
@@ -37,28 +52,37 @@ export interface SiblingsOptions {
 
 export class Siblings {
   readonly #options: SiblingsOptions;
-  readonly #credit = new SiblingCredit();
+  readonly #kinships: readonly Kinship[];
   readonly #recent = new BoundedMap<number, true>(recentMax);
   readonly #closing = new AbortController();
   #running = 0;
 
   constructor(options: SiblingsOptions) {
     this.#options = options;
+    this.#kinships = options.siblingsOf === undefined ? [] : kinshipsOf(options.siblingsOf);
   }
 
   /** A file was opened to be read all of it. `isCold`: it has to be waited for. */
   opened(file: StubFile, isCold: boolean, requester: () => Requester): void {
-    if (this.#credit.isBrought(file.id)) this.used(file.id, requester);
-    else if (isCold && this.#options.siblingsOf !== undefined) {
-      this.#bring(this.#credit.missed(directoryOf(file.key), file.id, Date.now()), file, requester);
+    if (this.#kinships.some(({ credit }) => credit.isBrought(file.id))) {
+      this.used(file.id, requester);
+      return;
+    }
+    if (!isCold) return;
+    const nowMs = Date.now();
+    for (const kinship of this.#kinships) {
+      const search = kinship.credit.missed(kinship.groupOf(file.key), file.id, nowMs);
+      this.#bring(kinship, search, file, requester);
     }
   }
 
   /** A file was opened that may have been brought. */
   used(fileId: number, requester: () => Requester): void {
-    const search = this.#credit.used(fileId);
-    const file = search && this.#options.store.get(fileId);
-    if (file !== undefined) this.#bring(search, file, requester);
+    for (const kinship of this.#kinships) {
+      const search = kinship.credit.used(fileId);
+      const file = search && this.#options.store.get(fileId);
+      if (file !== undefined) this.#bring(kinship, search, file, requester);
+    }
   }
 
   close(): void {
@@ -66,16 +90,16 @@ export class Siblings {
   }
 
   #bring(
+    { credit, groupOf, find }: Kinship,
     search: SiblingSearch | undefined,
     { id, key }: StubFile,
     requester: () => Requester,
   ): void {
-    const { siblingsOf } = this.#options;
-    if (search === undefined || siblingsOf === undefined || this.#closing.signal.aborted) return;
+    if (search === undefined || this.#closing.signal.aborted) return;
     if (this.#running + search.count > runningMax) return;
-    const found = siblingsOf({ id: search.afterId, key }, search.count);
-    const ids = found.filter((one) => one !== id && !this.#recent.has(one));
-    this.#credit.brought(directoryOf(key), ids, search, found);
+    const found = find({ id: search.afterId, key }, search.count);
+    const ids = found.ids.filter((one) => one !== id && !this.#recent.has(one));
+    credit.brought(groupOf(key), ids, found);
     if (ids.length === 0) return;
     const who = requester();
     for (const one of ids) {
@@ -99,7 +123,21 @@ export class Siblings {
   }
 }
 
-/** As the remote has it: where users moved a file says less about what is read with it. */
-function directoryOf(key: string): string {
-  return key.slice(0, key.lastIndexOf('/') + 1);
+/** As the remote has them: where users moved a file says less about what is read with it. */
+function kinshipsOf({ inDirectory, namesakes }: SiblingsOf): readonly Kinship[] {
+  return [
+    {
+      credit: new SiblingCredit(),
+      groupOf: (key) => key.slice(0, key.lastIndexOf('/') + 1),
+      find: (of, limit) => {
+        const ids = inDirectory(of, limit);
+        return { ids, lastId: ids.length < limit ? undefined : ids.at(-1) };
+      },
+    },
+    {
+      credit: new SiblingCredit(),
+      groupOf: (key) => key.slice(key.lastIndexOf('/') + 1),
+      find: namesakes,
+    },
+  ];
 }

@@ -18,6 +18,7 @@
  * is reported to descriptors that were open then.
  */
 import { assert } from '../base/assert.ts';
+import type { EbbError } from '../base/errors.ts';
 import type { DescriptorUse } from './descriptor-cache.ts';
 import type { Residency } from './residency.ts';
 
@@ -29,8 +30,6 @@ export const commitIntervalMsDefault = 1_000;
 export const uncommittedBytesMaxDefault = 512 * 1024 * 1024;
 /** Each pins a descriptor. */
 export const dirtyFilesMax = 256;
-/** Together they share the file system's journal commits. syncfs(2) was slower: docs/decisions/0003-flat-tree.md. */
-const parallelSyncsMax = 4;
 
 /** What the catalog keeps of a content's residency. */
 export interface ResidencyRow {
@@ -52,10 +51,14 @@ export interface LoggedContent {
 export interface DurabilityPort<File extends LoggedContent> {
   /** Opens (or has open) the file and keeps the descriptor until disposed. */
   use(file: File): DescriptorUse;
-  /** fdatasync(2). Rejects with EIO, ENOSPC, EDQUOT when data was lost. */
-  syncData(fd: number): Promise<void>;
-  /** Starts writing the file's pages, as a hint; failures show in `syncData`. */
-  readonly startWriteback?: (fd: number) => Promise<void>;
+  /**
+   * fdatasync(2) of these. `onFailed` is told at once of each, by its place, whose data was lost (EIO, ENOSPC, EDQUOT).
+   * Resolves when all has been tried.
+   */
+  syncData(
+    fds: readonly number[],
+    onFailed: (index: number, error: EbbError) => void,
+  ): Promise<void>;
   /** Durable when it returns; unknown ids are passed over. Throws when nothing was committed. */
   commit(rows: readonly ResidencyRow[]): void;
   /** Writes the mark for what was committed. Must not throw; a claim that cannot be lowered is removed. */
@@ -226,31 +229,16 @@ export class ResidencyLog<File extends LoggedContent> {
     }
   }
 
-  /** So that the syncs of many files share journal commits instead of making one each. */
-  async #startWriting(group: readonly Dirty<File>[]): Promise<void> {
-    const { startWriteback } = this.#port;
-    if (startWriteback === undefined || group.length < 2) return;
-    await Promise.allSettled(group.map(({ use }) => startWriteback(use.fd)));
-  }
-
   /** `rows`: those of the group; of a file whose data could not be synced it then claims nothing. */
   async #syncAll(group: readonly Dirty<File>[], rows: ResidencyRow[]): Promise<void> {
-    await this.#startWriting(group);
-    const waiting = [...group.entries()];
-    const syncSome = async (): Promise<void> => {
-      for (let next = waiting.pop(); next !== undefined; next = waiting.pop()) {
-        const [index, { file, use }] = next;
-        try {
-          await this.#port.syncData(use.fd);
-        } catch (error) {
-          // At once: the next sync of this descriptor knows of no error any more, whatever becomes of this group.
-          file.lose();
-          rows[index] = rowOf(file);
-          this.#port.syncFailed(file, error);
-        }
-      }
-    };
-    await Promise.all(Array.from({ length: parallelSyncsMax }, syncSome));
+    const fds = group.map(({ use }) => use.fd);
+    await this.#port.syncData(fds, (index, error) => {
+      const { file } = group[index] as Dirty<File>;
+      // At once: the next sync of this descriptor knows of no error any more, whatever becomes of this group.
+      file.lose();
+      rows[index] = rowOf(file);
+      this.#port.syncFailed(file, error);
+    });
   }
 
   /** The data is synced, only the record failed: the claims in memory stay true. */

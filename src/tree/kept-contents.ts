@@ -4,8 +4,7 @@
  */
 import { ebbError } from '../base/errors.ts';
 import type { OwnedFd } from '../sys/fd.ts';
-import { syncData } from '../sys/file-io.ts';
-import { startWriteback } from '../sys/writeback.ts';
+import { ManySyncs, syncEach } from '../sys/sync-many.ts';
 import { DescriptorCache } from './descriptor-cache.ts';
 import type { DescriptorUse } from './descriptor-cache.ts';
 import { ResidencyLog } from './durability.ts';
@@ -28,9 +27,9 @@ export interface KeptContentsOptions<Content extends LocalContent> {
   /** Opens and verifies a content's file for writing. */
   readonly open: (id: number) => OwnedFd;
   readonly room: Room;
-  readonly record: Omit<DurabilityPort<Content>, 'use' | 'syncData' | 'startWriteback'>;
+  readonly record: Omit<DurabilityPort<Content>, 'use' | 'syncData'>;
   readonly limits: StoreLimits | undefined;
-  /** For tests of fault handling. */
+  /** Of one file, for tests of fault handling. */
   readonly syncData: ((fd: number) => Promise<void>) | undefined;
 }
 
@@ -40,17 +39,20 @@ export class KeptContents<Content extends LocalContent> implements ContentPort<C
   readonly log: ResidencyLog<Content>;
   readonly #room: Room;
   readonly #atOnce = new WritesAtOnce();
+  readonly #syncs = new ManySyncs();
   readonly #loaded = new LoadedContents<Content>();
 
   constructor(options: KeptContentsOptions<Content>) {
-    const { record } = options;
+    const { record, syncData } = options;
     this.#room = options.room;
     this.descriptors = new DescriptorCache(options.open, options.limits?.openDescriptorsMax);
     this.log = new ResidencyLog(
       {
         use: (content) => this.use(content),
-        syncData: options.syncData ?? syncData,
-        startWriteback,
+        syncData: (fds, onFailed) =>
+          syncData === undefined
+            ? this.#syncs.run(fds, onFailed)
+            : syncEach(fds, syncData, onFailed),
         commit: (rows) => record.commit(rows),
         mark: (content, row, fd) => record.mark(content, row, fd),
         syncFailed: (content, error) => record.syncFailed(content, error),
@@ -128,6 +130,7 @@ export class KeptContents<Content extends LocalContent> implements ContentPort<C
   /** Closes everything without committing. */
   abandon(): void {
     this.log.abandon();
+    this.#syncs[Symbol.dispose]();
     this.descriptors[Symbol.dispose]();
   }
 }

@@ -100,6 +100,7 @@ function everything(catalog: StubCatalog): unknown {
   return {
     stubs: catalog.page(0, 100).map((stub) => ({ ...stub })),
     siblings: catalog.siblings({ of: { id: 3, key: 'd/x' }, sizeMaxBytes: 100, limit: 5 }),
+    namesakes: catalog.namesakes({ of: { id: 2, key: 'a' }, sizeMaxBytes: 100, limit: 2 }),
     undecided: catalog.undecided(0, 100),
     used: catalog.leastRecentlyUsed(undefined, 100).map((stub) => stub.id),
     totals: { ...catalog.totals() },

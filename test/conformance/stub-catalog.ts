@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 
-import { siblingReach } from '../../src/catalog/stub-catalog.ts';
+import { namesakeReach, siblingReach } from '../../src/catalog/stub-catalog.ts';
 import type { StubCatalog, StubRecord } from '../../src/catalog/stub-catalog.ts';
 
 export interface StubCatalogFixture extends Disposable {
@@ -241,6 +241,43 @@ export function stubCatalogConformance(kind: string, open: () => StubCatalogFixt
         assert.deepEqual(ask(2), [15, 20]);
         const of = { id: first + 16, key: 'top' };
         assert.deepEqual(catalog.siblings({ of, sizeMaxBytes: 100, limit: 5 }), []);
+      },
+    );
+
+    check(
+      'namesakes: small, clean, not here, of the same name; how far it was looked',
+      (catalog) => {
+        const first = catalog.reserveIds(20_000);
+        const at = (offset: number, key: string, change: Partial<StubRecord> = {}): StubRecord =>
+          stubRecord(first + offset, { key, ...change });
+        catalog.insert([
+          at(0, 'a/name'),
+          at(10, 'name'),
+          at(11, 'b/name'),
+          at(12, 'c/d/name', here),
+          at(13, 'd/name', { change: 3 }),
+          at(14, 'e/name', { lost: true }),
+          at(15, 'f/name', { sizeBytes: 0 }),
+          at(16, 'g/name', { sizeBytes: 101 }),
+          at(17, 'h/other name'),
+          at(18, 'name/other'),
+          at(19, 'h/i/j/name', { residentBytes: 5 }),
+          at(10 + namesakeReach, 'k/name'),
+          at(11 + namesakeReach, 'l/name'),
+        ]);
+        const ask = (offset: number, limit: number): unknown => {
+          const of = { id: first + offset, key: 'x/name' };
+          const { ids, lastId } = catalog.namesakes({ of, sizeMaxBytes: 100, limit });
+          return [ids.map((id) => id - first), lastId && lastId - first];
+        };
+        assert.deepEqual(ask(10, 2), [[11, 19], 19]);
+        assert.deepEqual(ask(10, 3), [[11, 19, 10 + namesakeReach], 10 + namesakeReach]);
+        assert.deepEqual(ask(10, 4), [[11, 19, 10 + namesakeReach], 10 + namesakeReach]);
+        assert.deepEqual(ask(11, 9), [[19, 10 + namesakeReach, 11 + namesakeReach], undefined]);
+        assert.deepEqual(ask(20_000, 1), [[], undefined]);
+        const of = { id: first, key: 'nobody' };
+        const none = catalog.namesakes({ of, sizeMaxBytes: 100, limit: 9 });
+        assert.deepEqual(none, { ids: [], lastId: first + namesakeReach });
       },
     );
 

@@ -68,6 +68,8 @@ export interface NativeScene extends AsyncDisposable {
   readonly problems: NativeProblem[];
   /** Changes of files that the event thread told of. */
   changes: number;
+  /** All that it told of, by kind. */
+  readonly told: Map<ToMain['kind'], number>;
   /** What happens to the next requests; undefined: nothing. */
   fault: DecideFault | undefined;
   /** A stub with its object at the remote. */
@@ -124,7 +126,10 @@ export async function nativeScene(
     recall: engine,
     policy: { ...defaultNativePolicy, ...options.policy },
     ...(sizeMaxBytes > 0 && {
-      siblingsOf: (of, limit) => catalog.siblings({ of, sizeMaxBytes, limit }),
+      siblingsOf: {
+        inDirectory: (of, limit) => catalog.siblings({ of, sizeMaxBytes, limit }),
+        namesakes: (of, limit) => catalog.namesakes({ of, sizeMaxBytes, limit }),
+      },
     }),
     onAccesses: () => undefined,
     onRescan: () => problems.push({ fileId: undefined, message: 'rescan', cause: undefined }),
@@ -133,6 +138,7 @@ export async function nativeScene(
   const { pending } = server;
   const onMessage = (message: ToMain): void => {
     if (message.kind === 'changed') scene.changes += 1;
+    scene.told.set(message.kind, (scene.told.get(message.kind) ?? 0) + 1);
     server.take(message);
   };
   const thread = await NativeThread.start({
@@ -165,6 +171,7 @@ export async function nativeScene(
     requests,
     problems,
     changes: 0,
+    told: new Map(),
     fault: undefined,
     add(name, sizeBytes, { mode = 0o644, seed = 1, bytes = patternBytes(seed, sizeBytes) } = {}) {
       memory.putFile(name, bytes, { mode, mtime, version: `v-${name}` });

@@ -7,6 +7,7 @@ import { FileGates } from '../../src/native/file-gates.ts';
 import { KnownFiles } from '../../src/native/known-files.ts';
 import { KnownState } from '../../src/native/messages.ts';
 import type { ToThread } from '../../src/native/messages.ts';
+import type { FoundStubs } from '../../src/catalog/stub-catalog.ts';
 import { SiblingCredit } from '../../src/native/sibling-credit.ts';
 import type { SiblingSearch } from '../../src/native/sibling-credit.ts';
 import { StreamFinder } from '../../src/native/stream-finder.ts';
@@ -55,6 +56,10 @@ test('property: streams are few, every one that goes is told, and an id means on
   );
 });
 
+function foundOf(ids: readonly number[], count: number): FoundStubs {
+  return { ids, lastId: ids.length < count ? undefined : ids.at(-1) };
+}
+
 test('property: what is brought of a directory for nothing is little, and who takes all of it gets all', () => {
   const step = fc.record({
     directory: fc.nat(2),
@@ -93,7 +98,7 @@ test('property: what is brought of a directory for nothing is little, and who ta
         const found = Array.from({ length: 200 }, (_, at) => directory * 1_000 + at)
           .filter((one) => one > afterId && !here.has(one))
           .slice(0, count);
-        credit.brought(`d${directory}/`, found, search, found);
+        credit.brought(`d${directory}/`, found, foundOf(found, count));
         for (const one of found) here.add(one);
         state.brought += found.length;
         assert.ok(state.brought <= 8 + 3 * state.uses, 'no more than two for each that was used');
@@ -112,7 +117,7 @@ test('property: what is brought of a directory for nothing is little, and who ta
     const all = Array.from({ length: 1_000 }, (_, one) => one);
     const found = all.filter((one) => one > search.afterId && !here.has(one));
     const near = found.slice(0, search.count);
-    credit.brought('d/', near, search, near);
+    credit.brought('d/', near, foundOf(near, search.count));
     for (const one of near) here.add(one);
   }
   assert.equal(misses, 3);
@@ -124,7 +129,7 @@ test('what was found and is under way already does not end the search for siblin
   const first = credit.missed('d/', 3, 0);
   assert.deepEqual(first, { afterId: 3, count: 8 });
   const found = [4, 5, 6, 7, 8, 9, 10, 11];
-  credit.brought('d/', found.slice(0, 3), first, found);
+  credit.brought('d/', found.slice(0, 3), foundOf(found, 8));
   assert.deepEqual(credit.used(4), { afterId: 11, count: 8 }, 'two brought, one used');
 });
 
@@ -190,10 +195,16 @@ test('a file is settled when it is complete and that is durable, not before', as
   const durable = Promise.withResolvers<void>();
   durableAfter(durable.promise);
   const settling = known.settleComplete(7);
-  assert.equal(stateOf(7), KnownState.ranges);
+  assert.equal(stateOf(7), KnownState.settling);
+  await known.settleComplete(7);
+  assert.equal(stateOf(7), KnownState.settling, 'who asks again does not wait');
   durable.resolve();
   await settling;
   assert.equal(stateOf(7), KnownState.settled);
+  known.unsettle(7);
+  durableAfter(Promise.reject(new Error('the store is closed')));
+  await assert.rejects(known.settleComplete(7), /closed/);
+  assert.equal(stateOf(7), KnownState.ranges);
 });
 
 test('a release between completeness and its record leaves the file unsettled', async () => {

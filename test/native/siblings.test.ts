@@ -1,4 +1,4 @@
-/** Small files of a directory come before they are opened when others of it are. */
+/** Small files come before they are opened when others of their directory, or of their name, are. */
 import assert from 'node:assert/strict';
 import { mkdirSync } from 'node:fs';
 import path from 'node:path';
@@ -64,6 +64,36 @@ test('the third small file of a directory brings the next ones, and each two tha
   assert.deepEqual(scene.problems, []);
 });
 
+test('the third small file of one name brings others of that name, each from its own directory', async () => {
+  await using scene = await nativeScene('xfs', { siblingMaxBytes: 256 * 1024 });
+  for (let at = 0; at < 30; at += 1) {
+    mkdirSync(path.join(scene.path, `d${at}`));
+    scene.add(`d${at}/name`, sizeBytes, { seed: at });
+    scene.add(`d${at}/own${at}`, sizeBytes, { seed: at });
+  }
+  for (const at of [0, 20, 2]) {
+    assert.ok((await read(scene, `d${at}/name`)).equals(patternBytes(at, sizeBytes)));
+  }
+  await isQuiet(scene, 3 + 8);
+  for (let at = 3; at <= 10; at += 1) {
+    const file = scene.catalog.byKey(`d${at}/name`);
+    assert.ok(file && scene.store.get(file.id)?.residency.complete === true, `d${at}/name is here`);
+    await scene.store.settled(file.id);
+  }
+  await scene.server.changesTakenIn();
+  const { opens } = scene.server.counters();
+  for (const at of [3, 4]) {
+    assert.ok((await read(scene, `d${at}/name`)).equals(patternBytes(at, sizeBytes)));
+  }
+  await isQuiet(scene, 11 + 6);
+  assert.equal(scene.server.counters().opens, opens, 'the event thread lets their readers in');
+  for (let at = 0; at < 30; at += 1) {
+    assert.ok((await read(scene, `d${at}/name`)).equals(patternBytes(at, sizeBytes)), `d${at}`);
+  }
+  await isQuiet(scene, 30);
+  assert.deepEqual(scene.problems, []);
+});
+
 test('who writes into a file that is being brought has his own; a failing remote is seen by who reads', async () => {
   await using scene = await nativeScene('xfs', { siblingMaxBytes: 256 * 1024 });
   addDirectory(scene, 'd', 12);
@@ -92,7 +122,10 @@ test('a file that is all here, and not yet for certain, is read without the main
   const { opens } = scene.server.counters();
   assert.equal(opens, 1);
   for (let round = 0; round < 3; round += 1) await read(scene, 'f');
+  await scene.server.changesTakenIn();
   assert.equal(scene.server.counters().opens, opens);
+  // Nor does main hear what it knows already: that all is here, and that it is used.
+  assert.ok(!scene.told.has('complete') && !scene.told.has('touched'));
   await scene.shellOk('echo mine >> f');
   await waitFor(() => file.change === 3, { what: 'the change to be known', timeoutMs: 60_000 });
   assert.ok((await read(scene, 'f')).toString('latin1').endsWith('mine\n'));

@@ -8,6 +8,7 @@ import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import { ebbError } from '../../src/base/errors.ts';
+import { syncEach } from '../../src/sys/sync-many.ts';
 import { ResidencyLog } from '../../src/tree/durability.ts';
 import type { LoggedContent } from '../../src/tree/durability.ts';
 import { contentPath } from '../../src/tree/layout.ts';
@@ -37,10 +38,15 @@ function testLog(limits = {}): TestLog {
   const log = new ResidencyLog<LoggedContent>(
     {
       use: ({ id }) => ({ fd: 1000 + id, [Symbol.dispose]: () => events.push(`close ${id}`) }),
-      syncData: async (fd) => {
-        await tested.duringSync(fd);
-        events.push(`sync ${fd - 1000}`);
-      },
+      syncData: (fds, onFailed) =>
+        syncEach(
+          fds,
+          async (fd) => {
+            await tested.duringSync(fd);
+            events.push(`sync ${fd - 1000}`);
+          },
+          onFailed,
+        ),
       commit: (rows) => {
         tested.beforeCommit();
         events.push(`commit ${rows.map(({ id }) => id).join()}`);

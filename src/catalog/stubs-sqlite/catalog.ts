@@ -9,6 +9,7 @@ import { decodeVersion, encodeVersion } from '../sqlite/rows.ts';
 import { sqliteError } from '../sqlite/sqlite-error.ts';
 import { Transactions } from '../sqlite/transaction.ts';
 import type {
+  FoundStubs,
   KnownKey,
   ListedDirectory,
   SiblingQuestion,
@@ -17,16 +18,18 @@ import type {
   StubState,
   StubTotals,
 } from '../stub-catalog.ts';
-import { siblingReach } from '../stub-catalog.ts';
-import { hashHandle, hashKey, hashRangeOfDirectory, isInSameDirectory } from './rows.ts';
+import { namesakeReach, siblingReach } from '../stub-catalog.ts';
+import { hashHandle, hashKey, hashName, nameHashMask } from './rows.ts';
+import { hashRangeOfDirectory, haveSameName, isInSameDirectory } from './rows.ts';
 import { stubOf, stubRow } from './rows.ts';
 import type { StubRow } from './rows.ts';
 import { openStubDatabase, stubCounters } from './schema.ts';
 import type { StubCounter } from './schema.ts';
 
 /** By id: the index of keys would bring all of a large directory, to be sorted. */
+const wanted = `complete = 0 AND change = 0 AND lost = 0 AND size > 0 AND size <= ?`;
 const siblingsIn = `SELECT id, key FROM stubs NOT INDEXED WHERE key_hash >= ? AND key_hash < ?
-  AND complete = 0 AND change = 0 AND lost = 0 AND size > 0 AND size <= ?`;
+  AND ${wanted}`;
 
 const sql = {
   get: 'SELECT * FROM stubs WHERE id = ?',
@@ -48,6 +51,9 @@ const sql = {
     WHERE change IN (1, 2) AND id > ? ORDER BY id LIMIT ?`,
   siblingsAfter: `${siblingsIn} AND id > ? AND id <= ? ORDER BY id LIMIT ?`,
   siblingsBefore: `${siblingsIn} AND id < ? AND id >= ? ORDER BY id DESC LIMIT ?`,
+  namesakes: `SELECT id, key FROM stubs NOT INDEXED WHERE id > ? AND id <= ?
+    AND (key_hash & ${nameHashMask}) = ? AND ${wanted} ORDER BY id LIMIT ?`,
+  lastId: 'SELECT max(id) FROM stubs',
   leastRecentlyUsed: `SELECT * FROM stubs INDEXED BY stubs_by_access
     WHERE resident > 0 AND change = 0 AND pinned = 0 AND (accessed_ms, id) > (?, ?)
     ORDER BY accessed_ms, id LIMIT ?`,
@@ -229,6 +235,19 @@ class SqliteStubCatalog implements StubCatalog {
     const after = ask(siblingsAfter, of.id + siblingReach, limit);
     if (after.length >= limit) return after;
     return [...after, ...ask(siblingsBefore, of.id - siblingReach, limit - after.length)];
+  }
+
+  namesakes({ of, sizeMaxBytes, limit }: SiblingQuestion): FoundStubs {
+    const key = encodeName(of.key);
+    const end = of.id + namesakeReach;
+    const { namesakes, lastId } = this.#statements;
+    const rows = this.#guard(() =>
+      namesakes.all(of.id, end, hashName(key), sizeMaxBytes, limit),
+    ) as unknown as [number, Uint8Array][];
+    const ids = rows.filter(([, other]) => haveSameName(key, other)).map(([id]) => id);
+    if (rows.length === limit) return { ids, lastId: rows.at(-1)?.[0] };
+    const [last] = (this.#row(lastId) ?? []) as [number | null];
+    return { ids, lastId: (last ?? 0) > end ? end : undefined };
   }
 
   leastRecentlyUsed(

@@ -81,9 +81,20 @@ const restBits = 20;
  * which makes inserting twice as fast as with a hash of the whole. Part of the format.
  */
 export function hashKey(key: Uint8Array): number {
-  const nameAt = key.lastIndexOf(slash) + 1;
-  const name = hashBytes(key, nameAt, key.length) >>> (32 - restBits);
-  return hashBytes(key, 0, nameAt) * 2 ** restBits + name;
+  return hashBytes(key, 0, key.lastIndexOf(slash) + 1) * 2 ** restBits + hashName(key);
+}
+
+/** `hashKey` of all keys of that name, whatever their directory, has it in these bits. */
+export const nameHashMask = 2 ** restBits - 1;
+
+/** The name's part of `hashKey`. */
+export function hashName(key: Uint8Array): number {
+  return hashBytes(key, key.lastIndexOf(slash) + 1, key.length) >>> (32 - restBits);
+}
+
+export function haveSameName(key: Uint8Array, other: Uint8Array): boolean {
+  const name = key.subarray(key.lastIndexOf(slash) + 1);
+  return Buffer.compare(name, other.subarray(other.lastIndexOf(slash) + 1)) === 0;
 }
 
 /** The hashes of all keys in the directory of this one are in `[from, to)`, and those of few others. */

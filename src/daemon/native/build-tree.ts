@@ -352,7 +352,10 @@ function siblingsFinder(
 ): SiblingsOf | undefined {
   const sizeMaxBytes = Math.min(siblingMaxBytes, wholeFileMaxBytes);
   if (readAheadMaxBytes === 0 || sizeMaxBytes === 0) return undefined;
-  return (of, limit) => catalog.siblings({ of, sizeMaxBytes, limit });
+  return {
+    inDirectory: (of, limit) => catalog.siblings({ of, sizeMaxBytes, limit }),
+    namesakes: (of, limit) => catalog.namesakes({ of, sizeMaxBytes, limit }),
+  };
 }
 
 /** Finds out what became of files that somebody was let write to when the last daemon ended. */

@@ -4,6 +4,7 @@ import assert from 'node:assert/strict';
 
 import { ebbError } from '../../../src/base/errors.ts';
 import type {
+  FoundStubs,
   KnownKey,
   ListedDirectory,
   SiblingQuestion,
@@ -12,7 +13,7 @@ import type {
   StubState,
   StubTotals,
 } from '../../../src/catalog/stub-catalog.ts';
-import { siblingReach } from '../../../src/catalog/stub-catalog.ts';
+import { namesakeReach, siblingReach } from '../../../src/catalog/stub-catalog.ts';
 
 export class StubCatalogModel implements StubCatalog {
   #stubs = new Map<number, StubRecord>();
@@ -118,12 +119,27 @@ export class StubCatalogModel implements StubCatalog {
       .slice(0, limit);
   }
 
+  #missing(sizeMaxBytes: number): StubRecord[] {
+    return this.page(0, Infinity)
+      .filter(({ change, complete, lost }) => change === 0 && !complete && !lost)
+      .filter(({ sizeBytes }) => sizeBytes > 0 && sizeBytes <= sizeMaxBytes);
+  }
+
+  namesakes({ of, sizeMaxBytes, limit }: SiblingQuestion): FoundStubs {
+    const nameOf = (key: string): string => key.split('/').at(-1) ?? '';
+    const end = of.id + namesakeReach;
+    const ids = this.#missing(sizeMaxBytes)
+      .filter(({ id, key }) => id > of.id && id <= end && nameOf(key) === nameOf(of.key))
+      .map(({ id }) => id)
+      .slice(0, limit);
+    if (ids.length === limit) return { ids, lastId: ids.at(-1) };
+    return { ids, lastId: this.page(end, 1).length > 0 ? end : undefined };
+  }
+
   siblings({ of, sizeMaxBytes, limit }: SiblingQuestion): number[] {
     const directoryOf = (key: string): string => key.split('/').slice(0, -1).join('/');
-    const near = this.page(0, Infinity)
+    const near = this.#missing(sizeMaxBytes)
       .filter(({ id, key }) => id !== of.id && directoryOf(key) === directoryOf(of.key))
-      .filter(({ change, complete, lost }) => change === 0 && !complete && !lost)
-      .filter(({ sizeBytes }) => sizeBytes > 0 && sizeBytes <= sizeMaxBytes)
       .map(({ id }) => id)
       .filter((id) => Math.abs(id - of.id) <= siblingReach);
     const before = near.filter((id) => id < of.id).toReversed();
