@@ -74,6 +74,9 @@ test('a pool from its beginning to its end', async () => {
 });
 
 test('what cannot be meant is usage', async () => {
+  await using directory = await temporaryDirectory('no-pool');
+  const mine = `${directory.path}/mine`;
+  writeFileSync(mine, 'mine');
   const cases: [string[], RegExp][] = [
     [['make', '/x'], /the actions are create, mount, /],
     [['create', '/x'], /create wants --size SIZE/],
@@ -82,6 +85,7 @@ test('what cannot be meant is usage', async () => {
     [['status', '/etc'], /\/etc is no file, so no pool/],
     [['destroy', '--force', '/etc'], /\/etc is no file, so no pool/],
     [['create', '--size', '0', '/none/x'], /at least 300 MiB/],
+    [['destroy', '--force', mine], /mine is no pool: there is no xfs in it/],
     [['umount', '--size', '1G', '/etc/passwd'], /takes no --size/],
     [['status', '--force', '/etc/passwd'], /--force is for destroy/],
     [['mount', '/etc/passwd'], /mount wants IMAGE and DIR/],
@@ -92,4 +96,5 @@ test('what cannot be meant is usage', async () => {
     assert.equal(code, 2, stderr);
     assert.match(stderr, sentence);
   }
+  assert.ok(existsSync(mine));
 });

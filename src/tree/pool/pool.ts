@@ -23,6 +23,7 @@ import { ebbError, toEbbError } from '../../base/errors.ts';
 import { mountAt, readMountInfo } from '../../base/mount-info.ts';
 import { OpenFlag, openFd } from '../../sys/fd.ts';
 import type { OwnedFd } from '../../sys/fd.ts';
+import { pread } from '../../sys/io.ts';
 import { tryLock } from '../../sys/lease.ts';
 import { fileStatus } from '../../sys/stat.ts';
 import { filesystemStatus } from '../../sys/statfs.ts';
@@ -155,15 +156,18 @@ export async function growPool(
 }
 
 /**
- * Deletes the pool and all that is in it. Throws EBUSY while it is mounted, and ENOTEMPTY when anything is in it, which
- * may be the last copy; `force`: whatever is in it.
+ * Deletes the pool and all that is in it. Throws EBUSY while it is mounted, ENOTEMPTY when anything is in it, which may
+ * be the last copy (`force`: whatever is in it), and EINVAL for a file that is no pool.
  */
 export async function destroyPool(
   imagePath: string,
   { force = false }: { readonly force?: boolean } = {},
 ): Promise<void> {
-  using _lock = lockImage(imagePath);
+  using lock = lockImage(imagePath);
   const { device, mountPoint, imagePath: file } = await poolStatus(imagePath);
+  if (!holdsXfs(lock.fd)) {
+    throw ebbError('EINVAL', `${imagePath} is no pool: there is no xfs in it. To delete it: rm`);
+  }
   if (mountPoint !== undefined) {
     throw ebbError('EBUSY', `The pool ${imagePath} is mounted at ${mountPoint}: unmount it first.`);
   }
@@ -172,6 +176,12 @@ export async function destroyPool(
   }
   if (!force) await requireEmpty(imagePath);
   rmSync(file);
+}
+
+/** The magic number of its first superblock (fs/xfs/libxfs/xfs_format.h). */
+function holdsXfs(fd: number): boolean {
+  const magic = new Uint8Array(4);
+  return pread(fd, magic, 0) === magic.length && Buffer.from(magic).toString('latin1') === 'XFSB';
 }
 
 async function requireEmpty(imagePath: string): Promise<void> {
