@@ -15,7 +15,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import path from 'node:path';
-import { ebbError } from './errors.ts';
+import { ebbError, toEbbError } from './errors.ts';
 import { crypto } from './late-modules.ts';
 import { encodeName } from './name.ts';
 import { StatField, statFields } from './process-stat.ts';
@@ -145,7 +145,8 @@ export function writeRunRecord(record: RunRecord, directory: string = runDirecto
     renameSync(temporary, file);
   } catch (error) {
     rmSync(temporary, { force: true });
-    throw error;
+    const { code, message } = toEbbError(error);
+    throw ebbError(code, `The record ${file} cannot be written: ${message}`, { cause: error });
   }
 }
 

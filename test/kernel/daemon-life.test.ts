@@ -92,6 +92,7 @@ test('a mount whose record cannot be written is taken away again', async () => {
     const daemon = start(temporary.path, { remote: at('remote') });
     const result = await daemon.result;
     assert.ok(result?.ok === false, JSON.stringify(result));
+    assert.match(result.error, /^The record .*json cannot be written: /);
     assert.equal(await daemon.ended, 1);
     assert.equal(mountAt(readMountInfo(), at('mnt')), undefined);
     const name = path.basename(record);
