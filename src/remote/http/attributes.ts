@@ -81,9 +81,13 @@ export function timestampOf(parts: readonly [string, string, ...string[]]): Time
   const [year, monthName, ...rest] = parts;
   const month = monthNames.indexOf(monthName);
   const [day = 0, hour = 0, minute = 0, second = 0] = rest.map(Number);
-  if (month < 0 || day < 1 || day > 31 || hour > 23 || minute > 59 || second > 60) return undefined;
-  const seconds = Date.UTC(Number(year), month, day, hour, minute, second) / 1000;
-  return Number.isFinite(seconds) ? { seconds, nanoseconds: 0 } : undefined;
+  if (month < 0 || hour > 23 || minute > 59 || second > 60) return undefined;
+  // Not Date.UTC: it takes the first hundred years for those of the twentieth century.
+  const date = new Date(0);
+  date.setUTCFullYear(Number(year), month, day);
+  if (date.getUTCDate() !== day) return undefined;
+  const seconds = date.getTime() / 1000 + (hour * 60 + minute) * 60 + second;
+  return { seconds, nanoseconds: 0 };
 }
 
 export interface EntityTag {

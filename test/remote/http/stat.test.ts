@@ -109,3 +109,23 @@ test('a web page without a version is not taken for a file, unless the name says
     await remote.close();
   }
 });
+
+test('times are what they say, and days that no month has are none', async () => {
+  const times = {
+    'Mon, 01 Jan 0001 00:00:00 GMT': { seconds: -62_135_596_800, nanoseconds: 0 },
+    'Thu, 29 Feb 2024 23:59:60 GMT': { seconds: 1_709_251_200, nanoseconds: 0 },
+    'Wed, 29 Feb 2023 00:00:00 GMT': undefined,
+    'Wed, 31 Apr 2023 00:00:00 GMT': undefined,
+    'Wed, 00 Apr 2023 00:00:00 GMT': undefined,
+  };
+  const all = Object.entries(times);
+  await using origin = await scriptedOrigin(({ path }) =>
+    answer(200, { 'Last-Modified': all[Number(path.slice(1))]?.[0], 'Content-Length': 5 }),
+  );
+  const remote = await openHttpRemote({ url: origin.url });
+  for (const [index, [text, time]] of all.entries()) {
+    const { mtime } = await remote.stat(String(index), { signal: never });
+    assert.deepEqual(mtime, time, text);
+  }
+  await remote.close();
+});
