@@ -66,6 +66,9 @@ const ownCertificate = new Set([
   'UNABLE_TO_GET_ISSUER_CERT_LOCALLY',
 ]);
 
+/** Of a TLS connection that stood: what came did not decrypt. A new connection may do. */
+export const damagedCode = 'EBB_TLS_DAMAGED';
+
 const explanations: Readonly<Record<string, string>> = {
   CERT_HAS_EXPIRED: 'its certificate has expired',
   CERT_NOT_YET_VALID: 'its certificate is not valid yet (is the clock right?)',
@@ -74,6 +77,7 @@ const explanations: Readonly<Record<string, string>> = {
   UND_ERR_BODY_TIMEOUT: 'it stopped sending in the middle of the answer',
   UND_ERR_RES_CONTENT_LENGTH_MISMATCH: 'the answer was shorter or longer than it promised',
   UND_ERR_SOCKET: 'it closed the connection in the middle of the answer',
+  [damagedCode]: 'what it sent was damaged on the way',
   UND_ERR_HEADERS_OVERFLOW: 'the head of its answer is too long',
   UND_ERR_CONNECT_TIMEOUT: 'no connection within the time limit',
   ECONNREFUSED: 'nobody listens there (connection refused)',
@@ -86,9 +90,17 @@ const explanations: Readonly<Record<string, string>> = {
   ETIMEDOUT: 'no answer within the time limit',
 };
 
+/** How undici's ProxyAgent tells of a proxy's refusal: the status stands in the message alone. */
+const proxyRefusal = /^Proxy (?:Authentication Required|response) \((\d{3})\)/;
+
 /** Turns what undici, node:net and node:tls throw into an error. `host` is for the sentence. */
 export function networkError(error: unknown, host: string): EbbError {
   if (error instanceof EbbError) return error;
+  const refusedBy = error instanceof Error ? proxyRefusal.exec(error.message)?.[1] : undefined;
+  if (refusedBy === '407') return statusError(407, {}, host, 0);
+  if (refusedBy === '403') {
+    return ebbError('EACCES', `The proxy refuses the way to ${host} (403).`, { cause: error });
+  }
   const code = codeOf(error);
   const detail = explanations[code] ?? describe(error);
   const sentence = `${host}: ${detail}.`;

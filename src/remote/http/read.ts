@@ -99,6 +99,11 @@ function noRanges(key: string): Error {
   return ebbError('EOPNOTSUPP', `The server ignores ranges: ${key} can only be read as a whole.`);
 }
 
+function endUnknown(key: string): Error {
+  const message = `The server does not say where ${key} ends: it can only be read as a whole.`;
+  return ebbError('EOPNOTSUPP', message);
+}
+
 /** The current attributes. Rejects with ESTALE unless the version is (still) the one asked for. */
 async function confirmVersion(
   context: RequestContext,
@@ -208,10 +213,9 @@ function acceptRanged(
   }
   if (range === undefined) throw wrongRange(answer, 'no valid Content-Range');
   const { offsetBytes, lengthBytes } = options;
-  const lastByte =
-    lengthBytes === undefined
-      ? (sizeBytes ?? range.lastByte + 1) - 1
-      : offsetBytes + lengthBytes - 1;
+  // It may be less than all that is left: the end of such a range is no proof of where the file ends.
+  if (lengthBytes === undefined && sizeBytes === undefined) throw endUnknown(key);
+  const lastByte = (lengthBytes === undefined ? (sizeBytes ?? 0) : offsetBytes + lengthBytes) - 1;
   const cutAtEnd = sizeBytes !== undefined && lastByte >= sizeBytes;
   if (cutAtEnd && range.firstByte === offsetBytes && range.lastByte === sizeBytes - 1) {
     throw beyondTheEnd(answer.url, sizeBytes);

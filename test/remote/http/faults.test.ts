@@ -318,9 +318,19 @@ function faults(fastLane: boolean): void {
     for (const [url, code] of [
       [`http://127.0.0.1:${port}/`, 'ECONNREFUSED'],
       ['http://no-such-host.invalid/', 'EHOSTUNREACH'],
+      // connect(2) itself fails: nothing is sent to all.
+      ['http://255.255.255.255/', 'ENETUNREACH'],
     ] as const) {
-      const remote = await openHttpRemote({ url, fastLane, proxy: '', ...patient });
-      await assert.rejects(readInto(remote, 'file.bin', range), { code, retryable: true });
+      const remote = await openHttpRemote({
+        url,
+        fastLane,
+        proxy: '',
+        connections: 1,
+        ...patient,
+      });
+      const reads = [1, 2, 3].map(() => readInto(remote, 'file.bin', range));
+      const failures = reads.map((read) => assert.rejects(read, { code, retryable: true }));
+      await Promise.all(failures);
       await assert.rejects(listAll(remote, ''), { code });
       await remote.close();
     }

@@ -7,9 +7,7 @@
  * src/crypto/crypto_tls.cc), and the end of the connection behind them. What comes while the receiver makes us wait is
  * kept for its turn.
  */
-import { connect as connectTcp, isIP } from 'node:net';
-import type { OnReadOpts, Socket } from 'node:net';
-import { connect as connectTls } from 'node:tls';
+import type { Socket } from 'node:net';
 
 import { assert } from '../../../base/assert.ts';
 import { KeptBytes, keptBytesMax } from '../kept-bytes.ts';
@@ -17,15 +15,10 @@ import { drainBytesMax } from '../transport.ts';
 import type { AnswerReceiver, BodyTarget, TransportLimits } from '../transport.ts';
 import { ChunkFraming, FramingError } from './chunk-framing.ts';
 import { LaneError } from './lane-error.ts';
+import { damaged, openSocket } from './lane-socket.ts';
+import type { LaneEndpoint } from './lane-socket.ts';
 import { parseResponseHead } from './response-head.ts';
 import type { BodyKind, ParsedHead } from './response-head.ts';
-
-export interface LaneEndpoint {
-  readonly host: string;
-  readonly port: number;
-  /** As for node:tls; undefined: plain TCP. */
-  readonly tls: object | undefined;
-}
 
 export interface LaneEvents {
   /** Ready for the next request. */
@@ -75,6 +68,7 @@ export class LaneConnection {
   /** The socket ended while the receiver makes us wait. */
   #endKept = false;
   #answers = 0;
+  #failedBecause: unknown;
   #idleMaxMs: number | undefined;
   #timer: NodeJS.Timeout | undefined;
 
@@ -119,6 +113,7 @@ export class LaneConnection {
     kind: BodyKind = 'plain',
   ): Promise<LaneResult> {
     assert(this.#exchange === undefined, 'one request at a time on a connection');
+    if (this.#state === 'closed') return Promise.reject(this.#closedBecause());
     assert(this.#state === 'idle' || this.#state === 'connecting', 'the connection is free');
     return new Promise((resolve, reject) => {
       const onAbort = (): void => this.#fail(signal.reason);
@@ -126,6 +121,12 @@ export class LaneConnection {
       signal.addEventListener('abort', onAbort, { once: true });
       if (this.#state === 'idle') this.#sendRequest(request);
     });
+  }
+
+  /** A connect(2) that fails at once is told of before whoever waited for the connection has his turn. */
+  #closedBecause(): unknown {
+    const stale = new LaneError('UND_ERR_SOCKET', 'the connection was closed', 'stale');
+    return this.#answers === 0 ? (this.#failedBecause ?? stale) : stale;
   }
 
   /** Closes at once; a request under way rejects with `reason`. */
@@ -385,11 +386,13 @@ export class LaneConnection {
     }
     const unanswered = this.#state === 'head' && this.#partialHead === undefined;
     const reason = unanswered && this.#answers > 0 ? 'stale' : undefined;
-    if (error !== undefined && reason === undefined) this.#fail(error);
-    else this.#fail(new LaneError('UND_ERR_SOCKET', 'the server closed the connection', reason));
+    if (error !== undefined && reason === undefined) {
+      this.#fail(this.#state === 'connecting' ? error : damaged(error));
+    } else this.#fail(new LaneError('UND_ERR_SOCKET', 'the server closed the connection', reason));
   }
 
   #fail(reason: unknown): void {
+    this.#failedBecause ??= reason;
     const exchange = this.#settle();
     this.#close();
     exchange?.reject(reason);
@@ -422,12 +425,4 @@ export class LaneConnection {
     clearTimeout(this.#timer);
     this.#timer = undefined;
   }
-}
-
-function openSocket(endpoint: LaneEndpoint, onread: OnReadOpts): Socket {
-  const { host, port, tls } = endpoint;
-  if (tls === undefined) return connectTcp({ host, port, onread, noDelay: true });
-  const servername = isIP(host) === 0 ? { servername: host } : {};
-  const options = { host, port, onread, ALPNProtocols: ['http/1.1'], ...servername, ...tls };
-  return connectTls(options).setNoDelay(true);
 }

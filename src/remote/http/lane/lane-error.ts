@@ -10,8 +10,8 @@ export class LaneError extends Error {
   readonly code: string;
   readonly reason: LaneErrorReason;
 
-  constructor(code: string, message: string, reason?: LaneErrorReason) {
-    super(message);
+  constructor(code: string, message: string, reason?: LaneErrorReason, cause?: unknown) {
+    super(message, { cause });
     this.code = code;
     this.reason = reason;
   }

@@ -13,8 +13,8 @@ import type {
   TransportLimits,
 } from '../transport.ts';
 import { LaneConnection } from './lane-connection.ts';
-import type { LaneEndpoint } from './lane-connection.ts';
 import { LaneError } from './lane-error.ts';
+import type { LaneEndpoint } from './lane-socket.ts';
 import { headBytesMax } from './response-head.ts';
 
 /** Holds a head. What follows it in the same read is copied once more, so it is not larger than that. */
