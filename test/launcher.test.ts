@@ -4,8 +4,8 @@
  * network, and can fail on demand.
  */
 import assert from 'node:assert/strict';
-import { chmodSync, copyFileSync, linkSync, mkdirSync, readFileSync } from 'node:fs';
-import { existsSync, rmSync, symlinkSync, utimesSync, writeFileSync } from 'node:fs';
+import { chmodSync, chownSync, copyFileSync, linkSync, mkdirSync, readFileSync } from 'node:fs';
+import { existsSync, rmSync, statSync, symlinkSync, utimesSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { test } from 'node:test';
 import { run } from './support/run.ts';
@@ -238,17 +238,41 @@ test('other users run what root has installed, and are told when nothing is', as
   assert.equal(root.cache, '/var/cache/ebb/node');
   // By hand, without this launcher's own mark: still complete.
   rmSync(copy.at('project/node_modules/.ebb-package-lock.json'));
-  const readOnlyHome = await copy.start([], nobody);
-  assert.equal(answer(readOnlyHome).cache, copy.at('home/.cache/ebb/node'));
-  assert.equal(readOnlyHome.stderr.toString(), '');
-  const homeless = await copy.start([], { ...nobody, env: { HOME: '' } });
-  assert.equal(answer(homeless).cache, '');
-
   mkdirSync(copy.at('cache'));
   chmodSync(copy.at('cache'), 0o777);
   const cached = await copy.start([], { ...nobody, env: { XDG_CACHE_HOME: copy.at('cache') } });
   assert.equal(answer(cached).cache, copy.at('cache/ebb/node'));
   assert.ok(existsSync(copy.at('cache/ebb/node')));
+});
+
+test('compiled code of who has no home to write to is where nobody else can have put any', async () => {
+  await using copy = await Copy.make();
+  await copy.start();
+  // Of nobody else's tests.
+  const user = { uid: 64_000 + (process.pid % 1000) };
+  const own = `/var/tmp/ebb-${user.uid}`;
+  const cacheOf = async (env: Readonly<Record<string, string>> = {}): Promise<string | undefined> => {
+    const started = await copy.start([], { ...user, env });
+    assert.equal(started.stderr.toString(), '');
+    return answer(started).cache;
+  };
+  try {
+    assert.equal(await cacheOf({ HOME: '' }), `${own}/node`);
+    const { uid, mode } = statSync(own);
+    assert.deepEqual([uid, mode & 0o777], [user.uid, 0o700]);
+    assert.equal(await cacheOf(), `${own}/node`, 'a home that may not be written to');
+    assert.equal(await cacheOf({ XDG_CACHE_HOME: 'cache' }), `${own}/node`, 'no absolute path');
+    rmSync(own, { recursive: true });
+    mkdirSync(own, { mode: 0o777 });
+    assert.equal(await cacheOf(), '', "another user's directory");
+    rmSync(own, { recursive: true });
+    mkdirSync(copy.at('theirs'));
+    chownSync(copy.at('theirs'), user.uid, user.uid);
+    symlinkSync(copy.at('theirs'), own);
+    assert.equal(await cacheOf(), '', 'a link');
+  } finally {
+    rmSync(own, { recursive: true, force: true });
+  }
 });
 
 test('the real program starts', async (context) => {

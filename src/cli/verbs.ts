@@ -58,8 +58,3 @@ export const verbLoaders: Readonly<Record<VerbName, () => Promise<Verb>>> = {
   rebuild: async () => (await import('./verbs/rebuild.ts')).rebuild,
   refresh: async () => (await import('./verbs/refresh.ts')).refresh,
 };
-
-/** Starts what the verb will need while it is itself being loaded, where people feel that wait. */
-export async function startAheadOf(name: VerbName, argv: readonly string[]): Promise<void> {
-  if (name === 'image') (await import('./image/service.ts')).startImageServiceAhead(argv);
-}

@@ -249,8 +249,11 @@ export function setReadAhead(connectionNumber: number, readAheadBytes: number): 
   }
 }
 
-/** Before mounting only: afterwards the last component is ours. */
-function realPath(directory: string): string {
+/**
+ * A mount point as the kernel lists it. Before mounting only: afterwards the last component is ours. Throws ENOENT,
+ * EACCES, ...
+ */
+export function realPath(directory: string): string {
   try {
     return realpathSync(directory);
   } catch (error) {

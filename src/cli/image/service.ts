@@ -1,7 +1,7 @@
 /** The processes that mount images, each of which lives as long as its mount. */
 import { isHttpUrl } from '../../base/http-url.ts';
-import { startAhead } from '../start-service.ts';
-import type { Program } from '../start-service.ts';
+import { startAhead } from '../launch-service.ts';
+import type { Program } from '../launch-service.ts';
 
 export function imageService(image: string): Program {
   return isHttpUrl(image)

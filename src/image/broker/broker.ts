@@ -9,12 +9,12 @@ import { openFd, OpenFlag } from '../../sys/fd.ts';
 import { uniqueMountId } from '../../sys/stat.ts';
 import { decodeMapRequest, FrameType, mountedAnswer } from '../messages.ts';
 import type { Opened } from '../messages.ts';
-import type { SandboxedServer } from '../sandbox/start.ts';
+import type { SandboxedServer } from '../sandbox/launch.ts';
 import { areaOf, Backings } from './backings.ts';
 import { ComputingWatch } from './computing-watch.ts';
 import { ServerLink } from './frames.ts';
 import type { Frame } from './frames.ts';
-import { MountKeeper } from './keeper.ts';
+import type { MountKeeper } from './keeper.ts';
 import type { RecallDesk } from './recall-desk.ts';
 import { failureOf, imageErrorText, nonsense, openedOf, parseFrame } from './server-words.ts';
 import type { ImageSource } from './source.ts';
@@ -28,27 +28,29 @@ export class Broker {
   readonly #mapDirectory: string | undefined;
   readonly #server: SandboxedServer;
   readonly #link: ServerLink;
+  readonly #keeper: MountKeeper;
   readonly opened: Promise<Opened>;
   readonly ended: Promise<string | undefined>;
   readonly #settleOpened: { resolve: (opened: Opened) => void; reject: (error: Error) => void };
   #connection: Connection | undefined;
   /** `topMount` of the mount point; undefined: unknown, or not mounted yet. */
   #mountId: bigint | undefined;
-  #keeper: MountKeeper | undefined;
   #watch: ComputingWatch | undefined;
   #backings: Backings | undefined;
   #failure: string | undefined;
   #isUnmounted = false;
 
-  /** `desk`: of a remote image. `mapDirectory`: see `findMapDirectory`. Closes source and desk. */
+  /** `desk`: of a remote image. `mapDirectory`: see `findMapDirectory`. Closes source and desk, and ends the keeper. */
   constructor(
     server: SandboxedServer,
     source: ImageSource,
+    keeper: MountKeeper,
     desk: RecallDesk | undefined,
     mapDirectory: string | undefined,
   ) {
     this.#server = server;
     this.#source = source;
+    this.#keeper = keeper;
     this.#desk = desk;
     this.#mapDirectory = mapDirectory;
     const { promise, resolve, reject } = Promise.withResolvers<Opened>();
@@ -76,7 +78,7 @@ export class Broker {
     this.#connection = connection;
     this.#mountId = topMount(connection.mountPoint);
     this.#backings = this.#startBackings(connection, opened);
-    this.#keeper = new MountKeeper(connection);
+    this.#keeper.keep(connection);
     const { pid = 0 } = this.#server.child;
     this.#watch = new ComputingWatch(pid, (stuck) => this.giveUp(stuck), computingMaxMs);
     const { mapped, plain } = mountedAnswer;
@@ -168,7 +170,7 @@ export class Broker {
     connection?.close();
     this.#source.image.close();
     this.#desk?.[Symbol.dispose]();
-    this.#keeper?.[Symbol.dispose]();
+    this.#keeper[Symbol.dispose]();
     this.#settleOpened.reject(ebbError('EIO', `${imageErrorText}: ${this.#failure ?? how}.`));
     return this.#failure;
   }

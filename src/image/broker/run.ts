@@ -4,8 +4,8 @@ import { ebbError, toEbbError } from '../../base/errors.ts';
 import { outliveTheLog } from '../../base/service-process.ts';
 import type { Opened } from '../messages.ts';
 import { refreshCodeCache, serverScript } from '../sandbox/code-cache.ts';
-import { launchServer } from '../sandbox/start.ts';
-import type { Launched } from '../sandbox/start.ts';
+import { launchServer } from '../sandbox/launch.ts';
+import type { Launched } from '../sandbox/launch.ts';
 import type { ImageMount, ServerPlace } from './serve.ts';
 
 const resultDescriptor = 3;

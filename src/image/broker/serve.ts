@@ -8,15 +8,17 @@
 import { ebbError } from '../../base/errors.ts';
 import { imageSubtype } from '../../base/mount-info.ts';
 import type { Connection, MountOptions } from '../../fuse/connection.ts';
-import { mountOpenDevice, mountUnprivileged, openDevice } from '../../fuse/connection.ts';
+import { mountOpenDevice, mountUnprivileged, openDevice, realPath } from '../../fuse/connection.ts';
 import { OwnedFd, setNonblocking } from '../../sys/fd.ts';
 import { Capability, hasCapability } from '../../sys/process.ts';
 import type { Opened, RecallFacts, ServerRequest } from '../messages.ts';
 import { serverScript } from '../sandbox/code-cache.ts';
-import type { SandboxedServer, ServerOptions } from '../sandbox/start.ts';
+import type { SandboxedServer } from '../sandbox/launch.ts';
 import { startServer } from '../sandbox/start.ts';
+import type { ServerOptions } from '../sandbox/start.ts';
 import { socketPair } from '../../sys/socket.ts';
 import type { Broker } from './broker.ts';
+import type { MountKeeper } from './keeper.ts';
 import type { BrokerOptions } from './options.ts';
 import type { RecallDesk } from './recall-desk.ts';
 import { withNotes } from './server-words.ts';
@@ -90,11 +92,13 @@ async function serveSource(
     mode: 'serve',
     recall: recall && factsOf(recall),
   };
-  const fuseOptions = mountOptions(options, name);
+  const mountPoint = realPath(options.mountPoint);
+  const fuseOptions = mountOptions({ ...options, mountPoint }, name);
   const device = isPrivileged ? openDevice() : await mountUnprivileged(fuseOptions);
   const deviceFd = device instanceof OwnedFd ? device.fd : device.fileDescriptor;
   let broker: Broker | undefined;
   let desk: RecallDesk | undefined;
+  let keeper: MountKeeper | undefined;
   try {
     // The server blocks in read(2): it has nothing to poll with.
     setNonblocking(deviceFd, false);
@@ -103,22 +107,27 @@ async function serveSource(
     using theirs = noticesFd;
     if (recall !== undefined && ours !== undefined) desk = await openDesk(recall, imageBytes, ours);
     // The rest of us is loaded while the server starts, on another processor.
-    const [server, { Broker, mapDirectory, notes }] = await startBeside(
+    const [server, rest] = await startBeside(
       { ...place, args, deviceFd, imageFd: image.fd, noticesFd: theirs?.fd },
-      () => loadRest(source, isPrivileged),
+      async () => {
+        const loaded = await loadRest(source, isPrivileged);
+        keeper = new loaded.MountKeeper(mountPoint, isPrivileged);
+        return { ...loaded, keeper };
+      },
     );
-    broker = new Broker(server, source, desk, mapDirectory);
+    broker = new rest.Broker(server, source, rest.keeper, desk, rest.mapDirectory);
     const opened = await openedInTime(broker, signal);
     const connection = connect(device, fuseOptions);
     setNonblocking(connection.fileDescriptor, false);
     broker.mounted(connection, opened, place.computingMaxMs);
     const { ended } = broker;
-    const shown = withNotes(opened, { notes: [...notes, ...server.notes] });
+    const shown = withNotes(opened, { notes: [...rest.notes, ...server.notes] });
     return { opened: shown, ended, stop: () => broker?.stop() };
   } catch (error) {
     broker?.giveUp(error);
     await broker?.ended;
     desk?.[Symbol.dispose]();
+    keeper?.[Symbol.dispose]();
     if (!(device instanceof OwnedFd)) await device.unmount({ lazy: true }).catch(() => undefined);
     device.close();
     throw error;
@@ -130,10 +139,10 @@ export async function startBeside<T>(
   options: ServerOptions,
   beside: () => Promise<T>,
 ): Promise<[SandboxedServer, T]> {
-  // Its process is there when this returns.
-  const starting = startServer(options);
+  const done = beside();
+  const starting = startServer({ ...options, beside: done });
   try {
-    return await Promise.all([starting, beside()]);
+    return await Promise.all([starting, done]);
   } catch (error) {
     const server = await starting.catch(() => undefined);
     server?.[Symbol.dispose]();
@@ -143,16 +152,18 @@ export async function startBeside<T>(
 
 interface Rest {
   readonly Broker: typeof Broker;
+  readonly MountKeeper: typeof MountKeeper;
   readonly mapDirectory: string | undefined;
   readonly notes: readonly string[];
 }
 
 async function loadRest(source: ImageSource, isPrivileged: boolean): Promise<Rest> {
   const { Broker } = await import('./broker.ts');
+  const { MountKeeper } = await import('./keeper.ts');
   const { findMapDirectory } = await import('./backings.ts');
   const { writerNotes } = await import('./writers.ts');
   const mapDirectory = isPrivileged ? findMapDirectory(source.image.fd, probeArea) : undefined;
-  return { Broker, mapDirectory, notes: writerNotes(source) };
+  return { Broker, MountKeeper, mapDirectory, notes: writerNotes(source) };
 }
 
 async function openDesk(

@@ -4,7 +4,7 @@ import type { ErrnoCode } from '../../base/errno.ts';
 import { ebbError } from '../../base/errors.ts';
 import type { EbbError } from '../../base/errors.ts';
 import type { Failed, Opened } from '../messages.ts';
-import type { SandboxedServer } from '../sandbox/start.ts';
+import type { SandboxedServer } from '../sandbox/launch.ts';
 
 export const nonsense = 'The server of the image sends nonsense.';
 export const imageErrorText = 'The image cannot be mounted';

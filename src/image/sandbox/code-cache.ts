@@ -5,15 +5,13 @@
  *
  * A server can write nothing, so all of it is made outside of the sandbox, from the same sources with the same flags
  * (prime.ts), after a mount that had none; it lies beside the compiled code that Node keeps for the rest of Ebb, is
- * its owner's, and is read-only for everybody else. It is used as long as no source that is in it has changed and both
- * files are as they were made: a power cut may leave them empty. Compiled code that does not fit is compiled anew by
- * Node.
+ * its owner's, and is read-only for everybody else. It is used as long as no source that is in it has changed. Compiled
+ * code that does not fit is compiled anew by Node.
  */
 import { spawn } from 'node:child_process';
 import { lstatSync, readdirSync, readFileSync, realpathSync, rmSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { crypto } from '../../base/late-modules.ts';
 
 export interface SandboxScript {
   /** The source. */
@@ -49,14 +47,15 @@ export function codeCacheStateFile(directory: string): string {
   return path.join(directory, stateFile);
 }
 
-/** What a cache in `directory` says of itself, made of sources in the state `sources`. Reads both files. */
+/** What a cache in `directory` says of itself, made of sources in the state `sources`. */
 export function codeCacheState(directory: string, sources: string): string {
-  return `${sumsOf(directory)}\n${sources}`;
+  return `${sizesOf(directory)}\n${sources}`;
 }
 
-function sumsOf(directory: string): string {
+/** Of its files. They were on the disk before they got their names (prime.ts), so that no power cut has emptied them. */
+function sizesOf(directory: string): string {
   return [enterScript, serverScript]
-    .map(({ name }) => crypto().hash('sha256', readFileSync(path.join(directory, name))))
+    .map(({ name }) => statSync(path.join(directory, name)).size)
     .join(' ');
 }
 
@@ -78,45 +77,20 @@ function isOurs(file: string): boolean {
   return found.isDirectory() && readdirSync(file).every((name) => isOurs(path.join(file, name)));
 }
 
-/**
- * The cache, when there is one that nobody else can change, and that says that it was made of the sources as they are
- * now. Whether it is whole takes longer to say (`isWholeCodeCache`).
- */
-export function claimedCodeCache(): string | undefined {
+/** The cache, when there is one that nobody else can change, made of the sources as they are now. */
+export function currentCodeCache(): string | undefined {
   const directory = codeCacheDirectory();
   if (directory === undefined) return undefined;
   try {
     if (!isOurs(directory)) return undefined;
-    const [, sources] = claimOf(directory);
-    const files = sources.split('\n').slice(1);
+    const state = readFileSync(codeCacheStateFile(directory), 'utf8');
+    const files = state.split('\n').slice(2);
     const now = stateOfSources(files.map((line) => line.split('\t', 1)[0] ?? ''));
-    return now === sources ? realpathSync(directory) : undefined;
+    return codeCacheState(directory, now) === state ? realpathSync(directory) : undefined;
   } catch {
     // There is none yet, or a source is gone, or it is not for us to read.
     return undefined;
   }
-}
-
-/** The sums of its files, and the state of its sources. */
-function claimOf(directory: string): [sums: string, sources: string] {
-  const state = readFileSync(codeCacheStateFile(directory), 'utf8');
-  const at = state.indexOf('\n');
-  return [state.slice(0, at), state.slice(at + 1)];
-}
-
-/** Whether both files are what it says. Loads node:crypto, 5 ms, at its first use. */
-export function isWholeCodeCache(directory: string): boolean {
-  try {
-    return claimOf(directory)[0] === sumsOf(directory);
-  } catch {
-    return false;
-  }
-}
-
-/** The cache, when it is one to use. */
-export function currentCodeCache(): string | undefined {
-  const directory = claimedCodeCache();
-  return directory !== undefined && isWholeCodeCache(directory) ? directory : undefined;
 }
 
 /** From now on `directory` counts as no cache, and is made anew. Never throws: it may be another user's. */

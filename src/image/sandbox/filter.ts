@@ -44,6 +44,12 @@ const serving: Readonly<Record<string, readonly [x64: number, arm64: number]>> =
   restart_syscall: [219, 128],
   sched_yield: [24, 124],
   getpid: [39, 172],
+  // Node asks before each variable of its environment that it looks at, 72 times. The kernel has told it already:
+  // AT_UID, AT_EUID, AT_GID and AT_EGID of getauxval(3).
+  getuid: [102, 174],
+  geteuid: [107, 175],
+  getgid: [104, 176],
+  getegid: [108, 177],
   gettid: [186, 178],
   getrusage: [98, 165],
   membarrier: [324, 283],

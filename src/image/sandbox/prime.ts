@@ -3,6 +3,7 @@ import { spawnSync } from 'node:child_process';
 import {
   chmodSync,
   closeSync,
+  fsyncSync,
   mkdtempSync,
   openSync,
   readdirSync,
@@ -56,6 +57,19 @@ function publish(made: string): void {
   }
 }
 
+/** On the disk, with all that is in it: a power cut leaves it whole, or none of it. */
+function syncAll(made: string): void {
+  const inside = readdirSync(made, { recursive: true, encoding: 'utf8' });
+  for (const name of [...inside, '.']) {
+    const fd = openSync(path.join(made, name), 'r');
+    try {
+      fsyncSync(fd);
+    } finally {
+      closeSync(fd);
+    }
+  }
+}
+
 /** Of one that was killed: under the lock nobody works there. */
 function removeLeft(directory: string): void {
   const prefix = `${path.basename(directory)}.`;
@@ -73,6 +87,7 @@ function make(directory: string): void {
     const state = compileInto(made);
     publish(made);
     writeFileSync(codeCacheStateFile(made), state);
+    syncAll(made);
     rmSync(directory, { recursive: true, force: true });
     renameSync(made, directory);
   } finally {

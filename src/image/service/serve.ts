@@ -12,7 +12,7 @@ import { FrameType, mountedAnswer } from '../messages.ts';
 import type { ServerRequest } from '../messages.ts';
 import { refreshCodeCache, serverScript } from '../sandbox/code-cache.ts';
 import { startServer } from '../sandbox/start.ts';
-import type { SandboxedServer } from '../sandbox/start.ts';
+import type { SandboxedServer } from '../sandbox/launch.ts';
 import type { MountProgram } from './mount-program.ts';
 import { parseServiceWords } from './words.ts';
 

@@ -12,7 +12,7 @@ import {
   currentCodeCache,
 } from '../../../src/image/sandbox/code-cache.ts';
 import { startServer } from '../../../src/image/sandbox/start.ts';
-import type { SandboxedServer } from '../../../src/image/sandbox/start.ts';
+import type { SandboxedServer } from '../../../src/image/sandbox/launch.ts';
 import { openFd, OpenFlag } from '../../../src/sys/fd.ts';
 import { runOk } from '../../support/run.ts';
 import { temporaryDirectory } from '../../support/temporary.ts';

@@ -1,0 +1,112 @@
+/**
+ * Starts a daemon, a supervisor or a broker, which waits for its options then. One that takes long to load can be started
+ * ahead, before anybody has read the command line that its options are in
+ * (docs/decisions/0037-what-a-mount-waits-for-starts-first.md): it waits for what this module loads, too.
+ */
+import { spawn } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
+import { closeSync, openSync, renameSync, rmSync } from 'node:fs';
+import path from 'node:path';
+import type { Writable } from 'node:stream';
+import { daemonEnvironment } from '../base/daemon-environment.ts';
+import { ensureRunDirectory, runDirectory } from '../base/run-directory.ts';
+import type { KeptDescriptor } from './kept-descriptors.ts';
+
+export interface Program {
+  /** Below src/: `supervisor/main.ts`. */
+  readonly script: string;
+  /** Environment variable that names another script, in tests. */
+  readonly scriptVariable: string;
+}
+
+const serviceFlags = [
+  // Node alone trusts its own list of authorities: those of the system are added.
+  '--use-system-ca',
+  // MiB. At V8's 16 each thread keeps tens of MiB of garbage: docs/decisions/0012-receive-buffers-and-memory.md.
+  '--max-semi-space-size=2',
+  // %. V8 lets a heap grow to four times of what lives in it: docs/decisions/0034-memory-is-given-back.md.
+  '--heap-growing-percent=100',
+  // For src/base/heap-keeper.ts.
+  '--expose-gc',
+];
+
+/** A process that waits for its options. */
+export interface Launched {
+  readonly child: ChildProcess;
+  /** How it ended, for people. */
+  readonly ended: Promise<string>;
+}
+
+interface Ahead extends Launched {
+  readonly script: string;
+  /** Its log, which is not the mount's before there is one. */
+  readonly log: string;
+}
+
+let ahead: Ahead | undefined;
+
+/**
+ * Starts a service before its options are known; `startService` gives them to it if it wants the same script. Nothing
+ * stays of it when this process ends before. Never throws: what cannot be done now is tried again, or said, later.
+ */
+export function startAhead(program: Program): void {
+  const script = scriptOf(program);
+  const log = path.join(runDirectory(), `starting-${process.pid}.log`);
+  try {
+    ensureRunDirectory();
+    const output = openSync(log, 'a', 0o600);
+    process.once('exit', () => dropAhead(log));
+    try {
+      ahead = { ...launch(script, output), script, log };
+    } finally {
+      closeSync(output);
+    }
+  } catch {
+    // What is wrong is wrong for `startService` as well.
+  }
+}
+
+/** Of a service that was taken only its log's first name is meant, which it has not any more. */
+function dropAhead(log: string): void {
+  ahead?.child.kill('SIGKILL');
+  rmSync(log, { force: true });
+}
+
+/** The service that was started ahead, if it is this one; its log is `log` from now on. */
+export function takeAhead(script: string, log: string): Launched | undefined {
+  if (ahead?.script !== script) return undefined;
+  const started = ahead;
+  renameSync(started.log, log);
+  ahead = undefined;
+  return started;
+}
+
+/** In a session of its own. `output`: its log. */
+export function launch(
+  script: string,
+  output: number | 'inherit',
+  kept: readonly KeptDescriptor[] = [],
+): Launched {
+  const child = spawn(process.execPath, [...process.execArgv, ...serviceFlags, script], {
+    cwd: '/',
+    env: { ...daemonEnvironment, ...process.env, ...keptVariable(kept) },
+    detached: true,
+    stdio: ['pipe', output, output, 'pipe', ...kept.map(({ fd }) => fd)],
+  });
+  const ended = new Promise<string>((resolve) => {
+    child.once('error', (error) => resolve(error.message));
+    child.once('exit', (code, signal) => resolve(signal ?? `exit code ${code}`));
+  });
+  (child.stdin as Writable).on('error', () => {}); // it died first: its end says more
+  return { child, ended };
+}
+
+/** Absolute. */
+export function scriptOf({ script, scriptVariable }: Program): string {
+  return process.env[scriptVariable] ?? path.join(import.meta.dirname, '..', script);
+}
+
+/** The numbers that they get follow the order. */
+function keptVariable(kept: readonly KeptDescriptor[]): Readonly<Record<string, string>> {
+  return kept.length === 0 ? {} : { EBB_KEPT_DESCRIPTORS: kept.map(({ name }) => name).join(':') };
+}
