@@ -251,7 +251,9 @@ test('compiled code of who has no home to write to is where nobody else can have
   // Of nobody else's tests.
   const user = { uid: 64_000 + (process.pid % 1000) };
   const own = `/var/tmp/ebb-${user.uid}`;
-  const cacheOf = async (env: Readonly<Record<string, string>> = {}): Promise<string | undefined> => {
+  const cacheOf = async (
+    env: Readonly<Record<string, string>> = {},
+  ): Promise<string | undefined> => {
     const started = await copy.start([], { ...user, env });
     assert.equal(started.stderr.toString(), '');
     return answer(started).cache;

@@ -2,7 +2,7 @@
  * What is mounted where, from /proc/PID/mountinfo (proc_pid_mountinfo(5)). Reading it never touches the file
  * systems it names, so it is safe while a FUSE daemon hangs or is gone.
  */
-import { readFileSync } from 'node:fs';
+import { readFileSync } from './node-fs.ts';
 import { decodeName } from './name.ts';
 
 export interface MountInfo {

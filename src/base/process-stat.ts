@@ -1,5 +1,5 @@
 /** What the kernel says of a process in /proc/PID/stat (proc_pid_stat(5)). Loads little: starts wait for its users. */
-import { readFileSync } from 'node:fs';
+import { readFileSync } from './node-fs.ts';
 
 /** Places in what `statFields` returns: three less than the number of the field in the man page. */
 export const StatField = {

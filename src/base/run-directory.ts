@@ -13,7 +13,7 @@ import {
   renameSync,
   rmSync,
   writeFileSync,
-} from 'node:fs';
+} from './node-fs.ts';
 import path from 'node:path';
 import { ebbError, toEbbError } from './errors.ts';
 import { crypto } from './late-modules.ts';

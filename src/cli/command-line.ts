@@ -1,6 +1,6 @@
 /**
- * The command line: finds the verb, loads only its module (start-up time is felt at every call), parses its options, runs
- * it, and ends the process with its exit code.
+ * The command line: finds the verb, loads only its module (start-up time is felt at every call), parses its options,
+ * runs it, and ends the process with its exit code.
  */
 import { readFileSync } from 'node:fs';
 import type { Command } from 'commander';

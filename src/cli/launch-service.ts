@@ -1,11 +1,11 @@
 /**
- * Starts a daemon, a supervisor or a broker, which waits for its options then. One that takes long to load can be started
- * ahead, before anybody has read the command line that its options are in
+ * Starts a daemon, a supervisor or a broker, which waits for its options then. One that takes long to load can be
+ * started ahead, before anybody has read the command line that its options are in
  * (docs/decisions/0037-what-a-mount-waits-for-starts-first.md): it waits for what this module loads, too.
  */
 import { spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
-import { closeSync, openSync, renameSync, rmSync } from 'node:fs';
+import { closeSync, openSync, renameSync, rmSync } from '../base/node-fs.ts';
 import path from 'node:path';
 import type { Writable } from 'node:stream';
 import { daemonEnvironment } from '../base/daemon-environment.ts';

@@ -6,7 +6,7 @@
  * waits for itself. Facts come from /proc/self/fdinfo, /proc/self/mountinfo and /sys/fs/fuse (fuse
  * kernel documentation).
  */
-import { readFileSync, realpathSync, writeFileSync } from 'node:fs';
+import { readFileSync, realpathSync, writeFileSync } from '../base/node-fs.ts';
 import { ebbError, toEbbError } from '../base/errors.ts';
 import type { EbbError } from '../base/errors.ts';
 import { mountAt, readMountInfo } from '../base/mount-info.ts';

@@ -1,5 +1,5 @@
 /** Whole messages over a blocking socket between two processes of an image: read(2) and write(2) may do less. */
-import { readSync, writeSync } from 'node:fs';
+import { readSync, writeSync } from '../base/node-fs.ts';
 
 /** Throws EPIPE when the other end has gone. */
 export function writeAll(fd: number, bytes: Uint8Array): void {

@@ -1,5 +1,5 @@
 /** The file that an image of this machine is in. */
-import { statSync } from 'node:fs';
+import { statSync } from '../base/node-fs.ts';
 import { ebbError } from '../base/errors.ts';
 import { encodeName } from '../base/name.ts';
 import { openFd, OpenFlag } from '../sys/fd.ts';

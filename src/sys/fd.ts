@@ -5,7 +5,7 @@
  * descriptors that node:fs opened and closes them by number when the thread ends, whoever owns the
  * number by then.
  */
-import { constants } from 'node:fs';
+import { constants } from '../base/node-fs.ts';
 import { Errno } from '../base/errno.ts';
 import { ebbError } from '../base/errors.ts';
 import {

@@ -1,5 +1,5 @@
 /** What this process may do: descriptor limit, capabilities; what tasks share. */
-import { readFileSync } from 'node:fs';
+import { readFileSync } from '../base/node-fs.ts';
 import { bind, checkOffset, lazily, orThrow } from './ffi.ts';
 
 const RLIMIT_NOFILE = 7;

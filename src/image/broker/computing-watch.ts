@@ -5,9 +5,9 @@
  *
  * Processor time counts, not the clock: nothing follows from a machine that is busy or was suspended.
  */
-import { readFileSync } from 'node:fs';
 import { ebbError } from '../../base/errors.ts';
 import type { EbbError } from '../../base/errors.ts';
+import { readFileSync } from '../../base/node-fs.ts';
 import { clockTickMs, StatField, statFields } from '../../base/process-stat.ts';
 
 /** Processor time of all threads between two reads. What one request may cost is a few seconds of it. */

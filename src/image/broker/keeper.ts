@@ -1,7 +1,7 @@
 /**
  * Takes the mount away when the broker is killed: a shell that waits for the end of a pipe. It knows the mount point
- * and, once there is one, the mount's device, and nothing else; the broker ends it before it goes in order. It is started
- * before there is a mount: whoever waits for that would wait for it, too.
+ * and, once there is one, the mount's device, and nothing else; the broker ends it before it goes in order. It is
+ * started before there is a mount: whoever waits for that would wait for it, too.
  */
 import { spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';

@@ -1,5 +1,5 @@
 /** The life of a broker process: it mounts, says how that went on descriptor 3, and stays until the mount is gone. */
-import { closeSync, writeSync } from 'node:fs';
+import { closeSync, writeSync } from '../../base/node-fs.ts';
 import { ebbError, toEbbError } from '../../base/errors.ts';
 import { outliveTheLog } from '../../base/service-process.ts';
 import type { Opened } from '../messages.ts';

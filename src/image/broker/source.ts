@@ -1,5 +1,5 @@
 /** What a mount reads its image from: a file that is all here, or a sparse copy of a remote one. */
-import { fstatSync } from 'node:fs';
+import { fstatSync } from '../../base/node-fs.ts';
 import { ebbError } from '../../base/errors.ts';
 import type { OwnedFd } from '../../sys/fd.ts';
 import { openImageFile } from '../image-file.ts';

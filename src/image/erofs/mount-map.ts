@@ -1,5 +1,5 @@
 /** A map becomes a mount that nobody sees but who holds its descriptor. Needs CAP_SYS_ADMIN and Linux 6.12. */
-import { writeSync } from 'node:fs';
+import { writeSync } from '../../base/node-fs.ts';
 import { ebbError, toEbbError } from '../../base/errors.ts';
 import { MountAttribute } from '../../sys/mount-tree.ts';
 import { mountDetached } from '../../sys/new-filesystem.ts';

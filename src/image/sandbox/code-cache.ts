@@ -9,7 +9,14 @@
  * code that does not fit is compiled anew by Node.
  */
 import { spawn } from 'node:child_process';
-import { lstatSync, readdirSync, readFileSync, realpathSync, rmSync, statSync } from 'node:fs';
+import {
+  lstatSync,
+  readdirSync,
+  readFileSync,
+  realpathSync,
+  rmSync,
+  statSync,
+} from '../../base/node-fs.ts';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -52,7 +59,7 @@ export function codeCacheState(directory: string, sources: string): string {
   return `${sizesOf(directory)}\n${sources}`;
 }
 
-/** Of its files. They were on the disk before they got their names (prime.ts), so that no power cut has emptied them. */
+/** Of its files. They were on the disk before they got their names (prime.ts): no power cut has emptied them. */
 function sizesOf(directory: string): string {
   return [enterScript, serverScript]
     .map(({ name }) => statSync(path.join(directory, name)).size)

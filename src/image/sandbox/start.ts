@@ -4,7 +4,7 @@
  * (`launchServer`).
  */
 import { execFile } from 'node:child_process';
-import { readSync, writeSync } from 'node:fs';
+import { readSync, writeSync } from '../../base/node-fs.ts';
 import { setImmediate } from 'node:timers/promises';
 import { Errno } from '../../base/errno.ts';
 import { ebbError, toEbbError } from '../../base/errors.ts';
