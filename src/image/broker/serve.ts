@@ -144,8 +144,8 @@ export async function startBeside<T>(
   try {
     return await Promise.all([starting, done]);
   } catch (error) {
-    const server = await starting.catch(() => undefined);
-    server?.[Symbol.dispose]();
+    const [server] = await Promise.allSettled([starting, done]);
+    if (server.status === 'fulfilled') server.value[Symbol.dispose]();
     throw error;
   }
 }
