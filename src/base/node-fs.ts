@@ -1,5 +1,5 @@
 /**
- * What of node:fs the first processes of a mount need (docs/decisions/0039-memory-is-what-a-first-ls-waits-for.md).
+ * What of node:fs the first processes of a mount need (docs/decisions/0040-memory-is-what-a-first-ls-waits-for.md).
  * An import of a module of Node lists all that it exports, and runs its getters for that: of node:fs one that loads its
  * promises, with streams and more, 5 to 11 ms.
  */
