@@ -14,12 +14,13 @@ import type { StubHandles } from '../catalog/stubs-sqlite/handles.ts';
 import { FanEvent } from '../fanotify/constants.ts';
 import { EventReader } from '../fanotify/event-reader.ts';
 import type { EventTrouble, IncomingEvent } from '../fanotify/event-reader.ts';
-import type { Group, Mark } from '../fanotify/group.ts';
+import type { Group } from '../fanotify/group.ts';
 import { encodeHandle, handleOf } from '../sys/handle.ts';
 import { fileStatus } from '../sys/stat.ts';
 import { getXattr } from '../sys/xattr.ts';
 import { Residency } from '../tree/residency.ts';
 import { Consumption } from './consumption.ts';
+import { IgnoreMarks } from './ignore-marks.ts';
 import { KnownState } from './messages.ts';
 import type { Question, ToMain, ToThread } from './messages.ts';
 import { systemCallAtOnce } from './requester.ts';
@@ -35,15 +36,6 @@ const touchedEveryMs = 60_000;
  * ranges need no look at the system call.
  */
 const truncateRangeMaxBytes = process.arch === 'x64' ? 4096 : 65_536;
-
-/** Evictable: dropped with the inode, and then the next event makes it anew. */
-const ignored = { on: 'inode', ignore: true, survivesModify: true, evictable: true } as const;
-export const ignoreAccess: Mark = { ...ignored, events: FanEvent.preAccess };
-export const ignoreOpen: Mark = { ...ignored, events: FanEvent.openPermission };
-const ignoreChanges: Mark = {
-  ...ignored,
-  events: FanEvent.modify | FanEvent.closeWrite | FanEvent.deleteSelf,
-};
 
 interface KnownFile {
   readonly fileId: number;
@@ -71,6 +63,7 @@ export interface EventHandlerOptions {
 export class EventHandler {
   readonly #options: EventHandlerOptions;
   readonly #pending: Int32Array;
+  readonly #marks: IgnoreMarks;
   readonly #known = new Map<string, KnownFile>();
   readonly #changesReader: EventReader;
   #refusing = false;
@@ -79,6 +72,7 @@ export class EventHandler {
   constructor(options: EventHandlerOptions) {
     this.#options = options;
     this.#pending = new Int32Array(options.pending);
+    this.#marks = new IgnoreMarks(options);
     this.#changesReader = new EventReader(options.changes, (trouble) => this.trouble(trouble));
   }
 
@@ -226,9 +220,8 @@ export class EventHandler {
       this.#ask(event, group, handle, isOurs);
       return;
     }
-    // None of ours, and it will not become one: stubs are made under their marks. A mark that cannot be set costs
-    // time and nothing else.
-    this.#options.changes.tryMark(event.fd, ignoreChanges);
+    // None of ours, and it will not become one: stubs are made under their marks.
+    this.#marks.neverTell(event.fd);
     this.#allowForGood(event);
   }
 
@@ -242,8 +235,7 @@ export class EventHandler {
 
   /** No event of this file is of interest until main takes the ignore marks off again. */
   #allowForGood(event: IncomingEvent): void {
-    this.#options.access.tryMark(event.fd, ignoreAccess);
-    this.#options.open.tryMark(event.fd, ignoreOpen);
+    this.#marks.neverAsk(event.fd);
     event.allow();
   }
 

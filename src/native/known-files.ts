@@ -71,7 +71,7 @@ export class KnownFiles {
     this.forget(file.id);
     const state = new SharedArrayBuffer(4);
     const word = new Int32Array(state);
-    Atomics.store(word, 0, KnownState.ranges);
+    Atomics.store(word, 0, isUsers(file) ? KnownState.settled : KnownState.ranges);
     this.#known.set(file.id, { file, state: word, generation: 0, settledCtime: undefined });
     const { id: fileId, handle, residency } = file;
     this.#files.set(textOf(handle), file);
@@ -129,9 +129,12 @@ export class KnownFiles {
     );
   }
 
-  /** The inode's ctime when it is not what `isAsSettled` compares with; undefined when it is, or there is none. */
-  movedTo(file: StubFile): FileTime | undefined {
-    const before = this.#known.get(file.id)?.settledCtime;
+  /**
+   * The inode's ctime when it is not what `isAsSettled` compares with, nor, where that is nothing, `otherwise`; else
+   * undefined.
+   */
+  movedTo(file: StubFile, otherwise: FileTime | undefined): FileTime | undefined {
+    const before = this.#known.get(file.id)?.settledCtime ?? otherwise;
     const now = this.#store.changedAt(file);
     return before === undefined || now === undefined || sameTime(before, now) ? undefined : now;
   }
@@ -169,6 +172,11 @@ export class KnownFiles {
 /** False: it is another one than `from`. */
 function isChanged(state: Int32Array, from: KnownState, to: KnownState): boolean {
   return Atomics.compareExchange(state, 0, from, to) === from;
+}
+
+/** Recorded as what a user may write to or has written: all of it may be used. */
+function isUsers({ change }: StubFile): boolean {
+  return change === StubChange.intent || change === StubChange.dirty;
 }
 
 function textOf(handle: Uint8Array): string {

@@ -10,14 +10,15 @@ import type { EbbError } from '../base/errors.ts';
 import { Group } from '../fanotify/group.ts';
 import { tryLease } from '../sys/lease.ts';
 import { fileStatus } from '../sys/stat.ts';
+import type { FileTime } from '../sys/stat.ts';
 import type { StubFile } from '../tree/stubs/stub-store.ts';
 import { Answers } from './answers.ts';
 import type { PendingQuestion } from './answers.ts';
 import { askerOf } from './asker.ts';
 import type { Asker } from './asker.ts';
 import type { NativeCounters, NativeServerOptions } from './contracts.ts';
-import { ignoreAccess, ignoreOpen } from './event-handler.ts';
 import { FileGates } from './file-gates.ts';
+import { IgnoreMarks } from './ignore-marks.ts';
 import { KnownFiles } from './known-files.ts';
 import { Layers } from './layers.ts';
 import type { Question, ToMain } from './messages.ts';
@@ -42,8 +43,7 @@ export class NativeServer {
   /** For whoever takes write leases on files of the tree. */
   readonly turn: ReadingTurn;
   readonly #options: NativeServerOptions;
-  readonly #access: Group;
-  readonly #open: Group;
+  readonly #marks: IgnoreMarks;
   readonly #answers: Answers;
   readonly #verdicts: Verdicts;
   readonly #gates = new FileGates();
@@ -62,11 +62,13 @@ export class NativeServer {
     this.#options = options;
     this.pending = options.pending ?? new SharedArrayBuffer(turnBytes);
     this.turn = new ReadingTurn(this.pending);
-    this.#access = Group.borrow(options.groups.access, 'preContent');
-    this.#open = Group.borrow(options.groups.open, 'preContent');
+    const access = Group.borrow(options.groups.access, 'preContent');
+    const open = Group.borrow(options.groups.open, 'preContent');
+    const changes = Group.borrow(options.groups.changes, 'notification');
+    this.#marks = new IgnoreMarks({ access, open, changes });
     this.#answers = new Answers({
-      access: this.#access,
-      open: this.#open,
+      access,
+      open,
       pending: new Int32Array(this.pending),
       onFailure: (message) => this.#problem(undefined, message, undefined),
     });
@@ -89,6 +91,7 @@ export class NativeServer {
       gates: this.#gates,
       known: this.#known,
       changesTakenIn: () => this.changesTakenIn(),
+      neverTellOfContent: (fd) => this.#marks.neverTellOfContent(fd),
       onProblem: (fileId, message, cause) => this.#problem(fileId, message, cause),
     });
   }
@@ -149,19 +152,14 @@ export class NativeServer {
 
   /**
    * For `StubStore.release`, under its lease: from now on its events come again. Throws EBUSY when somebody opened it
-   * while no event told of it, or may have changed it: then nothing may be freed.
+   * while no event told of it, or may have changed it: then nothing may be freed. `ctimeBefore`: of the file, before
+   * `changesTakenIn` was asked; what was done to it later may not have been told yet.
    */
-  beforeFreeing(fd: number, file: StubFile): void {
-    this.#writers.requireUnmoved(file);
+  beforeFreeing(fd: number, file: StubFile, ctimeBefore: FileTime | undefined): void {
+    this.#writers.requireUnmoved(file, ctimeBefore);
     this.#known.unsettle(file.id);
     this.#streams.forget(file.id);
-    for (const [group, mark] of [
-      [this.#access, ignoreAccess],
-      [this.#open, ignoreOpen],
-    ] as const) {
-      const result = group.tryUnmark(fd, mark);
-      if (result < 0 && result !== -Errno.ENOENT) group.unmark(fd, mark);
-    }
+    this.#marks.askAgain(fd);
     // Whoever was past the (ignored) open event but not yet held up by the lease is seen now. Others raise an event.
     if (!tryLease(fd, 'write')) throw ebbError('EBUSY', 'The file was opened just now.');
   }
@@ -239,6 +237,7 @@ export class NativeServer {
     try {
       file = this.#fileOf(question);
       if (file === undefined) {
+        this.#marks.neverAsk(question.descriptor);
         pending.allow();
         return;
       }
@@ -274,10 +273,10 @@ export class NativeServer {
     if (store.factsOfMark(descriptor) !== undefined) {
       throw ebbError('EIO', 'A stub has no record in the catalog: the tree has to be rebuilt.');
     }
-    if (store.isInSnapshot(descriptor)) {
+    if (store.isStubInSnapshot(descriptor)) {
       throw ebbError('EIO', 'A stub in a snapshot cannot be recalled.');
     }
-    // A mark that was copied with the file (cp -a, rsync -X) means nothing.
+    // A mark that was copied with the file (cp -a, rsync -X, a snapshot) means nothing.
     return undefined;
   }
 

@@ -14,6 +14,7 @@ import type { OwnedFd } from '../sys/fd.ts';
 import { decodeHandle, openByHandle } from '../sys/handle.ts';
 import { dropLease, tryLease } from '../sys/lease.ts';
 import { fileStatus, sameTime } from '../sys/stat.ts';
+import type { FileTime } from '../sys/stat.ts';
 import type { StubFile, StubStore } from '../tree/stubs/stub-store.ts';
 import type { FileGates } from './file-gates.ts';
 import type { KnownFiles } from './known-files.ts';
@@ -37,6 +38,8 @@ export interface WritersOptions {
   readonly known: KnownFiles;
   /** All changes that happened before the call have been given to `changed`. */
   readonly changesTakenIn: () => Promise<void>;
+  /** As `IgnoreMarks`. */
+  readonly neverTellOfContent: (fd: number) => void;
   readonly onProblem: (fileId: number | undefined, message: string, cause: unknown) => void;
 }
 
@@ -46,10 +49,17 @@ interface LetIn {
   readonly callText: string | undefined;
 }
 
+interface Recorded {
+  readonly file: StubFile;
+  letIn: LetIn[];
+  /** One of them is a thread that /proc does not show to us. */
+  isOneUnseen: boolean;
+}
+
 export class Writers {
   readonly #options: WritersOptions;
   /** Recorded writers whose deeds are not known yet. */
-  readonly #open = new Map<number, { readonly file: StubFile; letIn: LetIn[] }>();
+  readonly #open = new Map<number, Recorded>();
   readonly #resolving = new Map<number, Promise<void>>();
   readonly #deleted = new Map<number, StubFile>();
   #timer: NodeJS.Timeout | undefined;
@@ -99,12 +109,12 @@ export class Writers {
 
   /**
    * To be asked under a write lease. Throws EBUSY when the file's ctime has moved since nobody needed to tell any more
-   * that he writes: whoever did has closed it, so his events are queued, but perhaps not yet taken in. When they are,
-   * and the file is clean still, it was chmod(2) and the like.
+   * that he writes, or where that is not known, since `ctimeBefore`: whoever did has closed it, so his events are
+   * queued, but perhaps not yet taken in. When they are, and the file is clean still, it was chmod(2) and the like.
    */
-  requireUnmoved(file: StubFile): void {
+  requireUnmoved(file: StubFile, ctimeBefore: FileTime | undefined): void {
     const { known, gates, changesTakenIn } = this.#options;
-    const ctime = known.movedTo(file);
+    const ctime = known.movedTo(file, ctimeBefore);
     if (ctime === undefined) return;
     const taken = changesTakenIn().then(() => gates.opened(file.id));
     void taken.then(
@@ -123,10 +133,14 @@ export class Writers {
       this.#lookAgainSoon(0);
       return;
     }
+    if (file.change === dirty) {
+      this.#tellNoMore(file);
+      return;
+    }
     // Making an empty stub looks like a change of it; and what is not all here was not written by users.
     const whole = file.change !== clean || (file.residency.complete && file.sizeBytes > 0);
-    if (event.modified && whole && file.change !== dirty) {
-      this.#report(file, this.disown(file));
+    if (event.modified && whole) {
+      this.#report(file, this.#modified(file));
     } else if (event.closedForWriting && this.#open.has(file.id)) {
       this.#report(file, this.resolve(file));
     } else if (event.closedForWriting && file.change === clean && file.residency.complete) {
@@ -153,36 +167,57 @@ export class Writers {
     clearTimeout(this.#timer);
   }
 
+  /**
+   * Content was written or cut, or mtime alone was set (touch -m), which looks the same. The file is the user's own
+   * then, unless it is full of poison still: whoever was let in to empty it has not done so, and may never do.
+   */
+  async #modified(file: StubFile): Promise<void> {
+    const { gates, store } = this.#options;
+    await gates.alone(file.id, async () => {
+      const isStub = store.hasPoison && file.change === discarding && store.unchanged(file);
+      if (!isStub) await this.#setDirty(file);
+    });
+  }
+
   async #resolve(file: StubFile): Promise<void> {
-    const { gates, changesTakenIn } = this.#options;
-    if (this.#isStillLettingIn(file) || !this.#hasNoWriter(file)) return;
+    const { store, gates, changesTakenIn } = this.#options;
+    if (this.#isStillLettingIn(file) || !(this.#sawAllEmptyIt(file) || this.#hasNoWriter(file)))
+      return;
     await changesTakenIn();
     await gates.alone(file.id, async () => {
       if (file.change !== intent && file.change !== discarding) return;
       if (this.#isStillLettingIn(file)) return;
-      const verdict = this.#verdict(file);
-      if (verdict === undefined) return;
-      if (verdict === dirty) await this.#setDirty(file);
-      else await this.#setClean(file);
+      using fd = this.#openFile(file);
+      if (fd === undefined || !store.closeOwn(file)) return;
+      if (!tryLease(fd.fd, 'read') && !this.#sawAllEmptyIt(file)) return;
+      try {
+        const verdict = this.#verdict(file, fd.fd);
+        if (verdict === dirty) await this.#setDirty(file);
+        // Under the lease: who comes to write meanwhile waits, and what he does is told afterwards.
+        else if (verdict === clean) await this.#setClean(file);
+      } finally {
+        dropLease(fd.fd);
+      }
     });
   }
 
-  /** Undefined: somebody writes, or it cannot be known. */
-  #verdict(file: StubFile): typeof clean | typeof dirty | undefined {
-    const { store } = this.#options;
-    using fd = this.#openFile(file);
-    if (fd === undefined || !store.closeOwn(file) || !tryLease(fd.fd, 'read')) return undefined;
-    try {
-      if (store.unchanged(file)) return clean;
-      if (file.change === intent) return dirty;
-      const { sizeBytes, mtime } = fileStatus(fd.fd);
-      if (sizeBytes !== file.sizeBytes) return dirty;
-      // Who was watched would have been seen emptying it: only its times, mode or name have changed. That this is
-      // the version's content cannot be recorded then, and that it is the user's would be wrong: reading it fails.
-      return sameTime(mtime, file.mtime) || this.#open.has(file.id) ? undefined : dirty;
-    } finally {
-      dropLease(fd.fd);
-    }
+  /**
+   * All who were let in to empty the file have been seen to come through: who could do it has done it, and was told of.
+   * Who has it open for writing then is somebody who waits for this to be known.
+   */
+  #sawAllEmptyIt(file: StubFile): boolean {
+    return file.change === discarding && this.#open.get(file.id)?.isOneUnseen === false;
+  }
+
+  /** When nobody can do more. Undefined: it cannot be known. */
+  #verdict(file: StubFile, fd: number): typeof clean | typeof dirty | undefined {
+    if (this.#options.store.unchanged(file)) return clean;
+    if (file.change === intent) return dirty;
+    const { sizeBytes, mtime } = fileStatus(fd);
+    if (sizeBytes !== file.sizeBytes) return dirty;
+    // Who was watched would have been seen emptying it: only its times, mode or name have changed. That this is
+    // the version's content cannot be recorded then, and that it is the user's would be wrong: reading it fails.
+    return sameTime(mtime, file.mtime) || this.#open.has(file.id) ? undefined : dirty;
   }
 
   async #setDirty(file: StubFile): Promise<void> {
@@ -209,8 +244,9 @@ export class Writers {
 
   #remember(file: StubFile, tid: number): void {
     if (file.change !== intent && file.change !== discarding) return;
-    const writers = this.#open.get(file.id) ?? { file, letIn: [] };
+    const writers = this.#open.get(file.id) ?? { file, letIn: [], isOneUnseen: false };
     writers.letIn.push({ tid, callText: blockedCallText(tid) });
+    writers.isOneUnseen ||= tid === 0;
     this.#open.set(file.id, writers);
     const [oldest] = this.#open.keys();
     if (this.#open.size > openMax && oldest !== undefined) this.#open.delete(oldest);
@@ -237,6 +273,16 @@ export class Writers {
     const granted = tryLease(fd.fd, 'read');
     if (granted) dropLease(fd.fd);
     return granted;
+  }
+
+  /** Who writes to it all day would have each of his calls told, and told to nobody. */
+  #tellNoMore(file: StubFile): void {
+    try {
+      using fd = this.#openFile(file);
+      if (fd !== undefined) this.#options.neverTellOfContent(fd.fd);
+    } catch (error) {
+      this.#failed(file, error);
+    }
   }
 
   /** Undefined: it is being released, or gone. Never waits for a lease: it may be our own. */

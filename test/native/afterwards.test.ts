@@ -97,7 +97,7 @@ os.utime("f", ns=(before.st_atime_ns, before.st_mtime_ns))`;
         return Promise.resolve({ version, sizeBytes: size });
       },
       isBusy: (id) => scene.server.isBusy(id),
-      beforeFreeing: (fd, one) => scene.server.beforeFreeing(fd, one),
+      beforeFreeing: (fd, one) => scene.server.beforeFreeing(fd, one, undefined),
     });
     const expected = patternBytes(1, sizeBytes);
     expected.write('abc', 2_000_000);

@@ -202,7 +202,7 @@ export async function nativeScene(
       const [result] = await store.release([file], {
         prove: ({ version, sizeBytes }) => Promise.resolve({ version, sizeBytes }),
         isBusy: (id) => server.isBusy(id) || engine.isBusy(id),
-        beforeFreeing: (fd, file) => server.beforeFreeing(fd, file),
+        beforeFreeing: (fd, file) => server.beforeFreeing(fd, file, undefined),
         whileLeased: () => server.turn.lease(),
       });
       if (result === undefined) throw new Error('one file, one result');

@@ -229,15 +229,27 @@ test('a deletion that the catalog did not take is recorded when it does', async 
   assert.equal(problems.length, 1);
 });
 
-test('a stub in a snapshot is EIO, ordinary files in it are not', async () => {
+test('in a snapshot a stub is EIO; what was here, or users made or changed, is read', async () => {
   await using scene = await nativeScene('btrfs');
-  scene.add('f', 3 * MiB);
-  await scene.shellOk('echo own > own');
+  for (const name of ['cold', 'part', 'here', 'changed', 'written']) scene.add(name, 3 * MiB);
+  await scene.shellOk(`head -c 1 part; cat here > /dev/null; printf x >> changed
+    echo own > own; echo own > written`);
+  await scene.store.flush();
+  await scene.server.changesTakenIn();
   const { path: root } = scene.filesystem;
   await scene.shellOk(`btrfs -q subvolume snapshot -r ${root} ${root}/snapshot`);
   const data = `${root}/snapshot/tree/.ebb/data`;
-  assert.equal((await scene.shellOk(`${readSome} ${data}/f`)).trim(), 'EIO');
-  assert.equal(await scene.shellOk(`cat ${data}/own`), 'own\n');
+  scene.fetchedBytes();
+  for (const name of ['cold', 'part']) {
+    assert.equal((await scene.shellOk(`${readSome} ${data}/${name}`)).trim(), 'EIO', name);
+  }
+  for (const name of ['own', 'written']) {
+    assert.equal(await scene.shellOk(`cat ${data}/${name}`), 'own\n', name);
+  }
+  const whole = patternBytes(1, 3 * MiB);
+  const changed = Buffer.concat([whole, Buffer.from('x')]);
+  assert.ok((await scene.shell(`cat ${data}/here`)).stdout.equals(whole));
+  assert.ok((await scene.shell(`cat ${data}/changed`)).stdout.equals(changed));
   assert.equal(scene.fetchedBytes(), 0);
 });
 

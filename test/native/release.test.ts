@@ -101,7 +101,7 @@ for (const type of ['ext4', 'xfs', 'btrfs'] as const) {
         const child = spawn('/bin/sh', ['-c', program], { cwd: scene.path });
         opener.child = child;
         waitUntilHeldUp(child.pid ?? 0, 'break_lease');
-        scene.server.beforeFreeing(fd, file);
+        scene.server.beforeFreeing(fd, file, undefined);
       },
     });
     assert.ok(result && !result.released);
@@ -203,7 +203,7 @@ test('who opens a file that is just being released waits for that, and has it re
     prove: ({ version, sizeBytes }) => Promise.resolve({ version, sizeBytes }),
     isBusy: () => false,
     beforeFreeing: (fd, one) => {
-      scene.server.beforeFreeing(fd, one);
+      scene.server.beforeFreeing(fd, one, undefined);
       // There is no ignore mark: he is announced by an event, which is not read yet.
       const program = 'cat f > "$0"; exit $?';
       const copy = path.join(scene.scratch, 'copy');

@@ -61,13 +61,15 @@ export class Changes {
     if (record === undefined || record.change === dirty) return false;
     const status = this.#port.access.status(stub.handle);
     const { sizeBytes, mtime, ctime } = status;
+    const recorded = { seconds: record.ctimeSeconds, nanoseconds: record.ctimeNanoseconds };
     if (record.change === discarding) {
+      // Nothing at all was done to it since, whatever its mtime was by then.
+      if (sameTime(ctime, recorded)) return true;
       using fd = this.#port.access.openForReading(stub.handle);
       const cutOff = wasCutOff(fd.fd, status, stub, this.#port.hasPoison);
       if (cutOff !== undefined) return !cutOff;
     }
     if (sizeBytes !== stub.sizeBytes || !sameTime(mtime, stub.mtime)) return false;
-    const recorded = { seconds: record.ctimeSeconds, nanoseconds: record.ctimeNanoseconds };
     return record.change === clean || sameTime(ctime, recorded);
   }
 
@@ -84,6 +86,10 @@ export class Changes {
     }
     // What a writer finds must not vanish in a power cut while what he wrote stays.
     if (change !== clean) await this.#port.settled(stub.id);
+    if (change === intent && !stub.residency.complete) {
+      const message = `The disk of the tree did not take what had arrived of ${stub.key}.`;
+      throw ebbError('EIO', message, { retryable: true });
+    }
     await this.#write(stub, before, change);
     stub.change = change;
   }

@@ -64,6 +64,27 @@ export function inspectMarked(
   };
 }
 
+/**
+ * Whether a file that a snapshot made of one of the tree's lacks content: it is a stub, wholly or in part, and nobody
+ * recalls anything into it. What users had been let write to, or had changed, was whole.
+ */
+export function lacksContentInSnapshot(fd: number, mark: Mark, hasPoison: boolean): boolean {
+  if (mark.stub === undefined) return true;
+  const { change } = mark.stub;
+  if (change === StubChange.intent || change === StubChange.dirty) return false;
+  const claims = claimed(mark);
+  const status = fileStatus(fd);
+  if (change === StubChange.discarding) {
+    const before = { mtime: mark.stub.mtime, residency: claims };
+    return wasCutOff(fd, status, before, hasPoison) !== true;
+  }
+  // All of it was here, so whatever lies in it now is what its users saw.
+  if (claims.complete && status.sizeBytes === mark.sizeBytes) {
+    dropWhatIsNotThere(fd, claims, hasPoison);
+  }
+  return !claims.complete;
+}
+
 function claimed(mark: Mark): Residency {
   const none = Residency.create(mark.sizeBytes, mark.chunkBytes);
   if (mark.bitmap === null) return none;

@@ -6,15 +6,18 @@
  * is one body of whole blocks, and, made when first needed, for each size modulo the block a file that ends so; they
  * share the body's blocks. A clone of any size ends with the end of its source.
  *
- * The poison lies in a directory that users cannot reach. Nothing here needs a sync: a clone writes its source's dirty
- * pages first, and the journal keeps the order of what follows.
+ * The poison lies in a directory that users cannot reach. Only the body is synced, once: a clone writes its source's
+ * dirty pages first, and the journal keeps the order of what follows; but of a body that nobody has cloned yet a power
+ * cut may leave both ends and nothing in between.
  */
+import { fsyncSync } from 'node:fs';
+
 import { assert } from '../../base/assert.ts';
-import { EbbError, ebbError } from '../../base/errors.ts';
+import { EbbError, ebbError, toEbbError } from '../../base/errors.ts';
 import { OpenFlag, openFd } from '../../sys/fd.ts';
 import type { OwnedFd } from '../../sys/fd.ts';
 import { writeSmallAt } from '../../sys/file-io.ts';
-import { linkFile } from '../../sys/entries.ts';
+import { linkFile, removeFile } from '../../sys/entries.ts';
 import { pread } from '../../sys/io.ts';
 import { cloneRange } from '../../sys/ioctl.ts';
 import { fileStatus } from '../../sys/stat.ts';
@@ -25,6 +28,11 @@ const line = Buffer.from('Ebb: this content is not here. Ask Ebb for it: ebb exp
 const lineBytes = 64;
 /** Each 16 MiB of a stub are one extent. */
 export const poisonBodyBytes = 16 * 1024 * 1024;
+/**
+ * Larger stubs are not made: each 16 MiB are an extent and some microseconds of the thread that clones, in which it
+ * does nothing else, and any remote can say that a file has petabytes.
+ */
+export const poisonedBytesMax = 16 * 1024 ** 4;
 /** Open poison files; there is one for each size modulo the block. */
 const openSourcesMax = 512;
 
@@ -64,6 +72,9 @@ export class PoisonFiles implements Disposable {
    */
   cover(fd: number, sizeBytes: number): void {
     if (sizeBytes === 0) return;
+    if (sizeBytes > poisonedBytesMax) {
+      throw ebbError('EFBIG', `it has ${sizeBytes} bytes, more than ${poisonedBytesMax}`);
+    }
     const rest = sizeBytes % this.#blockBytes;
     using source = this.#sources.use(rest);
     let offset = 0;
@@ -80,12 +91,15 @@ export class PoisonFiles implements Disposable {
 
   #openSource(rest: number): OwnedFd {
     const name = rest === 0 ? 'body' : `rest-${rest}`;
-    for (;;) {
+    for (let replaced = false; ;) {
       try {
         const fd = openFd(name, OpenFlag.rdonly | OpenFlag.nofollow, 0, this.#directoryFd);
         if (isWhole(fd.fd, rest)) return fd;
         fd.close();
-        throw ebbError('EUCLEAN', `The poison file ${name} is damaged: remove it.`);
+        if (replaced) throw ebbError('EUCLEAN', `The poison file ${name} cannot be made.`);
+        // A power cut may leave one without its end. The blocks of stubs that were made of it are theirs, too.
+        removeFile(this.#directoryFd, name);
+        replaced = true;
       } catch (error) {
         if (!(error instanceof EbbError) || error.code !== 'ENOENT') throw error;
       }
@@ -98,6 +112,7 @@ export class PoisonFiles implements Disposable {
     using fd = openFd('.', OpenFlag.tmpfile | OpenFlag.rdwr, 0o400, this.#directoryFd);
     if (rest === 0) {
       for (let at = 0; at < poisonBodyBytes; at += pattern.length) writeSmallAt(fd.fd, pattern, at);
+      syncNow(fd.fd);
     } else {
       using body = this.#sources.use(0);
       cloneRange(body.fd, 0, poisonBodyBytes, fd.fd, 0);
@@ -108,6 +123,14 @@ export class PoisonFiles implements Disposable {
     } catch (error) {
       if (!(error instanceof EbbError) || error.code !== 'EEXIST') throw error;
     }
+  }
+}
+
+function syncNow(fd: number): void {
+  try {
+    fsyncSync(fd);
+  } catch (error) {
+    throw toEbbError(error);
   }
 }
 

@@ -26,7 +26,7 @@ import type { MarkSeal } from '../mark.ts';
 import { Room } from '../room.ts';
 import { Changes } from './changes.ts';
 import { createStub } from './create-stub.ts';
-import { inspectMarked } from './marked-facts.ts';
+import { inspectMarked, lacksContentInSnapshot } from './marked-facts.ts';
 import { KeptTimes } from './kept-times.ts';
 import type { StubTimes } from './kept-times.ts';
 import type { ReleaseRequest, ReleaseResult } from '../release.ts';
@@ -36,7 +36,7 @@ import { StubAccess } from './stub-access.ts';
 import { LoadedStub } from './stub-file.ts';
 import { StubMaker } from './stub-maker.ts';
 import type { StubOwner } from './stub-file.ts';
-import { isInSnapshot, removeStubMark, writeStubMark } from './stub-mark.ts';
+import { markInSnapshot, removeStubMark, writeStubMark } from './stub-mark.ts';
 import type { NewStub, StubFile, StubProblem, StubStore } from './stub-store.ts';
 
 /** The part of the catalog (catalog/stub-catalog.ts) that the store uses. */
@@ -181,8 +181,9 @@ export class NativeStubStore implements StubStore, StubOwner {
     return marked && 'facts' in marked ? marked.facts : undefined;
   }
 
-  isInSnapshot(fd: number): boolean {
-    return isInSnapshot(fd, this.rootFd, this.seal);
+  isStubInSnapshot(fd: number): boolean {
+    const mark = markInSnapshot(fd, this.rootFd, this.seal);
+    return mark !== undefined && lacksContentInSnapshot(fd, mark, this.hasPoison);
   }
 
   async setChange(file: StubFile, change: StubChange): Promise<void> {

@@ -14,7 +14,7 @@ import type { FileHandle } from '../../sys/handle.ts';
 import { getXattr, removeXattr, setXattr } from '../../sys/xattr.ts';
 import { identityOf } from '../identity.ts';
 import { MarkState, decodeMark, encodeMark } from '../mark.ts';
-import type { MarkReading, MarkSeal } from '../mark.ts';
+import type { Mark, MarkReading, MarkSeal } from '../mark.ts';
 
 const attribute = 'trusted.ebb';
 
@@ -65,22 +65,23 @@ export function readStubMark(fd: number, seal: MarkSeal): MarkReading | undefine
 }
 
 /**
- * The file is what a snapshot made of a stub of this tree: the same inode, in another subvolume than `treeFd`'s, with
- * the stub's mark. Poison lies in it, and nobody read it when it was copied.
+ * What its mark says of a file that a snapshot made of one of this tree's: the same inode, in another subvolume than
+ * `treeFd`'s. Undefined for all others.
  */
-export function isInSnapshot(fd: number, treeFd: number, seal: MarkSeal): boolean {
+export function markInSnapshot(fd: number, treeFd: number, seal: MarkSeal): Mark | undefined {
   const bytes = getXattr(fd, attribute);
-  return bytes !== undefined && isMarkOfOriginal(bytes, handleOf(fd).handle, treeFd, seal);
+  return bytes && markOfOriginal(bytes, handleOf(fd).handle, treeFd, seal);
 }
 
-function isMarkOfOriginal(
+function markOfOriginal(
   bytes: Uint8Array,
   handle: FileHandle,
   treeFd: number,
   seal: MarkSeal,
-): boolean {
+): Mark | undefined {
   const original = handleInSubvolumeOf(handle, handleOf(treeFd).handle);
-  return original !== undefined && decodeMark(bytes, encodeHandle(original), seal).ok;
+  const reading = original && decodeMark(bytes, encodeHandle(original), seal);
+  return reading?.ok === true ? reading.mark : undefined;
 }
 
 /** Any mark, also one that is not to be believed; undefined when nothing has the name. Opens nothing: no event. */
@@ -107,7 +108,7 @@ export function mayBeStub(
   if (reading.ok) return true;
   if (reading.refusal === 'of another tree') return false;
   const isCopied = reading.refusal === 'copied from another file';
-  return !isCopied || isMarkOfOriginal(bytes, handle, treeFd, seal);
+  return !isCopied || markOfOriginal(bytes, handle, treeFd, seal) !== undefined;
 }
 
 export function removeStubMark(fd: number): void {

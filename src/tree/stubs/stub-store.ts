@@ -71,8 +71,8 @@ export interface StubStore extends AsyncDisposable {
    */
   factsOfMark(fd: number): StubFacts | undefined;
 
-  /** An open file that is none of the tree's stubs: it is what a snapshot made of one. */
-  isInSnapshot(fd: number): boolean;
+  /** An open file that is what a snapshot made of one of the tree's, and not all of its content is in it. */
+  isStubInSnapshot(fd: number): boolean;
 
   /**
    * Records what a user may do or has done, in catalog and mark, durably, before it resolves. From the call on nothing

@@ -1,6 +1,6 @@
 /** Making stubs on real file systems: what users see of them, and what they never see. */
 import assert from 'node:assert/strict';
-import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { readdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { describe, test } from 'node:test';
 
@@ -9,7 +9,7 @@ import { Seek, seek } from '../../../src/sys/io.ts';
 import { fileStatus } from '../../../src/sys/stat.ts';
 import { filesystemStatus } from '../../../src/sys/statfs.ts';
 import { getXattr, setXattr } from '../../../src/sys/xattr.ts';
-import { isPoison, poisonBodyBytes } from '../../../src/tree/stubs/poison.ts';
+import { isPoison, poisonBodyBytes, poisonedBytesMax } from '../../../src/tree/stubs/poison.ts';
 import { run } from '../support/image.ts';
 import type { NamedStub } from '../../../src/tree/stubs/stub-maker-thread.ts';
 import { imageTypes, newStub, newTree, openStubs, stubMtime } from '../support/stubs.ts';
@@ -168,6 +168,34 @@ test('poison takes no room of its own', async () => {
   await stubs.store.syncTree();
   const takenBytes = before - filesystemStatus(tree.path).freeBytes;
   assert.ok(takenBytes < 2 * 2 ** 20, `20 GiB of stubs take ${takenBytes} bytes`);
+});
+
+for (const type of ['xfs', 'btrfs'] as const) {
+  test(`${type}: poison that a power cut left without its end is made anew`, () => {
+    using tree = newTree(type);
+    const sizes = [poisonBodyBytes, 5_000];
+    for (const name of ['none', 'rest-904', 'body']) {
+      if (name !== 'none') truncateSync(path.join(tree.path, '.ebb', 'poison', name), 4_096);
+      using stubs = openStubs(tree);
+      for (const sizeBytes of sizes) {
+        stubs.add(`${name}-${sizeBytes}`, sizeBytes);
+        assert.ok(isPoison(readFileSync(path.join(tree.data, `${name}-${sizeBytes}`)), 0));
+      }
+    }
+    for (const sizeBytes of sizes) {
+      assert.ok(
+        isPoison(readFileSync(path.join(tree.data, `none-${sizeBytes}`)), 0),
+        'older stubs',
+      );
+    }
+  });
+}
+
+test('a file that would take millions of extents of poison is refused', () => {
+  using tree = newTree('xfs');
+  using stubs = openStubs(tree);
+  assert.throws(() => stubs.add('f', poisonedBytesMax + 1), { code: 'EFBIG' });
+  assert.deepEqual(names(tree), []);
 });
 
 test('poison is known at any place, and nothing else is', () => {

@@ -126,6 +126,20 @@ for (const type of imageTypes) {
       assert.deepEqual(readFileSync(name), Buffer.alloc(sizeBytes, 'u'));
     });
 
+    test('a writer that truncates a file whose time users had set, and has not come to it', async () => {
+      using tree = newTree(type);
+      using stubs = openStubs(tree);
+      const { store } = stubs;
+      const name = path.join(tree.data, 'f');
+      const file = stubs.add('f', sizeBytes);
+      utimesSync(name, 1, 2);
+      await store.setChange(file, 2);
+      assert.equal(store.unchanged(file), true);
+      await store.setChange(file, 0);
+      await recall(file);
+      assert.deepEqual(new Uint8Array(readFileSync(name)), sourceBytes(0, sizeBytes));
+    });
+
     test('bytes that no record claims, after a crash: a writer that truncates has not done so yet', async () => {
       using tree = newTree(type);
       {
@@ -257,6 +271,23 @@ test('a stub whose bytes a failed sync lost is not claimed by who marks them aft
   assert.equal(stubs.catalog.get(file.id)?.residentBytes, 0);
   await recall(file);
   await stubs.store.flush();
+  assert.equal(stubs.catalog.get(file.id)?.complete, true);
+});
+
+test('a writer is not let in when the disk did not take what he is to find', async () => {
+  using tree = newTree('xfs');
+  let fails = true;
+  using stubs = openStubs(tree, {
+    syncData: () => (fails ? Promise.reject(ebbError('EIO', 'disk')) : Promise.resolve()),
+  });
+  const file = stubs.add('f', sizeBytes);
+  await recall(file);
+  await assert.rejects(stubs.store.setChange(file, 1), { code: 'EIO' });
+  assert.deepEqual([file.change, stubs.catalog.get(file.id)?.change], [0, 0]);
+  fails = false;
+  await assert.rejects(stubs.store.setChange(file, 1), { code: 'EBUSY' });
+  await recall(file);
+  await stubs.store.setChange(file, 1);
   assert.equal(stubs.catalog.get(file.id)?.complete, true);
 });
 

@@ -1,0 +1,194 @@
+/** Users who do something to a file at the very moment at which Ebb finds out, or records, what others did to it. */
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { readFileSync, readlinkSync } from 'node:fs';
+import { test } from 'node:test';
+import { StubChange } from '../../src/base/stub-facts.ts';
+import { TreeReleaser } from '../../src/daemon/native/tree-releaser.ts';
+import type { ToMain } from '../../src/native/messages.ts';
+import type { StubFile } from '../../src/tree/stubs/stub-store.ts';
+import { patternBytes } from '../support/pattern.ts';
+import { killAtExit } from '../support/run.ts';
+import { waitFor } from '../support/wait-for.ts';
+import { nativeScene } from './native-scene.ts';
+import type { NativeScene } from './native-scene.ts';
+
+const { clean, intent, discarding, dirty } = StubChange;
+const sizeBytes = 3 * 1024 * 1024 + 1_234;
+
+/** All of it is here and for certain: nobody is told any more when it is opened. */
+async function settle(scene: NativeScene, name: string, file: StubFile): Promise<void> {
+  await scene.shellOk(`cat ${name} > /dev/null`);
+  await scene.store.settled(file.id);
+  await scene.shellOk(`cat ${name} > /dev/null`);
+}
+
+/** What `change` records from now on is preceded by `first`. */
+function beforeRecording(scene: NativeScene, change: StubChange, first: () => Promise<void>): void {
+  const { store } = scene;
+  const setChange = store.setChange.bind(store);
+  store.setChange = async (file, to) => {
+    if (to === change) await first();
+    await setChange(file, to);
+  };
+}
+
+/** What users do is not told to the server until the function that is returned is called. */
+function withholdChanges({ server }: NativeScene): () => void {
+  const withheld: ToMain[] = [];
+  const take = server.take.bind(server);
+  server.take = (message) => {
+    if (message.kind === 'changed') withheld.push(message);
+    else take(message);
+  };
+  return () => {
+    server.take = take;
+    for (const message of withheld) take(message);
+  };
+}
+
+async function expectContent(scene: NativeScene, name: string, expected: Buffer): Promise<void> {
+  const { stdout, stderr } = await scene.shell(`cat ${name}`);
+  assert.ok(stdout.equals(expected), `${name}: other bytes ${stderr.toString()}`);
+}
+
+function withNew(at: number): Buffer {
+  const bytes = patternBytes(1, sizeBytes);
+  bytes.write('new', at);
+  return bytes;
+}
+
+/** Somebody is let in to empty the file, and is killed before he can. */
+async function killWhoEmpties(scene: NativeScene, file: StubFile): Promise<void> {
+  const writer = spawn('/bin/sh', ['-c', 'cd "$0" && exec 3> f', scene.path]);
+  killAtExit(writer);
+  const gone = once(writer, 'exit');
+  beforeRecording(scene, discarding, async () => {
+    writer.kill('SIGKILL');
+    await gone;
+  });
+  await waitFor(() => file.change === discarding, { what: 'the writer to be recorded' });
+}
+
+for (const type of ['xfs', 'btrfs'] as const) {
+  test(`${type}: who was killed before he emptied a file has not emptied it, though its time is set then`, async () => {
+    await using scene = await nativeScene(type);
+    const file = scene.add('f', sizeBytes);
+    await killWhoEmpties(scene, file);
+    // Without opening it: the kernel tells of it as of a write.
+    await scene.shellOk('touch -c -m -d 2001-02-03 f');
+    await scene.server.recorded(file.id);
+    assert.notEqual(file.change, dirty);
+    await expectContent(scene, 'f', patternBytes(1, sizeBytes));
+    assert.equal(file.change, clean);
+  });
+}
+
+for (const type of ['ext4', 'btrfs'] as const) {
+  test(`${type}: who writes after one who was killed before he emptied a file does not wait for himself`, async () => {
+    await using scene = await nativeScene(type);
+    const file = scene.add('f', sizeBytes);
+    await killWhoEmpties(scene, file);
+    await scene.shellOk('printf x >> f');
+    await expectContent(scene, 'f', Buffer.concat([patternBytes(1, sizeBytes), Buffer.from('x')]));
+  });
+}
+
+for (const type of ['ext4', 'xfs', 'btrfs'] as const) {
+  test(`${type}: who writes while the remote is asked, and sets the old time, keeps what he wrote`, async () => {
+    await using scene = await nativeScene(type);
+    const file = scene.add('f', sizeBytes);
+    await settle(scene, 'f', file);
+    // As after a restart of the daemon: the kernel asks nobody, and nobody knows what the file was like.
+    scene.server.forget(file.id);
+    const { store, server, engine, memory } = scene;
+    const told = withholdChanges(scene);
+    const stat = memory.stat.bind(memory);
+    memory.stat = async (key, options) => {
+      await scene.shellOk(`python3 -c '
+import os
+before = os.stat("f")
+fd = os.open("f", os.O_RDWR)
+os.pwrite(fd, b"new", 2000000)
+os.utime("f", ns=(before.st_atime_ns, before.st_mtime_ns))'`);
+      return await stat(key, options);
+    };
+    const isBusy = (id: number): boolean => engine.isBusy(id);
+    const releaser = new TreeReleaser({ store, server, remote: memory, isBusy });
+    const { signal } = new AbortController();
+    const outcome = await releaser.release(file.id, { dryRun: false, signal });
+    told();
+    await expectContent(scene, 'f', withNew(2_000_000));
+    assert.ok('refused' in outcome, JSON.stringify(outcome));
+    await server.recorded(file.id);
+    assert.equal(file.change, dirty);
+  });
+}
+
+for (const type of ['ext4', 'xfs'] as const) {
+  test(`${type}: who writes through a mapping while it is recorded that the last writer changed nothing`, async () => {
+    await using scene = await nativeScene(type);
+    const file = scene.add('f', sizeBytes);
+    const second: { child?: ReturnType<typeof spawn> } = {};
+    beforeRecording(scene, clean, async () => {
+      if (second.child !== undefined) return;
+      const program = `
+import mmap, os
+before = os.stat("f")
+fd = os.open("f", os.O_RDWR)
+m = mmap.mmap(fd, 0)
+m[2000000:2000003] = b"new"
+os.utime("f", ns=(before.st_atime_ns, before.st_mtime_ns))
+m.close()`;
+      const child = spawn('python3', ['-c', program], { cwd: scene.path });
+      killAtExit(child);
+      second.child = child;
+      await waitFor(() => child.exitCode !== null || isHeldUp(child.pid ?? 0), {
+        what: 'the second writer to be through, or held up',
+      });
+    });
+    await scene.shellOk(`python3 -c 'import os; os.open("f", os.O_RDWR)'`);
+    await waitFor(() => second.child !== undefined, { what: 'the first one to be recorded' });
+    const { child } = second;
+    assert.ok(child);
+    if (child.exitCode === null) await once(child, 'exit');
+    assert.equal(child.exitCode, 0);
+    await waitFor(() => file.change !== intent, { what: 'what he did to be recorded' });
+    await scene.server.recorded(file.id);
+    const result = await scene.release(file);
+    await expectContent(scene, 'f', withNew(2_000_000));
+    assert.equal(result.released, false);
+    assert.equal(file.change, dirty);
+  });
+}
+
+test('what users changed is theirs: nobody is asked about it, and nobody told, until it is deleted', async () => {
+  await using scene = await nativeScene('xfs');
+  const file = scene.add('f', sizeBytes);
+  // By a daemon before this one.
+  await scene.store.setChange(file, dirty);
+  // The kernel forgets that nobody is to be asked only about files that nobody has open.
+  const holder = spawn('/bin/sh', ['-c', 'cd "$0" && exec 9< f && exec sleep 600', scene.path]);
+  killAtExit(holder);
+  await waitFor(() => readlinkSync(`/proc/${holder.pid}/exe`).endsWith('/sleep'), {
+    what: 'somebody who has it open',
+  });
+  await scene.shellOk('cat f > /dev/null; echo a >> f');
+  await scene.server.changesTakenIn();
+  const { changes } = scene;
+  const { opens, accesses } = scene.server.counters();
+  await scene.shellOk('for i in 1 2 3 4 5; do echo b >> f; cat f > /dev/null; done');
+  await scene.server.changesTakenIn();
+  const after = scene.server.counters();
+  assert.deepEqual([after.opens, after.accesses], [opens, accesses]);
+  assert.equal(scene.changes, changes);
+  holder.kill('SIGKILL');
+  await once(holder, 'exit');
+  await scene.shellOk('rm f');
+  await waitFor(() => scene.catalog.get(file.id) === undefined, { what: 'it to be forgotten' });
+});
+
+function isHeldUp(pid: number): boolean {
+  return readFileSync(`/proc/${pid}/wchan`, 'latin1').includes('break_lease');
+}
