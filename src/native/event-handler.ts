@@ -122,6 +122,8 @@ export class EventHandler {
       else this.#consumed(known, event);
       event.allow();
     } else {
+      // It is not complete (any more: released), and when it is, main is to hear of it again.
+      known.toldComplete = false;
       this.#ask(event, 'access', handle);
     }
   }
