@@ -78,6 +78,8 @@ test('errors: a directory, a name that is gone, a requester that gave up', async
   controller.abort();
   await assert.rejects(opening, isCode('EINTR'));
   scene.remote.letGo();
+  // The question that nobody waits for any more has its answer, too.
+  await scene.preparer.open(file.id);
   scene.remote.remove('a');
   await assert.rejects(scene.preparer.open(file.id), isCode('ENOENT'));
   await assert.rejects(scene.preparer.open(file.id), isCode('ESTALE'));
