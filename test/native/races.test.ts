@@ -1,6 +1,7 @@
 /** Users who do something to a file at the very moment at which Ebb finds out, or records, what others did to it. */
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { readFileSync, readlinkSync } from 'node:fs';
 import { test } from 'node:test';
@@ -16,6 +17,8 @@ import type { NativeScene } from './native-scene.ts';
 
 const { clean, intent, discarding, dirty } = StubChange;
 const sizeBytes = 3 * 1024 * 1024 + 1_234;
+/** Of a millisecond each, at the least. */
+const looksMax = 60_000;
 
 /** All of it is here and for certain: nobody is told any more when it is opened. */
 async function settle(scene: NativeScene, name: string, file: StubFile): Promise<void> {
@@ -130,10 +133,8 @@ for (const type of ['ext4', 'xfs'] as const) {
   test(`${type}: who writes through a mapping while it is recorded that the last writer changed nothing`, async () => {
     await using scene = await nativeScene(type);
     const file = scene.add('f', sizeBytes);
-    const second: { child?: ReturnType<typeof spawn> } = {};
-    beforeRecording(scene, clean, async () => {
-      if (second.child !== undefined) return;
-      const program = `
+    const second: { child?: ChildProcess } = {};
+    const program = `
 import mmap, os
 before = os.stat("f")
 fd = os.open("f", os.O_RDWR)
@@ -141,13 +142,16 @@ m = mmap.mmap(fd, 0)
 m[2000000:2000003] = b"new"
 os.utime("f", ns=(before.st_atime_ns, before.st_mtime_ns))
 m.close()`;
+    const { catalog } = scene;
+    const setChange = catalog.setChange.bind(catalog);
+    catalog.setChange = (rows) => {
+      setChange(rows);
+      if (second.child !== undefined || rows[0]?.change !== clean) return;
       const child = spawn('python3', ['-c', program], { cwd: scene.path });
       killAtExit(child);
       second.child = child;
-      await waitFor(() => child.exitCode !== null || isHeldUp(child.pid ?? 0), {
-        what: 'the second writer to be through, or held up',
-      });
-    });
+      untilThroughOrHeldUp(child.pid ?? 0);
+    };
     await scene.shellOk(`python3 -c 'import os; os.open("f", os.O_RDWR)'`);
     await waitFor(() => second.child !== undefined, { what: 'the first one to be recorded' });
     const { child } = second;
@@ -189,6 +193,14 @@ test('what users changed is theirs: nobody is asked about it, and nobody told, u
   await waitFor(() => scene.catalog.get(file.id) === undefined, { what: 'it to be forgotten' });
 });
 
-function isHeldUp(pid: number): boolean {
-  return readFileSync(`/proc/${pid}/wchan`, 'latin1').includes('break_lease');
+/** Blocks this thread until the process has ended, or waits for a lease to be given up. */
+function untilThroughOrHeldUp(pid: number): void {
+  const pause = new Int32Array(new SharedArrayBuffer(4));
+  for (let looks = 0; looks < looksMax; looks += 1) {
+    const state = readFileSync(`/proc/${pid}/stat`, 'latin1').split(') ')[1];
+    if (state?.startsWith('Z')) return;
+    if (readFileSync(`/proc/${pid}/wchan`, 'latin1').includes('break_lease')) return;
+    Atomics.wait(pause, 0, 0, 1);
+  }
+  assert.fail('the second writer does nothing');
 }
