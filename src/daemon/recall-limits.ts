@@ -15,8 +15,11 @@ const directoryLimits: Partial<RecallLimits> = {
   bytesInFlightMax: 32 * MiB,
 };
 
+type Limited = Pick<Configuration, 'deadlineMs' | 'connections' | 'readAheadMaxBytes'>;
+
+/** Of a mount. */
 export function recallLimits(
-  configuration: Pick<Configuration, 'deadlineMs' | 'connections' | 'readAheadMaxBytes'>,
+  configuration: Limited,
   remote: Pick<Remote, 'kind'>,
 ): Partial<RecallLimits> {
   return {
@@ -25,4 +28,15 @@ export function recallLimits(
     readAheadMaxBytes: configuration.readAheadMaxBytes,
     ...(remote.kind === 'dir' ? directoryLimits : {}),
   };
+}
+
+/**
+ * Of a tree: half as many writes, each of which costs its main thread some 0.15 ms, and that is what a cold read waits
+ * for. docs/decisions/0041-cold-reads-take-fewer-turns.md.
+ */
+export function treeRecallLimits(
+  configuration: Limited,
+  remote: Pick<Remote, 'kind'>,
+): Partial<RecallLimits> {
+  return { ...recallLimits(configuration, remote), bufferBytes: 2 * MiB };
 }

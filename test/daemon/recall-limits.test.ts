@@ -4,7 +4,7 @@ import { writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { test } from 'node:test';
 import { optionDefaults } from '../../src/daemon/options.ts';
-import { recallLimits } from '../../src/daemon/recall-limits.ts';
+import { recallLimits, treeRecallLimits } from '../../src/daemon/recall-limits.ts';
 import { RecallEngine } from '../../src/recall/engine.ts';
 import { openRemote } from '../../src/remote/open-remote.ts';
 import { noSignal } from '../conformance/collect.ts';
@@ -40,7 +40,9 @@ test('a directory is recalled in writes of 2 MiB, a chunk of it alone in one of 
   }
 });
 
-test('a web server is recalled as it was: many requests, small buffers', () => {
+test('a web server is recalled as it was: many requests, small buffers, in trees of 2 MiB', () => {
   const { bufferBytes, bytesInFlightMax } = recallLimits(optionDefaults, { kind: 'http' });
   assert.deepEqual([bufferBytes, bytesInFlightMax], [undefined, undefined]);
+  const ofTree = treeRecallLimits(optionDefaults, { kind: 'http' });
+  assert.deepEqual([ofTree.bufferBytes, ofTree.bytesInFlightMax], [2 * MiB, undefined]);
 });

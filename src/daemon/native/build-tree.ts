@@ -35,7 +35,7 @@ import { RecallViews } from '../control/recall-views.ts';
 import { startControlServer } from '../control/server.ts';
 import { logFileWriter } from '../log-file.ts';
 import { Logbook } from '../logbook.ts';
-import { recallLimits } from '../recall-limits.ts';
+import { treeRecallLimits } from '../recall-limits.ts';
 import { remoteIdentity } from '../options.ts';
 import { openOrWait } from '../open-or-wait.ts';
 import { remoteOptions } from '../remote-options.ts';
@@ -153,7 +153,7 @@ export async function buildTree(
   const recall: RecallEngine = new RecallEngine({
     remote,
     clock,
-    limits: recallLimits(configuration, remote),
+    limits: treeRecallLimits(configuration, remote),
     reserve: (bytes, intent) => space.reserve(bytes, intent),
     onStale: (file) => {
       // What users are changing refuses recalls, too, and that says nothing of the remote.
