@@ -4,7 +4,7 @@ import { chmodSync, closeSync, openSync, utimesSync, writeFileSync, writeSync } 
 import path from 'node:path';
 import { test } from 'node:test';
 import { openHttpRemote } from '../../../src/remote/http/http-remote.ts';
-import { startNginx } from '../../support/servers.ts';
+import { startApache, startNginx } from '../../support/servers.ts';
 import { temporaryDirectory } from '../../support/temporary.ts';
 import { MemorySink, never, readInto } from './collect.ts';
 
@@ -59,4 +59,32 @@ test('a file overwritten in place while it is sent: afterwards its new version a
   await assert.rejects(readInto(remote, 'file', { version }), { code: 'ESTALE' });
   const after = await readInto(remote, 'file', { version: now.version });
   assert.ok(after.bytes().every((byte) => byte === newByte));
+});
+
+test('two contents of one size within one second are one version to nginx, and two to Apache', async () => {
+  await using directory = await temporaryDirectory('overwritten');
+  chmodSync(directory.path, 0o755);
+  const file = path.join(directory.path, 'file');
+  const publish = (text: string, seconds: number): void => {
+    writeFileSync(file, text);
+    utimesSync(file, seconds, seconds);
+  };
+  await using nginx = await startNginx({ root: directory.path });
+  await using apache = await startApache({ root: directory.path });
+  const versions = async (url: string): Promise<(string | undefined)[]> => {
+    const remote = await openHttpRemote({ url });
+    await using _closing = { [Symbol.asyncDispose]: async () => remote.close() };
+    const version = async (): Promise<string | undefined> =>
+      (await remote.stat('file', { signal: never })).version;
+    publish('one', 1_500_000_000.25);
+    const first = await version();
+    publish('two', 1_500_000_000.75);
+    const second = await version();
+    publish('two', 1_500_000_001.25);
+    return [first, second, await version()];
+  };
+  const [one, two, later] = await versions(nginx.url);
+  assert.equal(two, one);
+  assert.notEqual(later, one);
+  assert.equal(new Set(await versions(apache.url)).size, 3);
 });
