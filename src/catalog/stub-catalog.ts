@@ -33,14 +33,6 @@ export interface SiblingQuestion {
   readonly limit: number;
 }
 
-/** Some of the files that were asked for. */
-export interface FoundStubs {
-  /** Ascending. */
-  readonly ids: readonly number[];
-  /** All up to this id was looked at; undefined: all there is. */
-  readonly lastId: number | undefined;
-}
-
 /** What is known of a remote key besides its records, so that `refresh` respects what users did. */
 export interface KnownKey {
   readonly key: string;
@@ -61,7 +53,7 @@ export interface ListedDirectory {
 /** What is listed together has ids that are near to each other. */
 export const siblingReach = 1_024;
 /** A third of a millisecond: of a thousand files of a project a handful have a name that nearly each directory has. */
-export const namesakeReach = 8_192;
+export const namesakeReach = 4_096;
 
 export interface StubCatalog extends Disposable {
   get(id: number): StubRecord | undefined;
@@ -103,10 +95,10 @@ export interface StubCatalog extends Disposable {
    */
   siblings(question: SiblingQuestion): number[];
   /**
-   * As `siblings`, of the same name in whatever directory: those that came after it, in their order. Only ids up to
-   * `namesakeReach` away are looked at; who wants more asks again with `lastId` as the id.
+   * As `siblings`, of the same name in whatever directory, nearest first: who goes down into directories may do so in
+   * the order of the listing or against it. Only ids up to `namesakeReach` away are looked at.
    */
-  namesakes(question: SiblingQuestion): FoundStubs;
+  namesakes(question: SiblingQuestion): number[];
   /** Clean records with residentBytes > 0, not pinned, least recently used first; stable paging. */
   leastRecentlyUsed(
     after: { readonly accessedAtMs: number; readonly id: number } | undefined,

@@ -9,7 +9,6 @@
  * one that takes all of them soon finds all of them.
  */
 import { BoundedMap } from '../base/bounded-map.ts';
-import type { FoundStubs } from '../catalog/stub-catalog.ts';
 
 const missesNeeded = 3;
 const startCount = 8;
@@ -19,9 +18,8 @@ const countMin = 4;
 const countMax = 64;
 /** Misses that are further apart than this say nothing. */
 const idleMaxMs = 10_000;
-/** When there were no more files, it is looked again after so many opens; when there were few near by, sooner. */
+/** When there were no more files near by, it is looked again after so many opens. */
 const opensWithoutLooking = 32;
-const opensAfterFew = 8;
 const groupsMax = 1_024;
 /** Files that were brought are remembered until they are used; one that is forgotten counts as never used. */
 const unusedMax = 4_096;
@@ -34,13 +32,13 @@ interface Group {
   unused: number;
   /** Opens until it is looked for files again. */
   opensToWait: number;
-  /** Where the last search ended; undefined: the next one begins at the file that is opened. */
+  /** Where the next search begins; undefined: at the file that is opened. */
   lastId: number | undefined;
 }
 
 /** What may be brought now. */
 export interface SiblingSearch {
-  /** Of the files that come after this one, */
+  /** Of the files that come after this one, or are near to it, */
   readonly afterId: number;
   /** at most so many. */
   readonly count: number;
@@ -70,12 +68,18 @@ export class SiblingCredit {
     return searchOf(group, fileId);
   }
 
-  /** These are being brought, of those that were `found`: some may be under way already. */
-  brought(groupKey: string, fileIds: readonly number[], { ids, lastId }: FoundStubs): void {
+  /**
+   * These are being brought. `isAll`: there are no more near by. `lastId`: where the next search begins; undefined: at
+   * the file that is opened then.
+   */
+  brought(
+    groupKey: string,
+    fileIds: readonly number[],
+    { isAll, lastId }: { readonly isAll: boolean; readonly lastId: number | undefined },
+  ): void {
     const group = this.#groups.get(groupKey);
     if (group === undefined) return;
-    if (lastId === undefined) group.opensToWait = opensWithoutLooking;
-    else if (ids.length < countMin) group.opensToWait = opensAfterFew;
+    if (isAll) group.opensToWait = opensWithoutLooking;
     group.lastId = lastId;
     group.unused += fileIds.length;
     for (const id of fileIds) this.#unused.set(id, group);

@@ -6,7 +6,6 @@
 import { StubChange } from '../base/stub-facts.ts';
 import { BoundedMap } from '../base/bounded-map.ts';
 import { ebbError } from '../base/errors.ts';
-import type { FoundStubs } from '../catalog/stub-catalog.ts';
 import type { RecallEngine } from '../recall/engine.ts';
 import type { Requester } from '../recall/recall.ts';
 import type { StubFile, StubStore } from '../tree/stubs/stub-store.ts';
@@ -16,7 +15,7 @@ import type { SiblingSearch } from './sibling-credit.ts';
 
 /** Files that are being brought at a time; no more are looked for meanwhile. */
 const runningMax = 256;
-/** Files brought last: until what they are is in the catalog, they are found again. */
+/** Files that came last: until what they are is in the catalog, they are found again. */
 const recentMax = 4_096;
 
 /** A file that others go with. Its id only says where a search begins. */
@@ -26,8 +25,14 @@ type Relative = Pick<StubFile, 'id' | 'key'>;
 export interface SiblingsOf {
   /** With keys in the same directory: those after `id` first. */
   readonly inDirectory: (of: Relative, limit: number) => readonly number[];
-  /** Of the same name: those after `id`. */
-  readonly namesakes: (of: Relative, limit: number) => FoundStubs;
+  /** Of the same name: nearest to `id` first. */
+  readonly namesakes: (of: Relative, limit: number) => readonly number[];
+}
+
+interface Found {
+  readonly ids: readonly number[];
+  readonly isAll: boolean;
+  readonly lastId: number | undefined;
 }
 
 /** One way in which files go together. */
@@ -35,8 +40,12 @@ interface Kinship {
   readonly credit: SiblingCredit;
   /** The same for all that go together. */
   readonly groupOf: (key: string) => string;
-  readonly find: (of: Relative, limit: number) => FoundStubs;
+  /** Of files that `isNew`. */
+  readonly find: (of: Relative, limit: number, isNew: (id: number) => boolean) => Found;
 }
+
+/** Of those that were found so many may be on their way already. */
+const knownAlreadyMax = 64;
 
 export interface SiblingsOptions {
   readonly store: Pick<StubStore, 'get'>;
@@ -69,6 +78,7 @@ export class Siblings {
       return;
     }
     if (!isCold) return;
+    this.#recent.set(file.id, true);
     const nowMs = Date.now();
     for (const kinship of this.#kinships) {
       const search = kinship.credit.missed(kinship.groupOf(file.key), file.id, nowMs);
@@ -97,8 +107,9 @@ export class Siblings {
   ): void {
     if (search === undefined || this.#closing.signal.aborted) return;
     if (this.#running + search.count > runningMax) return;
-    const found = find({ id: search.afterId, key }, search.count);
-    const ids = found.ids.filter((one) => one !== id && !this.#recent.has(one));
+    const isNew = (one: number): boolean => one !== id && !this.#recent.has(one);
+    const found = find({ id: search.afterId, key }, search.count, isNew);
+    const { ids } = found;
     credit.brought(groupOf(key), ids, found);
     if (ids.length === 0) return;
     const who = requester();
@@ -129,15 +140,19 @@ function kinshipsOf({ inDirectory, namesakes }: SiblingsOf): readonly Kinship[] 
     {
       credit: new SiblingCredit(),
       groupOf: (key) => key.slice(0, key.lastIndexOf('/') + 1),
-      find: (of, limit) => {
-        const ids = inDirectory(of, limit);
-        return { ids, lastId: ids.length < limit ? undefined : ids.at(-1) };
+      find: (of, limit, isNew) => {
+        const found = inDirectory(of, limit);
+        const isAll = found.length < limit;
+        return { ids: found.filter(isNew), isAll, lastId: isAll ? undefined : found.at(-1) };
       },
     },
     {
       credit: new SiblingCredit(),
       groupOf: (key) => key.slice(key.lastIndexOf('/') + 1),
-      find: namesakes,
+      find: (of, limit, isNew) => {
+        const found = namesakes(of, limit + knownAlreadyMax).filter(isNew);
+        return { ids: found.slice(0, limit), isAll: found.length < limit, lastId: undefined };
+      },
     },
   ];
 }

@@ -38,6 +38,11 @@ export function stubRecord(id: number, change: Partial<StubRecord> = {}): StubRe
 
 const here = { bitmap: Uint8Array.of(1), residentBytes: 100, complete: true };
 
+/** Of two that are equally far the later one comes first. */
+function nearTo(place: number): (a: number, b: number) => number {
+  return (a, b) => Math.abs(a - place) - Math.abs(b - place) || b - a;
+}
+
 function ids(stubs: readonly StubRecord[]): number[] {
   return stubs.map(({ id }) => id);
 }
@@ -244,42 +249,38 @@ export function stubCatalogConformance(kind: string, open: () => StubCatalogFixt
       },
     );
 
-    check(
-      'namesakes: small, clean, not here, of the same name; how far it was looked',
-      (catalog) => {
-        const first = catalog.reserveIds(20_000);
-        const at = (offset: number, key: string, change: Partial<StubRecord> = {}): StubRecord =>
-          stubRecord(first + offset, { key, ...change });
-        catalog.insert([
-          at(0, 'a/name'),
-          at(10, 'name'),
-          at(11, 'b/name'),
-          at(12, 'c/d/name', here),
-          at(13, 'd/name', { change: 3 }),
-          at(14, 'e/name', { lost: true }),
-          at(15, 'f/name', { sizeBytes: 0 }),
-          at(16, 'g/name', { sizeBytes: 101 }),
-          at(17, 'h/other name'),
-          at(18, 'name/other'),
-          at(19, 'h/i/j/name', { residentBytes: 5 }),
-          at(10 + namesakeReach, 'k/name'),
-          at(11 + namesakeReach, 'l/name'),
-        ]);
-        const ask = (offset: number, limit: number): unknown => {
-          const of = { id: first + offset, key: 'x/name' };
-          const { ids, lastId } = catalog.namesakes({ of, sizeMaxBytes: 100, limit });
-          return [ids.map((id) => id - first), lastId && lastId - first];
-        };
-        assert.deepEqual(ask(10, 2), [[11, 19], 19]);
-        assert.deepEqual(ask(10, 3), [[11, 19, 10 + namesakeReach], 10 + namesakeReach]);
-        assert.deepEqual(ask(10, 4), [[11, 19, 10 + namesakeReach], 10 + namesakeReach]);
-        assert.deepEqual(ask(11, 9), [[19, 10 + namesakeReach, 11 + namesakeReach], undefined]);
-        assert.deepEqual(ask(20_000, 1), [[], undefined]);
-        const of = { id: first, key: 'nobody' };
-        const none = catalog.namesakes({ of, sizeMaxBytes: 100, limit: 9 });
-        assert.deepEqual(none, { ids: [], lastId: first + namesakeReach });
-      },
-    );
+    check('namesakes: small, clean, not here, of the same name; nearest first', (catalog) => {
+      const first = catalog.reserveIds(20_000);
+      const at = (offset: number, key: string, change: Partial<StubRecord> = {}): StubRecord =>
+        stubRecord(first + offset, { key, ...change });
+      catalog.insert([
+        at(0, 'z/name'),
+        at(1, 'a/name'),
+        at(8, 'name'),
+        at(11, 'b/name'),
+        at(12, 'c/d/name', here),
+        at(13, 'd/name', { change: 3 }),
+        at(14, 'e/name', { lost: true }),
+        at(15, 'f/name', { sizeBytes: 0 }),
+        at(16, 'g/name', { sizeBytes: 101 }),
+        at(17, 'h/other name'),
+        at(18, 'name/other'),
+        at(20, 'h/i/j/name', { residentBytes: 5 }),
+        at(1 + namesakeReach, 'k/name'),
+        at(10 + namesakeReach, 'l/name'),
+        at(11 + namesakeReach, 'm/name'),
+      ]);
+      const ask = (offset: number, limit: number, name = 'name'): number[] => {
+        const of = { id: first + offset, key: `x/${name}` };
+        const found = catalog.namesakes({ of, sizeMaxBytes: 100, limit });
+        return found.map((id) => id - first);
+      };
+      assert.deepEqual(ask(10, 2), [11, 8]);
+      const all = [0, 1, 8, 11, 20, 1 + namesakeReach, 10 + namesakeReach];
+      assert.deepEqual(ask(10, 9), all.toSorted(nearTo(10)));
+      assert.deepEqual(ask(1 + namesakeReach, 1), [10 + namesakeReach]);
+      assert.deepEqual(ask(10, 9, 'nobody'), []);
+    });
 
     check('what users deleted stays known; so does what was listed, until forgotten', (catalog) => {
       const first = catalog.reserveIds(2);

@@ -7,7 +7,6 @@ import { FileGates } from '../../src/native/file-gates.ts';
 import { KnownFiles } from '../../src/native/known-files.ts';
 import { KnownState } from '../../src/native/messages.ts';
 import type { ToThread } from '../../src/native/messages.ts';
-import type { FoundStubs } from '../../src/catalog/stub-catalog.ts';
 import { SiblingCredit } from '../../src/native/sibling-credit.ts';
 import type { SiblingSearch } from '../../src/native/sibling-credit.ts';
 import { StreamFinder } from '../../src/native/stream-finder.ts';
@@ -56,8 +55,9 @@ test('property: streams are few, every one that goes is told, and an id means on
   );
 });
 
-function foundOf(ids: readonly number[], count: number): FoundStubs {
-  return { ids, lastId: ids.length < count ? undefined : ids.at(-1) };
+function foundOf(ids: readonly number[], count: number) {
+  const isAll = ids.length < count;
+  return { isAll, lastId: isAll ? undefined : ids.at(-1) };
 }
 
 test('property: what is brought of a directory for nothing is little, and who takes all of it gets all', () => {

@@ -75,7 +75,7 @@ test('the third small file of one name brings others of that name, each from its
     assert.ok((await read(scene, `d${at}/name`)).equals(patternBytes(at, sizeBytes)));
   }
   await isQuiet(scene, 3 + 8);
-  for (let at = 3; at <= 10; at += 1) {
+  for (const at of [1, 3, 4, 5, 6, 7, 8, 9]) {
     const file = scene.catalog.byKey(`d${at}/name`);
     assert.ok(file && scene.store.get(file.id)?.residency.complete === true, `d${at}/name is here`);
     await scene.store.settled(file.id);

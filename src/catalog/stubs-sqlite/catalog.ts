@@ -9,7 +9,6 @@ import { decodeVersion, encodeVersion } from '../sqlite/rows.ts';
 import { sqliteError } from '../sqlite/sqlite-error.ts';
 import { Transactions } from '../sqlite/transaction.ts';
 import type {
-  FoundStubs,
   KnownKey,
   ListedDirectory,
   SiblingQuestion,
@@ -29,6 +28,8 @@ import type { StubCounter } from './schema.ts';
 /** By id: the index of keys would bring all of a large directory, to be sorted. */
 const wanted = `complete = 0 AND change = 0 AND lost = 0 AND size > 0 AND size <= ?`;
 const siblingsIn = `SELECT id, key FROM stubs NOT INDEXED WHERE key_hash >= ? AND key_hash < ?
+  AND ${wanted}`;
+const namesakesIn = `SELECT id, key FROM stubs NOT INDEXED WHERE (key_hash & ${nameHashMask}) = ?
   AND ${wanted}`;
 
 const sql = {
@@ -51,9 +52,8 @@ const sql = {
     WHERE change IN (1, 2) AND id > ? ORDER BY id LIMIT ?`,
   siblingsAfter: `${siblingsIn} AND id > ? AND id <= ? ORDER BY id LIMIT ?`,
   siblingsBefore: `${siblingsIn} AND id < ? AND id >= ? ORDER BY id DESC LIMIT ?`,
-  namesakes: `SELECT id, key FROM stubs NOT INDEXED WHERE id > ? AND id <= ?
-    AND (key_hash & ${nameHashMask}) = ? AND ${wanted} ORDER BY id LIMIT ?`,
-  lastId: 'SELECT max(id) FROM stubs',
+  namesakesAfter: `${namesakesIn} AND id > ? AND id <= ? ORDER BY id LIMIT ?`,
+  namesakesBefore: `${namesakesIn} AND id < ? AND id >= ? ORDER BY id DESC LIMIT ?`,
   leastRecentlyUsed: `SELECT * FROM stubs INDEXED BY stubs_by_access
     WHERE resident > 0 AND change = 0 AND pinned = 0 AND (accessed_ms, id) > (?, ?)
     ORDER BY accessed_ms, id LIMIT ?`,
@@ -237,17 +237,19 @@ class SqliteStubCatalog implements StubCatalog {
     return [...after, ...ask(siblingsBefore, of.id - siblingReach, limit - after.length)];
   }
 
-  namesakes({ of, sizeMaxBytes, limit }: SiblingQuestion): FoundStubs {
+  namesakes({ of, sizeMaxBytes, limit }: SiblingQuestion): number[] {
     const key = encodeName(of.key);
-    const end = of.id + namesakeReach;
-    const { namesakes, lastId } = this.#statements;
-    const rows = this.#guard(() =>
-      namesakes.all(of.id, end, hashName(key), sizeMaxBytes, limit),
-    ) as unknown as [number, Uint8Array][];
-    const ids = rows.filter(([, other]) => haveSameName(key, other)).map(([id]) => id);
-    if (rows.length === limit) return { ids, lastId: rows.at(-1)?.[0] };
-    const [last] = (this.#row(lastId) ?? []) as [number | null];
-    return { ids, lastId: (last ?? 0) > end ? end : undefined };
+    const { namesakesAfter, namesakesBefore } = this.#statements;
+    const ask = (statement: StatementSync, end: number): number[] => {
+      const rows = this.#guard(() =>
+        statement.all(hashName(key), sizeMaxBytes, of.id, end, limit),
+      ) as unknown as [number, Uint8Array][];
+      return rows.filter(([, other]) => haveSameName(key, other)).map(([id]) => id);
+    };
+    const after = ask(namesakesAfter, of.id + namesakeReach);
+    const before = ask(namesakesBefore, of.id - namesakeReach);
+    const distance = (id: number): number => Math.abs(id - of.id);
+    return [...after, ...before].sort((a, b) => distance(a) - distance(b)).slice(0, limit);
   }
 
   leastRecentlyUsed(

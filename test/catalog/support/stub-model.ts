@@ -4,7 +4,6 @@ import assert from 'node:assert/strict';
 
 import { ebbError } from '../../../src/base/errors.ts';
 import type {
-  FoundStubs,
   KnownKey,
   ListedDirectory,
   SiblingQuestion,
@@ -125,15 +124,15 @@ export class StubCatalogModel implements StubCatalog {
       .filter(({ sizeBytes }) => sizeBytes > 0 && sizeBytes <= sizeMaxBytes);
   }
 
-  namesakes({ of, sizeMaxBytes, limit }: SiblingQuestion): FoundStubs {
+  namesakes({ of, sizeMaxBytes, limit }: SiblingQuestion): number[] {
     const nameOf = (key: string): string => key.split('/').at(-1) ?? '';
-    const end = of.id + namesakeReach;
-    const ids = this.#missing(sizeMaxBytes)
-      .filter(({ id, key }) => id > of.id && id <= end && nameOf(key) === nameOf(of.key))
+    return this.#missing(sizeMaxBytes)
+      .filter(({ id, key }) => id !== of.id && nameOf(key) === nameOf(of.key))
+      .map(({ id }) => ({ id, distance: Math.abs(id - of.id) }))
+      .filter(({ distance }) => distance <= namesakeReach)
+      .toSorted((a, b) => a.distance - b.distance || b.id - a.id)
       .map(({ id }) => id)
       .slice(0, limit);
-    if (ids.length === limit) return { ids, lastId: ids.at(-1) };
-    return { ids, lastId: this.page(end, 1).length > 0 ? end : undefined };
   }
 
   siblings({ of, sizeMaxBytes, limit }: SiblingQuestion): number[] {
