@@ -1,6 +1,7 @@
 /** execve(2) and what is set just before it: limits, the signal that follows the parent's death. */
 import { addressOf, bind, cString, lazily, orThrow } from './ffi.ts';
 
+const pointerBytes = 8;
 const PR_SET_PDEATHSIG = 1;
 const SIGKILL = 9;
 
@@ -15,7 +16,7 @@ export const ResourceLimit = {
 export type ResourceLimit = (typeof ResourceLimit)[keyof typeof ResourceLimit];
 
 const native = lazily(() => ({
-  execve: bind<(path: Uint8Array, argv: BigUint64Array, envp: BigUint64Array) => number>(
+  execve: bind<(path: Uint8Array, argv: Uint8Array, envp: Uint8Array) => number>(
     'int execve(const void *path, const void *argv, const void *envp)',
   ),
   prctl: bind<(option: number, a: number, b: number, c: number, d: number) => number>(
@@ -42,8 +43,19 @@ export function outliveParent(): void {
   orThrow(native().prctl(PR_SET_PDEATHSIG, 0, 0, 0, 0), 'prctl(PR_SET_PDEATHSIG)');
 }
 
-function pointers(strings: readonly Uint8Array[]): BigUint64Array {
-  return BigUint64Array.from([...strings.map((text) => addressOf(text)), 0n]);
+/** A list of pointers that ends with none, and behind it, in the same memory, the strings that they lead to. */
+function stringList(strings: readonly string[]): Uint8Array {
+  const texts = strings.map((text) => cString(text));
+  let at = (texts.length + 1) * pointerBytes;
+  const bytes = new Uint8Array(texts.reduce((sum, { length }) => sum + length, at));
+  const pointers = new BigUint64Array(bytes.buffer, 0, texts.length + 1);
+  const address = addressOf(bytes);
+  for (const [index, text] of texts.entries()) {
+    pointers[index] = address + BigInt(at);
+    bytes.set(text, at);
+    at += text.length;
+  }
+  return bytes;
 }
 
 /**
@@ -55,13 +67,7 @@ export function execute(
   argv: readonly string[],
   environment: readonly string[],
 ): never {
-  const argumentBytes = argv.map((text) => cString(text));
-  const environmentBytes = environment.map((text) => cString(text));
-  const result = native().execve(
-    cString(path),
-    pointers(argumentBytes),
-    pointers(environmentBytes),
-  );
+  const result = native().execve(cString(path), stringList(argv), stringList(environment));
   orThrow(result, 'execve', path);
   throw new Error('execve(2) returned without an error');
 }

@@ -83,11 +83,23 @@ export function systemError(errno: number, call: string, subject?: string | numb
 }
 
 /**
- * Address of memory, for structures that hold pointers. Valid while the array's buffer is
- * referenced.
+ * Address of memory, for structures that hold pointers. Valid while the array's buffer is referenced, which it is not
+ * any more after the last line that names it: keep it (`keeping`), or have it in one array with the structure.
  */
 export function addressOf(bytes: Uint8Array): bigint {
   return koffi.address(bytes);
+}
+
+const kept = new Set<object>();
+
+/** Makes a call that addresses are passed to: `owner`, and what it holds, is not collected before it has returned. */
+export function keeping<Result>(owner: object, call: () => Result): Result {
+  kept.add(owner);
+  try {
+    return call();
+  } finally {
+    kept.delete(owner);
+  }
 }
 
 /**

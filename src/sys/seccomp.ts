@@ -8,6 +8,8 @@ import { addressOf, bind, lazily, orErrno, orThrow } from './ffi.ts';
 import { ioctlBytes } from './ioctl.ts';
 
 /** By name, per architecture (asm/unistd_64.h; asm-generic/unistd.h). */
+/** Of the filter, behind `struct sock_fprog`. */
+const programAt = 16;
 const SYS_seccomp = process.arch === 'arm64' ? 277 : 317;
 const SECCOMP_SET_MODE_FILTER = 1;
 const SECCOMP_FILTER_FLAG_NEW_LISTENER = 8;
@@ -44,13 +46,16 @@ export function forbidNewPrivileges(): void {
  * `forbidNewPrivileges`. Throws EINVAL, ENOSYS.
  */
 export function installFilter(program: Uint8Array): OwnedFd {
-  // struct sock_fprog { unsigned short len; struct sock_filter *filter; }
-  const words = BigUint64Array.of(BigInt(program.length / 8), addressOf(program));
+  // struct sock_fprog { unsigned short len; struct sock_filter *filter; }, and behind it what that leads to.
+  const bytes = new Uint8Array(programAt + program.length);
+  const words = new BigUint64Array(bytes.buffer, 0, 2);
+  words.set([BigInt(program.length / 8), addressOf(bytes) + BigInt(programAt)]);
+  bytes.set(program, programAt);
   const result = native().seccomp(
     SYS_seccomp,
     SECCOMP_SET_MODE_FILTER,
     SECCOMP_FILTER_FLAG_NEW_LISTENER,
-    new Uint8Array(words.buffer),
+    bytes,
   );
   return new OwnedFd(orThrow(result, 'seccomp'));
 }

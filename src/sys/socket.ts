@@ -5,7 +5,16 @@
 import { Errno } from '../base/errno.ts';
 import { ebbError } from '../base/errors.ts';
 import { OwnedFd } from './fd.ts';
-import { addressOf, bind, lastErrno, lazily, orErrno, orThrow, systemError } from './ffi.ts';
+import {
+  addressOf,
+  bind,
+  keeping,
+  lastErrno,
+  lazily,
+  orErrno,
+  orThrow,
+  systemError,
+} from './ffi.ts';
 
 export const AF_UNIX = 1;
 const SOCK_STREAM = 1;
@@ -87,7 +96,10 @@ export function encodeRights(fd: number): Uint8Array {
 /** Sends a message without waiting, and without SIGPIPE. Returns -errno when that fails. */
 export function sendMessage(socketFd: number, parts: MessageParts): number {
   const message = new Message(parts);
-  return orErrno(native().sendmsg(socketFd, message.header, MSG_NOSIGNAL | MSG_DONTWAIT));
+  const { header } = message;
+  return keeping(message, () =>
+    orErrno(native().sendmsg(socketFd, header, MSG_NOSIGNAL | MSG_DONTWAIT)),
+  );
 }
 
 export interface Received {
@@ -106,7 +118,10 @@ export function receiveMessage(socketFd: number, payloadMaxBytes: number): Recei
   const controlView = new DataView(control.buffer);
   const payload = new Uint8Array(payloadMaxBytes);
   const message = new Message({ payload, control });
-  const count = native().recvmsg(socketFd, message.header, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+  const { header } = message;
+  const count = keeping(message, () =>
+    native().recvmsg(socketFd, header, MSG_DONTWAIT | MSG_CMSG_CLOEXEC),
+  );
   if (count < 0) {
     const errno = lastErrno();
     if (errno === Errno.EAGAIN) return undefined;

@@ -19,6 +19,7 @@ const numbers =
     ? { setup: 0, destroy: 1, submit: 2, getEvents: 4 }
     : { setup: 206, destroy: 207, submit: 209, getEvents: 208 };
 /** linux/aio_abi.h: struct iocb, struct io_event, and members that are not 0. */
+const pointerBytes = 8;
 const requestBytes = 64;
 const requestAt = { data: 0, operation: 16, fd: 20 } as const;
 const eventBytes = 32;
@@ -32,7 +33,7 @@ const native = lazily(() => ({
   setup: bind<(number: number, events: number, into: BigUint64Array) => number>(
     'long syscall(long number, unsigned int events, void *context)',
   ),
-  submit: bind<(number: number, context: Context, count: number, list: BigUint64Array) => number>(
+  submit: bind<(number: number, context: Context, count: number, list: Uint8Array) => number>(
     'long syscall(long number, uint64_t context, long count, void *list)',
   ),
   destroyAsync: bindAsync<[number: number, context: Context]>(
@@ -147,16 +148,18 @@ function newContext(): Context | false {
 
 /** How many of them are on their way: the first ones. */
 function submit(context: Context, fds: readonly number[]): number {
-  const requests = new Uint8Array(fds.length * requestBytes);
-  const view = new DataView(requests.buffer);
-  const base = addressOf(requests);
-  const list = new BigUint64Array(fds.length);
+  // A list of pointers, and behind it what they lead to: one array is passed, so all of it stays alive.
+  const firstAt = fds.length * pointerBytes;
+  const bytes = new Uint8Array(firstAt + fds.length * requestBytes);
+  const list = new BigUint64Array(bytes.buffer, 0, fds.length);
+  const view = new DataView(bytes.buffer);
+  const address = addressOf(bytes);
   for (const [index, fd] of fds.entries()) {
-    const at = index * requestBytes;
+    const at = firstAt + index * requestBytes;
     view.setUint32(at + requestAt.data, index, true);
     view.setUint16(at + requestAt.operation, IOCB_CMD_FDSYNC, true);
     view.setUint32(at + requestAt.fd, fd, true);
-    list[index] = base + BigInt(at);
+    list[index] = address + BigInt(at);
   }
-  return Math.max(0, orErrno(native().submit(numbers.submit, context, fds.length, list)));
+  return Math.max(0, orErrno(native().submit(numbers.submit, context, fds.length, bytes)));
 }
