@@ -125,7 +125,7 @@ export interface TreeStatus extends TokenStatus {
   readonly recalledBytes: number;
   /** Events of the kernel that wait for an answer. */
   readonly waiting: number;
-  /** Permission events (opens and accesses) that this daemon has answered, in both threads. */
+  /** Permission events that the main thread has answered; what the event thread answers alone is not in it. */
   readonly events: number;
   readonly remoteReachable: boolean;
   readonly lastError: string | null;
