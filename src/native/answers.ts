@@ -3,6 +3,7 @@
  * that it is too late. Answering closes the event's descriptor.
  */
 import { ebbError } from '../base/errors.ts';
+import type { EbbError } from '../base/errors.ts';
 import type { Group } from '../fanotify/group.ts';
 import { denialFor } from '../fanotify/response.ts';
 import type { Denial } from '../fanotify/response.ts';
@@ -17,6 +18,12 @@ export interface AnswerCounts {
 
 /** Made once: an AbortSignal without a reason makes an exception with a stack for each. */
 const answered = ebbError('EINTR', 'The question has been answered.');
+
+/** Of a question whose bytes had come. */
+export function claimLost(key: string): EbbError {
+  const message = `The local bytes of ${key} were given up while they were read.`;
+  return ebbError('EIO', message, { retryable: true });
+}
 
 export class PendingQuestion {
   readonly question: Question;

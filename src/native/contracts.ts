@@ -2,7 +2,7 @@
 import type { Clock } from '../base/clock.ts';
 import type { EbbError } from '../base/errors.ts';
 import type { RecallEngine } from '../recall/engine.ts';
-import type { StubStore } from '../tree/stubs/stub-store.ts';
+import type { StubFile, StubStore } from '../tree/stubs/stub-store.ts';
 import type { NativeGroups, ToMain, ToThread } from './messages.ts';
 import type { NativePolicy } from './options.ts';
 import type { SiblingsOf } from './siblings.ts';
@@ -17,6 +17,9 @@ export interface NativeThreadOptions {
   readonly pending: SharedArrayBuffer;
   /** How much of a file is served from here between two reports to main: `consumption.ts`. */
   readonly consumedStepBytes: number;
+  readonly policy: NativePolicy;
+  /** `StubStore.hasPoison`. */
+  readonly hasPoison: boolean;
   /** What goes to `NativeServer.take`. */
   readonly onMessage: (message: ToMain) => void;
 }
@@ -38,6 +41,8 @@ export interface NativeServerOptions {
   readonly onProblem: (problem: NativeProblem) => void;
   /** A recall for a reader ended; undefined: well. */
   readonly onReadEnded?: (fileId: number, error: EbbError | undefined) => void;
+  /** Somebody opened the file to read it, and will want a range that is not here: see `Remote.expect`. */
+  readonly expectRead?: (file: StubFile) => void;
   /** For files that are brought before they are opened; absent: none are. */
   readonly siblingsOf?: SiblingsOf;
   readonly clock?: Clock;

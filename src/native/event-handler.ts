@@ -20,6 +20,7 @@ import { fileStatus } from '../sys/stat.ts';
 import { getXattr } from '../sys/xattr.ts';
 import { Residency } from '../tree/residency.ts';
 import { Consumption } from './consumption.ts';
+import type { Doorkeeper } from './doorkeeper.ts';
 import { IgnoreMarks } from './ignore-marks.ts';
 import { KnownState } from './messages.ts';
 import type { Question, ToMain, ToThread } from './messages.ts';
@@ -54,6 +55,7 @@ export interface EventHandlerOptions {
   readonly port: MessagePort;
   readonly treeId: string;
   readonly stubs: StubHandles;
+  readonly doorkeeper: Doorkeeper;
   /** See `ThreadSettings.pending`. */
   readonly pending: SharedArrayBuffer;
   /** See `NativeThreadOptions.consumedStepBytes`. */
@@ -102,6 +104,15 @@ export class EventHandler {
     if (known === undefined) {
       this.#unknown(event, 'open', handle);
       return;
+    }
+    if (this.#comesByRanges(known)) {
+      // First of all: main gets ready for his first range while he is let in and comes to ask for it.
+      this.#tell({ kind: 'opening', fileId: known.fileId });
+      if (this.#options.doorkeeper.letsIn(event.fd, event.pid, known.residency.sizeBytes)) {
+        event.allow();
+        this.#touch(known, event.pid);
+        return;
+      }
     }
     this.#touch(known, event.pid);
     if (isSettled(known)) this.#allowForGood(event);
@@ -174,6 +185,9 @@ export class EventHandler {
       case 'forget':
         this.#known.delete(keyOf(message.handle));
         return;
+      case 'mount':
+        this.#options.doorkeeper.noteMount(message.uniqueId);
+        return;
       case 'hold':
         this.#isHeld = message.isHeld;
         return;
@@ -202,6 +216,13 @@ export class EventHandler {
     if (known === undefined || Atomics.load(known.state, 0) !== KnownState.dead) return known;
     this.#known.delete(key);
     return undefined;
+  }
+
+  /** Most who open it read ranges, about which main will be asked; the others need main for their open. */
+  #comesByRanges(known: KnownFile): boolean {
+    const { complete, sizeBytes } = known.residency;
+    if (this.#refusing || complete || isSettled(known)) return false;
+    return sizeBytes > this.#options.doorkeeper.wholeFileMaxBytes;
   }
 
   /** The range is here, and using it needs nobody's consent. */

@@ -8,11 +8,17 @@ import { BoundedMap } from '../base/bounded-map.ts';
 import { uniqueMountId } from '../sys/stat.ts';
 
 /** Mounts that are remembered as seen: a handful on most machines, some for each container. */
-const seenMax = 4_096;
+export const mountsSeenMax = 4_096;
 
 export class Layers {
   /** By the id that no other mount gets. What was seen once stays an ordinary mount, also when it is taken away. */
-  readonly #seen = new BoundedMap<bigint, true>(seenMax);
+  readonly #seen = new BoundedMap<bigint, true>(mountsSeenMax);
+  readonly #onSeen: (uniqueId: bigint) => void;
+
+  /** `onSeen`: this mount is an ordinary one. */
+  constructor(onSeen: (uniqueId: bigint) => void) {
+    this.#onSeen = onSeen;
+  }
 
   /**
    * True when neither the thread's mount namespace nor ours shows the mount of the open file: a layer, or a mount of a
@@ -23,6 +29,7 @@ export class Layers {
     if (this.#seen.has(id)) return false;
     if (!shows(String(tid), mountId) && !shows('self', mountId)) return true;
     this.#seen.set(id, true);
+    this.#onSeen(id);
     return false;
   }
 }

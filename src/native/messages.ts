@@ -62,6 +62,8 @@ export type ToMain =
       readonly tid: number;
       readonly atMs: number;
     }
+  /** Somebody is opening a file that comes by ranges, and will probably read one at once. */
+  | { readonly kind: 'opening'; readonly fileId: number }
   /** Something that should not happen did; the event was denied. */
   | { readonly kind: 'problem'; readonly message: string };
 
@@ -91,6 +93,8 @@ export type ToThread =
       readonly touchedAtMs: number;
     }
   | { readonly kind: 'forget'; readonly handle: Uint8Array }
+  /** An ordinary mount, no layer of another one (layers.ts): `uniqueMountId`. */
+  | { readonly kind: 'mount'; readonly uniqueId: bigint }
   /** Send all changes that are queued now, then `synced`. */
   | { readonly kind: 'sync'; readonly id: number }
   /** From now on leave permission events where they are: their requesters wait. False: read them again. */

@@ -100,6 +100,9 @@ function baseName(executable: string): string {
   return executable.slice(executable.lastIndexOf('/') + 1);
 }
 
+/** Of st_mode: somebody may execute it. */
+export const executableBits = 0o111;
+
 /** How far a file is from being the user's own (docs/native.md). */
 export type FileState =
   /** All of it is here and nothing of it will be recalled: complete, or let to a writer, or the user's own. */

@@ -35,6 +35,16 @@ export function requesterOf(tid: number): RequesterFacts {
   };
 }
 
+/**
+ * Which program that is, without who runs it; `executable` and `name` as in `requesterOf`. Undefined: it cannot be
+ * told, or `requesterOf` may tell it otherwise (the kernel escapes names there).
+ */
+export function programOf(tid: number): Pick<RequesterFacts, 'executable' | 'name'> | undefined {
+  const name = readProc(tid, 'comm');
+  if (name === undefined || !/^[^\\\n]*\n$/.test(name)) return undefined;
+  return { executable: executableOf(tid), name: name.slice(0, -1) };
+}
+
 /** Of a line `Key:\tvalue`; '' where there is none. */
 function valueOf(status: string, key: string): string {
   const head = `\n${key}:\t`;

@@ -6,13 +6,12 @@ import { StubChange } from '../base/stub-facts.ts';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Errno } from '../base/errno.ts';
 import { ebbError, toEbbError } from '../base/errors.ts';
-import type { EbbError } from '../base/errors.ts';
 import { Group } from '../fanotify/group.ts';
 import { tryLease } from '../sys/lease.ts';
 import { fileStatus } from '../sys/stat.ts';
 import type { FileTime } from '../sys/stat.ts';
 import type { StubFile } from '../tree/stubs/stub-store.ts';
-import { Answers } from './answers.ts';
+import { Answers, claimLost } from './answers.ts';
 import type { PendingQuestion } from './answers.ts';
 import { askerOf } from './asker.ts';
 import type { Asker } from './asker.ts';
@@ -22,8 +21,9 @@ import { IgnoreMarks } from './ignore-marks.ts';
 import { KnownFiles } from './known-files.ts';
 import { Layers } from './layers.ts';
 import type { Question, ToMain } from './messages.ts';
-import { decideAccess, decideOpen, Verdicts, wholeFile } from './policy.ts';
+import { decideAccess, decideOpen, executableBits, Verdicts, wholeFile } from './policy.ts';
 import type { Decision, FileFacts, Recall } from './policy.ts';
+import { questionDeadline } from './question-deadline.ts';
 import { ReadingTurn, turnBytes } from './reading-turn.ts';
 import { requesterOf } from './requester.ts';
 import { Siblings } from './siblings.ts';
@@ -35,7 +35,6 @@ const { clean, discarding } = StubChange;
 
 /** How often a file that may have been emptied is looked at while somebody waits for it. */
 const waitStepMs = 20;
-const executableBits = 0o111;
 
 export class NativeServer {
   /** For `NativeThreadOptions.pending`. */
@@ -51,7 +50,7 @@ export class NativeServer {
   readonly #streams: StreamFinder;
   readonly #writers: Writers;
   readonly #siblings: Siblings;
-  readonly #layers = new Layers();
+  readonly #layers: Layers;
   /** Questions being answered, by file: these must not be released. */
   readonly #busy = new Map<number, number>();
   readonly #syncs: ThreadSyncs;
@@ -74,6 +73,7 @@ export class NativeServer {
     });
     const { store, recall, post } = options;
     this.#syncs = new ThreadSyncs(post);
+    this.#layers = new Layers((uniqueId) => post({ kind: 'mount', uniqueId }));
     this.#verdicts = new Verdicts(options.policy);
     this.#known = new KnownFiles(store, post);
     this.#streams = new StreamFinder((streamId) => recall.endStream(streamId));
@@ -220,6 +220,9 @@ export class NativeServer {
         this.#options.onAccesses([[message.fileId, message.atMs]]);
         this.#siblings.used(message.fileId, () => requesterOf(message.tid));
         return;
+      case 'opening':
+        this.#expectRead(message.fileId);
+        return;
       case 'problem':
         this.#problem(undefined, message.message, undefined);
     }
@@ -244,7 +247,12 @@ export class NativeServer {
       this.#busy.set(file.id, (this.#busy.get(file.id) ?? 0) + 1);
       this.#known.tell(file, Date.now());
       this.#options.onAccesses([[file.id, Date.now()]]);
-      using _deadline = this.#deadline(pending, file);
+      const { deadlineMs } = this.#options.policy;
+      using _deadline = questionDeadline(file, deadlineMs, (fileId, late) => {
+        if (!pending.deny(Errno.EIO)) return;
+        this.#counters.overdue += 1;
+        this.#options.onReadEnded?.(fileId, late);
+      });
       await this.#serve(pending, question, file);
     } catch (error) {
       const known = toEbbError(error);
@@ -281,6 +289,8 @@ export class NativeServer {
   }
 
   async #serve(pending: PendingQuestion, question: Question, file: StubFile): Promise<void> {
+    const comesByRanges = file.sizeBytes > this.#options.policy.wholeFileMaxBytes;
+    if (question.group === 'open' && comesByRanges) this.#expectRead(file.id);
     const asker = await askerOf(question, this.#verdicts);
     let isNoted = question.group !== 'open';
     while (!pending.isAnswered) {
@@ -351,6 +361,8 @@ export class NativeServer {
     const { recall, onReadEnded } = this.#options;
     const { offsetBytes, lengthBytes, exact } = range;
     const { requester } = asker;
+    const { losses } = file;
+    let areBytesHere = false;
     const streamId = range.stream
       ? this.#streams.of(file.id, requester.tid, offsetBytes, lengthBytes)
       : undefined;
@@ -360,6 +372,7 @@ export class NativeServer {
         requester,
         streamId,
         exact,
+        ...(answers && { onBytes: () => void (areBytesHere = true) }),
         signal: pending.signal,
         // The question has a deadline of its own.
         deadlineMs: Infinity,
@@ -373,7 +386,8 @@ export class NativeServer {
     }
     if (this.#gates.isShut(file.id) || file.change !== clean) return false;
     // A claim may have been taken back meanwhile: never bytes that are not vouched for.
-    if (!file.residency.has(offsetBytes, lengthBytes)) throw claimLost(file);
+    const areHere = areBytesHere && losses === file.losses;
+    if (!areHere && !file.residency.has(offsetBytes, lengthBytes)) throw claimLost(file.key);
     if (!answers) return true;
     if (file.residency.complete) this.#settleComplete(file.id);
     pending.allow();
@@ -404,21 +418,9 @@ export class NativeServer {
     return file.change !== clean || this.#known.isSettled(file.id) ? 'settled' : 'clean';
   }
 
-  /** Denies the question (EIO) when its time is over and nothing of the file has arrived for as long. */
-  #deadline(pending: PendingQuestion, file: StubFile): Disposable {
-    let arrived = file.residency.residentChunks;
-    const timer = setInterval(() => {
-      if (file.residency.residentChunks > arrived) {
-        arrived = file.residency.residentChunks;
-        return;
-      }
-      const message = `${file.key} did not come within ${this.#options.policy.deadlineMs} ms.`;
-      if (!pending.deny(Errno.EIO)) return;
-      this.#counters.overdue += 1;
-      this.#options.onReadEnded?.(file.id, ebbError('EIO', message, { retryable: true }));
-    }, this.#options.policy.deadlineMs);
-    timer.unref();
-    return { [Symbol.dispose]: () => clearInterval(timer) };
+  #expectRead(fileId: number): void {
+    const file = this.#options.store.get(fileId);
+    if (file?.settled === false && !this.#closed) this.#options.expectRead?.(file);
   }
 
   #consumed(message: Extract<ToMain, { kind: 'consumed' }>): void {
@@ -440,9 +442,4 @@ export class NativeServer {
   #problem(fileId: number | undefined, message: string, cause: unknown): void {
     this.#options.onProblem({ fileId, message, cause });
   }
-}
-
-function claimLost(file: StubFile): EbbError {
-  const message = `The local bytes of ${file.key} were given up while they were read.`;
-  return ebbError('EIO', message, { retryable: true });
 }

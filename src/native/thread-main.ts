@@ -12,6 +12,8 @@ import { runLoop } from '../fanotify/loop.ts';
 import type { LoopSource } from '../fanotify/loop.ts';
 import { LoopControl } from '../sys/loop-control.ts';
 import type { SharedLoopControl } from '../sys/loop-control.ts';
+import { Doorkeeper } from './doorkeeper.ts';
+import type { DoorkeeperOptions } from './doorkeeper.ts';
 import { EventHandler } from './event-handler.ts';
 import type { NativeGroups } from './messages.ts';
 import { ReadingTurn } from './reading-turn.ts';
@@ -23,6 +25,7 @@ export interface ThreadStart {
   readonly catalogPath: string;
   readonly pending: SharedArrayBuffer;
   readonly consumedStepBytes: number;
+  readonly doorkeeper: DoorkeeperOptions;
   readonly control: SharedLoopControl;
   readonly port: MessagePort;
 }
@@ -37,6 +40,7 @@ function main(start: ThreadStart): void {
   const { port, pending, treeId, consumedStepBytes } = start;
   const turn = new ReadingTurn(pending);
   using stubs = new StubHandles(start.catalogPath);
+  const doorkeeper = new Doorkeeper(start.doorkeeper);
   const handler = new EventHandler({
     access,
     open,
@@ -44,6 +48,7 @@ function main(start: ThreadStart): void {
     port,
     treeId,
     stubs,
+    doorkeeper,
     pending,
     consumedStepBytes,
   });

@@ -55,6 +55,7 @@ export class NativeThread {
       catalogPath: options.catalogPath,
       pending: options.pending,
       consumedStepBytes: options.consumedStepBytes,
+      doorkeeper: { policy: options.policy, hasPoison: options.hasPoison },
       control: control.shared,
       port: channel.port2,
     };

@@ -26,6 +26,17 @@ export class ContentRecall {
     return false;
   }
 
+  /** The least that somebody waits for in this chunk who needs no more than bytes: up to there. */
+  neededTo(chunk: number): number | undefined {
+    let leastBytes: number | undefined;
+    for (const waiter of this.waiters) {
+      const { bytes } = waiter.options;
+      if (bytes === undefined || !waiter.waitsFor(chunk, chunk + 1)) continue;
+      leastBytes = Math.min(leastBytes ?? Infinity, bytes.neededToBytes);
+    }
+    return leastBytes;
+  }
+
   /** Whether some waiter counts on this flight (also for what it planned beyond what it waits for). */
   hasUse(flight: Flight): boolean {
     for (const waiter of this.waiters) {

@@ -22,6 +22,10 @@ export interface DispatcherOptions {
   readonly isWanted: (flight: Flight, firstChunk: number, endChunk: number) => boolean;
   readonly onStarted: (flight: Flight) => void;
   readonly onWritten: (flight: Flight, firstChunk: number, chunkCount: number) => void;
+  /** Up to where somebody waits for bytes of the flight's first chunk; undefined: nobody, or for all of it. */
+  readonly neededTo: (flight: Flight) => number | undefined;
+  /** The flight's first bytes are in the local file, up to `toBytes`, which is inside its first chunk. */
+  readonly onBytes: (flight: Flight, toBytes: number) => void;
   /** Nothing of the flight touches the file any more. */
   readonly onEnded: (flight: Flight, error: EbbError | undefined) => void;
 }
@@ -162,6 +166,20 @@ export class Dispatcher {
     }, unusedMs).unref();
   }
 
+  /** Where the first write of a flight may end before its first chunk does. */
+  #frontEnd(flight: Flight): number | undefined {
+    const neededToBytes = this.#options.neededTo(flight);
+    const { frontBytes, bufferBytes } = this.#options.limits;
+    const { chunkBytes } = flight.file.residency;
+    if (neededToBytes === undefined || flight.whole || chunkBytes > bufferBytes) return undefined;
+    const fronts = Math.ceil((neededToBytes - flight.offsetBytes) / frontBytes);
+    const length = fronts * frontBytes;
+    // Two writes instead of one have to be worth it.
+    return length <= chunkBytes / 2 && length < flight.lengthBytes
+      ? flight.offsetBytes + length
+      : undefined;
+  }
+
   #transferOf(flight: Flight): Transfer {
     const { clock, limits } = this.#options;
     return new Transfer({
@@ -170,6 +188,8 @@ export class Dispatcher {
       whole: flight.whole,
       pool: this.#pool,
       buffersMax: limits.buffersPerRequestMax,
+      frontEndBytes: this.#frontEnd(flight),
+      onFront: (toBytes) => this.#options.onBytes(flight, toBytes),
       isWanted: (first, end) => this.#options.isWanted(flight, first, end),
       onWritten: (first, count) => this.#options.onWritten(flight, first, count),
       onReceived: (countBytes) => {

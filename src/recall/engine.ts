@@ -20,6 +20,7 @@ import { defaultRecallLimits, intentRank, intentsByRank } from './limits.ts';
 import type { RecallLimits } from './limits.ts';
 import type { RecallEngineOptions, RecallEvent } from './options.ts';
 import { Planner } from './planner.ts';
+import { closedError, forReader, interrupted } from './refusals.ts';
 import type { EnsureOptions, FlightView, Recall, RecallTotals, Requester } from './recall.ts';
 import { Streams } from './streams.ts';
 import { Waiter } from './waiter.ts';
@@ -63,6 +64,8 @@ export class RecallEngine implements Recall {
       isWanted: (flight, first, end) => this.#contentOf(flight)?.isWanted(first, end) ?? false,
       onStarted: (flight) => this.#flightStarted(flight),
       onWritten: (flight, first, count) => this.#chunksWritten(flight, first, count),
+      neededTo: (flight) => this.#contentOf(flight)?.neededTo(flight.first),
+      onBytes: (flight, toBytes) => this.#bytesWritten(flight, toBytes),
       onEnded: (flight, error) => this.#flightEnded(flight, error),
     });
     this.#planner = new Planner({
@@ -236,8 +239,9 @@ export class RecallEngine implements Recall {
   ): void {
     const { file } = content;
     const { residency } = file;
-    const { intent, requester, signal, streamId } = call.options;
+    const { intent, requester, signal, streamId, onBytes } = call.options;
     const wanted = residency.chunksOf(offsetBytes, lengthBytes);
+    const neededToBytes = Math.min(file.sizeBytes, offsetBytes + lengthBytes);
     const small = !exact && file.sizeBytes <= this.#limits.smallFileMaxBytes;
     const deadlineMs =
       call.options.deadlineMs ?? (intent === 'demand' ? this.#limits.deadlineMs : Infinity);
@@ -252,6 +256,7 @@ export class RecallEngine implements Recall {
         deadlineMs,
         deadlineAtMs: this.#clock.monotonicMs() + deadlineMs,
         signal,
+        bytes: onBytes && wanted.count === 1 ? { neededToBytes, onBytes } : undefined,
         resolve: call.resolve,
         reject: call.reject,
       },
@@ -308,6 +313,16 @@ export class RecallEngine implements Recall {
       if (!waiter.waitsFor(firstChunk, endChunk) || !waiter.advance()) continue;
       this.#remove(content, waiter);
       waiter.resolve();
+    }
+  }
+
+  /** The front of the flight's first chunk is in the file, and not all of that chunk. */
+  #bytesWritten(flight: Flight, toBytes: number): void {
+    const content = this.#contentFor(flight.file);
+    for (const waiter of content.waiters) {
+      if (!waiter.needsOnly(flight.first, toBytes)) continue;
+      this.#remove(content, waiter);
+      waiter.resolveByBytes();
     }
   }
 
@@ -429,20 +444,4 @@ export class RecallEngine implements Recall {
     const durationMs = started ? this.#clock.monotonicMs() - flight.activeSinceMs : 0;
     onEvent({ kind, flight: flight.view(), durationMs, error });
   }
-}
-
-function closedError(): EbbError {
-  return ebbError('EINTR', 'Ebb is stopping.');
-}
-
-function interrupted(file: ContentFile): EbbError {
-  return ebbError('EINTR', `The reader of ${file.key} gave up.`);
-}
-
-/** A remote's internal refusals mean nothing to who reads a file; network errors would surprise programs. */
-function forReader(error: EbbError): EbbError {
-  const { code, retryable, retryAfterMs } = error;
-  const known = ['EIO', 'ESTALE', 'ENOENT', 'EACCES', 'ENOSPC', 'EDQUOT', 'EINTR', 'EAGAIN'];
-  if (known.includes(code)) return error;
-  return ebbError('EIO', error.message, { cause: error, retryable, retryAfterMs });
 }

@@ -23,6 +23,11 @@ export interface RecallLimits {
   /** Size of one receive buffer = of one write to the local file (rounded up to whole chunks). */
   readonly bufferBytes: number;
   /**
+   * Who waits for the front of a chunk only is served when that is written, in a multiple of this. Not less: the local
+   * file system would have to read a larger block before it could be written in parts.
+   */
+  readonly frontBytes: number;
+  /**
    * Memory for all receive buffers; one for each parallel request and four more are always allowed. Not more than
    * that: what is used again at once is still in the processor's cache when it is written.
    */
@@ -56,6 +61,7 @@ export const defaultRecallLimits: RecallLimits = Object.freeze({
   readAheadMaxBytes: 64 * MiB,
   streamsMax: 4096,
   bufferBytes: 1 * MiB,
+  frontBytes: MiB / 16,
   bufferPoolMaxBytes: 16 * MiB,
   buffersPerRequestMax: 4,
   queuedFlightsMax: 1024,

@@ -29,6 +29,12 @@ export interface EnsureOptions {
    * exactly their chunks. Absent: no read-ahead.
    */
   readonly streamId?: number;
+  /**
+   * Present: the promise may also resolve, after this was called, when the bytes of the range are in the file (checked,
+   * and of the version) but their chunk is not resident yet. They stay there as long as somebody has the file open and
+   * its content is not changed; nothing is claimed.
+   */
+  readonly onBytes?: () => void;
   /** Only the chunks of the range: no small files as a whole, no read-ahead. */
   readonly exact?: boolean;
 }

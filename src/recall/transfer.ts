@@ -7,6 +7,7 @@
  * its write has completed, and only whole chunks are ever written. Bytes that arrived before a failure were
  * verified (contract of Remote.read), so what is complete of them is kept.
  */
+import { assert } from '../base/assert.ts';
 import { ebbError, toEbbError } from '../base/errors.ts';
 import type { EbbError } from '../base/errors.ts';
 import type { ObjectAttributes, RangeSink, Remote } from '../remote/remote.ts';
@@ -21,6 +22,13 @@ export interface TransferOptions {
   readonly whole: boolean;
   readonly pool: BufferPool;
   readonly buffersMax: number;
+  /**
+   * Inside the first chunk, of which there is more: what comes before is written before the rest is taken from the
+   * remote. Not for `whole`, nor for chunks that are larger than a buffer.
+   */
+  readonly frontEndBytes: number | undefined;
+  /** That is in the local file. */
+  readonly onFront: (toBytes: number) => void;
   /** Whether somebody waits for one of these chunks now. */
   readonly isWanted: (firstChunk: number, endChunk: number) => boolean;
   /** These chunks are in the local file and were marked resident. */
@@ -38,7 +46,7 @@ interface Slab {
   /** Usable length: whole chunks (part of one where chunks are larger), or up to the end of the range. */
   readonly lengthBytes: number;
   filledBytes: number;
-  /** Passed to a write. A multiple of the chunk size, or the end of the range. */
+  /** Passed to a write. A multiple of the chunk size, the end of the range, or of the front of the first chunk. */
   flushedBytes: number;
   writes: number;
   retired: boolean;
@@ -59,6 +67,10 @@ export class Transfer implements RangeSink {
   #writesPending = 0;
   #writesDone: (() => void) | undefined;
   #positionBytes: number;
+  /** Where the front ends, until it has arrived. */
+  #frontToCome: number | undefined;
+  #isFrontWritten = false;
+  #frontDone: (() => void) | undefined;
   #failure: EbbError | undefined;
   #ended = false;
 
@@ -69,6 +81,7 @@ export class Transfer implements RangeSink {
     this.#startBytes = offsetBytes;
     this.#endBytes = offsetBytes + lengthBytes;
     this.#positionBytes = offsetBytes;
+    this.#frontToCome = options.frontEndBytes;
     this.#lossesBefore = options.file.losses;
   }
 
@@ -148,7 +161,8 @@ export class Transfer implements RangeSink {
       // All has arrived, or the transfer is over: what comes now is too much, and `filled` says so.
       return new Uint8Array(1);
     }
-    return slab.bytes.subarray(slab.filledBytes, slab.lengthBytes);
+    const endBytes = (this.#frontToCome ?? Infinity) - slab.offsetBytes;
+    return slab.bytes.subarray(slab.filledBytes, Math.min(slab.lengthBytes, endBytes));
   }
 
   filled(countBytes: number): void | Promise<void> {
@@ -161,6 +175,7 @@ export class Transfer implements RangeSink {
     slab.filledBytes += countBytes;
     this.#positionBytes += countBytes;
     this.#options.onReceived(countBytes);
+    if (this.#positionBytes === this.#frontToCome) return this.#writeFront(slab);
     if (slab.filledBytes === slab.lengthBytes) {
       this.#flush(slab, slab.lengthBytes);
       this.#retire(slab);
@@ -170,6 +185,15 @@ export class Transfer implements RangeSink {
       this.#flushIfWanted(slab);
     }
     return undefined;
+  }
+
+  /** Settles when it is written or has failed: nothing is taken from the remote meanwhile. */
+  #writeFront(slab: Slab): Promise<void> {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#frontToCome = undefined;
+    this.#frontDone = resolve;
+    this.#flush(slab, slab.filledBytes);
+    return promise;
   }
 
   #continue(): void | Promise<void> {
@@ -278,7 +302,14 @@ export class Transfer implements RangeSink {
     try {
       const first = Math.floor(fromBytes / this.#chunkBytes);
       const end = Math.ceil(endBytes / this.#chunkBytes);
-      if (this.#completes(first, endBytes - fromBytes)) {
+      if (endBytes === this.#options.frontEndBytes) {
+        this.#isFrontWritten = true;
+        this.#options.onFront(endBytes);
+      } else if (this.#completes(first, endBytes - fromBytes)) {
+        assert(
+          fromBytes !== this.#options.frontEndBytes || this.#isFrontWritten,
+          'a chunk is resident when all of it is written',
+        );
         this.#options.file.markResident(first, end - first, this.#lossesBefore);
         this.#options.onWritten(first, end - first);
       }
@@ -309,6 +340,8 @@ export class Transfer implements RangeSink {
     slab.writes -= 1;
     this.#release(slab);
     this.#writesPending -= 1;
+    this.#frontDone?.();
+    this.#frontDone = undefined;
     if (this.#writesPending === 0) this.#writesDone?.();
   }
 

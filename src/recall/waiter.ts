@@ -17,6 +17,8 @@ export interface WaiterOptions {
   readonly deadlineAtMs: number;
   readonly deadlineMs: number;
   readonly signal: AbortSignal | undefined;
+  /** See `EnsureOptions.onBytes`: it waits for bytes of one chunk, up to there. */
+  readonly bytes: { readonly neededToBytes: number; readonly onBytes: () => void } | undefined;
   readonly resolve: () => void;
   readonly reject: (error: EbbError) => void;
 }
@@ -49,6 +51,18 @@ export class Waiter {
 
   waitsFor(firstChunk: number, endChunk: number): boolean {
     return !this.settled && this.front < endChunk && firstChunk < this.end;
+  }
+
+  /** Whether bytes of this chunk, up to `toBytes`, are all that it waits for. */
+  needsOnly(chunk: number, toBytes: number): boolean {
+    const { bytes } = this.options;
+    return bytes !== undefined && bytes.neededToBytes <= toBytes && this.waitsFor(chunk, chunk + 1);
+  }
+
+  /** Those are in the file. */
+  resolveByBytes(): void {
+    this.options.bytes?.onBytes();
+    this.resolve();
   }
 
   /** Looks at the bitmap again. True when all that was wanted is here. */

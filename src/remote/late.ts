@@ -49,6 +49,10 @@ export class LateRemote implements Remote {
     await (await this.#opened(options.signal)).read(key, sink, options);
   }
 
+  expect(key: string, version: string): void {
+    this.#remote?.expect?.(key, version);
+  }
+
   /** Does not wait for a try that is under way: it may hang. What it opens is closed then. */
   async close(): Promise<void> {
     this.#closed = true;

@@ -124,6 +124,12 @@ export interface Remote {
    * Where ranges are not supported, a read from 0 without length works; others reject with EOPNOTSUPP.
    */
   read(key: string, sink: RangeSink, options: ReadOptions): Promise<void>;
+  /**
+   * Somebody will probably `read` this version in a moment: what can be got ready for that without moving content may
+   * be. Never throws, never waits, and a `read` after it does and says what it would have without it. Absent: there is
+   * nothing to get ready.
+   */
+  expect?(key: string, version: string): void;
   /** Frees connections. Calls under way reject. */
   close(): Promise<void>;
 }

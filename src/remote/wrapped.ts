@@ -32,6 +32,10 @@ export abstract class WrappedRemote implements Remote {
   abstract stat(key: string, options: CallOptions): Promise<ObjectAttributes>;
   abstract read(key: string, sink: RangeSink, options: ReadOptions): Promise<void>;
 
+  expect(key: string, version: string): void {
+    this.inner.expect?.(key, version);
+  }
+
   close(): Promise<void> {
     return this.inner.close();
   }

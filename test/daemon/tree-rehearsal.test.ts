@@ -9,6 +9,7 @@ import { Logbook } from '../../src/daemon/logbook.ts';
 import { TreeRehearsal } from '../../src/daemon/native/rehearsal.ts';
 import { consumedStepBytes } from '../../src/native/consumption.ts';
 import type { ToMain } from '../../src/native/messages.ts';
+import { defaultNativePolicy } from '../../src/native/policy.ts';
 import { turnBytes } from '../../src/native/reading-turn.ts';
 import { NativeThread } from '../../src/native/thread.ts';
 import { Guard } from '../../src/supervisor/guard.ts';
@@ -69,6 +70,8 @@ async function played(
     catalogPath,
     pending,
     consumedStepBytes: consumedStepBytes(0),
+    policy: defaultNativePolicy,
+    hasPoison: type !== 'ext4',
     onMessage: (message) => (rehearsal.takes(message) ? taken : others).push(message),
   });
   try {
@@ -97,7 +100,11 @@ for (const [type, remoteKind] of [
     assert.deepEqual(lines, []);
     const questions = taken.filter((message) => message.kind === 'question');
     const of = (group: string): number => questions.filter((each) => each.group === group).length;
-    assert.deepEqual({ open: of('open'), access: of('access') }, { open: 4, access: 4 });
+    // Two of each file, and more where the next page is read before the rest of its chunk has come.
+    assert.ok(of('access') >= 8 && of('access') <= 8 + 4 * 3);
+    // The second open of each needs nobody, unless it is looked at before its thread sleeps.
+    assert.ok(of('open') >= 4 && of('open') <= 8);
+    assert.equal(taken.filter(({ kind }) => kind === 'opening').length, 4);
     assert.deepEqual(
       others.map(({ kind }) => kind),
       ['synced'],

@@ -66,6 +66,8 @@ export interface NativeScene extends AsyncDisposable {
   readonly thread: NativeThread;
   readonly requests: readonly RequestTrace[];
   readonly problems: NativeProblem[];
+  /** Files that the remote was told of because they were opened. */
+  readonly expected: number[];
   /** Changes of files that the event thread told of. */
   changes: number;
   /** All that it told of, by kind. */
@@ -119,12 +121,14 @@ export async function nativeScene(
   owned.defer(() => engine.close());
   const { siblingMaxBytes: sizeMaxBytes = 0 } = options;
   const groups = { access: guard.access.fd, open: guard.open.fd, changes: guard.changes.fd };
+  const policy = { ...defaultNativePolicy, ...options.policy };
   const server = new NativeServer({
     groups,
     post: (message) => thread.post(message),
     store,
     recall: engine,
-    policy: { ...defaultNativePolicy, ...options.policy },
+    policy,
+    expectRead: (file) => scene.expected.push(file.id),
     ...(sizeMaxBytes > 0 && {
       siblingsOf: {
         inDirectory: (of, limit) => catalog.siblings({ of, sizeMaxBytes, limit }),
@@ -147,6 +151,8 @@ export async function nativeScene(
     catalogPath,
     pending,
     consumedStepBytes: consumedStepBytes(0),
+    policy,
+    hasPoison: store.hasPoison,
     onMessage,
   });
   owned.defer(async () => {
@@ -170,6 +176,7 @@ export async function nativeScene(
     thread,
     requests,
     problems,
+    expected: [],
     changes: 0,
     told: new Map(),
     fault: undefined,

@@ -40,7 +40,7 @@ export class LocalFile implements ContentFile, Disposable {
   readonly version: string;
   readonly sizeBytes: number;
   readonly residency: Residency;
-  /** How often each chunk was written. */
+  /** How often the first byte of each chunk was written. */
   readonly writesOfChunk: Map<number, number> = new Map();
   /** Counted up by a test: as if a sync had failed. */
   losses = 0;
@@ -63,6 +63,7 @@ export class LocalFile implements ContentFile, Disposable {
     await this.#options.beforeWrite?.(offsetBytes, bytes.length);
     const { first, count } = this.residency.chunksOf(offsetBytes, bytes.length);
     for (let index = first; index < first + count; index += 1) {
+      if (index * this.residency.chunkBytes < offsetBytes) continue;
       this.writesOfChunk.set(index, (this.writesOfChunk.get(index) ?? 0) + 1);
     }
     const { bytesWritten } = await writeAsync(

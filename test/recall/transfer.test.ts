@@ -26,13 +26,20 @@ function remoteOf(read: (sink: RangeSink) => Promise<void>): Remote {
   };
 }
 
-function transferOf(file: LocalFile, pool: BufferPool, buffersMax = 4): Transfer {
+function transferOf(
+  file: LocalFile,
+  pool: BufferPool,
+  buffersMax = 4,
+  frontEndBytes?: number,
+): Transfer {
   return new Transfer({
     file,
     chunks: { first: 0, count: 8 },
     whole: false,
     pool,
     buffersMax,
+    frontEndBytes,
+    onFront: () => {},
     isWanted: () => false,
     onWritten: () => {},
     onReceived: () => {},
@@ -50,6 +57,29 @@ async function send(sink: RangeSink, lengthBytes: number): Promise<void> {
     at += count;
   }
 }
+
+test('a remote that goes on while the front is written makes no chunk of it', async () => {
+  const held = Promise.withResolvers<void>();
+  const beforeWrite = (offsetBytes: number): void | Promise<void> =>
+    offsetBytes === 0 ? held.promise : undefined;
+  using file = new LocalFile({ sizeBytes, beforeWrite });
+  const remote = remoteOf(async (sink) => {
+    sink.head(attributes);
+    const taken: (void | Promise<void>)[] = [];
+    for (let at = 0; at < MiB;) {
+      const buffer = sink.buffer();
+      fillPattern(buffer, 1, at);
+      taken.push(sink.filled(buffer.length));
+      at += buffer.length;
+    }
+    await new Promise((resolve) => setImmediate(resolve));
+    setTimeout(held.resolve, 20);
+    await Promise.all(taken.map((one) => Promise.resolve(one)));
+  });
+  const run = transferOf(file, new BufferPool(MiB, 4 * MiB, 1), 4, chunk / 4).run(remote);
+  await assert.rejects(run, isCode('EIO'));
+  assert.ok(!file.residency.hasChunk(0));
+});
 
 test('less than asked for is an error, whole chunks of it are kept', async () => {
   using file = new LocalFile({ sizeBytes });

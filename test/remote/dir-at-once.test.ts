@@ -4,7 +4,7 @@ import { mkdir, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { test } from 'node:test';
 import { treeMarkName } from '../../src/base/tree-mark.ts';
-import { AtOnce } from '../../src/remote/dir/at-once.ts';
+import { AtOnce, isSmallRange } from '../../src/remote/dir/at-once.ts';
 import { openDirectoryRemote } from '../../src/remote/dir/dir-remote.ts';
 import { RemoteRoot } from '../../src/remote/dir/root.ts';
 import { find, openContent } from '../../src/remote/dir/walk.ts';
@@ -30,19 +30,20 @@ test(
     const root = await RemoteRoot.identify(directory.path);
     const atOnce = new AtOnce();
     using stub = await find(root, 'd/stub');
-    assert.equal(atOnce.mayRead(stub, 1), false);
+    assert.equal(atOnce.mayRead(stub), false);
     using plain = await find(root, 'd/plain');
-    assert.equal(atOnce.mayRead(plain, chunkBytes + 1), false);
-    assert.equal(atOnce.mayRead(plain, undefined), false);
-    assert.equal(atOnce.mayRead(plain, chunkBytes), true);
+    assert.equal(atOnce.mayRead(plain), true);
+    assert.equal(isSmallRange(chunkBytes + 1), false);
+    assert.equal(isSmallRange(undefined), false);
+    assert.equal(isSmallRange(chunkBytes), true);
     using content = await openContent(plain);
     const into = new Uint8Array(chunkBytes);
-    const count = atOnce.read(content, into, 10_001);
+    const count = atOnce.read(content, into, 10_001, root.isInMemory);
     // Nothing where the file system cannot tell what is in memory.
     assert.ok(count === 0 || count === chunkBytes);
     const expected = bytes.subarray(10_001, 10_001 + count);
     assert.deepEqual(Buffer.from(into.subarray(0, count)), Buffer.from(expected));
-    assert.equal(atOnce.read(content, into, fileBytes), 0);
+    assert.equal(atOnce.read(content, into, fileBytes, root.isInMemory), 0);
   },
 );
 

@@ -181,12 +181,13 @@ export async function buildTree(
     open: inherited.open.fd,
     changes: inherited.changes.fd,
   };
+  const policy = policyOf(configuration);
   const server: NativeServer = new NativeServer({
     groups,
     post: (message) => thread.post(message),
     store,
     recall,
-    policy: policyOf(configuration),
+    policy,
     onAccesses: (accesses) => accessTimes.add(accesses),
     onRescan: () => void settleChanges(parts),
     onProblem: ({ message, cause }) =>
@@ -198,6 +199,7 @@ export async function buildTree(
       if (error === undefined) readFailures.delete(id);
       else readFailures.set(id, error.message);
     },
+    expectRead: ({ key, version }) => remote.expect?.(key, version),
     siblingsOf: siblingsFinder(catalog, configuration),
     clock,
   });
@@ -218,6 +220,8 @@ export async function buildTree(
     catalogPath: stubCatalogPath(stateDirectory),
     pending: server.pending,
     consumedStepBytes: consumedStepBytes(configuration.readAheadMaxBytes),
+    policy,
+    hasPoison: store.hasPoison,
     onMessage: (message: ToMain) => void (rehearsal.takes(message) || server.take(message)),
   };
   const thread = await NativeThread.start(threadOptions, preparedThread);

@@ -30,8 +30,14 @@ import type { RehearsalSurroundings } from '../rehearsing.ts';
 import type { Teardown } from '../teardown.ts';
 
 const pageBytes = 4_096;
-/** Reads of one file: the first is recalled, the others are let through by the thread alone. */
-const readOffsets = [0, pageBytes, 2 * pageBytes];
+/**
+ * Reads of one file. Of those at the first open the first is recalled, the others are let through by the thread alone,
+ * as is the second open; what is read then is recalled again.
+ */
+const readOffsets = [
+  [0, pageBytes, 2 * pageBytes],
+  [fileBytes / 2, fileBytes / 2 + pageBytes],
+];
 const readAheadMaxBytes = 1024 * 1024;
 /** No tree has so many stubs: what the thread says of these means no other file. */
 const idsAfter = 2 ** 52;
@@ -103,6 +109,7 @@ export class TreeRehearsal {
       recall,
       policy: { ...defaultNativePolicy, deadlineMs: optionDefaults.deadlineMs },
       pending,
+      expectRead: ({ key, version }) => remote.expect?.(key, version),
       onAccesses: ignored,
       onRescan: ignored,
       onProblem: ignored,
@@ -133,7 +140,8 @@ export class TreeRehearsal {
       this.#handles.add(textOf(facts.handle));
       teardown.add('forgetting a stub', () => server.forget(id));
       catalog.insert([{ ...facts, lost: false, accessedAtMs: 1 }]);
-      await readStub(path.join(this.#options.ebbDirectory, rehearsalName, name));
+      const stub = path.join(this.#options.ebbDirectory, rehearsalName, name);
+      for (const offsets of readOffsets) await readStub(stub, offsets);
     }
   }
 
@@ -161,11 +169,11 @@ export class TreeRehearsal {
   }
 }
 
-async function readStub(file: string): Promise<void> {
+async function readStub(file: string, offsets: readonly number[]): Promise<void> {
   const fd = await promisify(open)(file, 'r');
   try {
     const bytes = Buffer.alloc(pageBytes);
-    for (const offset of readOffsets) {
+    for (const offset of offsets) {
       const { bytesRead } = await promisify(read)(fd, bytes, 0, pageBytes, offset);
       if (bytesRead !== pageBytes || bytes.some((byte) => byte !== 0)) {
         throw ebbError('EIO', 'What was read is not what the remote has.');

@@ -9,7 +9,7 @@
  */
 import { treeMarkName } from '../../base/tree-mark.ts';
 import { decodeName } from '../../base/name.ts';
-import { preadCached } from '../../sys/io.ts';
+import { pread, preadCached } from '../../sys/io.ts';
 import { Capability, hasCapability } from '../../sys/process.ts';
 import { getXattr } from '../../sys/xattr.ts';
 import type { Descriptor } from './descriptor.ts';
@@ -17,6 +17,11 @@ import type { Found } from './walk.ts';
 
 /** Larger ranges go to the pool, whose threads work side by side. */
 const rangeMaxBytes = 256 * 1024;
+
+export function isSmallRange(lengthBytes: number | undefined): boolean {
+  return lengthBytes !== undefined && lengthBytes <= rangeMaxBytes;
+}
+
 /** A machine may be busy for a moment; it is not for so long. */
 const patienceMs = 250;
 
@@ -24,17 +29,21 @@ export class AtOnce {
   /** The marks of other trees can be seen, and nobody made us wait so far. */
   #trusted = hasCapability(Capability.sysAdmin);
 
-  /** Whether so much of a found file on a local file system may be asked of `read`. */
-  mayRead(object: Found, lengthBytes: number | undefined): boolean {
-    if (!this.#trusted || lengthBytes === undefined || lengthBytes > rangeMaxBytes) return false;
-    return !isStub(object);
+  /** Whether small ranges of a found file on a local file system may be asked of `read`. */
+  mayRead(object: Found): boolean {
+    return this.#trusted && !isStub(object);
   }
 
-  /** Fills the start of `into` from the page cache. 0: leave it to the pool. */
-  read(content: Descriptor, into: Uint8Array, offsetBytes: number): number {
+  /**
+   * Fills the start of `into` from the page cache. 0: leave it to the pool. `isInMemory`: a file of tmpfs, which knows
+   * no RWF_NOWAIT and has no disk but swap; what is swapped out there is waited for as our own memory would be.
+   */
+  read(content: Descriptor, into: Uint8Array, offsetBytes: number, isInMemory: boolean): number {
     if (!this.#trusted) return 0;
     const startedMs = performance.now();
-    const count = preadCached(content.fd, into, offsetBytes);
+    const count = isInMemory
+      ? pread(content.fd, into, offsetBytes)
+      : preadCached(content.fd, into, offsetBytes);
     if (performance.now() - startedMs > patienceMs) this.#trusted = false;
     return Math.max(0, count);
   }

@@ -32,13 +32,15 @@ import type {
   ReadOptions,
   Remote,
 } from '../remote.ts';
-import { AtOnce } from './at-once.ts';
+import { AtOnce, isSmallRange } from './at-once.ts';
 import type { Descriptor } from './descriptor.ts';
 import { attributesOf, kindOf, versionOf } from './facts.ts';
 import { DirectoryListing, linkTarget } from './listing.ts';
+import { closeWhenOpen, ReadyFiles } from './ready-files.ts';
 import { isSameRoot, RemoteRoot } from './root.ts';
 import { SubmountGuard } from './submounts.ts';
-import { find, openContent, originError } from './walk.ts';
+import { find, findAtOnce, openContent, originError } from './walk.ts';
+import type { Found } from './walk.ts';
 import { userXattrs } from './xattrs.ts';
 
 /** One pread: large enough to be cheap, small enough that an abort does not wait long for it. */
@@ -89,7 +91,7 @@ interface OpenFile {
   readonly sizeBytes: number;
   /** Asking for its attributes does not wait. */
   readonly isLocal: boolean;
-  /** It is read at once as far as it can be. */
+  /** Small ranges are read at once as far as they can be. */
   readonly isQuick: boolean;
 }
 
@@ -100,6 +102,7 @@ class DirectoryRemote implements Remote {
   readonly #root: RemoteRoot;
   readonly #submounts: SubmountGuard;
   readonly #atOnce = new AtOnce();
+  readonly #ready = new ReadyFiles<OpenFile>();
   readonly #closed = new AbortController();
 
   constructor(root: RemoteRoot) {
@@ -145,19 +148,33 @@ class DirectoryRemote implements Remote {
   async read(key: string, sink: RangeSink, options: ReadOptions): Promise<void> {
     using linked = linkSignals(options.signal, this.#closed.signal);
     const { signal } = linked;
-    const opening = this.#asked(key, () => this.#openFile(key, options));
+    const opening = this.#asked(key, () => this.#openForReading(key, options.version));
     const file = await abandonOnAbort(opening, signal).catch((error: unknown) => {
-      void opening.then((late) => late.content[Symbol.dispose]()).catch(() => {});
+      void closeWhenOpen(opening);
       throw error;
     });
     using _content = file.content;
     const endBytes = rangeEnd(key, file.sizeBytes, options);
     sink.head(file.attributes);
-    const source = this.#source(key, file);
+    const source = this.#source(key, file, options.lengthBytes);
     await deliver(source, sink, { key, offsetBytes: options.offsetBytes, endBytes }, signal);
   }
 
+  /**
+   * Opens files that the kernel has in memory: that waits for no disk, and for no network, where what was seen at this
+   * moment may be old at the next one.
+   */
+  expect(key: string, version: string): void {
+    if (!this.#root.isLocal || this.#closed.signal.aborted) return;
+    this.#ready.expect(key, version, async () => {
+      using found = findAtOnce(this.#root, key);
+      if (found === undefined) throw ebbError('EAGAIN', `${key} cannot be found at once.`);
+      return await this.#openFound(key, version, found);
+    });
+  }
+
   close(): Promise<void> {
+    this.#ready.closeAll();
     this.#closed.abort(ebbError('ESHUTDOWN', `The remote ${this.displayName} was closed.`));
     return Promise.resolve();
   }
@@ -198,25 +215,47 @@ class DirectoryRemote implements Remote {
     };
   }
 
-  async #openFile(key: string, options: ReadOptions): Promise<OpenFile> {
+  async #openForReading(key: string, version: string | undefined): Promise<OpenFile> {
+    const ready = await this.#ready.take(key, version);
+    if (ready !== undefined) {
+      // Deleted or changed since: what is to be said of it is found out the long way.
+      if (this.#versionNow(ready) === version) return ready;
+      ready.content[Symbol.dispose]();
+    }
+    return await this.#openFile(key, version);
+  }
+
+  /** Of one that was got ready: it is on a local file system. */
+  #versionNow({ content }: OpenFile): string {
+    return versionOf(content.statNow(), this.#root.hasStableInodes);
+  }
+
+  async #openFile(key: string, version: string | undefined): Promise<OpenFile> {
     using found = await find(this.#root, key);
+    return await this.#openFound(key, version, found);
+  }
+
+  async #openFound(key: string, version: string | undefined, found: Found): Promise<OpenFile> {
     const kind = kindOf(found.stats);
     if (kind === 'directory') throw ebbError('EISDIR', `${key} is a directory.`);
     if (kind !== 'file') throw ebbError('EOPNOTSUPP', `${key} is a ${kind}, it has no content.`);
     const attributes = attributesOf(found.stats, this.#root.hasStableInodes);
-    if (options.version !== undefined && options.version !== attributes.version) {
-      throw changed(key);
-    }
+    if (version !== undefined && version !== attributes.version) throw changed(key);
     const isLocal = this.#root.isLocal && found.stats.dev === this.#root.device;
-    const isQuick = isLocal && this.#atOnce.mayRead(found, options.lengthBytes);
+    const isQuick = isLocal && this.#atOnce.mayRead(found);
     const content = await openContent(found);
     return { content, attributes, sizeBytes: attributes.sizeBytes ?? 0, isLocal, isQuick };
   }
 
-  #source(key: string, { content, attributes, isLocal, isQuick }: OpenFile): ByteSource {
+  #source(
+    key: string,
+    { content, attributes, isLocal, isQuick: mayBeQuick }: OpenFile,
+    lengthBytes: number | undefined,
+  ): ByteSource {
+    const isQuick = mayBeQuick && isSmallRange(lengthBytes);
     return {
       readAt: (into, offsetBytes) =>
-        (isQuick && this.#atOnce.read(content, into, offsetBytes)) ||
+        (isQuick && this.#atOnce.read(content, into, offsetBytes, this.#root.isInMemory)) ||
         this.#asked(key, () => pread(content, into.subarray(0, readMaxBytes), offsetBytes)),
       verify: () =>
         this.#asked(key, async () => {

@@ -26,6 +26,8 @@ export class RemoteRoot {
   readonly inode: bigint;
   /** On a local file system: attributes of what is in memory are had without waiting. */
   readonly isLocal: boolean;
+  /** On a tmpfs: there is no disk to be waited for. */
+  readonly isInMemory: boolean;
   /** Inode numbers stay the same while it is mounted. */
   readonly hasStableInodes: boolean;
   /**
@@ -41,6 +43,7 @@ export class RemoteRoot {
     this.device = stats.dev;
     this.inode = stats.ino;
     this.isLocal = isLocal;
+    this.isInMemory = magic === FilesystemMagic.tmpfs;
     this.hasStableInodes = hasStableInodes(magic);
     this.name = name;
     this.#mountId = mountId;

@@ -51,6 +51,11 @@ export async function find(root: RemoteRoot, key: string): Promise<Found> {
   return { handle, stats, path, [Symbol.dispose]: () => owned.dispose() };
 }
 
+/** `find` by what the kernel has in memory, on the root's own local file system; undefined when that does not do. */
+export function findAtOnce(root: RemoteRoot, key: string): Found | undefined {
+  return root.isLocal ? findCached(root, splitKey(key).map(encodeName)) : undefined;
+}
+
 /**
  * The same without waiting, and without a turn of the thread pool for each name: most objects that are asked for were
  * listed or read a moment ago. Undefined when that is not enough, whatever the reason: then the long way finds it.

@@ -1,0 +1,20 @@
+/** What the engine says to callers whom it does not serve. */
+import { ebbError } from '../base/errors.ts';
+import type { EbbError } from '../base/errors.ts';
+import type { ContentFile } from '../tree/content.ts';
+
+export function closedError(): EbbError {
+  return ebbError('EINTR', 'Ebb is stopping.');
+}
+
+export function interrupted(file: ContentFile): EbbError {
+  return ebbError('EINTR', `The reader of ${file.key} gave up.`);
+}
+
+/** A remote's internal refusals mean nothing to who reads a file; network errors would surprise programs. */
+export function forReader(error: EbbError): EbbError {
+  const { code, retryable, retryAfterMs } = error;
+  const known = ['EIO', 'ESTALE', 'ENOENT', 'EACCES', 'ENOSPC', 'EDQUOT', 'EINTR', 'EAGAIN'];
+  if (known.includes(code)) return error;
+  return ebbError('EIO', error.message, { cause: error, retryable, retryAfterMs });
+}
