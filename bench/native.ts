@@ -4,7 +4,12 @@
  */
 import { cp } from 'node:fs/promises';
 import path from 'node:path';
-import { cpuSeconds, peakMebibytes, residentMebibytes } from '../test/support/process-costs.ts';
+import {
+  cpuSeconds,
+  eventReads,
+  peakMebibytes,
+  residentMebibytes,
+} from '../test/support/process-costs.ts';
 import { AttachedTree } from '../test/support/attached-tree.ts';
 import { runOk } from '../test/support/run.ts';
 import { loopFilesystem, temporaryDirectory } from '../test/support/temporary.ts';
@@ -158,17 +163,19 @@ const warm: Scenario = {
       timeoutMs: 20_000,
       intervalMs: 500,
     });
-    const before = (await tree.status()).events;
+    const { pid } = await tree.status();
+    const before = eventReads(pid);
     const sample = await warmFile(context, file);
-    return { ...sample, events: (await tree.status()).events - before };
+    return { ...sample, events: eventReads(pid) - before };
   },
 };
 
-/** Events that one read of the whole file raises. */
+/** How often events are read from the kernel while the whole file is read once. */
 async function eventsOf(tree: AttachedTree, context: BenchContext, file: string): Promise<number> {
-  const before = (await tree.status()).events;
+  const { pid } = await tree.status();
+  const before = eventReads(pid);
   await context.reader.run('sequential', file);
-  return (await tree.status()).events - before;
+  return eventReads(pid) - before;
 }
 
 const build: Scenario = {

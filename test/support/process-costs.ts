@@ -1,5 +1,5 @@
-/** What a process has taken so far: processor time and memory. */
-import { readFileSync } from 'node:fs';
+/** What a process has taken so far: processor time, memory, system calls. */
+import { readFileSync, readdirSync } from 'node:fs';
 import { clockTickMs, StatField, statFields } from '../../src/base/process-stat.ts';
 
 /** User and system time of all its threads, in seconds. 0 for pid 0. */
@@ -18,6 +18,19 @@ export function residentMebibytes(pid: number): number {
 /** The most that was ever resident, in MiB. */
 export function peakMebibytes(pid: number): number {
   return statusMebibytes(pid, /^VmHWM:\s+(\d+) kB/m);
+}
+
+/**
+ * How often the thread of a tree's daemon that is asked by the kernel has read from it (proc_pid_io(5)): whatever the
+ * kernel asks, and whoever is to answer it, is read there first.
+ */
+export function eventReads(pid: number): number {
+  const tasks = `/proc/${pid}/task`;
+  const readsOf = (thread: string): number => {
+    if (readFileSync(`${tasks}/${thread}/comm`, 'utf8').trim() !== 'fanotify') return 0;
+    return Number(/^syscr: (\d+)$/m.exec(readFileSync(`${tasks}/${thread}/io`, 'utf8'))?.[1]);
+  };
+  return readdirSync(tasks).reduce((sum, thread) => sum + readsOf(thread), 0);
 }
 
 /** A line of proc_pid_status(5); NaN without it. */
