@@ -43,13 +43,15 @@ export function createStub(
   using fd = openFd('.', OpenFlag.tmpfile | OpenFlag.rdwr, 0o600, directoryFd);
   if (poison === undefined) truncateFile(fd.fd, stub.sizeBytes);
   else poison.cover(fd.fd, stub.sizeBytes);
-  const facts = factsOfNewStub(stub, identityOf(fd.fd), chunkBytes);
   setAttributes(fd.fd, stub);
-  // As long as the mark is short enough it has the room in the inode for itself.
-  writeStubMark(fd.fd, { ...facts, mtime: stub.mtime }, seal);
-  for (const [attribute, value] of stub.xattrs ?? []) setAttribute(fd.fd, attribute, value);
   // Both times: setting mtime alone raises FAN_MODIFY (fsnotify_change(), Linux 6.18), one for each stub of a tree.
   setFileTimes(fd.fd, 'now', stub.mtime);
+  // What became of it counts: ext4 with small inodes keeps no nanoseconds, and all have a first and a last year.
+  const { mtime } = fileStatus(fd.fd);
+  const facts = factsOfNewStub({ ...stub, mtime }, identityOf(fd.fd), chunkBytes);
+  // As long as the mark is short enough it has the room in the inode for itself.
+  writeStubMark(fd.fd, { ...facts, mtime }, seal);
+  for (const [attribute, value] of stub.xattrs ?? []) setAttribute(fd.fd, attribute, value);
   linkFile(fd.fd, directoryFd, name);
   return facts;
 }

@@ -2,6 +2,8 @@
 import { parentPort, workerData } from 'node:worker_threads';
 import { toEbbError } from '../../base/errors.ts';
 import type { ErrnoCode } from '../../base/errno.ts';
+import { sameTime } from '../../sys/stat.ts';
+import type { FileTime } from '../../sys/stat.ts';
 import type { MarkSeal } from '../mark.ts';
 import { createStub } from './create-stub.ts';
 import { PoisonFiles } from './poison.ts';
@@ -27,8 +29,14 @@ export interface MakeRequest {
   readonly stubs: readonly NamedStub[];
 }
 
-/** The inode's encoded handle, or what `createStub` threw. */
-export type Made = Uint8Array | { readonly code: ErrnoCode; readonly message: string };
+/**
+ * The inode's encoded handle; with the time it has, where the file system could not keep the one that was asked for;
+ * or what `createStub` threw.
+ */
+export type Made =
+  | Uint8Array
+  | { readonly handle: Uint8Array; readonly mtime: FileTime }
+  | { readonly code: ErrnoCode; readonly message: string };
 
 export interface MakeAnswer {
   readonly number: number;
@@ -42,7 +50,10 @@ function main({ seal, poison: place, chunkBytes }: MakerStart): void {
   const poison = place && new PoisonFiles(place.directoryFd, place.blockBytes);
   const make = (directoryFd: number, { name, stub }: NamedStub): Made => {
     try {
-      return createStub(directoryFd, name, stub, { seal, poison, chunkBytes }).handle;
+      const facts = createStub(directoryFd, name, stub, { seal, poison, chunkBytes });
+      const { handle, mtimeSeconds: seconds, mtimeNanoseconds: nanoseconds } = facts;
+      const mtime = { seconds, nanoseconds };
+      return sameTime(mtime, stub.mtime) ? handle : { handle, mtime };
     } catch (error) {
       const { code, message } = toEbbError(error);
       return { code, message };

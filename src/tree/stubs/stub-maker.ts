@@ -54,8 +54,10 @@ export class StubMaker implements AsyncDisposable {
     this.#worker.postMessage(request);
     const { made } = await answer.promise;
     return made.map((one, at) => {
-      if (!(one instanceof Uint8Array)) return ebbError(one.code, one.message);
-      return factsOfNewStub((stubs[at] as NamedStub).stub, one, this.#chunkBytes);
+      if ('code' in one) return ebbError(one.code, one.message);
+      const { stub } = stubs[at] as NamedStub;
+      if (one instanceof Uint8Array) return factsOfNewStub(stub, one, this.#chunkBytes);
+      return factsOfNewStub({ ...stub, mtime: one.mtime }, one.handle, this.#chunkBytes);
     });
   }
 

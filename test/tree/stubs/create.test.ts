@@ -79,6 +79,26 @@ for (const type of imageTypes) {
       await assert.rejects(maker.make(store.rootFd, []), dead);
     });
 
+    test('a thread tells the time that the file system keeps', async () => {
+      using tree = newTree(type, type === 'ext4' ? ['-I', '128'] : []);
+      using stubs = openStubs(tree);
+      const { store } = stubs;
+      const maker = store.startMaker();
+      const [made] = await maker.make(store.rootFd, [
+        { name: Buffer.from('f'), stub: newStub(1, 'f', 5_000) },
+      ]);
+      await maker[Symbol.asyncDispose]();
+      assert.ok(made !== undefined && !('code' in made));
+      using fd = openFd(path.join(tree.data, 'f'), OpenFlag.rdonly);
+      const { mtime } = fileStatus(fd.fd);
+      assert.equal(mtime.nanoseconds, type === 'ext4' ? 0 : stubMtime.nanoseconds);
+      assert.deepEqual(
+        [made.mtimeSeconds, made.mtimeNanoseconds],
+        [mtime.seconds, mtime.nanoseconds],
+      );
+      assert.deepEqual(store.factsOfMark(fd.fd), made);
+    });
+
     test('a thread makes the same, answers in order, and ends when it is told to', async () => {
       using tree = newTree(type);
       using stubs = openStubs(tree);

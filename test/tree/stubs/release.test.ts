@@ -57,6 +57,26 @@ function assertIsStub(stubs: TestStubs, file: StubFile, name: string): void {
   assert.equal(stubs.catalog.get(file.id)?.residentBytes, 0);
 }
 
+test('where the file system cannot keep the time of the remote, its own is known: the file is released', async () => {
+  const late = { seconds: 2 ** 34, nanoseconds: 5 };
+  for (const mkfsArguments of [['-I', '128'], []]) {
+    using tree = newTree('ext4', mkfsArguments);
+    using stubs = openStubs(tree);
+    for (const [name, mtime] of [
+      ['f', stubMtime],
+      ['late', late],
+    ] as const) {
+      const file = stubs.add(name, sizeBytes, { mtime });
+      const kept = fileStatus(path.join(tree.data, name)).mtime;
+      assert.deepEqual(file.mtime, kept);
+      assert.equal(stubs.store.unchanged(file), true);
+      await recall(file);
+      assert.equal(refusalOf(await release(stubs, file)), undefined);
+      assertIsStub(stubs, file, path.join(tree.data, name));
+    }
+  }
+});
+
 for (const type of imageTypes) {
   describe(`release of stubs on ${type}`, { concurrency: false }, () => {
     test('is refused by the last one who is asked, and nothing is lost', async () => {

@@ -19,7 +19,10 @@ export interface MountedDirectory extends Disposable {
 }
 
 /** A new file system of this type, mounted; gone when disposed. */
-export function mountImage(type: ImageType): MountedDirectory {
+export function mountImage(
+  type: ImageType,
+  mkfsArguments: readonly string[] = [],
+): MountedDirectory {
   const { command, package: needed, bytes } = makers[type];
   const directory = temporaryDirectory();
   try {
@@ -27,7 +30,7 @@ export function mountImage(type: ImageType): MountedDirectory {
     writeFileSync(image, '');
     truncateSync(image, bytes);
     const [program = '', ...args] = command;
-    run(program, [...args, image], `install the package ${needed}`);
+    run(program, [...args, ...mkfsArguments, image], `install the package ${needed}`);
     return mountAt(directory, (mountPoint) => loopMountSync(image, mountPoint, { type }));
   } catch (error) {
     directory[Symbol.dispose]();

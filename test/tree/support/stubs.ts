@@ -31,8 +31,8 @@ export interface TestTree extends Disposable {
 }
 
 /** An empty tree on a new file system, catalog outside of it. */
-export function newTree(type: ImageType): TestTree {
-  const mount = mountImage(type);
+export function newTree(type: ImageType, mkfsArguments?: readonly string[]): TestTree {
+  const mount = mountImage(type, mkfsArguments);
   const state = temporaryDirectory();
   const data = path.join(mount.path, '.ebb', 'data');
   for (const name of ['data', 'new', 'poison']) {
