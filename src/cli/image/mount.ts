@@ -91,9 +91,9 @@ export async function mountImage(
   const mountPoint = realDirectory(directory, 'mount point');
   const isRemote = isHttpUrl(image);
   const imagePath = isRemote ? image : absolutePath(image);
+  if (!isRemote) refuseCopyOptions(remote, 'images on a web server');
   if (remote.cacheDir !== undefined) checkCachePlace(absolutePath(remote.cacheDir), mountPoint);
   const own = isRemote ? { access: buildRemoteAccess(remote), ...copyOptions(remote) } : {};
-  if (!isRemote) refuseCopyOptions(remote, 'images on a web server');
   const { child, result }: Started<Mounted> = await startService<Mounted>(
     {
       ...imageService(image),
