@@ -2,6 +2,8 @@
  * What is mounted where, from /proc/PID/mountinfo (proc_pid_mountinfo(5)). Reading it never touches the file
  * systems it names, so it is safe while a FUSE daemon hangs or is gone.
  */
+import { ebbError } from './errors.ts';
+import type { EbbError } from './errors.ts';
 import { readFileSync } from './node-fs.ts';
 import { decodeName } from './name.ts';
 
@@ -78,6 +80,15 @@ export function mountAt(mounts: readonly MountInfo[], mountPoint: string): Mount
   const carries = (one: MountInfo, other: MountInfo): boolean =>
     other !== one && other.parentId === one.mountId;
   return there.findLast((one) => !there.some((other) => carries(one, other)));
+}
+
+/** EBUSY: to unmount what Ebb has there would take away what somebody else has mounted over it. */
+export function coveredError(mountPoint: string): EbbError {
+  return ebbError(
+    'EBUSY',
+    `Something else is mounted over ${mountPoint}: take that away first with: umount ${mountPoint}`,
+    { retryable: false },
+  );
 }
 
 /** Whether a mount is a FUSE mount of Ebb (`fuse.ebb`). */

@@ -8,8 +8,7 @@
  */
 import { readFileSync, realpathSync, writeFileSync } from '../base/node-fs.ts';
 import { ebbError, toEbbError } from '../base/errors.ts';
-import type { EbbError } from '../base/errors.ts';
-import { mountAt, readMountInfo } from '../base/mount-info.ts';
+import { coveredError, mountAt, readMountInfo } from '../base/mount-info.ts';
 import { OpenFlag, openFd, OwnedFd, setNonblocking } from '../sys/fd.ts';
 import { mount, MountFlag, unmountAsync, UnmountFlag } from '../sys/mount.ts';
 import { fusermountAttach, fusermountDetach } from './fusermount.ts';
@@ -277,14 +276,6 @@ function checkSubtype(subtype: string | undefined): void {
       `"${subtype}" cannot be a mount subtype: letters, digits, - and _ only.`,
     );
   }
-}
-
-function coveredError(mountPoint: string): EbbError {
-  return ebbError(
-    'EBUSY',
-    `Something else is mounted over ${mountPoint}: take that away first with: umount ${mountPoint}`,
-    { retryable: false },
-  );
 }
 
 /** fusermount3 splits its options at commas that have no backslash before them. */

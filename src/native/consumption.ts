@@ -2,15 +2,13 @@
  * When main is to hear of what readers of one file were served from here, so that read-ahead goes on. Each report is a
  * message, and a turn of the main thread, which is what a cold read waits for. Pure.
  */
+import { streamSlackBytes } from './stream-finder.ts';
 
 /** While a reader has not gone on for so long, its window is small, and grows by what main hears. */
 const settledBytes = 16 * 1024 * 1024;
-/** A range this near to the end of the last one goes on from there. As in stream-finder.ts. */
-const slackBytes = 4 * 1024 * 1024;
-
 const stepMinBytes = 1024 * 1024;
-/** Not more than `slackBytes`: main takes ranges that are farther apart for two readers. */
-const stepMaxBytes = 4 * 1024 * 1024;
+/** Main takes ranges that are farther apart for two readers. */
+const stepMaxBytes = streamSlackBytes;
 /** The window is filled up when half of it is left (recall/readahead.ts), and that must be heard of in time. */
 const stepsPerWindow = 16;
 
@@ -40,7 +38,7 @@ export class Consumption {
 
   /** Somebody was served `[offsetBytes, offsetBytes + countBytes)`. Returns what to report now. */
   served(offsetBytes: number, countBytes: number): Consumed | undefined {
-    if (Math.abs(offsetBytes - this.#endBytes) > slackBytes) {
+    if (Math.abs(offsetBytes - this.#endBytes) > streamSlackBytes) {
       this.#startBytes = offsetBytes;
       this.#runBytes = 0;
     }

@@ -4,7 +4,7 @@
  */
 
 /** A range this near to where a stream is belongs to it: out of order, or skipped a little. */
-const slackBytes = 4 * 1024 * 1024;
+export const streamSlackBytes = 4 * 1024 * 1024;
 const filesMax = 1024;
 const streamsPerFileMax = 8;
 
@@ -63,8 +63,8 @@ function nearest(streams: readonly Stream[], tid: number, offsetBytes: number): 
   let bestDistance = Infinity;
   for (const stream of streams) {
     const gapBytes = Math.abs(offsetBytes - stream.positionBytes);
-    if (gapBytes > slackBytes) continue;
-    const distance = gapBytes + (stream.tid === tid ? 0 : slackBytes);
+    if (gapBytes > streamSlackBytes) continue;
+    const distance = gapBytes + (stream.tid === tid ? 0 : streamSlackBytes);
     if (distance >= bestDistance) continue;
     bestDistance = distance;
     best = stream;

@@ -6,19 +6,12 @@ import { test } from 'node:test';
 import { StubChange } from '../../src/base/stub-facts.ts';
 import { killAtExit } from '../support/run.ts';
 import { patternBytes } from '../support/pattern.ts';
-import { nativeScene } from './native-scene.ts';
+import { nativeScene, settle } from './native-scene.ts';
 import type { NativeScene } from './native-scene.ts';
 import type { StubFile } from '../../src/tree/stubs/stub-store.ts';
 
 const sizeBytes = 3 * 1024 * 1024 + 1_234;
 const tailBytes = 5_000;
-
-/** All of it is here and for certain: nobody is told any more when it is opened. */
-async function settle(scene: NativeScene, name: string, file: StubFile): Promise<void> {
-  await scene.shellOk(`cat ${name} > /dev/null`);
-  await scene.store.settled(file.id);
-  await scene.shellOk(`cat ${name} > /dev/null`);
-}
 
 async function releasePatiently(scene: NativeScene, file: StubFile): Promise<void> {
   for (let tries = 0; tries < 50; tries += 1) if ((await scene.release(file)).released) return;

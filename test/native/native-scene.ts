@@ -251,3 +251,10 @@ function addStub(scene: NativeScene, name: string, sizeBytes: number, mode: numb
   if (file === undefined) throw new Error('a new stub is there');
   return file;
 }
+
+/** All of it is here and for certain: nobody is told any more when it is opened. */
+export async function settle(scene: NativeScene, name: string, file: StubFile): Promise<void> {
+  await scene.shellOk(`cat ${name} > /dev/null`);
+  await scene.store.settled(file.id);
+  await scene.shellOk(`cat ${name} > /dev/null`);
+}

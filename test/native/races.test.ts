@@ -12,20 +12,13 @@ import type { StubFile } from '../../src/tree/stubs/stub-store.ts';
 import { patternBytes } from '../support/pattern.ts';
 import { killAtExit } from '../support/run.ts';
 import { waitFor } from '../support/wait-for.ts';
-import { nativeScene } from './native-scene.ts';
+import { nativeScene, settle } from './native-scene.ts';
 import type { NativeScene } from './native-scene.ts';
 
 const { clean, intent, discarding, dirty } = StubChange;
 const sizeBytes = 3 * 1024 * 1024 + 1_234;
 /** Of a millisecond each, at the least. */
 const looksMax = 60_000;
-
-/** All of it is here and for certain: nobody is told any more when it is opened. */
-async function settle(scene: NativeScene, name: string, file: StubFile): Promise<void> {
-  await scene.shellOk(`cat ${name} > /dev/null`);
-  await scene.store.settled(file.id);
-  await scene.shellOk(`cat ${name} > /dev/null`);
-}
 
 /** What `change` records from now on is preceded by `first`. */
 function beforeRecording(scene: NativeScene, change: StubChange, first: () => Promise<void>): void {

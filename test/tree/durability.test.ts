@@ -15,6 +15,7 @@ import { contentPath } from '../../src/tree/layout.ts';
 import { Residency } from '../../src/tree/residency.ts';
 import { waitFor } from '../support/wait-for.ts';
 import { openCache, sourceBytes, temporaryDirectory } from './support/cache.ts';
+import { FailingDisk } from './support/failing-disk.ts';
 
 interface TestLog {
   readonly log: ResidencyLog<LoggedContent>;
@@ -292,15 +293,13 @@ test('at most four files are synced at the same time', async () => {
 
 test('through the store: a sync that fails leaves nothing claimed anywhere', async () => {
   using directory = temporaryDirectory();
-  let fails = false;
-  const cache = openCache(directory.path, {
-    syncData: () => (fails ? Promise.reject(ebbError('EIO', 'disk')) : Promise.resolve()),
-  });
+  const disk = new FailingDisk();
+  const cache = openCache(directory.path, { syncData: disk.syncData });
   const content = cache.add('f', 100_000);
   await cache.fill(content, 0, 2);
   await cache.store.log.flush();
   assert.equal(cache.catalog.content(content.id)?.residentBytes, 8_192);
-  fails = true;
+  disk.fails = true;
   await cache.fill(content, 2, 2);
   await cache.store.log.flush();
   assert.equal(content.residency.residentChunks, 0);
@@ -311,16 +310,14 @@ test('through the store: a sync that fails leaves nothing claimed anywhere', asy
 
 test('bytes that a failed sync lost are not claimed by who marks them afterwards', async () => {
   using directory = temporaryDirectory();
-  let fails = false;
-  const cache = openCache(directory.path, {
-    syncData: () => (fails ? Promise.reject(ebbError('EIO', 'disk')) : Promise.resolve()),
-  });
+  const disk = new FailingDisk();
+  const cache = openCache(directory.path, { syncData: disk.syncData });
   const content = cache.add('f', 16 * 4_096);
   const { losses } = content;
   await content.write(sourceBytes(0, 8 * 4_096), 0);
-  fails = true;
+  disk.fails = true;
   await cache.store.log.flush();
-  fails = false; // The kernel says it once.
+  disk.fails = false; // The kernel says it once.
   await content.write(sourceBytes(8 * 4_096, 8 * 4_096), 8 * 4_096);
   const refused = { code: 'EIO', retryable: true };
   assert.throws(() => content.markResident(0, 16, losses), refused);
@@ -335,22 +332,20 @@ test('bytes that a failed sync lost are not claimed by who marks them afterwards
 
 test('what is wholly here is recorded once it is durable, after a restart, and no longer than it is here', async () => {
   using directory = temporaryDirectory();
-  let fails = false;
-  const cache = openCache(directory.path, {
-    syncData: () => (fails ? Promise.reject(ebbError('EIO', 'disk')) : Promise.resolve()),
-  });
+  const disk = new FailingDisk();
+  const cache = openCache(directory.path, { syncData: disk.syncData });
   const [content, partly] = [cache.add('f', 3 * 4_096), cache.add('g', 3 * 4_096)];
   await cache.fill(content);
   await cache.fill(partly, 0, 2);
   assert.deepEqual([content.residency.complete, content.residency.isRecorded], [true, false]);
   await cache.store.log.flush();
   assert.deepEqual([content.residency.isRecorded, partly.residency.isRecorded], [true, false]);
-  fails = true;
+  disk.fails = true;
   await cache.fill(partly, 2, 1);
   await cache.fill(content, 1, 1);
   await cache.store.log.flush();
   assert.deepEqual([content.residency.isRecorded, partly.residency.isRecorded], [false, false]);
-  fails = false;
+  disk.fails = false;
   await cache.fill(content);
   await cache.store.log.flush();
   assert.equal(content.residency.isRecorded, true);

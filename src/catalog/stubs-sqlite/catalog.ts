@@ -226,12 +226,9 @@ class SqliteStubCatalog implements StubCatalog {
     const key = encodeName(of.key);
     const { from, to } = hashRangeOfDirectory(key);
     const { siblingsAfter, siblingsBefore } = this.#statements;
-    const ask = (statement: StatementSync, end: number, most: number): number[] => {
-      const rows = this.#guard(() => statement.all(from, to, sizeMaxBytes, of.id, end, most));
-      return (rows as unknown as [number, Uint8Array][])
-        .filter(([, other]) => isInSameDirectory(key, other))
-        .map(([id]) => id);
-    };
+    const isSibling = (other: Uint8Array): boolean => isInSameDirectory(key, other);
+    const ask = (statement: StatementSync, end: number, most: number): number[] =>
+      this.#idsWhere(isSibling, statement, from, to, sizeMaxBytes, of.id, end, most);
     const after = ask(siblingsAfter, of.id + siblingReach, limit);
     if (after.length >= limit) return after;
     return [...after, ...ask(siblingsBefore, of.id - siblingReach, limit - after.length)];
@@ -240,16 +237,25 @@ class SqliteStubCatalog implements StubCatalog {
   namesakes({ of, sizeMaxBytes, limit }: SiblingQuestion): number[] {
     const key = encodeName(of.key);
     const { namesakesAfter, namesakesBefore } = this.#statements;
-    const ask = (statement: StatementSync, end: number): number[] => {
-      const rows = this.#guard(() =>
-        statement.all(hashName(key), sizeMaxBytes, of.id, end, limit),
-      ) as unknown as [number, Uint8Array][];
-      return rows.filter(([, other]) => haveSameName(key, other)).map(([id]) => id);
-    };
+    const isNamesake = (other: Uint8Array): boolean => haveSameName(key, other);
+    const ask = (statement: StatementSync, end: number): number[] =>
+      this.#idsWhere(isNamesake, statement, hashName(key), sizeMaxBytes, of.id, end, limit);
     const after = ask(namesakesAfter, of.id + namesakeReach);
     const before = ask(namesakesBefore, of.id - namesakeReach);
     const distance = (id: number): number => Math.abs(id - of.id);
     return [...after, ...before].sort((a, b) => distance(a) - distance(b)).slice(0, limit);
+  }
+
+  /** Of rows of id and key: hashes are shared with others. */
+  #idsWhere(
+    isMeant: (key: Uint8Array) => boolean,
+    statement: StatementSync,
+    ...parameters: number[]
+  ): number[] {
+    const rows = this.#guard(() => statement.all(...parameters));
+    return (rows as unknown as [number, Uint8Array][])
+      .filter(([, key]) => isMeant(key))
+      .map(([id]) => id);
   }
 
   leastRecentlyUsed(

@@ -4,6 +4,7 @@ import { ebbError, toEbbError } from '../../base/errors.ts';
 import type { EbbError } from '../../base/errors.ts';
 import { findMountHolders } from '../../base/mount-holders.ts';
 import {
+  coveredError,
   isEbbMount,
   isImageMount,
   isTreeMount,
@@ -164,10 +165,7 @@ function isOursAt(mountPoint: string): boolean {
   const top = mountAt(mounts, mountPoint);
   if (top !== undefined && isOurs(top)) return true;
   if (!mounts.some((mount) => mount.mountPoint === mountPoint && isOurs(mount))) return false;
-  throw ebbError(
-    'EBUSY',
-    `Something else is mounted over ${mountPoint}: take that away first with: umount ${mountPoint}`,
-  );
+  throw coveredError(mountPoint);
 }
 
 function isOurs(mount: MountInfo): boolean {

@@ -20,7 +20,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 
 import { ebbError, toEbbError } from '../../base/errors.ts';
-import { mountAt, readMountInfo } from '../../base/mount-info.ts';
+import { coveredError, mountAt, readMountInfo } from '../../base/mount-info.ts';
 import { OpenFlag, openFd } from '../../sys/fd.ts';
 import type { OwnedFd } from '../../sys/fd.ts';
 import { pread } from '../../sys/io.ts';
@@ -218,10 +218,7 @@ async function namesIn(imagePath: string): Promise<string[]> {
 /** What is done to the mount point would be done to what somebody else has mounted over the pool. */
 function requireOnTop(mountPoint: string, device: string | undefined): void {
   if (mountAt(readMountInfo(), mountPoint)?.source === device) return;
-  throw ebbError(
-    'EBUSY',
-    `Something else is mounted over ${mountPoint}: take that away first with: umount ${mountPoint}`,
-  );
+  throw coveredError(mountPoint);
 }
 
 /** One at a time works on a pool: two loop devices of one file would destroy it. */

@@ -17,11 +17,11 @@ import {
 import path from 'node:path';
 import { describe, test } from 'node:test';
 
-import { ebbError } from '../../../src/base/errors.ts';
 import { OpenFlag, openFd } from '../../../src/sys/fd.ts';
 import { tryLease } from '../../../src/sys/lease.ts';
 import { fileStatus, setFileTimes } from '../../../src/sys/stat.ts';
 import { sourceBytes } from '../support/cache.ts';
+import { FailingDisk } from '../support/failing-disk.ts';
 import { imageTypes, newTree, openStubs, recall, stubMtime } from '../support/stubs.ts';
 
 const sizeBytes = 20_000;
@@ -256,16 +256,14 @@ test('our own descriptor does not look like a writer once it is closed', async (
 
 test('a stub whose bytes a failed sync lost is not claimed by who marks them afterwards', async () => {
   using tree = newTree('xfs');
-  let fails = false;
-  using stubs = openStubs(tree, {
-    syncData: () => (fails ? Promise.reject(ebbError('EIO', 'disk')) : Promise.resolve()),
-  });
+  const disk = new FailingDisk();
+  using stubs = openStubs(tree, { syncData: disk.syncData });
   const file = stubs.add('f', sizeBytes);
   const { losses } = file;
   await file.write(sourceBytes(0, sizeBytes), 0);
-  fails = true;
+  disk.fails = true;
   await stubs.store.flush();
-  fails = false;
+  disk.fails = false;
   assert.throws(() => file.markResident(0, file.residency.chunkCount, losses), { code: 'EIO' });
   await stubs.store.flush();
   assert.equal(stubs.catalog.get(file.id)?.residentBytes, 0);
@@ -276,15 +274,13 @@ test('a stub whose bytes a failed sync lost is not claimed by who marks them aft
 
 test('a writer is not let in when the disk did not take what he is to find', async () => {
   using tree = newTree('xfs');
-  let fails = true;
-  using stubs = openStubs(tree, {
-    syncData: () => (fails ? Promise.reject(ebbError('EIO', 'disk')) : Promise.resolve()),
-  });
+  const disk = new FailingDisk(true);
+  using stubs = openStubs(tree, { syncData: disk.syncData });
   const file = stubs.add('f', sizeBytes);
   await recall(file);
   await assert.rejects(stubs.store.setChange(file, 1), { code: 'EIO' });
   assert.deepEqual([file.change, stubs.catalog.get(file.id)?.change], [0, 0]);
-  fails = false;
+  disk.fails = false;
   await assert.rejects(stubs.store.setChange(file, 1), { code: 'EBUSY' });
   await recall(file);
   await stubs.store.setChange(file, 1);
