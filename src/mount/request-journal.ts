@@ -31,6 +31,18 @@ export function writeCulprit(journalFd: number, unique: number): void {
   if (result !== word.length) throw ebbError('EIO', 'a request cannot be written down');
 }
 
+/** What a dead daemon left: the request that it died of (0: not known) and at how many deaths each counted before. */
+export function readJournal(words: Float64Array): { found: number; deaths: Map<number, number> } {
+  const deaths = new Map<number, number>();
+  if (words[0] !== layoutNumber) return { found: 0, deaths };
+  for (let at = headerWords; at < words.length; at += slotWords) {
+    const unique = words[at] ?? 0;
+    if (unique === 0) break;
+    deaths.set(unique, words[at + 1] ?? 0);
+  }
+  return { found: words[culpritWord] || words[handledWord] || 0, deaths };
+}
+
 export class RequestJournal {
   readonly #words: Float64Array;
   /** Whether a request that was not answered counts for the death of the last daemon. */
@@ -44,18 +56,9 @@ export class RequestJournal {
    */
   constructor(memory: ArrayBuffer, predecessorFailed: boolean) {
     const words = new Float64Array(memory, 0, requestJournalBytes / 8);
-    const isKnown = words[0] === layoutNumber;
+    const { found, deaths } = readJournal(words);
     this.#words = words;
-    const handled = isKnown ? words[handledWord] : 0;
-    const culprit = isKnown ? words[culpritWord] : 0;
-    const found = culprit || handled;
     this.#counts = (unique) => (found ? unique === found : predecessorFailed);
-    const deaths = new Map<number, number>();
-    for (let at = headerWords; isKnown && at < words.length; at += slotWords) {
-      const unique = words[at] ?? 0;
-      if (unique === 0) break;
-      deaths.set(unique, words[at + 1] ?? 0);
-    }
     this.#deaths = deaths;
     words.fill(0);
     words[0] = layoutNumber;

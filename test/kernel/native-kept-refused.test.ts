@@ -11,7 +11,12 @@ import { readMountInfo, mountAt } from '../../src/base/mount-info.ts';
 import { compileHelper } from '../probes/probe.ts';
 import { CorpusWriter } from '../support/corpus.ts';
 import { ServingHammer } from '../support/hammer.ts';
-import { attachAsService, childrenOf, factsFileOf, killTogether } from '../support/kept-service.ts';
+import {
+  attachAsService,
+  childrenOf,
+  memoryFileOf,
+  killTogether,
+} from '../support/kept-service.ts';
 import type { KeptService } from '../support/kept-service.ts';
 import { processLives } from '../support/mount.ts';
 import { patience } from '../support/patience.ts';
@@ -88,7 +93,7 @@ test(
     const { tree, manager, change } = service;
     const hasReady = (): number => manager.events.filter(({ event }) => event === 'ready').length;
     const makeForeign = async (): Promise<void> => {
-      const file = factsFileOf((await tree.status()).supervisorPid);
+      const file = memoryFileOf((await tree.status()).supervisorPid, 'ebb-facts');
       const text = readFileSync(file, 'latin1');
       assert.match(text, /"version":2/);
       writeFileSync(file, text.replace('"version":2', '"version":9'), 'latin1');

@@ -11,11 +11,13 @@ import { after, before, test } from 'node:test';
 import { mountAt, readMountInfo } from '../../src/base/mount-info.ts';
 import { readRunRecords, runFiles } from '../../src/base/run-directory.ts';
 import { ControlClient } from '../../src/cli/client.ts';
+import { readJournal } from '../../src/mount/request-journal.ts';
 import { compileHelper } from '../probes/probe.ts';
 import { untilDurable } from '../support/durable.ts';
 import { CorpusWriter, chunkBytes, mebibyte, noise } from '../support/corpus.ts';
 import { ServingHammer, startStress } from '../support/hammer.ts';
 import type { HammerReport } from '../support/hammer.ts';
+import { memoryFileOf } from '../support/kept-service.ts';
 import { mountEbb, processLives, withEbb } from '../support/mount.ts';
 import type { EbbMount, MountEbbOptions } from '../support/mount.ts';
 import { run } from '../support/run.ts';
@@ -415,9 +417,13 @@ test('daemons that fail as they take over: started ever more slowly, and no call
         what: `a pause that grows (${how})`,
         timeoutMs: answerMaxMs,
       });
+      // Neither the request that waits nor another one, though the daemon may have had it in hand.
+      const journal = readFileSync(memoryFileOf(mount.supervisorPid, 'ebb-requests'));
+      const { buffer } = Uint8Array.from(journal);
+      assert.deepEqual(readJournal(new Float64Array(buffer)), { found: 0, deaths: new Map() });
       rmSync(record.socketPath, { recursive: true, force: true });
       const { code, stderr } = await reading;
-      assert.equal(code, 0, stderr.toString());
+      assert.equal(code, 0, `${stderr.toString()}\n${readFileSync(log, 'utf8')}`);
       assert.notEqual(await mount.currentPid(), pid);
     }
   });

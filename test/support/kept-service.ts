@@ -71,13 +71,13 @@ export function childrenOf(pid: number): number[] {
   }
 }
 
-/** The file in memory that a supervisor leaves to its successor, as a path. */
-export function factsFileOf(supervisorPid: number): string {
+/** A file in memory that a supervisor holds (`ebb-facts`: what it leaves to its successor), as a path. */
+export function memoryFileOf(supervisorPid: number, called: string): string {
   const place = `/proc/${supervisorPid}/fd`;
   const fd = readdirSync(place).find((name) =>
-    readlinkSync(path.join(place, name)).startsWith('/memfd:ebb-facts'),
+    readlinkSync(path.join(place, name)).startsWith(`/memfd:${called}`),
   );
-  if (fd === undefined) throw new Error('the supervisor has no facts');
+  if (fd === undefined) throw new Error(`the supervisor has no ${called}`);
   return path.join(place, fd);
 }
 

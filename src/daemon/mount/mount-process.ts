@@ -36,6 +36,7 @@ import { firstListing } from './first-listing.ts';
 import { openOrWait } from '../open-or-wait.ts';
 import { remoteOptions } from '../remote-options.ts';
 import { Leftovers } from './leftovers.ts';
+import { letGo } from './let-go.ts';
 import { logFileWriter } from '../log-file.ts';
 import { Logbook } from '../logbook.ts';
 import type { Configuration } from '../options.ts';
@@ -98,16 +99,15 @@ export class MountProcess {
       if (self.process === undefined) throw ebbError('EAGAIN', 'the mount is still starting');
       return await self.process.stop(lazy);
     };
+    const ends: Ends = { teardown, stop };
     try {
-      self.process = new MountProcess(
-        await build(configuration, surroundings, { teardown, stop }),
-        teardown,
-        surroundings,
-      );
+      const stack = await build(configuration, surroundings, ends);
+      self.process = new MountProcess(stack, teardown, surroundings);
       return self.process;
     } catch (error) {
       // A successor takes nothing away: the next one shall find it all as it was.
       if (surroundings.start.established === undefined) await teardown.run(() => undefined);
+      else await letGo(ends.threads);
       throw error;
     }
   }
@@ -196,6 +196,8 @@ export interface Surroundings {
 interface Ends {
   readonly teardown: Teardown;
   readonly stop: (lazy: boolean) => Promise<StopResult>;
+  /** Once they take requests. */
+  threads?: FuseThreads;
 }
 
 /**
@@ -205,9 +207,10 @@ interface Ends {
 async function build(
   configuration: Configuration,
   { link, start, thread, signal }: Surroundings,
-  { teardown, stop }: Ends,
+  ends: Ends,
 ): Promise<Stack> {
   const { established } = start;
+  const { teardown, stop } = ends;
   const clock = systemClock;
   const startedAtMs = clock.nowMs();
   const files = runFiles(configuration.mountPoint, ensureRunDirectory());
@@ -348,6 +351,7 @@ async function build(
     onMessage: (message) => server.take(message as ToMain),
     onProblem: (problem) => logbook.log('error', `FUSE ${problem.operation}: ${problem.message}`),
   });
+  ends.threads = threads;
   teardown.add('stopping the FUSE thread', () => threads.stop());
   teardown.add('closing the space keeper', () => space.close());
   // Before the space keeper: it may be waiting for the thread.
@@ -388,12 +392,6 @@ async function build(
     cacheDirectory: configuration.cacheDirectory,
     socketPath: files.socket,
   };
-  const facts = {
-    catalog,
-    recall,
-    loadedContent: (id: number) => contents.get(id),
-    defaults: settings,
-  };
   const parts: DaemonParts = {
     version: packageVersion(),
     startedAtMs: start.startedAtMs,
@@ -410,7 +408,7 @@ async function build(
     releaser,
     server,
     paths: new Paths(catalog, namespace),
-    facts,
+    facts: { catalog, recall, loadedContent: (id) => contents.get(id), defaults: settings },
     mount: {
       passthrough,
       privileged,
