@@ -10,8 +10,6 @@ const withoutRangesMs = 10 * 60 * 1000;
 export class ServerTraits {
   /** False: it answered 412 although the version was the one asked for. */
   honoursIfMatch = true;
-  /** True: a HEAD told a length above zero, so a zero is one, too. */
-  headTellsLength = false;
   /** Objects that came whole although a range was asked for, since the last range that came as one. */
   readonly #whole = new Set<string>();
   #withoutRangesUntilMs = -Infinity;

@@ -1,6 +1,7 @@
 /**
  * Attributes of one object. HEAD first; servers that refuse it, leave out the length or claim an empty body are
- * asked for one byte (`Range: bytes=0-0`), whose Content-Range tells the size.
+ * asked for one byte (`Range: bytes=0-0`), whose Content-Range tells the size. That a body is empty is never believed
+ * of HEAD alone: what programs answer may have lost its body on the way, beside files whose lengths are told right.
  */
 import { fileAttributes, field, parseContentRange, parseLength } from './attributes.ts';
 import { answerProblem } from './answer-checks.ts';
@@ -35,8 +36,7 @@ export async function statObject(
     check(context, head, key, [200]);
     const sizeBytes = contentLength(head);
     fromHead = fileAttributes(head.headers, sizeBytes);
-    if (sizeBytes !== undefined && sizeBytes > 0) context.traits.headTellsLength = true;
-    if (sizeBytes !== undefined && context.traits.headTellsLength) return fromHead;
+    if (sizeBytes !== undefined && sizeBytes > 0) return fromHead;
   }
   return probeObject(context, key, path, fromHead, signal);
 }
@@ -54,7 +54,8 @@ async function probeObject(
   if (isDirectory(probe, key)) return { kind: 'directory' };
   if (probe.status === 416) {
     // An empty file has no first byte, and few servers put the validators into a 416.
-    if (fromHead?.sizeBytes === 0) return fromHead;
+    const saysEmpty = field(probe.headers, 'content-range')?.toLowerCase() === 'bytes */0';
+    if (saysEmpty && fromHead?.sizeBytes === 0) return fromHead;
     const plain = await headOf(context.client, { method: 'GET', path }, signal);
     check(context, plain, key, [200]);
     return fileAttributes(plain.headers, contentLength(plain));

@@ -64,6 +64,32 @@ test('stat: HEAD refused, HEAD that lies, sizes and versions', async () => {
   }
 });
 
+test('an empty body that HEAD claims is believed of an object that has no first byte, and of no other', async () => {
+  const content = 'made by a program';
+  const plain = 'plain text';
+  // `/made` as frameworks do that drop the body of a HEAD; `/empty` as Apache does, and as nginx.
+  await using origin = await scriptedOrigin(({ path, method, headers }) => {
+    const fields = { ETag: `"${path}"`, 'Accept-Ranges': 'bytes' };
+    if (path === '/plain') {
+      const length = { 'Content-Length': plain.length };
+      return answer(200, { ...fields, ...length }, method === 'HEAD' ? '' : plain);
+    }
+    const isRange = headers['range'] !== undefined;
+    if (path === '/empty-416' && isRange) return answer(416, { 'Content-Range': 'bytes */0' });
+    if (path === '/made-416' && isRange) return answer(416);
+    return answer(200, fields, path.startsWith('/made') && method === 'GET' ? content : '');
+  });
+  for (const fastLane of [false, true]) {
+    const remote = await openHttpRemote({ url: origin.url, fastLane });
+    const sizes: (number | undefined)[] = [];
+    for (const key of ['made', 'plain', 'made', 'made-416', 'empty-200', 'empty-416']) {
+      sizes.push((await remote.stat(key, { signal: never })).sizeBytes);
+    }
+    assert.deepEqual(sizes, [17, 10, 17, 17, 0, 0]);
+    await remote.close();
+  }
+});
+
 test('messages never hold credentials', async () => {
   const secret = 'hunter2';
   await using origin = await scriptedOrigin(() => answer(500));

@@ -2,6 +2,7 @@
 import { ebbError } from '../../../base/errors.ts';
 import { NameSet } from '../../../base/name-set.ts';
 import type { ListedObject, ListingBatch, SkippedName } from '../../remote.ts';
+import { caddyEntriesMax, partialListing } from './further-pages.ts';
 
 const listingEntriesMax = 4_000_000;
 const skippedMax = 10_000;
@@ -25,6 +26,13 @@ export class EntrySet {
   skip(skipped: SkippedName): void {
     this.#skippedCount += 1;
     if (this.#skippedCount <= skippedMax) this.#skipped.push(skipped);
+  }
+
+  /** Throws EIO when these are as many as Caddy shows of a larger directory. `what`: the listing's URL. */
+  requireCaddyToHaveAll(what: string): void {
+    if (this.#names.size + this.#skippedCount !== caddyEntriesMax) return;
+    const why = `it has ${caddyEntriesMax} names, after which Caddy (its file_limit) leaves out all others`;
+    throw partialListing(what, why);
   }
 
   /** What came since the last call. */

@@ -9,6 +9,7 @@ import { apache } from './apache.ts';
 import { caddy } from './caddy.ts';
 import { EntrySet } from './entry-set.ts';
 import type { Container, ListingFamily, Row, RowFacts } from './family.ts';
+import { partialListing } from './further-pages.ts';
 import { isGenericListing } from './generic.ts';
 import { lighttpd } from './lighttpd.ts';
 import { nginx } from './nginx.ts';
@@ -65,17 +66,19 @@ export class HtmlListing {
     return emptyBatch;
   }
 
-  /** The page is complete. Throws ENOTDIR when it was no listing, EIO when the listing was cut. */
+  /** The page is complete. Throws ENOTDIR when it was no listing, EIO when the listing was cut or has further pages. */
   end(): ListingBatch {
     this.#scanner.end();
     if (this.#family !== undefined) {
-      if (this.#containerClosed) return this.#entries.take();
-      throw this.#cutOff();
+      if (!this.#containerClosed) throw this.#cutOff();
+      this.#requireAll(this.#entries);
+      return this.#entries.take();
     }
     const { page, hasForeignElements, isUnfinished } = this.#scanner;
     const links = { strayLinks: this.#strayLinks, listingLinks: this.#listingLinks };
     if (!isGenericListing({ page, hasForeignElements, ...links })) throw this.#noListing();
     if (isUnfinished) throw this.#cutOff();
+    this.#requireAll(this.#candidates);
     return this.#candidates.take();
   }
 
@@ -118,6 +121,12 @@ export class HtmlListing {
     if (target.is === 'skipped') entries.skip({ raw: target.raw, why: target.why });
     if (target.is !== 'child') return;
     entries.add(listedObject(target.name, target.directory, family?.facts(row) ?? {}));
+  }
+
+  #requireAll(entries: EntrySet): void {
+    const { furtherPages } = this.#scanner;
+    if (furtherPages !== undefined) throw partialListing(this.#what, furtherPages);
+    if (this.#family === caddy) entries.requireCaddyToHaveAll(this.#what);
   }
 
   #cutOff(): Error {

@@ -28,6 +28,7 @@ export class JsonListing {
   #escaped = false;
   #outside = '';
   #done = false;
+  #isCaddy = false;
 
   /** `what` is the listing's URL for messages. */
   constructor(base: ListingBase, what: string) {
@@ -58,10 +59,13 @@ export class JsonListing {
     return this.#entries.take();
   }
 
-  /** The answer is complete. Throws ENOTDIR when it was no listing, EIO when it was cut. */
+  /** The answer is complete. Throws ENOTDIR when it was no listing, EIO when it was cut, or is a part of one. */
   end(): ListingBatch {
     if (this.#outside === caddyNull) return this.#entries.take();
-    if (this.#done) return this.#entries.take();
+    if (this.#done) {
+      if (this.#isCaddy) this.#entries.requireCaddyToHaveAll(this.#what);
+      return this.#entries.take();
+    }
     if (!this.#outside.startsWith('[')) throw this.#noListing();
     const message = `The listing ${this.#what} was cut off: its end is missing.`;
     throw ebbError('EIO', message, { retryable: true, answered: true });
@@ -99,6 +103,7 @@ export class JsonListing {
   }
 
   #addCaddy(value: JsonObject, url: string): void {
+    this.#isCaddy = true;
     const target = resolveLink(url, this.#base);
     if (target.is === 'skipped') this.#entries.skip({ raw: target.raw, why: target.why });
     if (target.is !== 'child') return;

@@ -4,6 +4,7 @@ import type { ListingBatch } from '../../remote.ts';
 import { field, isHtml, mediaType } from '../attributes.ts';
 import type { HeaderFields } from '../attributes.ts';
 import { listingBase } from '../url.ts';
+import { namesNext, partialListing } from './further-pages.ts';
 import { HtmlListing } from './html-listing.ts';
 import { JsonListing } from './json-listing.ts';
 import { streamDecoder } from './text-decoder.ts';
@@ -13,7 +14,7 @@ const listingBytesMax = 1024 * 1024 * 1024;
 export interface ListingParser {
   /** Takes the next bytes; they may be reused afterwards. Gives what is certain by now. */
   write(bytes: Uint8Array): ListingBatch;
-  /** All bytes came. Throws ENOTDIR (no listing) or EIO (cut). */
+  /** All bytes came. Throws ENOTDIR (no listing) or EIO (cut, or a part). */
   end(): ListingBatch;
 }
 
@@ -21,6 +22,7 @@ export interface ListingParser {
 export function listingParser(url: string, headers: HeaderFields): ListingParser {
   const base = listingBase(url);
   const listing = pick(url, headers, base);
+  const hasNext = namesNext(headers['link']);
   const decoder = streamDecoder(field(headers, 'content-type'));
   let countBytes = 0;
   return {
@@ -34,6 +36,7 @@ export function listingParser(url: string, headers: HeaderFields): ListingParser
     end() {
       const first = listing.write(decoder.end());
       const last = listing.end();
+      if (hasNext) throw partialListing(url, 'the server names a next page (Link: rel=next)');
       return {
         objects: [...first.objects, ...last.objects],
         skipped: [...first.skipped, ...last.skipped],

@@ -7,12 +7,19 @@ import { Parser } from 'htmlparser2';
 import { resolveLink } from '../url.ts';
 import type { ListingBase } from '../url.ts';
 import type { Container, Page, Row } from './family.ts';
+import { isNext, isPageLink, SentenceFinder } from './further-pages.ts';
 
 const headingCharactersMax = 8192;
 const rowCharactersMax = 1024;
+const shownCharactersMax = 200;
 const containerDepthMax = 64;
 /** Of a tag or comment: the parser keeps all of it until it ends. */
 const unparsedCharactersMax = 64 * 1024;
+
+/** They do not end a word of a sentence. */
+const inlineElements = new Set('b i em strong span small code'.split(' '));
+/** Stands in sentences for a link. */
+const linkMark = '\0';
 
 const containerElements = new Set(['pre', 'table', 'ul']);
 const foreignElements = new Set(
@@ -31,6 +38,8 @@ interface OpenRow {
   tail: string;
   datetime: string | undefined;
   container: Container | undefined;
+  /** `rel=next`. */
+  isNext: boolean;
 }
 
 export class PageScanner {
@@ -46,6 +55,11 @@ export class PageScanner {
     heading: undefined,
   };
   #silent: string | undefined;
+  /** Of what stands beside the list. */
+  readonly #sentences = new SentenceFinder();
+  /** What came between its words since the last one. */
+  #gap = '';
+  #pageLink: string | undefined;
   /** Of pieces since the parser last had something to tell. */
   #unparsedCharacters = 0;
   /** Forms, inputs, frames, scripts from elsewhere, refreshes, `<base>`: see generic.ts. */
@@ -98,8 +112,17 @@ export class PageScanner {
     return { title: (title ?? '').trim(), heading: (heading ?? '').trim() };
   }
 
+  /** What says that there are further pages of the list, as the end of a sentence. */
+  get furtherPages(): string | undefined {
+    const sentence = this.#sentences.found;
+    if (this.#pageLink !== undefined) return `it links to another page (${this.#pageLink})`;
+    return sentence === undefined ? undefined : `it says "${sentence}"`;
+  }
+
   #open(name: string, attributes: Record<string, string>): void {
     this.#noteForeign(name, attributes);
+    if (name === 'a') this.#gap = linkMark;
+    else if (this.#gap === '' && !inlineElements.has(name)) this.#gap = ' ';
     if (name === 'html') this.isUnfinished = true;
     else if (name === 'script' || name === 'style') this.#silent = name;
     else if (name === 'title' && this.#titles.title === undefined) this.#startHeading('title');
@@ -110,7 +133,10 @@ export class PageScanner {
     else if (name === 'td' || name === 'th') this.#append('\t');
     else if (name === 'time' && this.#row !== undefined) {
       this.#row.datetime ??= attributes['datetime'];
-    } else if (name === 'a' && attributes['href'] !== undefined) this.#openLink(attributes['href']);
+    } else if (name === 'a' && attributes['href'] !== undefined) {
+      this.#openLink(attributes['href'], isNext(attributes['rel']));
+    } else if (name === 'link' && isNext(attributes['rel']))
+      this.#notePage(attributes['href'] ?? '');
   }
 
   #openContainer(element: string, attributes: Record<string, string>): void {
@@ -118,14 +144,14 @@ export class PageScanner {
     if (this.#containers.length < containerDepthMax) this.#containers.push({ element, attributes });
   }
 
-  #openLink(href: string): void {
+  #openLink(href: string, isNext: boolean): void {
     const row = this.#row;
     // An icon that is a link, too (IconsAreLinks): the same entry goes on.
     const continues = row !== undefined && row.href === href && row.tail.trim() === '';
     if (!continues) {
       this.#endRow();
       const container = this.#containers.at(-1);
-      this.#row = { href, text: '', tail: '', datetime: undefined, container };
+      this.#row = { href, text: '', tail: '', datetime: undefined, container, isNext };
     }
     this.#linkOpen = true;
   }
@@ -159,6 +185,12 @@ export class PageScanner {
       const soFar = this.#titles[this.#heading] ?? '';
       if (soFar.length < headingCharactersMax) this.#titles[this.#heading] = soFar + text;
     }
+    // What stands behind an entry of a list may be anything: a description, say.
+    const isBeside = this.#row === undefined || this.#row.container === undefined;
+    if (isBeside && !this.#linkOpen && text !== '\n') {
+      this.#sentences.add(this.#gap + text);
+      this.#gap = '';
+    }
     this.#append(text);
   }
 
@@ -177,7 +209,16 @@ export class PageScanner {
     if (row === undefined) return;
     const { href, text, tail, datetime, container } = row;
     const target = resolveLink(href, this.#base);
+    const isElsewhere = target.is === 'elsewhere';
+    if (!isElsewhere && (row.isNext || isPageLink(href, text, this.#base))) {
+      this.#notePage(href);
+      return;
+    }
     this.#events.row({ href, target, text, tail, datetime }, container);
+  }
+
+  #notePage(href: string): void {
+    this.#pageLink ??= href.slice(0, shownCharactersMax);
   }
 
   #noteForeign(name: string, attributes: Record<string, string>): void {
