@@ -5,7 +5,6 @@
 import { receiveMessageOnPort } from 'node:worker_threads';
 import type { MessagePort } from 'node:worker_threads';
 import { assert } from '../base/assert.ts';
-import { Errno } from '../base/errno.ts';
 import { toEbbError } from '../base/errors.ts';
 import type { EbbError } from '../base/errors.ts';
 import type { Requester } from '../recall/recall.ts';
@@ -23,11 +22,9 @@ export interface Answer {
 interface Pending {
   readonly unique: number;
   readonly done: (answer: Answer) => void;
-  /** The requester gave up, maybe after main had answered. */
-  interrupted: boolean;
+  /** Maybe after main had answered. */
+  isInterrupted: boolean;
 }
-
-const givenUp: Answer = { errno: Errno.EINTR };
 
 export type Notice = Exclude<ToThread, { kind: 'answer' | 'answered' | 'ping' }>;
 
@@ -37,6 +34,8 @@ export class Bridge {
   readonly #pending = new Map<number, Pending>();
   readonly #idByUnique = new Map<number, number>();
   #nextId = 1;
+  /** The interrupted request whose answer is taken in: the kernel says it once, main has to hear it again. */
+  #interruptedUnique: number | undefined;
   #failure: EbbError | undefined;
 
   constructor(port: MessagePort, onNotice: (notice: Notice) => void) {
@@ -61,18 +60,20 @@ export class Bridge {
   ): void {
     const id = this.#nextId;
     this.#nextId += 1;
-    this.#pending.set(id, { unique, done, interrupted: false });
+    const isInterrupted = unique === this.#interruptedUnique;
+    this.#pending.set(id, { unique, done, isInterrupted });
     this.#idByUnique.set(unique, id);
-    this.tell({ ...question, id, unique, requester });
+    const interrupted = isInterrupted ? { isInterrupted } : {};
+    this.tell({ ...question, id, unique, requester, ...interrupted });
   }
 
-  /** The requester of `unique` gave up. True when a question was pending for it. */
+  /** The kernel interrupts `unique`. True when a question was pending for it. */
   interrupt(unique: number): boolean {
     const id = this.#idByUnique.get(unique);
     const pending = id === undefined ? undefined : this.#pending.get(id);
     if (id === undefined || pending === undefined) return false;
-    pending.interrupted = true;
-    this.tell({ kind: 'cancel', id });
+    pending.isInterrupted = true;
+    this.tell({ kind: 'interrupted', id });
     return true;
   }
 
@@ -111,8 +112,11 @@ export class Bridge {
     if (this.#idByUnique.get(pending.unique) === message.id)
       this.#idByUnique.delete(pending.unique);
     if (message.kind === 'answered') return;
-    // The kernel interrupts a request once: an answer that crossed with it must not lead to another question.
-    const settled = pending.interrupted && message.errno === 0 && !('opened' in message);
-    pending.done(settled ? givenUp : message);
+    this.#interruptedUnique = pending.isInterrupted ? pending.unique : undefined;
+    try {
+      pending.done(message);
+    } finally {
+      this.#interruptedUnique = undefined;
+    }
   }
 }

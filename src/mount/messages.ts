@@ -36,12 +36,14 @@ export type Asked = Question & {
   readonly id: number;
   readonly unique: number;
   readonly requester: Requester;
+  /** The kernel has interrupted the request already, while it waited for another answer. */
+  readonly isInterrupted?: true;
 };
 
 export type ToMain =
   | Asked
-  /** The requester of question `id` gave up. */
-  | { readonly kind: 'cancel'; readonly id: number }
+  /** A signal came for the requester of question `id`: it may not want to wait any more. */
+  | { readonly kind: 'interrupted'; readonly id: number }
   | {
       /** A READ of bytes that are not all here: main recalls and answers the kernel itself. */
       readonly kind: 'read';

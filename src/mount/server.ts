@@ -16,6 +16,7 @@ import type { RecallEngine } from '../recall/engine.ts';
 import type { EnsureOptions } from '../recall/recall.ts';
 import type { ContentFile } from '../tree/content.ts';
 import { inHand } from './in-hand.ts';
+import { Interruptions } from './interruptions.ts';
 import type { Asked, Opened, Question, ToMain, ToThread } from './messages.ts';
 import { RecentFailures } from './recent-failures.ts';
 
@@ -59,6 +60,14 @@ export interface MountServerOptions {
   /** Our own mistakes: an answer that could not be given. */
   readonly onProblem: (error: unknown) => void;
   readonly clock?: Clock;
+  /** As `isEnding` of base/process-signals.ts, which is the default. */
+  readonly isEnding?: (tid: number) => boolean;
+}
+
+/** A request that somebody waits for. */
+interface Waiting {
+  readonly controller: AbortController;
+  readonly tid: number;
 }
 
 type ReadMessage = Extract<ToMain, { kind: 'read' }>;
@@ -67,8 +76,9 @@ export class MountServer {
   readonly #options: MountServerOptions;
   readonly #clock: Clock;
   readonly #recentFailures = new RecentFailures();
-  readonly #questions = new Map<number, AbortController>();
-  readonly #reads = new Map<number, AbortController>();
+  readonly #interruptions: Interruptions;
+  readonly #questions = new Map<number, Waiting>();
+  readonly #reads = new Map<number, Waiting>();
   readonly #quiescing = new Map<number, (openCount: number) => void>();
   readonly #pings: (() => void)[] = [];
   /**
@@ -85,6 +95,7 @@ export class MountServer {
   constructor(options: MountServerOptions) {
     this.#options = options;
     this.#clock = options.clock ?? systemClock;
+    this.#interruptions = new Interruptions(options.isEnding);
   }
 
   tell(message: ToThread): void {
@@ -166,8 +177,8 @@ export class MountServer {
     this.#closed = true;
     for (const answered of this.#quiescing.values()) answered(stillOpen);
     this.#quiescing.clear();
-    for (const controller of this.#questions.values()) controller.abort();
-    for (const controller of this.#reads.values()) controller.abort();
+    for (const { controller } of this.#questions.values()) controller.abort();
+    for (const { controller } of this.#reads.values()) controller.abort();
   }
 
   /** Takes in a message of the FUSE thread. Never throws. */
@@ -186,13 +197,13 @@ export class MountServer {
         inHand(message.unique, () => this.#read(message)).catch(this.#options.onProblem);
         return;
       case 'interruptRead':
-        this.#reads.get(message.unique)?.abort();
+        this.#interrupted(this.#reads.get(message.unique));
         return;
       case 'missing':
         this.#offerMissing(message.nodeId).catch(this.#options.onProblem);
         return;
-      case 'cancel':
-        this.#questions.get(message.id)?.abort();
+      case 'interrupted':
+        this.#interrupted(this.#questions.get(message.id));
         return;
       case 'consumed':
         this.#consumed(message);
@@ -221,9 +232,15 @@ export class MountServer {
     }
   }
 
+  #interrupted(waiting: Waiting | undefined): void {
+    if (waiting !== undefined) this.#interruptions.add(waiting.controller, waiting.tid);
+  }
+
   async #answer(message: Asked): Promise<void> {
     const controller = new AbortController();
-    this.#questions.set(message.id, controller);
+    const waiting = { controller, tid: message.requester.pid };
+    this.#questions.set(message.id, waiting);
+    if (message.isInterrupted === true) this.#interrupted(waiting);
     try {
       if (await this.#looksUp(message, controller.signal)) return;
       const opened = await this.#ask(message, controller.signal);
@@ -237,6 +254,7 @@ export class MountServer {
       this.tell({ kind: 'answer', id: message.id, errno: toEbbError(error).errno });
     } finally {
       this.#questions.delete(message.id);
+      this.#interruptions.over(controller);
     }
   }
 
@@ -343,7 +361,7 @@ export class MountServer {
     const call: DeferredCall = { unique: message.unique, resent: message.resent };
     const controller = new AbortController();
     const startedAtMs = this.#clock.monotonicMs();
-    this.#reads.set(message.unique, controller);
+    this.#reads.set(message.unique, { controller, tid: message.requester.pid });
     try {
       const file = contentOf(message.nodeId);
       if (file === undefined) {
@@ -373,6 +391,7 @@ export class MountServer {
       onReadEnded(message.nodeId, error);
     } finally {
       this.#reads.delete(message.unique);
+      this.#interruptions.over(controller);
     }
   }
 

@@ -94,16 +94,24 @@ test('a question whose request main has answered is over', () => {
 test('an interrupt reaches main once, and is not forgotten when an answer crosses it', () => {
   using main = new Main();
   const errnos: number[] = [];
-  main.bridge.ask({ kind: 'list', directoryId: 1 }, who, 100, ({ errno }) => errnos.push(errno));
+  const { bridge } = main;
+  bridge.ask({ kind: 'list', directoryId: 1 }, who, 100, () => {
+    bridge.ask({ kind: 'open', nodeId: 2 }, who, 100, ({ errno }) => errnos.push(errno));
+    bridge.ask({ kind: 'open', nodeId: 2 }, who, 102, () => undefined);
+  });
   main.post({ kind: 'answer', id: 1, errno: 0 });
-  assert.equal(main.bridge.interrupt(100), true);
-  main.bridge.drain();
+  assert.equal(bridge.interrupt(100), true);
+  bridge.drain();
+  const about = { kind: 'open', nodeId: 2, requester: who };
+  assert.deepEqual(main.received().slice(1), [
+    { kind: 'interrupted', id: 1 },
+    { ...about, id: 2, unique: 100, isInterrupted: true },
+    { ...about, id: 3, unique: 102 },
+  ]);
+  main.post({ kind: 'answer', id: 2, errno: Errno.EINTR });
+  bridge.drain();
   assert.deepEqual(errnos, [Errno.EINTR]);
-  assert.deepEqual(
-    main.received().map((message) => message.kind),
-    ['list', 'cancel'],
-  );
-  assert.equal(main.bridge.interrupt(100), false);
+  assert.equal(bridge.interrupt(100), false);
 });
 
 test('a descriptor that came with a crossing answer is not lost', () => {
@@ -127,7 +135,7 @@ test('a second question of the same request can be interrupted, too', () => {
   main.post({ kind: 'answer', id: 1, errno: 0 });
   main.bridge.drain();
   assert.equal(main.bridge.interrupt(100), true);
-  assert.deepEqual(main.received().at(-1), { kind: 'cancel', id: 2 });
+  assert.deepEqual(main.received().at(-1), { kind: 'interrupted', id: 2 });
   main.post({ kind: 'answer', id: 2, errno: Errno.EINTR });
   main.bridge.drain();
   assert.deepEqual(errnos, [Errno.EINTR]);

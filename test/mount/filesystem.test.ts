@@ -95,16 +95,15 @@ test('errors of the remote reach who asked, definite answers do not count as err
   assert.equal(call.errno, Errno.EACCES);
 });
 
-test('an interrupted request is cancelled at main and answered EINTR', () => {
+test('that a request is interrupted is for main to judge, and is told with its next question, too', () => {
   using scene = new Scene(0);
   scene.list([fileRow('a')]);
   const call = scene.kernel.call();
   scene.fileSystem.lookup(call, ROOT_NODE_ID, name);
   const { id } = scene.question('revalidate');
   scene.fileSystem.interrupt(call.unique);
-  assert.deepEqual(scene.told(), [{ kind: 'cancel', id }]);
-  // The answer had been under way already.
-  scene.answer({ id });
+  assert.deepEqual(scene.told(), [{ kind: 'interrupted', id }]);
+  scene.answer({ id }, Errno.EINTR);
   assert.equal(call.errno, Errno.EINTR);
 });
 

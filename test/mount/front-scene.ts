@@ -73,7 +73,9 @@ export class Scene implements Disposable {
 
   /** The one question that was asked. */
   question(kind: Question['kind']): Question & { readonly id: number } {
-    const questions = this.told().filter((message) => 'id' in message && message.kind !== 'cancel');
+    const questions = this.told().filter(
+      (message) => 'id' in message && message.kind !== 'interrupted',
+    );
     assert.equal(questions.length, 1, JSON.stringify(questions));
     const [question] = questions;
     assert.equal(question?.kind, kind);

@@ -119,6 +119,8 @@ export class ServedScene implements AsyncDisposable {
   /** What LOOKUPs were told, by `unique`. */
   readonly entries = new Map<number, Entry>();
   readonly problems: unknown[] = [];
+  /** Who is interrupted is killed; else it was a signal that he survives. */
+  isKilled = true;
   readonly fetched: Fetched[] = [];
   readonly contents: Contents;
   readonly namespace: Namespace;
@@ -189,6 +191,7 @@ export class ServedScene implements AsyncDisposable {
       onPrefetch: () => undefined,
       onReadEnded: () => undefined,
       onProblem: (problem) => this.problems.push(problem),
+      isEnding: () => this.isKilled,
     });
     this.releaser = new Releaser({
       contents,

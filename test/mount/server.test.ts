@@ -87,7 +87,7 @@ test('who waits for a release can give up', async () => {
   scene.server.take({ kind: 'quiesced', nodeId: id, openCount: 0 });
   const question = scene.ask(id);
   await turn();
-  scene.server.take({ kind: 'cancel', id: question });
+  scene.server.take({ kind: 'interrupted', id: question });
   assert.equal((await scene.answer(question)).errno, Errno.EINTR);
   end.resolve();
   await closed;
@@ -170,6 +170,31 @@ test('an interrupted read is answered EINTR, the others go on', async () => {
   scene.remote.letGo();
   const reply = await waitFor(() => scene.reads.get(102), { what: 'the other read' });
   assert.deepEqual(reply, { bytes: Buffer.from(whole.subarray(0, 10)) });
+});
+
+test('a signal that is survived ends no wait; who is killed afterwards waits no longer', async () => {
+  await using scene = await servedScene(0);
+  scene.remote.putFile('a', whole);
+  const { id } = await scene.node('a');
+  scene.bytesOf(await scene.open(id), 0);
+  scene.remote.held.add('read').add('stat');
+  scene.isKilled = false;
+  const question = scene.ask(id);
+  scene.startRead(id, 100, 0, 10);
+  await waitFor(() => scene.remote.seen.includes('read a'), { what: 'the request' });
+  scene.server.take({ kind: 'interrupted', id: question });
+  scene.server.take({ kind: 'interruptRead', unique: 100 });
+  scene.remote.letGo();
+  assert.equal((await scene.answer(question)).errno, 0);
+  const reply = await waitFor(() => scene.reads.get(100), { what: 'the read' });
+  assert.deepEqual(reply, { bytes: Buffer.from(whole.subarray(0, 10)) });
+  scene.remote.held.add('stat');
+  const next = { kind: 'open', nodeId: id, unique: 102, requester: who } as const;
+  scene.server.take({ ...next, id: 102, isInterrupted: true });
+  await turn();
+  assert.ok(!scene.posted.some((message) => message.kind === 'answer'));
+  scene.isKilled = true;
+  assert.equal((await scene.answer(102)).errno, Errno.EINTR);
 });
 
 test('a version that moved: the open of the old node is ESTALE, the name has a new one', async () => {

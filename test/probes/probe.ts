@@ -191,7 +191,7 @@ export async function assertReads(context: ProbeContext, method: string): Promis
 /** Compiles one of the C helpers next to this file into `directory`; returns the program's path. */
 export async function compileHelper(
   directory: string,
-  name: 'probe' | 'hammer' | 'holder' | 'crowd' = 'probe',
+  name: 'probe' | 'hammer' | 'holder' | 'crowd' | 'alarmed' = 'probe',
 ): Promise<string> {
   const program = path.join(directory, name);
   const source = path.join(import.meta.dirname, `${name}.c`);
