@@ -5,7 +5,7 @@
  * The shared word of a file is the truth for both: main changes it before it does what makes an old answer wrong.
  */
 import { StubChange } from '../base/stub-facts.ts';
-import { sameTime } from '../sys/stat.ts';
+import { sameTime, tellsChanges } from '../sys/stat.ts';
 import type { FileTime } from '../sys/stat.ts';
 import type { StubFile, StubStore } from '../tree/stubs/stub-store.ts';
 import { KnownState } from './messages.ts';
@@ -13,6 +13,16 @@ import type { ToThread } from './messages.ts';
 
 /** Files known to the thread; each has its bitmap in memory as long. */
 export const knownFilesMax = 16_384;
+
+/** From here on each write to a file moves its ctime away from this one (`KnownFiles.moment`). */
+export interface Moment {
+  readonly ctime: FileTime;
+  /** Since 1970. */
+  readonly atMs: number;
+}
+
+/** The kernel's clock for files may be so much behind ours: a tick, at the most. */
+const tickMaxMs = 20;
 
 interface Known {
   /** Held, so that there is no second bitmap of the same file while the thread looks at this one. */
@@ -108,7 +118,7 @@ export class KnownFiles {
       await this.#store.committed(fileId);
       if (this.#known.get(fileId) !== known || known.generation !== generation) return;
       if (file.change !== StubChange.clean || !file.residency.complete) return;
-      known.settledCtime ??= this.#store.changedAt(file);
+      known.settledCtime ??= ifTelling(this.#store.changedAt(file));
       isChanged(state, KnownState.settling, KnownState.settled);
     } finally {
       if (known.generation === generation) isChanged(state, KnownState.settling, KnownState.ranges);
@@ -130,19 +140,30 @@ export class KnownFiles {
   }
 
   /**
-   * The inode's ctime when it is not what `isAsSettled` compares with, nor, where that is nothing, `otherwise`; else
-   * undefined.
+   * For `movedTo`. Undefined: somebody may have it mapped, have moved its ctime with his first store, and go on.
+   * Writers of what is not all here, for certain, are recorded before they are let in.
    */
-  movedTo(file: StubFile, otherwise: FileTime | undefined): FileTime | undefined {
-    const before = this.#known.get(file.id)?.settledCtime ?? otherwise;
+  moment(file: StubFile, hasNoWriter: () => boolean): Moment | undefined {
+    const atMs = Date.now();
+    const settled = this.#known.get(file.id)?.settledCtime;
+    const ctime = settled ?? this.#store.changedAt(file);
+    const isQuiet = settled !== undefined || !file.residency.isRecorded || hasNoWriter();
+    return ctime !== undefined && isQuiet ? { ctime, atMs } : undefined;
+  }
+
+  /** The inode's ctime when somebody may have written to it since that moment; else undefined. */
+  movedTo(file: StubFile, since: Moment | undefined): FileTime | undefined {
+    const before = this.#known.get(file.id)?.settledCtime ?? since?.ctime;
     const now = this.#store.changedAt(file);
-    return before === undefined || now === undefined || sameTime(before, now) ? undefined : now;
+    if (now === undefined) return undefined;
+    const isSame = sameTime(now, before) && (tellsChanges(now) || isOlder(now, since));
+    return isSame ? undefined : now;
   }
 
   /** What the inode is now, or was at `ctime`, it is not by a writer: `isAsSettled` compares with this. */
   noteAsSettled(file: StubFile, ctime = this.#store.changedAt(file)): void {
     const known = this.#known.get(file.id);
-    if (known !== undefined) known.settledCtime = ctime;
+    if (known !== undefined) known.settledCtime = ifTelling(ctime);
   }
 
   /** The file is about to lose its blocks: from the call on the thread goes by the chunks. */
@@ -167,6 +188,15 @@ export class KnownFiles {
     const known = this.#known.get(fileId);
     if (known !== undefined) Atomics.store(known.state, 0, state);
   }
+}
+
+/** A change since then would have given it another second. */
+function isOlder(ctime: FileTime, since: Moment | undefined): boolean {
+  return since !== undefined && ctime.seconds < Math.floor((since.atMs - tickMaxMs) / 1_000);
+}
+
+function ifTelling(ctime: FileTime | undefined): FileTime | undefined {
+  return ctime !== undefined && tellsChanges(ctime) ? ctime : undefined;
 }
 
 /** False: it is another one than `from`. */

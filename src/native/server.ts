@@ -9,7 +9,6 @@ import { ebbError, toEbbError } from '../base/errors.ts';
 import { Group } from '../fanotify/group.ts';
 import { tryLease } from '../sys/lease.ts';
 import { fileStatus } from '../sys/stat.ts';
-import type { FileTime } from '../sys/stat.ts';
 import type { StubFile } from '../tree/stubs/stub-store.ts';
 import { Answers, claimLost } from './answers.ts';
 import type { PendingQuestion } from './answers.ts';
@@ -19,6 +18,7 @@ import type { NativeCounters, NativeServerOptions } from './contracts.ts';
 import { FileGates } from './file-gates.ts';
 import { IgnoreMarks } from './ignore-marks.ts';
 import { KnownFiles } from './known-files.ts';
+import type { Moment } from './known-files.ts';
 import { Layers } from './layers.ts';
 import type { Question, ToMain } from './messages.ts';
 import { decideAccess, decideOpen, executableBits, Verdicts, wholeFile } from './policy.ts';
@@ -150,13 +150,17 @@ export class NativeServer {
     await this.#gates.opened(fileId);
   }
 
+  /** For `beforeFreeing`: before `changesTakenIn` is asked. */
+  moment(file: StubFile): Moment | undefined {
+    return this.#writers.moment(file);
+  }
+
   /**
    * For `StubStore.release`, under its lease: from now on its events come again. Throws EBUSY when somebody opened it
-   * while no event told of it, or may have changed it: then nothing may be freed. `ctimeBefore`: of the file, before
-   * `changesTakenIn` was asked; what was done to it later may not have been told yet.
+   * while no event told of it, or may have changed it (since `before`): then nothing may be freed.
    */
-  beforeFreeing(fd: number, file: StubFile, ctimeBefore: FileTime | undefined): void {
-    this.#writers.requireUnmoved(file, ctimeBefore);
+  beforeFreeing(fd: number, file: StubFile, before: Moment | undefined): void {
+    this.#writers.requireUnmoved(file, before);
     this.#known.unsettle(file.id);
     this.#streams.forget(file.id);
     this.#marks.askAgain(fd);

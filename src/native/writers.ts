@@ -14,10 +14,9 @@ import type { OwnedFd } from '../sys/fd.ts';
 import { decodeHandle, openByHandle } from '../sys/handle.ts';
 import { dropLease, tryLease } from '../sys/lease.ts';
 import { fileStatus, sameTime } from '../sys/stat.ts';
-import type { FileTime } from '../sys/stat.ts';
 import type { StubFile, StubStore } from '../tree/stubs/stub-store.ts';
 import type { FileGates } from './file-gates.ts';
-import type { KnownFiles } from './known-files.ts';
+import type { KnownFiles, Moment } from './known-files.ts';
 import type { Changed } from './messages.ts';
 import { blockedCallText, isRunning, systemCallText } from './requester.ts';
 
@@ -107,14 +106,19 @@ export class Writers {
     await this.#options.gates.alone(file.id, () => this.#setDirty(file));
   }
 
+  /** For `requireUnmoved`: as it is before `changesTakenIn` is asked. */
+  moment(file: StubFile): Moment | undefined {
+    return this.#options.known.moment(file, () => this.#hasNoWriter(file));
+  }
+
   /**
    * To be asked under a write lease. Throws EBUSY when the file's ctime has moved since nobody needed to tell any more
-   * that he writes, or where that is not known, since `ctimeBefore`: whoever did has closed it, so his events are
+   * that he writes, or where that is not known, since `before`: whoever did has closed it, so his events are
    * queued, but perhaps not yet taken in. When they are, and the file is clean still, it was chmod(2) and the like.
    */
-  requireUnmoved(file: StubFile, ctimeBefore: FileTime | undefined): void {
+  requireUnmoved(file: StubFile, before: Moment | undefined): void {
     const { known, gates, changesTakenIn } = this.#options;
-    const ctime = known.movedTo(file, ctimeBefore);
+    const ctime = known.movedTo(file, before);
     if (ctime === undefined) return;
     const taken = changesTakenIn().then(() => gates.opened(file.id));
     void taken.then(
@@ -212,7 +216,8 @@ export class Writers {
   /** When nobody can do more. Undefined: it cannot be known. */
   #verdict(file: StubFile, fd: number): typeof clean | typeof dirty | undefined {
     if (this.#options.store.unchanged(file)) return clean;
-    if (file.change === intent) return dirty;
+    // All of it is here: whoever's it is, nothing of it is poison or missing.
+    if (file.change === intent || file.residency.complete) return dirty;
     const { sizeBytes, mtime } = fileStatus(fd);
     if (sizeBytes !== file.sizeBytes) return dirty;
     // Who was watched would have been seen emptying it: only its times, mode or name have changed. That this is

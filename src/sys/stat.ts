@@ -34,6 +34,15 @@ export function sameTime(a: FileTime, b: FileTime | undefined): boolean {
   return a.seconds === b?.seconds && a.nanoseconds === b.nanoseconds;
 }
 
+/**
+ * Whether two changes of an inode one after the other would show different ctimes, when somebody looks in between: they
+ * do where there are fractions of a second (multigrain timestamps, Linux 6.13), and not within one second where the
+ * file system keeps no more (ext4 with small inodes).
+ */
+export function tellsChanges(ctime: FileTime): boolean {
+  return ctime.nanoseconds !== 0;
+}
+
 export interface FileStatus {
   /** File type and permission bits, as st_mode. */
   readonly mode: number;

@@ -41,6 +41,7 @@ export interface SceneOptions {
   readonly limits?: Partial<RecallLimits>;
   /** Files up to this size are brought before they are opened; 0, the default: none are. */
   readonly siblingMaxBytes?: number;
+  readonly mkfsArguments?: readonly string[];
 }
 
 export interface AddOptions {
@@ -92,7 +93,9 @@ export async function nativeScene(
   options: SceneOptions = {},
 ): Promise<NativeScene> {
   await using owned = new AsyncDisposableStack();
-  const filesystem = owned.use(await loopFilesystem({ type, sizeBytes: 2 * 1024 ** 3 }));
+  const { mkfsArguments } = options;
+  const image = { type, sizeBytes: 2 * 1024 ** 3, ...(mkfsArguments && { mkfsArguments }) };
+  const filesystem = owned.use(await loopFilesystem(image));
   const scratch = owned.use(await temporaryDirectory('native')).path;
   const tree = path.join(filesystem.path, 'tree');
   const ebb = path.join(tree, '.ebb');
@@ -205,11 +208,14 @@ export async function nativeScene(
       return since;
     },
     async release(file) {
+      // On ext4 and btrfs a commit moves ctime.
+      await store.settled(file.id);
+      const before = server.moment(file);
       await server.changesTakenIn();
       const [result] = await store.release([file], {
         prove: ({ version, sizeBytes }) => Promise.resolve({ version, sizeBytes }),
         isBusy: (id) => server.isBusy(id) || engine.isBusy(id),
-        beforeFreeing: (fd, file) => server.beforeFreeing(fd, file, undefined),
+        beforeFreeing: (fd, one) => server.beforeFreeing(fd, one, before),
         whileLeased: () => server.turn.lease(),
       });
       if (result === undefined) throw new Error('one file, one result');

@@ -81,6 +81,19 @@ for (const type of ['xfs', 'btrfs'] as const) {
   });
 }
 
+test('what is all here can be read after somebody was killed before he emptied it, also renamed', async () => {
+  await using scene = await nativeScene('xfs', { policy: { deadlineMs: 2_000 } });
+  const file = scene.add('f', sizeBytes);
+  await scene.shellOk('cat f > /dev/null');
+  assert.ok(!file.residency.isRecorded, 'who empties it is asked about');
+  await killWhoEmpties(scene, file);
+  await scene.shellOk('mv f g');
+  // As after a restart of the daemon.
+  await scene.store.settled(file.id);
+  scene.server.forget(file.id);
+  await expectContent(scene, 'g', patternBytes(1, sizeBytes));
+});
+
 for (const type of ['ext4', 'btrfs'] as const) {
   test(`${type}: who writes after one who was killed before he emptied a file does not wait for himself`, async () => {
     await using scene = await nativeScene(type);
@@ -108,6 +121,44 @@ before = os.stat("f")
 fd = os.open("f", os.O_RDWR)
 os.pwrite(fd, b"new", 2000000)
 os.utime("f", ns=(before.st_atime_ns, before.st_mtime_ns))'`);
+      return await stat(key, options);
+    };
+    const isBusy = (id: number): boolean => engine.isBusy(id);
+    const releaser = new TreeReleaser({ store, server, remote: memory, isBusy });
+    const { signal } = new AbortController();
+    const outcome = await releaser.release(file.id, { dryRun: false, signal });
+    told();
+    await expectContent(scene, 'f', withNew(2_000_000));
+    assert.ok('refused' in outcome, JSON.stringify(outcome));
+    await server.recorded(file.id);
+    assert.equal(file.change, dirty);
+  });
+}
+
+for (const type of ['ext4', 'xfs', 'btrfs'] as const) {
+  test(`${type}: who closes a mapping that he wrote to while the remote is asked keeps what he wrote`, async () => {
+    await using scene = await nativeScene(type);
+    const file = scene.add('f', sizeBytes);
+    await settle(scene, 'f', file);
+    scene.server.forget(file.id);
+    const program = `
+import mmap, os, sys
+before = os.stat("f")
+fd = os.open("f", os.O_RDWR)
+m = mmap.mmap(fd, 0)
+m[2000000:2000003] = b"new"
+os.utime("f", ns=(before.st_atime_ns, before.st_mtime_ns))
+print("written", flush=True)
+sys.stdin.readline()`;
+    const writer = spawn('python3', ['-c', program], { cwd: scene.path });
+    killAtExit(writer);
+    await once(writer.stdout, 'data');
+    const { store, server, engine, memory } = scene;
+    const told = withholdChanges(scene);
+    const stat = memory.stat.bind(memory);
+    memory.stat = async (key, options) => {
+      writer.stdin.end('\n');
+      if (writer.exitCode === null) await once(writer, 'exit');
       return await stat(key, options);
     };
     const isBusy = (id: number): boolean => engine.isBusy(id);

@@ -199,11 +199,12 @@ test('who opens a file that is just being released waits for that, and has it re
   await scene.engine.ensure(file, 0, file.sizeBytes, { intent: 'get', requester });
   await scene.store.flush();
   const reading: { child?: ReturnType<typeof spawn> } = {};
+  const before = scene.server.moment(file);
   const [result] = await scene.store.release([file], {
     prove: ({ version, sizeBytes }) => Promise.resolve({ version, sizeBytes }),
     isBusy: () => false,
     beforeFreeing: (fd, one) => {
-      scene.server.beforeFreeing(fd, one, undefined);
+      scene.server.beforeFreeing(fd, one, before);
       // There is no ignore mark: he is announced by an event, which is not read yet.
       const program = 'cat f > "$0"; exit $?';
       const copy = path.join(scene.scratch, 'copy');

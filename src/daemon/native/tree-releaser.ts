@@ -6,9 +6,9 @@ import { StubChange } from '../../base/stub-facts.ts';
 import { Batches } from '../../base/batches.ts';
 import { sleep } from '../../base/deadline.ts';
 import { toEbbError } from '../../base/errors.ts';
+import type { Moment } from '../../native/known-files.ts';
 import type { NativeServer } from '../../native/server.ts';
 import type { Remote } from '../../remote/remote.ts';
-import type { FileTime } from '../../sys/stat.ts';
 import type { StubFile, StubStore } from '../../tree/stubs/stub-store.ts';
 import { proveContent } from '../prove.ts';
 import { isOpenRefusal, outcomeOf } from '../release-outcome.ts';
@@ -77,7 +77,7 @@ export class TreeReleaser implements SpaceReleaser {
   async #releaseAll(asked: readonly Asked[]): Promise<Answer[]> {
     const { store, server, remote } = this.#options;
     // Before what users did is taken in: it takes the remote a while to answer for all of them.
-    const ctimes = new Map(asked.map(({ id }) => [id, this.#changedAt(id)]));
+    const moments = new Map(asked.map(({ id }) => [id, this.#moment(id)]));
     const answers: (Answer | undefined)[] = await this.#refuseAll(asked.map(({ id }) => id));
     const going: StubFile[] = [];
     const signals = new Map<number, AbortSignal>();
@@ -95,7 +95,7 @@ export class TreeReleaser implements SpaceReleaser {
     const results = await store.release(going, {
       prove: (file) => proveContent(remote, file, signals.get(file.id) ?? AbortSignal.abort()),
       isBusy: (id) => this.#isBusy(id),
-      beforeFreeing: (fd, file) => server.beforeFreeing(fd, file, ctimes.get(file.id)),
+      beforeFreeing: (fd, file) => server.beforeFreeing(fd, file, moments.get(file.id)),
       whileLeased: () => server.turn.lease(),
     });
     const resultOf = new Map(going.map(({ id }, at) => [id, results[at]]));
@@ -107,10 +107,10 @@ export class TreeReleaser implements SpaceReleaser {
     });
   }
 
-  #changedAt(id: number): FileTime | undefined {
-    const { store } = this.#options;
+  #moment(id: number): Moment | undefined {
+    const { store, server } = this.#options;
     const file = store.get(id);
-    return file && store.changedAt(file);
+    return file && server.moment(file);
   }
 
   #isBusy(id: number): boolean {

@@ -9,7 +9,7 @@ import { StubChange } from '../../base/stub-facts.ts';
 import type { StubFacts } from '../../base/stub-facts.ts';
 import { ebbError } from '../../base/errors.ts';
 import { syncFile } from '../../sys/file-io.ts';
-import { fileStatus, sameTime } from '../../sys/stat.ts';
+import { fileStatus, sameTime, tellsChanges } from '../../sys/stat.ts';
 import type { FileTime } from '../../sys/stat.ts';
 import type { MarkSeal } from '../mark.ts';
 import type { StubAccess } from './stub-access.ts';
@@ -62,15 +62,16 @@ export class Changes {
     const status = this.#port.access.status(stub.handle);
     const { sizeBytes, mtime, ctime } = status;
     const recorded = { seconds: record.ctimeSeconds, nanoseconds: record.ctimeNanoseconds };
+    const isUntouched = sameTime(ctime, recorded) && tellsChanges(ctime);
     if (record.change === discarding) {
       // Nothing at all was done to it since, whatever its mtime was by then.
-      if (sameTime(ctime, recorded)) return true;
+      if (isUntouched) return true;
       using fd = this.#port.access.openForReading(stub.handle);
       const cutOff = wasCutOff(fd.fd, status, stub, this.#port.hasPoison);
       if (cutOff !== undefined) return !cutOff;
     }
     if (sizeBytes !== stub.sizeBytes || !sameTime(mtime, stub.mtime)) return false;
-    return record.change === clean || sameTime(ctime, recorded);
+    return record.change === clean || isUntouched;
   }
 
   async #record(stub: LoadedStub, change: StubChange): Promise<void> {
