@@ -73,6 +73,7 @@ export class Transfer implements RangeSink {
   #frontDone: (() => void) | undefined;
   #failure: EbbError | undefined;
   #ended = false;
+  #stopped = false;
 
   constructor(options: TransferOptions) {
     this.#options = options;
@@ -124,6 +125,7 @@ export class Transfer implements RangeSink {
 
   /** Stops the request; `run` then rejects with `reason`. Chunks already received may still be reported. */
   stop(reason: EbbError): void {
+    this.#stopped = true;
     if (this.#ended) return;
     this.#failure ??= reason;
     this.#abort.abort(this.#failure);
@@ -290,6 +292,8 @@ export class Transfer implements RangeSink {
     }
     const again = async (): Promise<void> => {
       await this.#options.makeRoom(bytes.length);
+      // Somebody else may have brought these bytes meanwhile, and users have changed them.
+      if (this.#stopped) throw error;
       await this.#options.file.write(bytes, offsetBytes);
     };
     again().then(

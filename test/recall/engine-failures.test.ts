@@ -146,6 +146,34 @@ test('a full disk: space is asked for, one more try, then ENOSPC; other files go
   assert.equal(it.file.residency.residentChunks, 1);
 });
 
+test('who was given up while space was made writes nothing into a file that is all here by then', async () => {
+  const room = Promise.withResolvers<void>();
+  const asks: number[] = [];
+  const reserve = (bytes: number): void | Promise<void> =>
+    asks.push(bytes) === 2 ? room.promise : undefined;
+  let writes = 0;
+  const beforeWrite = (): void => {
+    writes += 1;
+    if (writes === 1) throw ebbError('ENOSPC', 'no space left');
+  };
+  await using it = scene(chunk, { reserve }, { beforeWrite });
+  it.remote.open();
+  const gone = new AbortController();
+  const first = it.engine.ensure(it.file, 0, 10, by(1, 'demand', { signal: gone.signal }));
+  await settle();
+  assert.equal(asks.length, 2);
+  gone.abort();
+  await assert.rejects(first, isCode('EINTR'));
+  await it.engine.ensure(it.file, 0, 10, by(2));
+  assert.ok(it.file.residency.complete);
+  // From here on a user may have it open for writing, and nobody asks the engine.
+  assert.equal(writes, 2);
+  room.resolve();
+  await settle();
+  assert.equal(writes, 2);
+  assert.equal(it.engine.isBusy(it.file.id), false);
+});
+
 test('a refused reservation is the reader error, before anything is asked of the remote', async () => {
   const reserve = (): Promise<void> => Promise.reject(ebbError('EDQUOT', 'quota'));
   await using it = scene(64 * MiB, { reserve });
