@@ -4,24 +4,25 @@
  */
 import { freeId } from '../base/stub-facts.ts';
 import type { StubFacts } from '../base/stub-facts.ts';
-import type { Dirent } from 'node:fs';
-import { opendir } from 'node:fs/promises';
-import { EbbError, toEbbError } from '../base/errors.ts';
+import { toEbbError } from '../base/errors.ts';
 import { decodeName, encodeName } from '../base/name.ts';
 import type { StubCatalog, StubRecord } from '../catalog/stub-catalog.ts';
 import { splitKey } from '../remote/key.ts';
+import { DirectoryEntryType, readEntries as readMore } from '../sys/directory-entries.ts';
+import type { DirectoryEntry } from '../sys/directory-entries.ts';
 import { readSymlink } from '../sys/entries.ts';
 import { OpenFlag, duplicateFd, openFd } from '../sys/fd.ts';
 import type { OwnedFd } from '../sys/fd.ts';
 import { encodedHandleAt } from '../sys/handle.ts';
+import { fileStatusAt } from '../sys/stat.ts';
 import type { StubStore } from '../tree/stubs/stub-store.ts';
 import type { LocalEntry } from './reconcile.ts';
 import type { Turns } from './turns.ts';
 
 const directoryFlags = OpenFlag.rdonly | OpenFlag.directory | OpenFlag.nofollow;
 const gone: ReadonlySet<string> = new Set(['ENOENT', 'ENOTDIR', 'ELOOP']);
-/** Names read from the kernel at once. */
-const namesPerRead = 256;
+/** As glibc's readdir(3): about a thousand short names. */
+const entriesBytes = 32 * 1024;
 
 /** Opens the directory that has the key's path. Undefined when users moved or deleted it. */
 export function openDirectory(rootFd: number, key: string): OwnedFd | undefined {
@@ -41,14 +42,62 @@ export function openDirectory(rootFd: number, key: string): OwnedFd | undefined 
   return directory;
 }
 
-/** Name (raw bytes) and kind of each entry, without `.` and `..`. The descriptor is not moved. */
-export async function* readEntries(fd: number): AsyncGenerator<Dirent<Buffer>> {
-  const entries = await opendir(`/proc/self/fd/${fd}`, {
-    // The typings know only text encodings; Node gives the bytes of names as Buffers (fs.opendir).
-    encoding: 'buffer' as BufferEncoding,
-    bufferSize: namesPerRead,
-  });
-  for await (const entry of entries) yield entry as unknown as Dirent<Buffer>;
+export type NameKind = 'file' | 'directory' | 'symlink' | 'other';
+
+export interface NameEntry {
+  readonly name: Uint8Array;
+  readonly kind: NameKind;
+}
+
+/**
+ * Name and kind of each entry, without `.` and `..`. The descriptor is not moved. Where the file system tells no kinds,
+ * the entries are looked at, in this thread, and what goes meanwhile is left out.
+ */
+export async function* readEntries(fd: number): AsyncGenerator<NameEntry> {
+  using directory = openFd('.', directoryFlags, 0, fd);
+  const memory = new Uint8Array(entriesBytes);
+  for (;;) {
+    const entries = await readMore(directory.fd, memory).catch(unlessRemoved);
+    if (entries === undefined) return;
+    for (const entry of entries) {
+      const kind = kindOf(directory.fd, entry);
+      if (kind !== undefined) yield { name: entry.name, kind };
+    }
+  }
+}
+
+/** A directory that users removed has no entries. */
+function unlessRemoved(error: unknown): undefined {
+  if (toEbbError(error).code !== 'ENOENT') throw error;
+}
+
+const toldKinds: ReadonlyMap<number, NameKind> = new Map([
+  [DirectoryEntryType.file, 'file'],
+  [DirectoryEntryType.directory, 'directory'],
+  [DirectoryEntryType.symlink, 'symlink'],
+]);
+
+/** Undefined: it has gone. */
+function kindOf(fd: number, { name, type }: DirectoryEntry): NameKind | undefined {
+  if (type !== DirectoryEntryType.unknown) return toldKinds.get(type) ?? 'other';
+  try {
+    return kindOfMode(fileStatusAt(fd, name).mode);
+  } catch (error) {
+    if (toEbbError(error).code === 'ENOENT') return undefined;
+    throw error;
+  }
+}
+
+/** The bits of st_mode that tell the kind, and the kinds (inode(7)). */
+const typeMask = 0o170000;
+const kindsOfModes: ReadonlyMap<number, NameKind> = new Map([
+  [0o100000, 'file'],
+  [0o040000, 'directory'],
+  [0o120000, 'symlink'],
+]);
+
+export function kindOfMode(mode: number): NameKind {
+  return kindsOfModes.get(mode & typeMask) ?? 'other';
 }
 
 /** All entries with what reconciling needs to know of them. What goes meanwhile is left out. */
@@ -62,7 +111,7 @@ export async function readLocal(
     try {
       found.set(decodeName(entry.name), localEntry(fd, entry, parts));
     } catch (error) {
-      if (!(error instanceof EbbError && error.code === 'ENOENT')) throw error;
+      if (toEbbError(error).code !== 'ENOENT') throw error;
     }
   }
   return found;
@@ -70,14 +119,14 @@ export async function readLocal(
 
 function localEntry(
   fd: number,
-  entry: Dirent<Buffer>,
+  entry: NameEntry,
   parts: { readonly store: StubStore; readonly catalog: StubCatalog },
 ): LocalEntry {
-  if (entry.isDirectory()) return { kind: 'directory' };
-  if (entry.isSymbolicLink()) {
+  if (entry.kind === 'directory') return { kind: 'directory' };
+  if (entry.kind === 'symlink') {
     return { kind: 'symlink', target: decodeName(readSymlink(fd, entry.name)) };
   }
-  if (!entry.isFile()) return { kind: 'other' };
+  if (entry.kind !== 'file') return { kind: 'other' };
   const record = parts.catalog.byHandle(encodedHandleAt(fd, entry.name));
   return { kind: 'file', record: record ?? adopt(fd, entry.name, parts) };
 }

@@ -36,14 +36,18 @@ export async function* markedFiles(rootFd: number): AsyncGenerator<MarkedFile> {
     for await (const entry of readEntries(directory.fd)) {
       await turns.pause();
       const path = joinKey(inside, decodeName(entry.name));
-      if (entry.isDirectory()) waiting.push(path);
-      const found = entry.isFile() ? markedFile({ fd: directory.fd, name: entry.name }) : undefined;
+      if (entry.kind === 'directory') waiting.push(path);
+      if (entry.kind !== 'file') continue;
+      const found = markedFile({ fd: directory.fd, name: entry.name });
       if (found !== undefined) yield { path, ...found };
     }
   }
 }
 
-function markedFile(at: { fd: number; name: Buffer }): Omit<MarkedFile, 'path'> | undefined {
+function markedFile(at: {
+  readonly fd: number;
+  readonly name: Uint8Array;
+}): Omit<MarkedFile, 'path'> | undefined {
   try {
     const mark = markAt(at.fd, at.name);
     return mark === undefined ? undefined : { at, mark, handle: handleAt(at.fd, at.name) };

@@ -360,7 +360,7 @@ class Run {
     using directory = openDirectory(this.#parts.store.rootFd, key);
     if (directory === undefined) return;
     for await (const entry of readEntries(directory.fd)) {
-      if (!entry.isDirectory()) continue;
+      if (entry.kind !== 'directory') continue;
       const child = joinKey(key, decodeName(entry.name));
       const before = this.#listed(child);
       if (before === undefined) continue; // a user's own

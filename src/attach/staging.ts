@@ -28,13 +28,14 @@ export async function sweepStaging(parts: SweepParts): Promise<void> {
   const { store, catalog } = parts;
   for await (const entry of readEntries(store.stagingFd)) {
     const at = { fd: store.stagingFd, name: entry.name };
-    const record = entry.isFile() ? catalog.byHandle(encodedHandleAt(at.fd, at.name)) : undefined;
+    const record =
+      entry.kind === 'file' ? catalog.byHandle(encodedHandleAt(at.fd, at.name)) : undefined;
     if (record !== undefined) {
       if (await isDisposable(parts, at, record)) await remove(parts, at, record);
       else saveInDirectory(store, at, parentKey(record.key));
       continue;
     }
-    const marked = entry.isFile() ? markedAt(store, at) : undefined;
+    const marked = entry.kind === 'file' ? markedAt(store, at) : undefined;
     if (marked === undefined) saveInDirectory(store, at, undefined);
     // What has a mark and was changed stays here: it cannot be read without a record, and its record would be wrong.
     else if (marked.isUntouched) removeFile(at.fd, at.name);

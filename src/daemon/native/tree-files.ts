@@ -2,8 +2,8 @@
  * The tree's real files, for the control API: found name by name through the private mount, so that no event is raised
  * and no symlink leads out. What a file is says the catalog, by the file's handle; nothing is opened but directories.
  */
-import type { Dirent } from 'node:fs';
-import { openDirectory, readEntries } from '../../attach/local-directory.ts';
+import { kindOfMode, openDirectory, readEntries } from '../../attach/local-directory.ts';
+import type { NameEntry, NameKind } from '../../attach/local-directory.ts';
 import { ebbError, toEbbError } from '../../base/errors.ts';
 import { decodeName, encodeName } from '../../base/name.ts';
 import type { StubCatalog, StubRecord, StubState } from '../../catalog/stub-catalog.ts';
@@ -25,7 +25,7 @@ const namesMax = 10_000_000;
 export interface BriefEntry {
   /** Relative to the tree, '' for its root. */
   readonly path: string;
-  readonly kind: 'file' | 'directory' | 'symlink' | 'other';
+  readonly kind: NameKind;
   /** Of files that came from the remote, wherever they are now. */
   readonly record: StubState | undefined;
 }
@@ -35,13 +35,6 @@ export interface TreeEntry extends BriefEntry {
   readonly record: StubRecord | undefined;
   readonly target: string | undefined;
 }
-
-const S_IFMT = 0o170000;
-const kinds: ReadonlyMap<number, TreeEntry['kind']> = new Map([
-  [0o100000, 'file'],
-  [0o040000, 'directory'],
-  [0o120000, 'symlink'],
-]);
 
 export class TreeFiles {
   readonly #rootFd: number;
@@ -59,7 +52,7 @@ export class TreeFiles {
     const name = encodeName(path.slice(slash + 1));
     try {
       using directory = this.#directory(slash < 0 ? '' : path.slice(0, slash));
-      return this.#look(directory.fd, { name: Buffer.from(name) }, path);
+      return this.#look(directory.fd, { name }, path);
     } catch (thrown) {
       const { code, message } = toEbbError(thrown);
       if (code === 'ENOENT') throw ebbError('ENOENT', `${path}: no such file or directory`);
@@ -163,7 +156,7 @@ export class TreeFiles {
   async #level(path: string): Promise<Level> {
     using stack = new DisposableStack();
     const directory = stack.use(this.#directory(path));
-    const entries: Dirent<Buffer>[] = [];
+    const entries: NameEntry[] = [];
     for await (const entry of readEntries(directory.fd)) {
       if (entries.push(entry) > namesMax) throw ebbError('EFBIG', `${path}: too many names`);
     }
@@ -172,9 +165,9 @@ export class TreeFiles {
     return { directory, prefix: path === '' ? '' : `${path}/`, entries, next: 0 };
   }
 
-  #look(directoryFd: number, { name }: Pick<Dirent<Buffer>, 'name'>, path: string): TreeEntry {
+  #look(directoryFd: number, { name }: Pick<NameEntry, 'name'>, path: string): TreeEntry {
     const status = fileStatusAt(directoryFd, name);
-    const kind = kinds.get(status.mode & S_IFMT) ?? 'other';
+    const kind = kindOfMode(status.mode);
     const record =
       kind === 'file' ? this.#catalog.byHandle(encodedHandleAt(directoryFd, name)) : undefined;
     const target = kind === 'symlink' ? decodeName(readSymlink(directoryFd, name)) : undefined;
@@ -182,23 +175,23 @@ export class TreeFiles {
   }
 
   /** The kind is what the directory says: a name that is another object by now has no record, or its own. */
-  #lookBriefly(directoryFd: number, entry: Dirent<Buffer>, path: string): BriefEntry {
-    if (entry.isFile()) {
+  #lookBriefly(directoryFd: number, entry: NameEntry, path: string): BriefEntry {
+    const { kind } = entry;
+    if (kind === 'file') {
       const record = this.#catalog.stateByHandle(encodedHandleAt(directoryFd, entry.name));
-      return { path, kind: 'file', record };
+      return { path, kind, record };
     }
-    const kind = entry.isDirectory() ? 'directory' : entry.isSymbolicLink() ? 'symlink' : 'other';
     return { path, kind, record: undefined };
   }
 }
 
-type Look<Entry> = (directoryFd: number, entry: Dirent<Buffer>, path: string) => Entry;
+type Look<Entry> = (directoryFd: number, entry: NameEntry, path: string) => Entry;
 
 /** A directory that is being walked. */
 interface Level {
   readonly directory: OwnedFd;
   readonly prefix: string;
-  readonly entries: readonly Dirent<Buffer>[];
+  readonly entries: readonly NameEntry[];
   next: number;
 }
 
