@@ -1,4 +1,4 @@
-/** Listing a directory of a tree: names and kinds, whatever the file system tells with names and whoever works in it. */
+/** Listing a directory of a tree: names and kinds, whatever the file system tells and whoever works in it. */
 import assert from 'node:assert/strict';
 import { mkdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import path from 'node:path';

@@ -49,6 +49,15 @@ async function unmountIdle(mountPoint: string): Promise<void> {
   await waitFor(unmounted, { what: 'the filesystem to be idle' });
 }
 
+/** Somebody's copy of all mounts may keep the one before in use a moment after it was unmounted here. */
+async function makeAnother(type: string, device: string): Promise<void> {
+  const made = async (): Promise<boolean> => {
+    await runOk(`mkfs.${type}`, ['-q', type === 'ext4' ? '-F' : '-f', device]);
+    return true;
+  };
+  await waitFor(made, { what: `another ${type}` });
+}
+
 void test('times before 1970 have a positive fraction', () => {
   assert.deepEqual(timestampOf(-250_000_000n), { seconds: -1, nanoseconds: 750_000_000 });
   assert.deepEqual(timestampOf(0n), { seconds: 0, nanoseconds: 0 });
@@ -179,6 +188,47 @@ for (const type of ['ext4', 'xfs'] as const) {
 
 for (const type of ['ext4', 'xfs', 'btrfs'] as const) {
   void test(
+    `${type} that is mounted again under another device number is the same root, and what was mounted in it is missed`,
+    asRoot,
+    async () => {
+      await using filesystem = await loopFilesystem({ type });
+      await using occupied = await temporaryDirectory('occupied');
+      const { path: root, imagePath } = filesystem;
+      const mountTmpfs = (at: string) => runOk('mount', ['-t', 'tmpfs', 'none', at]);
+      await mkdir(`${root}/d/below`, { recursive: true });
+      await writeFile(`${root}/d/file`, 'x');
+      await mountTmpfs(`${root}/d/below`);
+      await writeFile(`${root}/d/below/inner`, 'x');
+      const remote = await openDirectoryRemote(root);
+      const { version } = await remote.stat('d/file', { signal });
+      assert.deepEqual(sortedNames(await listAll(remote, 'd')), ['below', 'file']);
+      assert.deepEqual(sortedNames(await listAll(remote, 'd/below')), ['inner']);
+      const { dev } = await stat(root);
+      await unmountIdle(`${root}/d/below`);
+      await unmountIdle(root);
+      // The number of a btrfs, and that of the tmpfs, are somebody's now. The others have that of their loop device.
+      for (const at of ['a', 'b']) {
+        await mkdir(`${occupied.path}/${at}`);
+        await mountTmpfs(`${occupied.path}/${at}`);
+      }
+      await using stack = new AsyncDisposableStack();
+      if (type === 'btrfs') await runOk('mount', [filesystem.device, root]);
+      else {
+        const copy = `${imagePath}.copy`;
+        await runOk('cp', ['--sparse=always', imagePath, copy]);
+        stack.use(await loopMount(copy, { at: root }));
+      }
+      assert.notEqual((await stat(root)).dev, dev);
+      assert.equal((await readAll(remote, 'd/file', { version })).bytes.toString(), 'x');
+      assert.deepEqual(sortedNames(await listAll(remote, 'd')), ['below', 'file']);
+      await rejectsWith(listAll(remote, 'd/below'), 'EIO');
+      await rejectsWith(remote.stat('d/below/inner', { signal }), 'EIO');
+    },
+  );
+}
+
+for (const type of ['ext4', 'xfs', 'btrfs'] as const) {
+  void test(
     `another ${type} in the place of the root's is EIO; the same one, mounted again, is not`,
     asRoot,
     async () => {
@@ -200,7 +250,7 @@ for (const type of ['ext4', 'xfs', 'btrfs'] as const) {
       await isRight();
       await unmountIdle(root);
       // The same device and inode number.
-      await runOk(`mkfs.${type}`, ['-q', type === 'ext4' ? '-F' : '-f', device]);
+      await makeAnother(type, device);
       await runOk('mount', [device, root]);
       const { dev, ino } = await stat(root, { bigint: true });
       assert.equal(ino, before.ino);

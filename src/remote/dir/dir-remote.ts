@@ -211,7 +211,7 @@ class DirectoryRemote implements Remote {
       root: this.#root,
       key,
       describe: (stats: BigIntStats, path: Buffer) => this.#describe(stats, path),
-      onMountPoint: (mountKey: string, device: bigint) => this.#submounts.note(mountKey, device),
+      onMountPoint: (mountKey: string) => this.#submounts.note(mountKey),
     };
   }
 

@@ -28,7 +28,7 @@ export interface DirectoryListingOptions {
    */
   readonly describe: (stats: BigIntStats, path: Buffer) => Promise<ObjectAttributes>;
   /** Called for every directory on another device than this one. */
-  readonly onMountPoint: (key: string, parentDevice: bigint) => void;
+  readonly onMountPoint: (key: string) => void;
 }
 
 export class DirectoryListing implements Disposable {
@@ -95,9 +95,8 @@ export class DirectoryListing implements Disposable {
     const name = decodeName(entry.name);
     try {
       const stats = await lstat(path);
-      const parentDevice = this.#found.stats.dev;
-      if (stats.isDirectory() && stats.dev !== parentDevice) {
-        this.#options.onMountPoint(joinKey(this.#options.key, name), parentDevice);
+      if (stats.isDirectory() && stats.dev !== this.#found.stats.dev) {
+        this.#options.onMountPoint(joinKey(this.#options.key, name));
       }
       return { ...(await this.#options.describe(stats, path)), name };
     } catch (error) {

@@ -22,8 +22,6 @@ import { isLocalFilesystem } from './xattrs.ts';
 export class RemoteRoot {
   /** In the lossless form of base/name.ts. */
   readonly path: string;
-  readonly device: bigint;
-  readonly inode: bigint;
   /** On a local file system: attributes of what is in memory are had without waiting. */
   readonly isLocal: boolean;
   /** On a tmpfs: there is no disk to be waited for. */
@@ -35,13 +33,15 @@ export class RemoteRoot {
    * mounted again, which its device number does not. FILESYSTEM is known of local ones (`filesystemName`).
    */
   readonly name: string;
+  #device: bigint;
+  #inode: bigint;
   /** The mount that was last found to be that of `name`. Local file systems only. */
   #mountId: bigint | undefined;
 
   private constructor(path: string, stats: BigIntStats, { magic, isLocal, name, mountId }: Named) {
     this.path = path;
-    this.device = stats.dev;
-    this.inode = stats.ino;
+    this.#device = stats.dev;
+    this.#inode = stats.ino;
     this.isLocal = isLocal;
     this.isInMemory = magic === FilesystemMagic.tmpfs;
     this.hasStableInodes = hasStableInodes(magic);
@@ -54,6 +54,11 @@ export class RemoteRoot {
     using handle = await Descriptor.open(pathBytes(path), OpenFlag.path | OpenFlag.directory);
     const stats = await handle.stat();
     return new RemoteRoot(path, stats, await nameOf(handle, stats));
+  }
+
+  /** Another one may be found when its file system was unmounted and mounted again. */
+  get device(): bigint {
+    return this.#device;
   }
 
   get pathBytes(): Buffer {
@@ -98,15 +103,21 @@ export class RemoteRoot {
   }
 
   #isIt(handle: Descriptor, { dev, ino }: BigIntStats): boolean {
-    if (dev !== this.device || ino !== this.inode) return false;
+    if (dev !== this.#device || ino !== this.#inode) return false;
     return !this.isLocal || uniqueMountId(handle.fd) === this.#mountId;
   }
 
-  /** The same through a mount that is not known: it was unmounted and mounted again, or bound there. */
+  /**
+   * The same through a mount that is not known: it was unmounted and mounted again, or bound there. A file system that
+   * has a name may have got another device number: btrfs any that is free, a disk that was plugged in again its own.
+   */
   async #isItAgain(handle: Descriptor, stats: BigIntStats): Promise<boolean> {
-    if (stats.dev !== this.device || stats.ino !== this.inode) return false;
+    const hasNumbers = stats.dev === this.#device && stats.ino === this.#inode;
+    if (!hasNumbers && !namesFilesystem(this.name)) return false;
     const { name, mountId } = await nameOf(handle, stats);
     if (!isSameRoot(this.name, name)) return false;
+    this.#device = stats.dev;
+    this.#inode = stats.ino;
     this.#mountId = mountId;
     return true;
   }
@@ -114,6 +125,13 @@ export class RemoteRoot {
 
 const typeAt = 0;
 const inodeAt = 1;
+const filesystemAt = 2;
+
+/** Whether the name of a root tells its file system, and the directory in it, from all others. */
+function namesFilesystem(name: string): boolean {
+  const parts = name.split(':');
+  return (parts[inodeAt] ?? '') !== '' && (parts[filesystemAt] ?? '') !== '';
+}
 
 /**
  * Whether a root named `found` is the one that was named `expected`: what that one did not tell may be any, and so may
