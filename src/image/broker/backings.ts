@@ -18,6 +18,7 @@ import { dropLease, leaseKind, tryLease } from '../../sys/lease.ts';
 import { mountMap } from '../erofs/mount-map.ts';
 import { mapBlockBytes } from '../erofs/plain-node.ts';
 import type { ImageArea, PlainNode } from '../erofs/plain-node.ts';
+import { readingAhead } from '../erofs/read-ahead.ts';
 import { writeMap } from '../erofs/write-map.ts';
 import type { MapRequest } from '../messages.ts';
 import { isInside } from './server-words.ts';
@@ -209,7 +210,7 @@ export class Backings implements Disposable {
     if (this.#mapsBytes + map.length > this.#mapsMaxBytes) {
       throw ebbError('ENOSPC', 'The maps of files that are open take as much as they may.');
     }
-    const mounted = mountMap(map, this.#imageFd, this.#directory);
+    const mounted = readingAhead(() => mountMap(map, this.#imageFd, this.#directory));
     let file: OwnedFd;
     try {
       file = openFd(fileName, OpenFlag.rdonly, 0, mounted.fd);

@@ -12,6 +12,7 @@ import { attachMount } from '../../sys/mount-tree.ts';
 import { Capability, hasCapability } from '../../sys/process.ts';
 import { mountMap } from '../erofs/mount-map.ts';
 import type { PlainNode } from '../erofs/plain-node.ts';
+import { readingAhead } from '../erofs/read-ahead.ts';
 import { writeMap } from '../erofs/write-map.ts';
 import { FrameType, mountedAnswer } from '../messages.ts';
 import type { Opened, ServerRequest } from '../messages.ts';
@@ -80,10 +81,11 @@ export async function mountNative(
   const names = mkdtempSync(path.join(os.tmpdir(), 'ebb-image-'));
   try {
     const name = path.join(names, `${path.basename(source.name)}${imageMapSuffix}`);
-    using mounted = mountMap(map, image.fd, directory, (target) => {
+    const named = (target: string): string => {
       symlinkSync(target, name);
       return name;
-    });
+    };
+    using mounted = readingAhead(() => mountMap(map, image.fd, directory, named));
     attachMount(mounted.fd, options.mountPoint);
   } finally {
     rmSync(names, { recursive: true, force: true });
