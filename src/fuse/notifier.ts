@@ -77,13 +77,6 @@ export function encodeInvalidateEntry(
   return captured.message;
 }
 
-/** A whole INC_EPOCH message, for somebody else to write. See `Notifier.incrementEpoch`. */
-export function encodeIncrementEpoch(): Uint8Array<ArrayBuffer> {
-  const captured = new Capture();
-  new Notifier(captured).incrementEpoch();
-  return captured.message;
-}
-
 export class Notifier {
   readonly #transport: Transport;
   #buffer = new WireBuffer(smallMessageBytes);
@@ -172,7 +165,10 @@ export class Notifier {
     this.#send(NotifyCode.RESEND, 0);
   }
 
-  /** Every cached name is looked up again at its next use (Linux 6.16, 7.44). */
+  /**
+   * Every cached name is looked up again at its next use (Linux 6.16, 7.44). It is dropped before, directories, too:
+   * what is mounted below them is detached, in all mount namespaces.
+   */
   incrementEpoch(): void {
     this.#send(NotifyCode.INC_EPOCH, 0);
   }

@@ -1,9 +1,12 @@
 /** Small parts of the daemon: teardown, bounded memory, patterns. */
 import assert from 'node:assert/strict';
+import { Socket } from 'node:net';
 import { test } from 'node:test';
 import { KernelNotices } from '../../src/daemon/mount/kernel-notices.ts';
 import { OpenFlag, openFd } from '../../src/sys/fd.ts';
 import { BoundedMap } from '../../src/base/bounded-map.ts';
+import { encodeInvalidateEntry } from '../../src/fuse/notifier.ts';
+import { socketPair } from '../../src/sys/socket.ts';
 import { globPathMatcher } from '../../src/daemon/glob.ts';
 import { Teardown } from '../../src/daemon/teardown.ts';
 
@@ -82,4 +85,27 @@ test('the session thread is woken for names that somebody may remember, not for 
   notices.changed({ kind: 'facts', nodeId: 3 });
   assert.deepEqual(told, [false, true, false, false]);
   notices.disconnect();
+});
+
+test('who waits until the kernel knows of names waits for those that changed before, and not for ever', async () => {
+  const notices = new KernelNotices();
+  await notices.told(60_000);
+  const [ours, kernels] = socketPair();
+  using _ours = ours;
+  const kernel = new Socket({ fd: kernels.release() });
+  notices.connect(ours.fd, () => undefined);
+  // More than the socket takes before somebody reads.
+  const appeared = Array.from({ length: 5_000 }, (_unused, index) => Buffer.from(`name ${index}`));
+  const change = { kind: 'directory', directoryId: 2, gone: [], namesChanged: true } as const;
+  notices.changed({ ...change, appeared });
+  await notices.told(1);
+  let bytes = 0;
+  kernel.on('data', (part) => (bytes += part.length));
+  await notices.told(60_000);
+  const messageBytes = encodeInvalidateEntry(2, Buffer.from('name')).length;
+  assert.ok(bytes > (appeared.length - 1) * messageBytes, `${bytes} bytes were told`);
+  notices.changed({ ...change, appeared });
+  notices.disconnect();
+  await notices.told(60_000);
+  kernel.destroy();
 });

@@ -7,7 +7,6 @@ import { withEbb } from '../support/mount.ts';
 import { runOk } from '../support/run.ts';
 import { temporaryDirectory } from '../support/temporary.ts';
 
-/** More than notices are queued (10,000). */
 const fileCount = 10_400;
 const patient = { timeoutMs: 180_000 };
 
@@ -29,5 +28,27 @@ test('a refresh of a huge directory is seen at once, name by name, whatever the 
     const refreshed = await mount.ebb(['refresh', mount.path], patient);
     assert.equal(refreshed.code, 0, refreshed.stderr.toString());
     assert.equal(await sizes(), `${fileCount} 5`);
+  });
+});
+
+test('however many names change, what somebody has mounted below the mount stays', async () => {
+  await using directory = await temporaryDirectory('coherence-mounted');
+  const source = new CorpusWriter(path.join(directory.path, 'source'));
+  const write = (content: string): void => {
+    for (let index = 0; index < fileCount; index += 1) source.text(`huge/f${index}`, content);
+  };
+  write('old');
+  source.text('sub/file', 'of the remote');
+  await withEbb({ remote: source.root, options: ['--ttl', '1h'] }, async (mount) => {
+    const [huge, sub] = [path.join(mount.path, 'huge'), path.join(mount.path, 'sub')];
+    const script = `ls "$0" | wc -l; mount -t tmpfs none "$1" && echo precious > "$1/file"`;
+    const seen = await runOk('/bin/sh', ['-c', script, huge, sub], patient);
+    assert.equal(seen.stdout.toString().trim(), String(fileCount));
+    write('newer');
+    const refreshed = await mount.ebb(['refresh', huge], patient);
+    assert.equal(refreshed.code, 0, refreshed.stderr.toString());
+    assert.equal((await runOk('cat', [`${sub}/file`])).stdout.toString(), 'precious\n');
+    await runOk('umount', [sub]);
+    assert.equal((await runOk('cat', [`${sub}/file`])).stdout.toString(), 'of the remote');
   });
 });

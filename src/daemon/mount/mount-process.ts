@@ -60,6 +60,8 @@ const kernelReadAheadBytes = 4 * 1024 * 1024;
 const readFailuresMax = 1_000;
 /** Accesses of the FUSE thread are written to the catalog this often. */
 const accessReportMs = 2_000;
+/** A name cannot be told of while somebody waits for another one of its directory. */
+const namesStallMaxMs = 5_000;
 /** Closing that takes longer is given up: the process ends. */
 const closeMaxMs = 30_000;
 
@@ -420,6 +422,7 @@ async function build(
       catalog,
     ),
     settle: () => contents.flush(),
+    namesTold: () => notices.told(namesStallMaxMs),
     storedContent: (nodeId) => contents.get(nodeId),
     readFailures,
     recallViews: new RecallViews(recall, clock, wholeFetchedBytes),

@@ -48,6 +48,8 @@ export interface DaemonParts {
   readonly tokens: TokenDesk;
   /** Records what was recalled just now on stable storage. Rejects when the catalog cannot. */
   readonly settle: () => Promise<void>;
+  /** Resolves when the kernel knows of all names that have changed until now, or cannot be told in time. */
+  readonly namesTold: () => Promise<void>;
   /** Loads the local file of a node that has one. */
   readonly storedContent: (nodeId: number) => ContentFile | undefined;
   /** The last failed read of a node, as a sentence. */

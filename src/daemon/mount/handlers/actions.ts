@@ -75,7 +75,7 @@ export class Actions {
   async *refresh(request: PathsRequest, signal: AbortSignal): Action {
     const dryRun = request.dryRun === true;
     const { found, missing } = await this.#entries(request, dryRun ? 'never' : 'due', signal);
-    return yield* runAction(found, {
+    const result = yield* runAction(found, {
       concurrencyMax: refreshConcurrencyMax,
       signal,
       missing,
@@ -84,6 +84,8 @@ export class Actions {
         return undefined;
       },
     });
+    await this.#parts.namesTold();
+    return result;
   }
 
   async #refresh(node: Node, signal: AbortSignal): Promise<void> {
