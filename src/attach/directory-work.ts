@@ -38,8 +38,8 @@ export interface Workshop {
   report(kind: ReportKind, key: string, message: string): void;
   /** A thread that makes stubs, when so many more are worth one. */
   maker(moreStubs: number): StubMaker | undefined;
-  /** What users did to this stub before the call is in its record. */
-  readonly usersRecorded: (id: number) => Promise<void>;
+  /** As in `PopulateParts`. */
+  readonly usersRecorded: (id: number) => Promise<() => boolean>;
 }
 
 /** The file system cannot hold this one name or file; others are not concerned. */
@@ -304,9 +304,11 @@ export class DirectoryWork {
     // Then our own descriptor can be closed.
     await store.settled(id);
     // Last: whom nobody has recorded when this resolves comes after what follows at once.
-    await usersRecorded(id);
+    const isStill = await usersRecorded(id);
     const file = store.get(id);
-    return file?.change === StubChange.clean ? file : undefined;
+    if (file?.change !== StubChange.clean) return undefined;
+    // Writers of what is not all here are recorded first. Renaming the file moves what this goes by.
+    return file.residency.complete && !isStill() ? undefined : file;
   }
 
   async #forgetReplaced(at: Place, replaced: StubRecord, successor: StubRecord): Promise<void> {

@@ -43,8 +43,11 @@ export interface PopulateParts {
   readonly nowMs: () => number;
   /** Stubs of a run from which on a thread of its own makes them. Default 1,000; none where there is one processor. */
   readonly makerFromStubs?: number;
-  /** What users did to this stub before the call is in its record. Default: nobody serves the tree. */
-  readonly usersRecorded?: (id: number) => Promise<void>;
+  /**
+   * What users did to this stub before the call is in its record; the result tells whether it is still as it was then.
+   * Default: nobody serves the tree.
+   */
+  readonly usersRecorded?: (id: number) => Promise<() => boolean>;
 }
 
 export interface PopulateRequest {
@@ -181,7 +184,7 @@ class Run {
         if (this.#reports.length < reportsMax) this.#reports.push({ kind, key, message });
       },
       maker: (moreStubs) => this.#makerFor(moreStubs),
-      usersRecorded: parts.usersRecorded ?? (() => Promise.resolve()),
+      usersRecorded: parts.usersRecorded ?? (() => Promise.resolve(() => true)),
     };
   }
 

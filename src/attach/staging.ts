@@ -16,7 +16,7 @@ export interface SweepParts {
   readonly store: StubStore;
   readonly catalog: StubCatalog;
   /** As in `PopulateParts`. */
-  readonly usersRecorded?: (id: number) => Promise<void>;
+  readonly usersRecorded?: (id: number) => Promise<() => boolean>;
 }
 
 /**
@@ -49,10 +49,10 @@ async function isDisposable(
 ): Promise<boolean> {
   await store.settled(id);
   // Last, as in DirectoryWork.
-  await usersRecorded?.(id);
+  const isStill = (await usersRecorded?.(id)) ?? (() => true);
   const file = store.get(id);
   if (file === undefined || lost || file.change !== StubChange.clean) return false;
-  if (isAsItCame(store, at, file)) return true;
+  if (isAsItCame(store, at, file) && (!file.residency.complete || isStill())) return true;
   if (!store.unchanged(file)) await store.setChange(file, StubChange.dirty);
   return false;
 }

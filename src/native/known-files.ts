@@ -145,18 +145,18 @@ export class KnownFiles {
    */
   moment(file: StubFile, hasNoWriter: () => boolean): Moment | undefined {
     const atMs = Date.now();
-    const settled = this.#known.get(file.id)?.settledCtime;
-    const ctime = settled ?? this.#store.changedAt(file);
-    const isQuiet = settled !== undefined || !file.residency.isRecorded || hasNoWriter();
-    return ctime !== undefined && isQuiet ? { ctime, atMs } : undefined;
+    const ctime = this.#store.changedAt(file);
+    if (ctime === undefined) return undefined;
+    const isAsSettled = sameTime(ctime, this.#known.get(file.id)?.settledCtime);
+    const isQuiet = isAsSettled || !file.residency.isRecorded || hasNoWriter();
+    return isQuiet ? { ctime, atMs } : undefined;
   }
 
   /** The inode's ctime when somebody may have written to it since that moment; else undefined. */
   movedTo(file: StubFile, since: Moment | undefined): FileTime | undefined {
-    const before = this.#known.get(file.id)?.settledCtime ?? since?.ctime;
     const now = this.#store.changedAt(file);
     if (now === undefined) return undefined;
-    const isSame = sameTime(now, before) && (tellsChanges(now) || isOlder(now, since));
+    const isSame = sameTime(now, since?.ctime) && (tellsChanges(now) || isOlder(now, since));
     return isSame ? undefined : now;
   }
 

@@ -144,10 +144,9 @@ export class NativeServer {
     return this.#syncs.ask();
   }
 
-  /** As `changesTakenIn`; what users did to this file is recorded by then. */
-  async recorded(fileId: number): Promise<void> {
-    await this.changesTakenIn();
-    await this.#gates.opened(fileId);
+  /** As `changesTakenIn`; what users did to this file is recorded by then. The result tells whether it is still so. */
+  recorded(fileId: number): Promise<() => boolean> {
+    return this.#writers.recorded(fileId);
   }
 
   /** For `beforeFreeing`: before `changesTakenIn` is asked. */

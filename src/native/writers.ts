@@ -111,10 +111,20 @@ export class Writers {
     return this.#options.known.moment(file, () => this.#hasNoWriter(file));
   }
 
+  /** As `NativeServer.recorded`. */
+  async recorded(fileId: number): Promise<() => boolean> {
+    const { store, known, gates, changesTakenIn } = this.#options;
+    const file = store.get(fileId);
+    const before = file && this.moment(file);
+    await changesTakenIn();
+    await gates.opened(fileId);
+    return () => file !== undefined && known.movedTo(file, before) === undefined;
+  }
+
   /**
-   * To be asked under a write lease. Throws EBUSY when the file's ctime has moved since nobody needed to tell any more
-   * that he writes, or where that is not known, since `before`: whoever did has closed it, so his events are
-   * queued, but perhaps not yet taken in. When they are, and the file is clean still, it was chmod(2) and the like.
+   * To be asked under a write lease. Throws EBUSY when the file's ctime has moved since `before`: whoever did it has
+   * closed the file, so his events are queued, but perhaps not yet taken in. When they are, and the file is clean
+   * still, it was chmod(2) and the like.
    */
   requireUnmoved(file: StubFile, before: Moment | undefined): void {
     const { known, gates, changesTakenIn } = this.#options;

@@ -25,7 +25,7 @@ export class Scene implements Disposable {
 
   readonly #makerFromStubs: number;
   /** What the front end says, when somebody serves the tree. */
-  usersRecorded: (id: number) => Promise<void> = () => Promise.resolve();
+  usersRecorded: (id: number) => Promise<() => boolean> = () => Promise.resolve(() => true);
 
   /** `makerFromStubs`: see `PopulateParts`; by default no thread makes stubs. */
   constructor(type: ImageType, remote: Remote, makerFromStubs = Infinity) {

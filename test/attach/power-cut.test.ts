@@ -31,7 +31,7 @@ test('a stub that has its name has its record on the disk', async () => {
     usersRecorded: () => {
       placed = encodeHandle(handleOf(path.join(tree.data, 'a')).handle);
       copyFileSync(state.imagePath, image);
-      return Promise.resolve();
+      return Promise.resolve(() => true);
     },
   });
   const { signal } = new AbortController();

@@ -164,7 +164,7 @@ test('a file that somebody begins to empty while its recall is made durable stay
   assert.ok(file !== undefined);
   // As the front end: it has him wait, and says so to who asks from then on.
   let emptying = Promise.resolve();
-  scene.usersRecorded = () => emptying;
+  scene.usersRecorded = () => emptying.then(() => () => true);
   const settled = store.settled.bind(store);
   store.settled = async (id) => {
     await settled(id);
@@ -174,6 +174,19 @@ test('a file that somebody begins to empty while its recall is made durable stay
   const { replaced, reported } = await scene.refresh();
   await emptying;
   assert.deepEqual([replaced, reported.conflict], [0, 1]);
+  assert.equal(scene.record('f')?.id, file.id);
+});
+
+test('a file that is all here, and that somebody may have written to meanwhile, stays his', async () => {
+  const { remote, scene } = await sceneOf({ f: 'first', cold: 'first' });
+  using _scene = scene;
+  const file = scene.store.get(scene.record('f')?.id ?? 0);
+  assert.ok(file !== undefined);
+  await recall(file);
+  scene.usersRecorded = () => Promise.resolve(() => false);
+  for (const name of ['f', 'cold']) remote.putFile(name, bytes('second version'));
+  const { replaced, reported } = await scene.refresh();
+  assert.deepEqual([replaced, reported.conflict], [1, 1]);
   assert.equal(scene.record('f')?.id, file.id);
 });
 

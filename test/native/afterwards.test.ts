@@ -82,6 +82,7 @@ before = os.stat("f")
 fd = os.open("f", os.O_RDWR)
 os.pwrite(fd, b"abc", 2000000)
 os.utime("f", ns=(before.st_atime_ns, before.st_mtime_ns))`;
+    const before = scene.server.moment(file);
     const [result] = await scene.store.release([file], {
       prove: ({ version, sizeBytes: size }) => {
         // Nothing that is told of it is taken in meanwhile: this thread waits.
@@ -90,7 +91,7 @@ os.utime("f", ns=(before.st_atime_ns, before.st_mtime_ns))`;
         return Promise.resolve({ version, sizeBytes: size });
       },
       isBusy: (id) => scene.server.isBusy(id),
-      beforeFreeing: (fd, one) => scene.server.beforeFreeing(fd, one, undefined),
+      beforeFreeing: (fd, one) => scene.server.beforeFreeing(fd, one, before),
     });
     const expected = patternBytes(1, sizeBytes);
     expected.write('abc', 2_000_000);

@@ -1,7 +1,7 @@
 /** Users who do something to a file at the very moment at which Ebb finds out, or records, what others did to it. */
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
-import type { ChildProcess } from 'node:child_process';
+import type { ChildProcess, ChildProcessWithoutNullStreams } from 'node:child_process';
 import { once } from 'node:events';
 import { readFileSync, readlinkSync } from 'node:fs';
 import { test } from 'node:test';
@@ -53,6 +53,28 @@ function withNew(at: number): Buffer {
   const bytes = patternBytes(1, sizeBytes);
   bytes.write('new', at);
   return bytes;
+}
+
+/** Somebody who has written to `f`, and set its old time, and whom nobody will be told of before he ends. */
+async function mapAndWrite(scene: NativeScene): Promise<ChildProcessWithoutNullStreams> {
+  const program = `
+import mmap, os, sys
+before = os.stat("f")
+fd = os.open("f", os.O_RDWR)
+m = mmap.mmap(fd, 0)
+m[2000000:2000003] = b"new"
+os.utime("f", ns=(before.st_atime_ns, before.st_mtime_ns))
+print("written", flush=True)
+sys.stdin.readline()`;
+  const writer = spawn('python3', ['-c', program], { cwd: scene.path });
+  killAtExit(writer);
+  await once(writer.stdout, 'data');
+  return writer;
+}
+
+async function endOf(writer: ChildProcessWithoutNullStreams): Promise<void> {
+  writer.stdin.end('\n');
+  if (writer.exitCode === null) await once(writer, 'exit');
 }
 
 /** Somebody is let in to empty the file, and is killed before he can. */
@@ -141,24 +163,12 @@ for (const type of ['ext4', 'xfs', 'btrfs'] as const) {
     const file = scene.add('f', sizeBytes);
     await settle(scene, 'f', file);
     scene.server.forget(file.id);
-    const program = `
-import mmap, os, sys
-before = os.stat("f")
-fd = os.open("f", os.O_RDWR)
-m = mmap.mmap(fd, 0)
-m[2000000:2000003] = b"new"
-os.utime("f", ns=(before.st_atime_ns, before.st_mtime_ns))
-print("written", flush=True)
-sys.stdin.readline()`;
-    const writer = spawn('python3', ['-c', program], { cwd: scene.path });
-    killAtExit(writer);
-    await once(writer.stdout, 'data');
+    const writer = await mapAndWrite(scene);
     const { store, server, engine, memory } = scene;
     const told = withholdChanges(scene);
     const stat = memory.stat.bind(memory);
     memory.stat = async (key, options) => {
-      writer.stdin.end('\n');
-      if (writer.exitCode === null) await once(writer, 'exit');
+      await endOf(writer);
       return await stat(key, options);
     };
     const isBusy = (id: number): boolean => engine.isBusy(id);
@@ -172,6 +182,30 @@ sys.stdin.readline()`;
     assert.equal(file.change, dirty);
   });
 }
+
+test('who closes a mapping that he wrote to when all that was done is taken in has changed the file', async () => {
+  await using scene = await nativeScene('xfs');
+  const file = scene.add('f', sizeBytes);
+  await settle(scene, 'f', file);
+  const { server } = scene;
+  const asBefore = await server.recorded(file.id);
+  assert.equal(asBefore(), true);
+  await scene.shellOk('chmod 600 f');
+  assert.equal(asBefore(), false);
+  const withMode = await server.recorded(file.id);
+  assert.equal(withMode(), true, 'a mode is no content');
+  // The kernel asks nobody, and nobody knows what the file was like.
+  server.forget(file.id);
+  const writer = await mapAndWrite(scene);
+  const told = withholdChanges(scene);
+  const sinceMapped = await server.recorded(file.id);
+  await endOf(writer);
+  assert.equal(file.change, clean, 'nobody has heard of it');
+  assert.equal(sinceMapped(), false);
+  told();
+  await server.recorded(file.id);
+  assert.equal(file.change, dirty);
+});
 
 for (const type of ['ext4', 'xfs'] as const) {
   test(`${type}: who writes through a mapping while it is recorded that the last writer changed nothing`, async () => {

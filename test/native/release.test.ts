@@ -91,6 +91,7 @@ for (const type of ['ext4', 'xfs', 'btrfs'] as const) {
     const file = scene.add('f', 3 * MiB);
     await bringAll(scene, file, 'f');
     const opener: { child?: ReturnType<typeof spawn> } = {};
+    const before = scene.server.moment(file);
     await scene.server.changesTakenIn();
     const [result] = await scene.store.release([file], {
       prove: ({ version, sizeBytes }) => Promise.resolve({ version, sizeBytes }),
@@ -101,7 +102,7 @@ for (const type of ['ext4', 'xfs', 'btrfs'] as const) {
         const child = spawn('/bin/sh', ['-c', program], { cwd: scene.path });
         opener.child = child;
         waitUntilHeldUp(child.pid ?? 0, 'break_lease');
-        scene.server.beforeFreeing(fd, file, undefined);
+        scene.server.beforeFreeing(fd, file, before);
       },
     });
     assert.ok(result && !result.released);
