@@ -136,6 +136,41 @@ test('modes and owners of a directory remote are checked by the kernel, for ever
   });
 });
 
+test('where the remote has access control lists, nobody may more than they allow', async () => {
+  const source = freshSource();
+  const grants = {
+    // The group bits of the mode are the mask, not what the group may.
+    masked: 'u:1111:r,g::-,m::r,o::-',
+    refused: 'u:54321:-,o::r',
+    'refused-group': 'g:54321:-,o::r',
+    allowed: 'u:1111:r,g::r,o::r',
+  };
+  for (const [name, entries] of Object.entries(grants)) {
+    source.text(name, name);
+    await chown(source.at(name), 0, name === 'masked' ? stranger.gid : 0);
+    await runOk('setfacl', ['-m', entries, source.at(name)], { debianPackage: 'acl' });
+  }
+  source.text('closed/file', 'below');
+  await runOk('setfacl', ['-m', 'u:54321:-', source.at('closed')]);
+  await withEbb({ remote: source.root }, async (mount) => {
+    const names = [...Object.keys(grants), 'closed/file'];
+    const reads = async (directory: string): Promise<string[]> => {
+      const all = names.map((name) => run('cat', [path.join(directory, name)], stranger));
+      return (await Promise.all(all)).map(({ stdout }) => stdout.toString());
+    };
+    await chmod(path.dirname(source.root), 0o755);
+    const expected = ['', '', '', 'allowed', ''];
+    assert.deepEqual(await reads(source.root), expected, 'at the remote');
+    assert.deepEqual(await reads(mount.path), expected, 'through the mount');
+    await runOk(
+      'cat',
+      names.map((name) => path.join(mount.path, name)),
+    );
+    await mount.ebb(['refresh', mount.path, ...names.map((name) => path.join(mount.path, name))]);
+    assert.deepEqual(await reads(mount.path), expected, 'when it is here');
+  });
+});
+
 test('a web server has no modes and owners: those of the options are shown', async () => {
   const source = freshSource();
   source.text('sub/file', 'text');

@@ -9,7 +9,8 @@
  * - Holes are read, not looked up with SEEK_DATA: where the origin is itself managed (a placeholder
  *   whose content comes on read), lseek reports a hole where there is content. Zeros are believed
  *   only from read(2).
- * - Extended attributes of the `user.` namespace are shown on local filesystems only (xattrs.ts).
+ * - Extended attributes of the `user.` namespace are shown on local filesystems only (xattrs.ts). There modes allow
+ *   nobody what an access control list does not (access-list.ts).
  * - Filesystems mounted below the root are crossed. What was seen as a mount point and is none any
  *   more fails with EIO instead of looking empty.
  * - Bytes are read straight into the sink's memory. An aborted read therefore rejects only when the
@@ -32,6 +33,7 @@ import type {
   ReadOptions,
   Remote,
 } from '../remote.ts';
+import { modeWithin } from './access-list.ts';
 import { AtOnce, isSmallRange } from './at-once.ts';
 import type { Descriptor } from './descriptor.ts';
 import { attributesOf, kindOf, versionOf } from './facts.ts';
@@ -41,7 +43,7 @@ import { isSameRoot, RemoteRoot } from './root.ts';
 import { SubmountGuard } from './submounts.ts';
 import { find, findAtOnce, openContent, originError } from './walk.ts';
 import type { Found } from './walk.ts';
-import { userXattrs } from './xattrs.ts';
+import { accessListOf, xattrsOf } from './xattrs.ts';
 
 /** One pread: large enough to be cheap, small enough that an abort does not wait long for it. */
 const readMaxBytes = 4 * 1024 * 1024;
@@ -202,8 +204,9 @@ class DirectoryRemote implements Remote {
     if (!mayHaveXattrs || !this.#root.isLocal || stats.dev !== this.#root.device) {
       return attributes;
     }
-    const xattrs = userXattrs(path);
-    return xattrs === undefined ? attributes : { ...attributes, xattrs };
+    const { user: xattrs, accessList } = xattrsOf(path);
+    const allowed = within(attributes, accessList);
+    return xattrs === undefined ? allowed : { ...allowed, xattrs };
   }
 
   #listingOptions(key: string) {
@@ -239,9 +242,10 @@ class DirectoryRemote implements Remote {
     const kind = kindOf(found.stats);
     if (kind === 'directory') throw ebbError('EISDIR', `${key} is a directory.`);
     if (kind !== 'file') throw ebbError('EOPNOTSUPP', `${key} is a ${kind}, it has no content.`);
-    const attributes = attributesOf(found.stats, this.#root.hasStableInodes);
-    if (version !== undefined && version !== attributes.version) throw changed(key);
+    const said = attributesOf(found.stats, this.#root.hasStableInodes);
+    if (version !== undefined && version !== said.version) throw changed(key);
     const isLocal = this.#root.isLocal && found.stats.dev === this.#root.device;
+    const attributes = isLocal ? within(said, accessListOf(found.path)) : said;
     const isQuick = isLocal && this.#atOnce.mayRead(found);
     const content = await openContent(found);
     return { content, attributes, sizeBytes: attributes.sizeBytes ?? 0, isLocal, isQuick };
@@ -265,6 +269,16 @@ class DirectoryRemote implements Remote {
         }),
     };
   }
+}
+
+/** The mode is that which the list leaves. */
+function within(
+  attributes: ObjectAttributes,
+  accessList: Uint8Array | undefined,
+): ObjectAttributes {
+  const { mode } = attributes;
+  if (accessList === undefined || mode === undefined) return attributes;
+  return { ...attributes, mode: modeWithin(mode, accessList) };
 }
 
 function changed(key: string): Error {

@@ -1,5 +1,5 @@
 /**
- * Extended attributes of the origin's files, namespace `user.` only.
+ * Extended attributes of the origin's files: the namespace `user.`, and access control lists.
  *
  * These system calls have no asynchronous form here: they would hold up the whole daemon while a
  * network filesystem does not answer. So they are used on local filesystems (known by their magic,
@@ -8,6 +8,7 @@
 import { toEbbError } from '../../base/errors.ts';
 import { decodeName } from '../../base/name.ts';
 import { getXattr, listXattrs } from '../../sys/xattr.ts';
+import { accessListName } from './access-list.ts';
 
 const userNamespace = 'user.';
 
@@ -20,19 +21,34 @@ export function isLocalFilesystem(filesystemMagic: number): boolean {
   return localMagics.has(filesystemMagic >>> 0);
 }
 
+/** What a file has beside its inode, on a local filesystem. */
+export interface Xattrs {
+  /** The `user.` attributes; undefined when there are none. */
+  readonly user: ReadonlyMap<string, Uint8Array> | undefined;
+  /** `system.posix_acl_access`, if the mode does not say all of it. */
+  readonly accessList: Uint8Array | undefined;
+}
+
 /**
- * The `user.` attributes of the object at `path` (its last name is not followed); undefined when
- * there are none or the filesystem has no such thing. What may not be read is left out.
+ * Those of the object at `path` (its last name is not followed). None where the filesystem has no such thing. What may
+ * not be read is left out.
  */
-export function userXattrs(path: Uint8Array): ReadonlyMap<string, Uint8Array> | undefined {
+export function xattrsOf(path: Uint8Array): Xattrs {
   const target = decodeName(path);
-  const found = new Map<string, Uint8Array>();
+  const user = new Map<string, Uint8Array>();
+  let accessList: Uint8Array | undefined;
   for (const name of attempt(() => listXattrs(target)) ?? []) {
+    if (name === accessListName) accessList = accessListOf(path);
     if (!name.startsWith(userNamespace)) continue;
     const value = attempt(() => getXattr(target, name));
-    if (value !== undefined) found.set(name, value);
+    if (value !== undefined) user.set(name, value);
   }
-  return found.size === 0 ? undefined : found;
+  return { user: user.size === 0 ? undefined : user, accessList };
+}
+
+/** As `Xattrs.accessList`. */
+export function accessListOf(path: Uint8Array): Uint8Array | undefined {
+  return attempt(() => getXattr(decodeName(path), accessListName));
 }
 
 /** Not supported, not allowed, gone meanwhile: all the same as "none". Real failures are thrown. */
