@@ -66,11 +66,19 @@ function makeDispatcher(options: UndiciTransportOptions): Dispatcher {
   };
   const connect = { ...tls, timeout: options.connectTimeoutMs };
   if (options.proxy === undefined) return new Agent({ ...shared, connect });
+  // A proxy by https is no server of the remote's: it is shown no client certificate, and `insecure` is not about it.
+  const { ca } = options.tls;
+  const proxyTls = tlsConnectOptions({
+    ca,
+    clientCertificate: undefined,
+    clientKey: undefined,
+    insecure: false,
+  });
   if (options.proxy === 'environment') {
     // `connect` is for the hosts that no_proxy excepts.
-    return new EnvHttpProxyAgent({ ...shared, requestTls: tls, connect });
+    return new EnvHttpProxyAgent({ ...shared, requestTls: tls, proxyTls, connect });
   }
-  return new ProxyAgent({ ...shared, uri: options.proxy, requestTls: tls });
+  return new ProxyAgent({ ...shared, uri: options.proxy, requestTls: tls, proxyTls });
 }
 
 type Controller = Dispatcher.DispatchController;
