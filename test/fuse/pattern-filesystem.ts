@@ -69,6 +69,12 @@ class PatternFileSystem implements FileSystem {
     call.directoryDone();
   }
 
+  statfs(call: Call): void {
+    const size = { blockSizeBytes: 4096, fragmentSizeBytes: 4096, nameMaxBytes: 255 };
+    const none = { blocks: 0, blocksFree: 0, blocksAvailable: 0, filesFree: 0 };
+    call.statfs({ ...size, ...none, files: files.length });
+  }
+
   open(call: Call, nodeId: number): void {
     const name = files[nodeId - 2];
     if (name === 'passthrough') {

@@ -17,6 +17,8 @@ export interface ChildService<Ready> extends AsyncDisposable {
 export interface ChildServiceOptions {
   /** Default 15,000. */
   readonly timeoutMs?: number;
+  /** More environment variables. */
+  readonly env?: Readonly<Record<string, string>>;
 }
 
 const stopGraceMs = 3000;
@@ -33,6 +35,7 @@ export async function startChildService<Ready>(
   const child = spawn(process.execPath, [script, ...parameters], {
     stdio: ['pipe', 'pipe', 'inherit'],
     detached: true,
+    env: { ...process.env, ...options.env },
   });
   killAtExit(child);
   const ended = new Promise<void>((resolve) => child.once('exit', () => resolve()));

@@ -17,6 +17,7 @@
  *   pread under way has returned: otherwise the kernel would still write into memory that its owner
  *   uses for something else.
  * - Small ranges of local files are read at once (at-once.ts).
+ * - It never has all threads of the pool (pool-share.ts), however many calls do not come back.
  */
 import { read as readCallback } from 'node:fs';
 import type { BigIntStats } from 'node:fs';
@@ -38,6 +39,7 @@ import { AtOnce, isSmallRange } from './at-once.ts';
 import type { Descriptor } from './descriptor.ts';
 import { attributesOf, kindOf, versionOf } from './facts.ts';
 import { DirectoryListing, linkTarget } from './listing.ts';
+import { PoolShare } from './pool-share.ts';
 import { closeWhenOpen, ReadyFiles } from './ready-files.ts';
 import { isSameRoot, RemoteRoot } from './root.ts';
 import { SubmountGuard } from './submounts.ts';
@@ -104,6 +106,7 @@ class DirectoryRemote implements Remote {
   readonly #root: RemoteRoot;
   readonly #submounts: SubmountGuard;
   readonly #atOnce = new AtOnce();
+  readonly #threads = new PoolShare();
   readonly #ready = new ReadyFiles<OpenFile>();
   readonly #closed = new AbortController();
 
@@ -118,11 +121,12 @@ class DirectoryRemote implements Remote {
     const { signal } = linked;
     let step: Promise<unknown> = Promise.resolve();
     const take = <T>(work: () => Promise<T>): Promise<T> => {
-      const promise = this.#asked(key, work);
+      const promise = this.#asked(key, work, signal);
       step = promise;
       return abandonOnAbort(promise, signal);
     };
-    const opening = this.#asked(key, () => DirectoryListing.open(this.#listingOptions(key)));
+    const open = () => DirectoryListing.open(this.#listingOptions(key));
+    const opening = this.#asked(key, open, signal);
     try {
       const listing = await abandonOnAbort(opening, signal);
       for (;;) {
@@ -140,17 +144,18 @@ class DirectoryRemote implements Remote {
 
   async stat(key: string, options: CallOptions): Promise<ObjectAttributes> {
     using linked = linkSignals(options.signal, this.#closed.signal);
-    const work = this.#asked(key, async () => {
+    const look = async (): Promise<ObjectAttributes> => {
       using found = await find(this.#root, key);
       return await this.#describe(found.stats, found.path);
-    });
-    return await abandonOnAbort(work, linked.signal);
+    };
+    return await abandonOnAbort(this.#asked(key, look, linked.signal), linked.signal);
   }
 
   async read(key: string, sink: RangeSink, options: ReadOptions): Promise<void> {
     using linked = linkSignals(options.signal, this.#closed.signal);
     const { signal } = linked;
-    const opening = this.#asked(key, () => this.#openForReading(key, options.version));
+    const open = () => this.#openForReading(key, options.version);
+    const opening = this.#asked(key, open, signal);
     const file = await abandonOnAbort(opening, signal).catch((error: unknown) => {
       void closeWhenOpen(opening);
       throw error;
@@ -158,7 +163,7 @@ class DirectoryRemote implements Remote {
     using _content = file.content;
     const endBytes = rangeEnd(key, file.sizeBytes, options);
     sink.head(file.attributes);
-    const source = this.#source(key, file, options.lengthBytes);
+    const source = this.#source(key, file, options.lengthBytes, signal);
     await deliver(source, sink, { key, offsetBytes: options.offsetBytes, endBytes }, signal);
   }
 
@@ -181,8 +186,12 @@ class DirectoryRemote implements Remote {
     return Promise.resolve();
   }
 
-  /** Runs system calls on the origin; what they throw becomes what the contract says. */
-  async #asked<T>(key: string, work: () => Promise<T>): Promise<T> {
+  /** Runs system calls on the origin in the pool; what they throw becomes what the contract says. */
+  async #asked<T>(key: string, work: () => Promise<T>, signal: AbortSignal): Promise<T> {
+    return await this.#threads.run(() => this.#said(key, work), signal);
+  }
+
+  async #said<T>(key: string, work: () => T | Promise<T>): Promise<T> {
     try {
       return await work();
     } catch (error) {
@@ -214,6 +223,7 @@ class DirectoryRemote implements Remote {
       root: this.#root,
       key,
       describe: (stats: BigIntStats, path: Buffer) => this.#describe(stats, path),
+      threads: this.#threads,
       onMountPoint: (mountKey: string) => this.#submounts.note(mountKey),
     };
   }
@@ -255,18 +265,22 @@ class DirectoryRemote implements Remote {
     key: string,
     { content, attributes, isLocal, isQuick: mayBeQuick }: OpenFile,
     lengthBytes: number | undefined,
+    signal: AbortSignal,
   ): ByteSource {
     const isQuick = mayBeQuick && isSmallRange(lengthBytes);
+    const readInPool = (into: Uint8Array, offsetBytes: number): Promise<number> =>
+      this.#asked(key, () => pread(content, into.subarray(0, readMaxBytes), offsetBytes), signal);
+    const check = (stats: BigIntStats): void => {
+      if (versionOf(stats, this.#root.hasStableInodes) !== attributes.version) throw changed(key);
+    };
     return {
       readAt: (into, offsetBytes) =>
         (isQuick && this.#atOnce.read(content, into, offsetBytes, this.#root.isInMemory)) ||
-        this.#asked(key, () => pread(content, into.subarray(0, readMaxBytes), offsetBytes)),
+        readInPool(into, offsetBytes),
       verify: () =>
-        this.#asked(key, async () => {
-          const stats = isLocal ? content.statNow() : await content.stat();
-          if (versionOf(stats, this.#root.hasStableInodes) !== attributes.version)
-            throw changed(key);
-        }),
+        isLocal
+          ? this.#said(key, () => check(content.statNow()))
+          : this.#asked(key, async () => check(await content.stat()), signal),
     };
   }
 }
