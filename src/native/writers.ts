@@ -106,9 +106,14 @@ export class Writers {
     await this.#options.gates.alone(file.id, () => this.#setDirty(file));
   }
 
-  /** For `requireUnmoved`: as it is before `changesTakenIn` is asked. */
+  /** For `requireUnmoved`: as it is before `changesTakenIn` is asked. What cannot be looked at may be changing. */
   moment(file: StubFile): Moment | undefined {
-    return this.#options.known.moment(file, () => this.#hasNoWriter(file));
+    try {
+      return this.#options.known.moment(file, () => this.#hasNoWriter(file));
+    } catch (error) {
+      if (error instanceof EbbError) return undefined;
+      throw error;
+    }
   }
 
   /** As `NativeServer.recorded`. */

@@ -5,6 +5,7 @@ import type { ChildProcess, ChildProcessWithoutNullStreams } from 'node:child_pr
 import { once } from 'node:events';
 import { readFileSync, readlinkSync } from 'node:fs';
 import { test } from 'node:test';
+import { ebbError } from '../../src/base/errors.ts';
 import { StubChange } from '../../src/base/stub-facts.ts';
 import { TreeReleaser } from '../../src/daemon/native/tree-releaser.ts';
 import type { ToMain } from '../../src/native/messages.ts';
@@ -194,6 +195,13 @@ test('who closes a mapping that he wrote to when all that was done is taken in h
   assert.equal(asBefore(), false);
   const withMode = await server.recorded(file.id);
   assert.equal(withMode(), true, 'a mode is no content');
+  const { store } = scene;
+  const changedAt = store.changedAt.bind(store);
+  store.changedAt = () => {
+    throw ebbError('EMFILE', 'no descriptor is left');
+  };
+  assert.equal(server.moment(file), undefined, 'what cannot be looked at may be changing');
+  store.changedAt = changedAt;
   // The kernel asks nobody, and nobody knows what the file was like.
   server.forget(file.id);
   const writer = await mapAndWrite(scene);
