@@ -71,8 +71,11 @@ export class SpaceKeeper {
     this.#timer.unref();
   }
 
-  /** As `Reserve`: makes room for a recall. ENOSPC when it would leave the disk with less than `--min-free`. */
-  async reserve(bytes: number, intent: Intent): Promise<void> {
+  /**
+   * As `Reserve`: makes room for a recall. ENOSPC when it would leave the disk with less than `--min-free`. A promise
+   * only where something is being released.
+   */
+  reserve(bytes: number, intent: Intent): void | Promise<void> {
     const { limits } = this.#options;
     const { cacheSizeBytes, minFreeBytes } = limits;
     const isUnlimited = cacheSizeBytes === undefined && minFreeBytes === undefined;
@@ -84,14 +87,22 @@ export class SpaceKeeper {
       throw ebbError('EAGAIN', 'There is no room for what nobody has asked for.');
     }
     const stroke = this.#check(before);
-    if (stroke !== undefined && this.#isOver(bytes)) {
+    if (stroke !== undefined) return this.#reserveAfter(stroke, bytes);
+    this.#requireFree(before, bytes);
+  }
+
+  async #reserveAfter(stroke: Promise<void>, bytes: number): Promise<void> {
+    if (this.#isOver(bytes)) {
       const { promise, resolve } = Promise.withResolvers<void>();
       const timer = setTimeout(resolve, strokeWaitMaxMs);
       await Promise.race([stroke, promise]);
       clearTimeout(timer);
     }
-    const { freeBytes } = stroke === undefined ? before : this.#use(bytes);
-    if (freeBytes - bytes >= (minFreeBytes ?? 0)) return;
+    this.#requireFree(this.#use(bytes), bytes);
+  }
+
+  #requireFree({ freeBytes }: SpaceUse, bytes: number): void {
+    if (freeBytes - bytes >= (this.#options.limits.minFreeBytes ?? 0)) return;
     throw ebbError(
       'ENOSPC',
       `The file system of the local copies has ${formatSize(freeBytes)} free, and nothing can be released.`,

@@ -14,8 +14,10 @@ import { Answers, claimLost } from './answers.ts';
 import type { PendingQuestion } from './answers.ts';
 import { askerOf } from './asker.ts';
 import type { Asker } from './asker.ts';
+import { BusyFiles } from './busy-files.ts';
 import type { NativeCounters, NativeServerOptions } from './contracts.ts';
 import { FileGates } from './file-gates.ts';
+import { allowFront } from './front.ts';
 import { IgnoreMarks } from './ignore-marks.ts';
 import { KnownFiles } from './known-files.ts';
 import type { Moment } from './known-files.ts';
@@ -51,8 +53,7 @@ export class NativeServer {
   readonly #writers: Writers;
   readonly #siblings: Siblings;
   readonly #layers: Layers;
-  /** Questions being answered, by file: these must not be released. */
-  readonly #busy = new Map<number, number>();
+  readonly #busy = new BusyFiles();
   readonly #syncs: ThreadSyncs;
   readonly #counters = { opens: 0, accesses: 0, refused: 0, overdue: 0, intents: 0, discards: 0 };
   #closed = false;
@@ -69,7 +70,7 @@ export class NativeServer {
       access,
       open,
       pending: new Int32Array(this.pending),
-      onFailure: (message) => this.#problem(undefined, message, undefined),
+      onFailure: (message) => this.#problem(undefined, message),
     });
     const { store, recall, post } = options;
     this.#syncs = new ThreadSyncs(post);
@@ -204,11 +205,7 @@ export class NativeServer {
         this.#writers.changed(message);
         return;
       case 'overflow':
-        this.#problem(
-          undefined,
-          'Changes of users were lost: the tree has to be looked at.',
-          undefined,
-        );
+        this.#problem(undefined, 'Changes of users were lost: the tree has to be looked at.');
         this.#options.onRescan();
         return;
       case 'synced':
@@ -227,7 +224,7 @@ export class NativeServer {
         this.#expectRead(message.fileId);
         return;
       case 'problem':
-        this.#problem(undefined, message.message, undefined);
+        this.#problem(undefined, message.message);
     }
   }
 
@@ -247,7 +244,7 @@ export class NativeServer {
         pending.allow();
         return;
       }
-      this.#busy.set(file.id, (this.#busy.get(file.id) ?? 0) + 1);
+      using _busy = this.#busy.begin(file.id);
       this.#known.tell(file, Date.now());
       this.#options.onAccesses([[file.id, Date.now()]]);
       const { deadlineMs } = this.#options.policy;
@@ -264,16 +261,9 @@ export class NativeServer {
       if (answered && file !== undefined) this.#options.onReadEnded?.(file.id, known);
     } finally {
       if (pending.deny(Errno.EIO)) {
-        this.#problem(file?.id, 'A question was left without an answer.', undefined);
+        this.#problem(file?.id, 'A question was left without an answer.');
       }
-      if (file !== undefined) this.#served(file);
     }
-  }
-
-  #served(file: StubFile): void {
-    const left = (this.#busy.get(file.id) ?? 0) - 1;
-    if (left > 0) this.#busy.set(file.id, left);
-    else this.#busy.delete(file.id);
   }
 
   /** Undefined: an ordinary file. Throws EIO for a stub that nothing is known about. */
@@ -369,25 +359,29 @@ export class NativeServer {
     const streamId = range.stream
       ? this.#streams.of(file.id, requester.tid, offsetBytes, lengthBytes)
       : undefined;
+    // The question has a deadline of its own.
+    const options = { intent: 'demand', requester, streamId, exact, deadlineMs: Infinity } as const;
     try {
+      const isTaken = (): boolean => this.#isTaken(file);
+      if (answers && (await allowFront(recall, file, range, pending, isTaken))) {
+        onReadEnded?.(file.id, undefined);
+        // Its chunk follows. Who needs more of that will hear what becomes of it.
+        recall.ensure(file, offsetBytes, lengthBytes, options).catch(() => undefined);
+        return true;
+      }
+      if (this.#isTaken(file)) return false;
       await recall.ensure(file, offsetBytes, lengthBytes, {
-        intent: 'demand',
-        requester,
-        streamId,
-        exact,
+        ...options,
         ...(answers && { onBytes: () => void (areBytesHere = true) }),
         signal: pending.signal,
-        // The question has a deadline of its own.
-        deadlineMs: Infinity,
       });
     } catch (error) {
       // Nothing is read ahead for who was refused, least of all by a request that does not end.
       if (streamId !== undefined) this.#streams.forget(file.id);
-      // A writer came between: it depends on him what is to be read.
-      if (this.#gates.isShut(file.id) || file.change !== clean) return false;
+      if (this.#isTaken(file)) return false;
       throw error;
     }
-    if (this.#gates.isShut(file.id) || file.change !== clean) return false;
+    if (this.#isTaken(file)) return false;
     // A claim may have been taken back meanwhile: never bytes that are not vouched for.
     const areHere = areBytesHere && losses === file.losses;
     if (!areHere && !file.residency.has(offsetBytes, lengthBytes)) throw claimLost(file.key);
@@ -396,6 +390,11 @@ export class NativeServer {
     pending.allow();
     onReadEnded?.(file.id, undefined);
     return true;
+  }
+
+  /** A writer came between: it depends on him what is to be read. */
+  #isTaken(file: StubFile): boolean {
+    return this.#gates.isShut(file.id) || file.change !== clean;
   }
 
   #decide(question: Question, file: StubFile, asker: Asker): Decision {
@@ -442,7 +441,7 @@ export class NativeServer {
     });
   }
 
-  #problem(fileId: number | undefined, message: string, cause: unknown): void {
+  #problem(fileId: number | undefined, message: string, cause?: unknown): void {
     this.#options.onProblem({ fileId, message, cause });
   }
 }

@@ -9,6 +9,7 @@ import type { Remote } from '../remote/remote.ts';
 import { Admission } from './admission.ts';
 import { BufferPool } from './buffer-pool.ts';
 import type { Flight } from './flights.ts';
+import { Front, frontOf } from './front.ts';
 import type { RecallLimits } from './limits.ts';
 import { Pace } from './pace.ts';
 import type { Intent, Reserve } from './recall.ts';
@@ -42,6 +43,7 @@ const unusedMs = 1_000;
 
 export class Dispatcher {
   readonly pace: Pace;
+  readonly front: Front;
   readonly #options: DispatcherOptions;
   readonly #admission: Admission<Flight>;
   readonly #pool: BufferPool;
@@ -54,6 +56,7 @@ export class Dispatcher {
     const { limits } = options;
     this.#options = options;
     this.pace = new Pace(limits);
+    this.front = new Front(options);
     this.#admission = new Admission(limits);
     this.#pool = new BufferPool(
       limits.bufferBytes,
@@ -169,15 +172,13 @@ export class Dispatcher {
   /** Where the first write of a flight may end before its first chunk does. */
   #frontEnd(flight: Flight): number | undefined {
     const neededToBytes = this.#options.neededTo(flight);
-    const { frontBytes, bufferBytes } = this.#options.limits;
-    const { chunkBytes } = flight.file.residency;
-    if (neededToBytes === undefined || flight.whole || chunkBytes > bufferBytes) return undefined;
-    const fronts = Math.ceil((neededToBytes - flight.offsetBytes) / frontBytes);
-    const length = fronts * frontBytes;
-    // Two writes instead of one have to be worth it.
-    return length <= chunkBytes / 2 && length < flight.lengthBytes
-      ? flight.offsetBytes + length
-      : undefined;
+    const { limits } = this.#options;
+    const { offsetBytes, lengthBytes, file } = flight;
+    const { chunkBytes } = file.residency;
+    if (neededToBytes === undefined || flight.whole || chunkBytes > limits.bufferBytes)
+      return undefined;
+    const front = frontOf(neededToBytes - offsetBytes, lengthBytes, chunkBytes, limits);
+    return front === undefined ? undefined : offsetBytes + front;
   }
 
   #transferOf(flight: Flight): Transfer {

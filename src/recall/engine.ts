@@ -20,7 +20,7 @@ import { defaultRecallLimits, intentRank, intentsByRank } from './limits.ts';
 import type { RecallLimits } from './limits.ts';
 import type { RecallEngineOptions, RecallEvent } from './options.ts';
 import { Planner } from './planner.ts';
-import { closedError, forReader, interrupted } from './refusals.ts';
+import { closedError, forReader, interrupted, overdue, tooMany } from './refusals.ts';
 import type { EnsureOptions, FlightView, Recall, RecallTotals, Requester } from './recall.ts';
 import { Streams } from './streams.ts';
 import { Waiter } from './waiter.ts';
@@ -105,10 +105,7 @@ export class RecallEngine implements Recall {
     const verdict = this.#options.verdict?.(file, offsetBytes, lengthBytes, options) ?? 'allow';
     if (verdict instanceof EbbError) return Promise.reject(verdict);
     const exact = verdict === 'exact' || options.exact === true;
-    if (this.#waiting >= this.#limits.waitersMax) {
-      const message = `${this.#waiting} recalls are waiting already; no more are taken.`;
-      return Promise.reject(ebbError('EAGAIN', message));
-    }
+    if (this.#waiting >= this.#limits.waitersMax) return Promise.reject(tooMany(this.#waiting));
     this.#accounts.recall(options.requester, file.id, file.key);
     const content = this.#contentFor(file);
     const done = new Promise<void>((resolve, reject) => {
@@ -124,6 +121,12 @@ export class RecallEngine implements Recall {
     }
     this.#goOn();
     return done;
+  }
+
+  /** See `Recall.front`. */
+  front(file: ContentFile, offsetBytes: number, lengthBytes: number): boolean | Promise<void> {
+    const isFree = !this.#closed && !this.#options.verdict && !this.#contents.has(file.id);
+    return isFree && this.#dispatcher.front.bring(file, offsetBytes, lengthBytes);
   }
 
   /**
@@ -220,8 +223,7 @@ export class RecallEngine implements Recall {
           nextMs = Math.min(nextMs, deadlineAtMs);
           continue;
         }
-        const message = `The deadline of ${deadlineMs} ms passed while recalling ${content.file.key}.`;
-        waiter.reject(ebbError('EIO', message, { retryable: true }));
+        waiter.reject(overdue(content.file, deadlineMs));
         this.#leave(content, waiter);
       }
     }

@@ -72,6 +72,13 @@ export interface Recall {
     lengthBytes: number,
     options: EnsureOptions,
   ): Promise<void>;
+  /**
+   * Brings bytes of one chunk at once, where the remote has them ready and nothing of the file is being recalled. True:
+   * they are in the file, as `onBytes` says it, and `ensure` is to bring their chunk. False: `ensure` has to bring
+   * them. A promise, which never rejects: to be asked again when it has settled. Throws what `ensure` would reject
+   * with.
+   */
+  front(file: ContentFile, offsetBytes: number, lengthBytes: number): boolean | Promise<void>;
   /** Forgets a reading stream (the file was closed): its read-ahead stops. */
   endStream(streamId: number): void;
   /** Cancels everything for a content (its version is gone, or it is being released). Resolves when idle. */

@@ -18,3 +18,12 @@ export function forReader(error: EbbError): EbbError {
   if (known.includes(code)) return error;
   return ebbError('EIO', error.message, { cause: error, retryable, retryAfterMs });
 }
+
+export function overdue(file: ContentFile, deadlineMs: number): EbbError {
+  const message = `The deadline of ${deadlineMs} ms passed while recalling ${file.key}.`;
+  return ebbError('EIO', message, { retryable: true });
+}
+
+export function tooMany(waiting: number): EbbError {
+  return ebbError('EAGAIN', `${waiting} recalls are waiting already; no more are taken.`);
+}

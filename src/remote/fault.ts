@@ -99,6 +99,11 @@ class FaultyRemote extends WrappedRemote {
     await faulty.run((between) => this.inner.read(key, between, options));
   }
 
+  /** Each read meets its fault. */
+  override readReady(): boolean {
+    return false;
+  }
+
   #fault(call: FaultCall['call'], key: string, offsetBytes: number): Fault | undefined {
     const index = this.#calls;
     this.#calls += 1;

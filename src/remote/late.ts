@@ -53,6 +53,15 @@ export class LateRemote implements Remote {
     this.#remote?.expect?.(key, version);
   }
 
+  readReady(
+    key: string,
+    version: string,
+    into: Uint8Array,
+    offsetBytes: number,
+  ): boolean | Promise<void> {
+    return this.#remote?.readReady?.(key, version, into, offsetBytes) ?? false;
+  }
+
   /** Does not wait for a try that is under way: it may hang. What it opens is closed then. */
   async close(): Promise<void> {
     this.#closed = true;

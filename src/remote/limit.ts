@@ -90,6 +90,16 @@ class LimitedRemote extends WrappedRemote {
     }
   }
 
+  /** Takes no place: it is over when it returns. What has a rate goes the way that keeps it. */
+  override readReady(
+    key: string,
+    version: string,
+    into: Uint8Array,
+    offsetBytes: number,
+  ): boolean | Promise<void> {
+    return this.#bucket === undefined && super.readReady(key, version, into, offsetBytes);
+  }
+
   /** Whichever comes first: a place among all requests, or the spare one where reads may hold those. */
   async #permitForStat(signal: AbortSignal): Promise<Permit | undefined> {
     const requests = this.#requests;

@@ -130,6 +130,18 @@ export interface Remote {
    * nothing to get ready.
    */
   expect?(key: string, version: string): void;
+  /**
+   * Fills all of `into` with bytes of this version from `offsetBytes` on, in the calling thread, from what `expect` has
+   * got ready; checked as those of `read`. False: this cannot be done, or not without waiting, whatever the reason; a
+   * `read` says more. A promise: it is being got ready; to be asked again when that has settled. Never throws or
+   * rejects.
+   */
+  readReady?(
+    key: string,
+    version: string,
+    into: Uint8Array,
+    offsetBytes: number,
+  ): boolean | Promise<void>;
   /** Frees connections. Calls under way reject. */
   close(): Promise<void>;
 }

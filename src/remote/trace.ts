@@ -138,6 +138,11 @@ class TracedRemote extends WrappedRemote {
     await this.#traced(span, () => this.inner.read(key, counting, options));
   }
 
+  /** Each read is told of. */
+  override readReady(): boolean {
+    return false;
+  }
+
   async #traced<T>(span: Span, work: () => Promise<T>): Promise<T> {
     let result: T;
     try {

@@ -36,6 +36,16 @@ export abstract class WrappedRemote implements Remote {
     this.inner.expect?.(key, version);
   }
 
+  /** Who does something to the bytes of `read` must do it to these, or say false. */
+  readReady(
+    key: string,
+    version: string,
+    into: Uint8Array,
+    offsetBytes: number,
+  ): boolean | Promise<void> {
+    return this.inner.readReady?.(key, version, into, offsetBytes) ?? false;
+  }
+
   close(): Promise<void> {
     return this.inner.close();
   }

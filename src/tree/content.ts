@@ -18,6 +18,11 @@ export interface ContentFile {
    * deleted meanwhile (EbbError).
    */
   write(bytes: Uint8Array, offsetBytes: number): Promise<void>;
+  /**
+   * As `write`, in the calling thread, where that waits for nobody and nothing else is being written. False: nothing
+   * was written, `write` will do it or say why not. Throws as it. Absent: never.
+   */
+  tryWrite?(bytes: Uint8Array, offsetBytes: number): boolean;
   /** How often the disk did not take what had been written. Whoever writes remembers it from before the first write. */
   readonly losses: number;
   /**

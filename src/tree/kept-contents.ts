@@ -95,6 +95,13 @@ export class KeptContents<Content extends LocalContent> implements ContentPort<C
     this.dirtied(content);
   }
 
+  tryAdmitWrite(content: Content, lengthBytes: number): boolean {
+    if (this.gate.isShut(content.id) || this.log.isFull) return false;
+    this.#room.require(lengthBytes);
+    this.dirtied(content);
+    return true;
+  }
+
   writeAtOnce(fd: number, bytes: Uint8Array, offsetBytes: number): boolean {
     return this.#atOnce.write(fd, bytes, offsetBytes, this.log.uncommittedBytes);
   }

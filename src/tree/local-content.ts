@@ -27,6 +27,8 @@ export interface ContentPort<Content> {
    * when the write would take room that is reserved.
    */
   admitWrite(content: Content, lengthBytes: number): Promise<void>;
+  /** As `admitWrite` where nothing has to be waited for; else false. Throws ENOSPC, ESTALE. */
+  tryAdmitWrite(content: Content, lengthBytes: number): boolean;
   /** Writes in the calling thread. False: that is left to the pool. See `WritesAtOnce.write`. */
   writeAtOnce(fd: number, bytes: Uint8Array, offsetBytes: number): boolean;
   /** The file holds data that is not synced: keeps its descriptor open. */

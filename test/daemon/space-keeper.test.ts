@@ -1,7 +1,6 @@
 /** Keeping the cache within its limits, and ending while something is being released. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { EbbError } from '../../src/base/errors.ts';
 import { Logbook } from '../../src/daemon/logbook.ts';
 import { SpaceKeeper } from '../../src/daemon/space-keeper.ts';
 import type { SpaceLimits } from '../../src/policy/release-policy.ts';
@@ -56,7 +55,7 @@ test('room is made from what was used longest ago', async () => {
   const { space } = keeper(scene, { cacheSizeBytes: 4 * fileBytes });
   try {
     // Not for a guess, as long as nobody wants it.
-    await assert.rejects(space.reserve(fileBytes, 'prefetch'), { code: 'EAGAIN' });
+    assert.throws(() => space.reserve(fileBytes, 'prefetch'), { code: 'EAGAIN' });
     assert.equal(scene.contents.get(ids[0] ?? 0)?.residency.complete, true);
     await space.reserve(fileBytes, 'demand');
     await waitFor(() => scene.contents.get(ids[0] ?? 0)?.residency.residentBytes === 0, {
@@ -74,7 +73,7 @@ test('min-free is hard: ENOSPC when nothing helps', async () => {
   const stop = answerQuiesces(scene);
   const { space } = keeper(scene, { minFreeBytes: 2 ** 52 });
   try {
-    await assert.rejects(space.reserve(1, 'demand'), (error: EbbError) => error.code === 'ENOSPC');
+    await assert.rejects(async () => await space.reserve(1, 'demand'), { code: 'ENOSPC' });
   } finally {
     await space.close();
     stop();
@@ -85,7 +84,7 @@ test('closing does not wait for a thread that is gone', async () => {
   await using scene = await servedScene();
   await fill(scene, ['a', 'b']);
   const { space } = keeper(scene, { cacheSizeBytes: fileBytes });
-  const reserved = space.reserve(1, 'demand').catch(() => undefined);
+  const reserved = Promise.resolve(space.reserve(1, 'demand')).catch(() => undefined);
   await scene.message('quiesce');
   // Nobody will ever answer that.
   scene.server.close();

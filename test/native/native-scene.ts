@@ -21,6 +21,7 @@ import type { RecallLimits } from '../../src/recall/limits.ts';
 import { faultyRemote } from '../../src/remote/fault.ts';
 import type { DecideFault } from '../../src/remote/fault.ts';
 import { MemoryRemote } from '../../src/remote/memory/memory-remote.ts';
+import type { Remote } from '../../src/remote/remote.ts';
 import { tracedRemote } from '../../src/remote/trace.ts';
 import type { RequestTrace } from '../../src/remote/trace.ts';
 import { renameEntry } from '../../src/sys/entries.ts';
@@ -42,6 +43,8 @@ export interface SceneOptions {
   /** Files up to this size are brought before they are opened; 0, the default: none are. */
   readonly siblingMaxBytes?: number;
   readonly mkfsArguments?: readonly string[];
+  /** Puts something around the remote. */
+  readonly around?: (remote: Remote) => Remote;
 }
 
 export interface AddOptions {
@@ -116,10 +119,11 @@ export async function nativeScene(
     }),
   );
   const memory = new MemoryRemote();
-  const remote = tracedRemote(
+  const traced = tracedRemote(
     faultyRemote(memory, (call) => scene.fault?.(call)),
     { onRequest: (request) => requests.push(request) },
   );
+  const remote = options.around?.(traced) ?? traced;
   const engine = new RecallEngine({ remote, ...(options.limits && { limits: options.limits }) });
   owned.defer(() => engine.close());
   const { siblingMaxBytes: sizeMaxBytes = 0 } = options;

@@ -1,5 +1,14 @@
 /** What the tests of the recall engine share: a local file, a remote that can be held, and shorthands. */
-import { closeSync, fdatasyncSync, mkdtempSync, openSync, readSync, rmSync, write } from 'node:fs';
+import {
+  closeSync,
+  fdatasyncSync,
+  mkdtempSync,
+  openSync,
+  readSync,
+  rmSync,
+  write,
+  writeSync,
+} from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { promisify } from 'node:util';
@@ -31,6 +40,8 @@ export interface LocalFileOptions {
   readonly chunkBytes?: number;
   /** Called before every write; may throw to fail it. */
   readonly beforeWrite?: (offsetBytes: number, lengthBytes: number) => void | Promise<void>;
+  /** Of `tryWrite`: what it says, or throws. Default: true. */
+  readonly mayTryWrite?: () => boolean;
 }
 
 /** A content file in a directory of its own, without the catalog behind it. */
@@ -74,6 +85,11 @@ export class LocalFile implements ContentFile, Disposable {
       offsetBytes,
     );
     if (bytesWritten !== bytes.length) throw new Error(`short write of ${bytesWritten}`);
+  }
+
+  tryWrite(bytes: Uint8Array, offsetBytes: number): boolean {
+    if (this.#options.mayTryWrite?.() === false) return false;
+    return writeSync(this.#descriptor, bytes, 0, bytes.length, offsetBytes) === bytes.length;
   }
 
   markResident(firstChunk: number, chunkCount: number, lossesBefore: number): void {
@@ -136,6 +152,8 @@ export class HeldRemote implements Remote {
   version: string | undefined = 'v1';
   sizeBytes: number;
   seed = 1;
+  /** What `readReady` says; where it is true it gives the bytes. */
+  ready: (() => boolean | Promise<void>) | undefined;
   /** Bytes put into the sink at once. */
   stepBytes = 64 * KiB;
   readonly seen: RequestSeen[] = [];
@@ -172,6 +190,17 @@ export class HeldRemote implements Remote {
 
   async stat(): Promise<ObjectAttributes> {
     return { kind: 'file', sizeBytes: this.sizeBytes, version: this.version };
+  }
+
+  readReady(
+    _key: string,
+    _version: string,
+    into: Uint8Array,
+    offsetBytes: number,
+  ): boolean | Promise<void> {
+    const said = this.ready?.() ?? false;
+    if (said === true) fillPattern(into, this.seed, offsetBytes);
+    return said;
   }
 
   async read(key: string, sink: RangeSink, options: ReadOptions): Promise<void> {

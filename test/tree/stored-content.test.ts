@@ -28,6 +28,7 @@ test('writes to a content take turns; one that fails holds nobody up', async () 
       under += 1;
       underMost = Math.max(underMost, under);
     },
+    tryAdmitWrite: () => false,
     writeAtOnce: () => false,
     dirtied: () => {
       under -= 1;

@@ -180,6 +180,23 @@ class DirectoryRemote implements Remote {
     });
   }
 
+  readReady(
+    key: string,
+    version: string,
+    into: Uint8Array,
+    offsetBytes: number,
+  ): boolean | Promise<void> {
+    const ready = this.#ready.look(key, version);
+    if (ready === undefined || ready instanceof Promise) return ready ?? false;
+    if (!ready.isQuick || !isSmallRange(into.length)) return false;
+    try {
+      const count = this.#atOnce.read(ready.content, into, offsetBytes, this.#root.isInMemory);
+      return count === into.length && this.#versionNow(ready) === version;
+    } catch {
+      return false;
+    }
+  }
+
   close(): Promise<void> {
     this.#ready.closeAll();
     this.#closed.abort(ebbError('ESHUTDOWN', `The remote ${this.displayName} was closed.`));

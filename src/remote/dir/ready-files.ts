@@ -17,6 +17,8 @@ const openingMax = 2;
 interface Ready<File> {
   readonly version: string;
   readonly opening: Promise<File>;
+  /** Once it is open. */
+  file: File | undefined;
   readonly timer: NodeJS.Timeout;
 }
 
@@ -27,23 +29,35 @@ export class ReadyFiles<File extends { readonly content: Disposable }> {
   /** Runs `open`, unless that file is ready already or too many are. */
   expect(key: string, version: string, open: () => Promise<File>): void {
     if (this.#ready.has(key) || this.#ready.size >= filesMax || this.#opening >= openingMax) return;
+    // First: it is in the pool's hands while the rest of this is done.
+    const opening = open();
     const timer = setTimeout(() => this.#close(key), keptMs);
     timer.unref();
-    const opening = open();
-    this.#ready.set(key, { version, opening, timer });
+    const ready: Ready<File> = { version, opening, file: undefined, timer };
+    this.#ready.set(key, ready);
     this.#opening += 1;
-    void this.#whenOpen(key, opening);
+    void this.#whenOpen(key, ready);
   }
 
-  async #whenOpen(key: string, opening: Promise<File>): Promise<void> {
+  async #whenOpen(key: string, ready: Ready<File>): Promise<void> {
     try {
-      await opening;
+      ready.file = await ready.opening;
     } catch {
       // Who reads it opens it himself.
-      if (this.#ready.get(key)?.opening === opening) this.#close(key);
+      if (this.#ready.get(key) === ready) this.#close(key);
     } finally {
       this.#opening -= 1;
     }
+  }
+
+  /**
+   * The file, which stays ready: not to be used after the calling turn. A promise: it is being opened, ask again when
+   * that has settled, which never rejects. Undefined: there is none.
+   */
+  look(key: string, version: string): File | Promise<void> | undefined {
+    const ready = this.#ready.get(key);
+    if (ready === undefined || ready.version !== version) return undefined;
+    return ready.file ?? settled(ready.opening);
   }
 
   /** The file, which is the caller's from now on; undefined: it has to be opened, which may say why it is not. */
@@ -69,6 +83,10 @@ export class ReadyFiles<File extends { readonly content: Disposable }> {
     this.#forget(key, ready);
     void closeWhenOpen(ready.opening);
   }
+}
+
+async function settled(opening: Promise<unknown>): Promise<void> {
+  await opening.catch(() => undefined);
 }
 
 /** Never throws: one that could not be opened is nobody's. */

@@ -9,6 +9,7 @@ import { fileStatus, setFileTimes } from '../../sys/stat.ts';
 import type { FileTime } from '../../sys/stat.ts';
 import { LocalContent } from '../local-content.ts';
 import type { ContentPort } from '../local-content.ts';
+import { contentWriteError } from '../local-io.ts';
 import type { Residency } from '../residency.ts';
 import { truncateFile } from '../truncate.ts';
 import type { StubTimes } from './kept-times.ts';
@@ -62,25 +63,56 @@ export class LoadedStub extends LocalContent implements StubFile {
    */
   protected override async writeNow(bytes: Uint8Array, offsetBytes: number): Promise<void> {
     using use = this.#port.use(this);
-    const { sizeBytes, atime, mtime } = fileStatus(use.fd);
-    if (sizeBytes !== this.sizeBytes) throw this.#changedPastUs(sizeBytes);
-    using _kept = this.#owner.keepTimes(this, { atime, mtime });
+    const times = this.#requireUncut(use.fd);
+    using _kept = this.#owner.keepTimes(this, times);
     try {
-      // The kernel reads a block of poison before it writes a part of it: that waits for the disk.
-      const whole = this.#fillsBlocks(offsetBytes, bytes.byteLength);
-      const isWritten = whole && this.#port.writeAtOnce(use.fd, bytes, offsetBytes);
+      const isWritten = this.#writeAtOnce(use.fd, bytes, offsetBytes);
       if (!isWritten) await writeAllAt(use.fd, bytes, offsetBytes);
     } finally {
-      this.#port.dirtied(this);
-      const after = fileStatus(use.fd).sizeBytes;
-      if (after !== this.sizeBytes) {
-        if (after === offsetBytes + bytes.byteLength) cutBack(use.fd, offsetBytes);
-        // oxlint-disable-next-line no-unsafe-finally -- worse than whatever the write failed with
-        throw this.#changedPastUs(after);
-      }
-      // Both times: setting mtime alone raises FAN_MODIFY, as if a user had written (fsnotify_change(), Linux 6.18).
-      if (!this.#owner.isInvisible) setFileTimes(use.fd, atime, mtime);
+      this.#wrote(use.fd, bytes.byteLength, offsetBytes, times);
     }
+  }
+
+  tryWrite(bytes: Uint8Array, offsetBytes: number): boolean {
+    if (this.isWriting || !this.#isWritable) return false;
+    try {
+      if (!this.#port.tryAdmitWrite(this, bytes.byteLength)) return false;
+      using use = this.#port.use(this);
+      const times = this.#requireUncut(use.fd);
+      using _kept = this.#owner.keepTimes(this, times);
+      try {
+        return this.#writeAtOnce(use.fd, bytes, offsetBytes);
+      } finally {
+        this.#wrote(use.fd, bytes.byteLength, offsetBytes, times);
+      }
+    } catch (error) {
+      throw contentWriteError(error, this.key, 'tree');
+    }
+  }
+
+  /** Throws ESTALE when it has another size. */
+  #requireUncut(fd: number): StubTimes {
+    const { sizeBytes, atime, mtime } = fileStatus(fd);
+    if (sizeBytes !== this.sizeBytes) throw this.#changedPastUs(sizeBytes);
+    return { atime, mtime };
+  }
+
+  /** The kernel reads a block of poison before it writes a part of it: that waits for the disk. */
+  #writeAtOnce(fd: number, bytes: Uint8Array, offsetBytes: number): boolean {
+    const whole = this.#fillsBlocks(offsetBytes, bytes.byteLength);
+    return whole && this.#port.writeAtOnce(fd, bytes, offsetBytes);
+  }
+
+  /** After a write, however it ended. Throws ESTALE, which is worse than whatever that failed with. */
+  #wrote(fd: number, lengthBytes: number, offsetBytes: number, times: StubTimes): void {
+    this.#port.dirtied(this);
+    const { sizeBytes } = fileStatus(fd);
+    if (sizeBytes !== this.sizeBytes) {
+      if (sizeBytes === offsetBytes + lengthBytes) cutBack(fd, offsetBytes);
+      throw this.#changedPastUs(sizeBytes);
+    }
+    // Both times: setting mtime alone raises FAN_MODIFY, as if a user had written (fsnotify_change(), Linux 6.18).
+    if (!this.#owner.isInvisible) setFileTimes(fd, times.atime, times.mtime);
   }
 
   #fillsBlocks(offsetBytes: number, lengthBytes: number): boolean {
@@ -97,8 +129,12 @@ export class LoadedStub extends LocalContent implements StubFile {
     return ebbError('ESTALE', message, { retryable: false });
   }
 
+  get #isWritable(): boolean {
+    return this.change === StubChange.clean && this.holds === 0;
+  }
+
   protected override requireWritable(): void {
-    if (this.change === StubChange.clean && this.holds === 0) return;
+    if (this.#isWritable) return;
     throw ebbError('ESTALE', `${this.key} is being changed here: nothing is recalled into it.`, {
       retryable: false,
     });
