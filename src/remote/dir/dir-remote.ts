@@ -21,6 +21,7 @@
  */
 import { read as readCallback } from 'node:fs';
 import type { BigIntStats } from 'node:fs';
+import { sleep } from '../../base/deadline.ts';
 import { ebbError, toEbbError } from '../../base/errors.ts';
 import { abandonOnAbort } from '../abortable.ts';
 import { deliver, rangeEnd } from '../deliver.ts';
@@ -37,7 +38,7 @@ import type {
 import { modeWithin } from './access-list.ts';
 import { AtOnce, isSmallRange } from './at-once.ts';
 import type { Descriptor } from './descriptor.ts';
-import { attributesOf, kindOf, versionOf } from './facts.ts';
+import { attributesOf, blindForMs, kindOf, versionOf } from './facts.ts';
 import { DirectoryListing, linkTarget } from './listing.ts';
 import { PoolShare } from './pool-share.ts';
 import { closeWhenOpen, ReadyFiles } from './ready-files.ts';
@@ -93,6 +94,7 @@ interface OpenFile {
   readonly content: Descriptor;
   readonly attributes: ObjectAttributes;
   readonly sizeBytes: number;
+  readonly ctimeNs: bigint;
   /** Asking for its attributes does not wait. */
   readonly isLocal: boolean;
   /** Small ranges are read at once as far as they can be. */
@@ -161,6 +163,8 @@ class DirectoryRemote implements Remote {
       throw error;
     });
     using _content = file.content;
+    const blindMs = blindForMs(file.ctimeNs, Date.now());
+    if (blindMs > 0) await sleep(blindMs, signal);
     const endBytes = rangeEnd(key, file.sizeBytes, options);
     sink.head(file.attributes);
     const source = this.#source(key, file, options.lengthBytes, signal);
@@ -275,7 +279,9 @@ class DirectoryRemote implements Remote {
     const attributes = isLocal ? within(said, accessListOf(found.path)) : said;
     const isQuick = isLocal && this.#atOnce.mayRead(found);
     const content = await openContent(found);
-    return { content, attributes, sizeBytes: attributes.sizeBytes ?? 0, isLocal, isQuick };
+    const { ctimeNs } = found.stats;
+    const sizeBytes = attributes.sizeBytes ?? 0;
+    return { content, attributes, sizeBytes, ctimeNs, isLocal, isQuick };
   }
 
   #source(

@@ -31,12 +31,26 @@ export function timestampOf(timeNs: bigint): Timestamp {
  * write, truncation and utimes. It moves with chmod, chown, rename and link, too: then the content
  * is fetched again though it is equal, which is the safe side. Its grain is the limit of this
  * remote: two writes within one tick, with a read between them, show one time on filesystems
- * without multigrain timestamps (before Linux 6.13; many network filesystems), and stores through a
- * writable mapping move it only at the first store after a write-back (mmap(2)).
+ * without multigrain timestamps (before Linux 6.13; many network filesystems; for whole seconds see
+ * `blindForMs`), and stores through a writable mapping move it only at the first store after a write-back (mmap(2)).
  */
 export function versionOf(stats: BigIntStats, inodesAreStable: boolean): string {
   const version = `m${stats.mtimeNs.toString(16)}c${stats.ctimeNs.toString(16)}s${stats.size.toString(16)}`;
   return inodesAreStable ? `${version}i${stats.ino.toString(16)}` : version;
+}
+
+/** vfat keeps every second one; and the kernel's clock for files may be a tick behind ours. */
+const wholeSecondsBlindMs = 2_020;
+
+/**
+ * For so long, in ms, a change of the file may leave its version as it is: where the file system keeps whole seconds
+ * (ext4 with inodes of 128 bytes, vfat), until that of the last change is over. Whoever reads before may read a mix. 0
+ * when the change lies in the future: then the clocks do not agree, and nothing is known.
+ */
+export function blindForMs(ctimeNs: bigint, nowMs: number): number {
+  if (ctimeNs % nanosecondsPerSecond !== 0n) return 0;
+  const agoMs = nowMs - Number(ctimeNs / 1_000_000n);
+  return agoMs < 0 ? 0 : Math.max(0, wholeSecondsBlindMs - agoMs);
 }
 
 /** Device and inode: what the names of a hard link share. */
