@@ -50,7 +50,8 @@ function isChanged(stub: LoadedStub, fd: number): boolean {
 
 /**
  * Marks that claim nothing stay as they are; on xfs that is nearly all. Not synced: the mark and the blocks are in one
- * journal, which keeps their order. False when the mark is gone: nobody would recall the file any more.
+ * journal, which keeps their order. False when the mark is gone, since nobody would recall the file any more, or knows
+ * better than the catalog.
  */
 function lowerMark(
   { seal }: NativeStubStore,
@@ -60,6 +61,8 @@ function lowerMark(
 ): boolean {
   const reading = readStubMark(fd, seal);
   if (reading?.ok !== true) return false;
+  // Its daemon was killed before the catalog had it, too: it is the user's.
+  if (reading.mark.stub?.change === StubChange.dirty) return false;
   if (reading.mark.residentBytes === 0) return true;
   const { id, handle, key, version, sizeBytes, mtime, pinned } = stub;
   const { chunkBytes } = stub.residency;

@@ -7,12 +7,14 @@ import path from 'node:path';
 import { describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 
+import { StubChange } from '../../../src/base/stub-facts.ts';
 import { Errno } from '../../../src/base/errno.ts';
 import { ebbError } from '../../../src/base/errors.ts';
 import { OpenFlag, openFd } from '../../../src/sys/fd.ts';
 import { punchHole } from '../../../src/sys/fallocate.ts';
 import { Seek, pread, seek } from '../../../src/sys/io.ts';
-import { fileStatus } from '../../../src/sys/stat.ts';
+import { fileStatus, setFileTimes } from '../../../src/sys/stat.ts';
+import { getXattr, setXattr } from '../../../src/sys/xattr.ts';
 import { releaseBatchMax } from '../../../src/tree/release.ts';
 import type { ReleaseRequest, ReleaseResult } from '../../../src/tree/release.ts';
 import { isPoison } from '../../../src/tree/stubs/poison.ts';
@@ -94,6 +96,37 @@ for (const type of imageTypes) {
         assert.equal(refusalOf(await release(stubs, file, { beforeFreeing })), refusal);
         assertStillHere(stubs, file, path.join(tree.data, 'f'));
       }
+    });
+
+    test('refuses what its mark alone says to be the user’s: a daemon was killed in between', async () => {
+      using tree = newTree(type);
+      const name = path.join(tree.data, 'f');
+      let id = 0;
+      {
+        using stubs = openStubs(tree);
+        const { store, catalog } = stubs;
+        const file = stubs.add('f', sizeBytes);
+        id = file.id;
+        await recall(file);
+        await store.flush();
+        writeFileSync(name, 'mine!', { flag: 'r+' });
+        using fd = openFd(name, OpenFlag.rdwr);
+        setFileTimes(fd.fd, undefined, file.mtime);
+        let mark: Uint8Array | undefined;
+        catalog.setChange = () => {
+          mark = getXattr(fd.fd, 'trusted.ebb');
+          throw ebbError('EIO', 'killed');
+        };
+        await assert.rejects(store.setChange(file, StubChange.dirty));
+        assert.ok(mark !== undefined);
+        setXattr(fd.fd, 'trusted.ebb', mark);
+      }
+      using stubs = openStubs(tree);
+      const file = stubs.store.get(id);
+      assert.ok(file !== undefined && file.change === StubChange.clean);
+      assert.equal(refusalOf(await release(stubs, file)), 'failed');
+      assert.equal(readFileSync(name, 'utf8').slice(0, 5), 'mine!');
+      assert.equal(stubs.catalog.get(id)?.complete, true);
     });
 
     test('leaves a stub, mtime (on xfs ctime) alone; the content can come back', async () => {
