@@ -4,9 +4,11 @@ import { renameSync, rmSync, truncateSync, utimesSync, writeFileSync } from 'nod
 import { writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { treeMarkName } from '../../src/base/tree-mark.ts';
 import { checkedRemote } from '../../src/remote/checked.ts';
 import { openDirectoryRemote } from '../../src/remote/dir/dir-remote.ts';
+import { ReadyFiles } from '../../src/remote/dir/ready-files.ts';
 import { faultyRemote } from '../../src/remote/fault.ts';
 import { LateRemote } from '../../src/remote/late.ts';
 import { limitedRemote } from '../../src/remote/limit.ts';
@@ -141,4 +143,17 @@ test('whoever limits, counts or disturbs reads has no bytes go past him', asRoot
   await there.ready();
   for (const [outer, may] of wrapped) assert.equal(there.say(outer), may, outer.constructor.name);
   assert.equal(there.say(), true);
+});
+
+test('an opening that hangs is waited for no longer than anything is kept ready', async () => {
+  const ready = new ReadyFiles<{ readonly content: Disposable }>();
+  const hangs = Promise.withResolvers<{ readonly content: Disposable }>();
+  ready.expect('file', 'v', () => hangs.promise);
+  const opening = ready.look('file', 'v');
+  assert.ok(opening instanceof Promise);
+  // What is kept ready keeps no process alive.
+  const said = await Promise.race([opening, sleep(10_000, 'hangs')]);
+  assert.equal(said, undefined);
+  assert.equal(ready.look('file', 'v'), undefined);
+  hangs.reject(new Error('ended'));
 });

@@ -19,6 +19,8 @@ interface Ready<File> {
   readonly opening: Promise<File>;
   /** Once it is open. */
   file: File | undefined;
+  /** Resolves when it is open, or not ready any more: an opening may hang. */
+  readonly decided: PromiseWithResolvers<void>;
   readonly timer: NodeJS.Timeout;
 }
 
@@ -33,7 +35,8 @@ export class ReadyFiles<File extends { readonly content: Disposable }> {
     const opening = open();
     const timer = setTimeout(() => this.#close(key), keptMs);
     timer.unref();
-    const ready: Ready<File> = { version, opening, file: undefined, timer };
+    const decided = Promise.withResolvers<void>();
+    const ready: Ready<File> = { version, opening, file: undefined, decided, timer };
     this.#ready.set(key, ready);
     this.#opening += 1;
     void this.#whenOpen(key, ready);
@@ -47,17 +50,18 @@ export class ReadyFiles<File extends { readonly content: Disposable }> {
       if (this.#ready.get(key) === ready) this.#close(key);
     } finally {
       this.#opening -= 1;
+      ready.decided.resolve();
     }
   }
 
   /**
    * The file, which stays ready: not to be used after the calling turn. A promise: it is being opened, ask again when
-   * that has settled, which never rejects. Undefined: there is none.
+   * that has settled, which takes no longer than it is kept, and never rejects. Undefined: there is none.
    */
   look(key: string, version: string): File | Promise<void> | undefined {
     const ready = this.#ready.get(key);
     if (ready === undefined || ready.version !== version) return undefined;
-    return ready.file ?? settled(ready.opening);
+    return ready.file ?? ready.decided.promise;
   }
 
   /** The file, which is the caller's from now on; undefined: it has to be opened, which may say why it is not. */
@@ -72,8 +76,9 @@ export class ReadyFiles<File extends { readonly content: Disposable }> {
     for (const key of this.#ready.keys()) this.#close(key);
   }
 
-  #forget(key: string, { timer }: Ready<File>): void {
+  #forget(key: string, { timer, decided }: Ready<File>): void {
     clearTimeout(timer);
+    decided.resolve();
     this.#ready.delete(key);
   }
 
@@ -83,10 +88,6 @@ export class ReadyFiles<File extends { readonly content: Disposable }> {
     this.#forget(key, ready);
     void closeWhenOpen(ready.opening);
   }
-}
-
-async function settled(opening: Promise<unknown>): Promise<void> {
-  await opening.catch(() => undefined);
 }
 
 /** Never throws: one that could not be opened is nobody's. */
