@@ -3,9 +3,11 @@
  * never a wrong byte; the daemon lives; when the fault is over all is right again without an unmount.
  */
 import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
+import { setTimeout as delay } from 'node:timers/promises';
 import { compileHelper } from '../probes/probe.ts';
 import { CorpusWriter, chunkBytes } from '../support/corpus.ts';
 import { ServingHammer, startStress } from '../support/hammer.ts';
@@ -13,7 +15,7 @@ import { startLyingOriginProcess } from '../support/lying-origin.ts';
 import type { LyingOrigin, OriginFault } from '../support/lying-origin.ts';
 import { mountEbb, withEbb } from '../support/mount.ts';
 import type { EbbMount } from '../support/mount.ts';
-import { run } from '../support/run.ts';
+import { killAtExit, killGroup, run, runOk } from '../support/run.ts';
 import { temporaryDirectory } from '../support/temporary.ts';
 import type { TemporaryDirectory } from '../support/temporary.ts';
 import { waitFor } from '../support/wait-for.ts';
@@ -30,6 +32,8 @@ const sizeBytes = 5 * chunkBytes + 123;
 const mountOptions = ['--deadline', '5s', '--ttl', '1s'];
 /** Where the reader must get his bytes: on a busy machine, too. */
 const patientOptions = ['--deadline', '60s', '--ttl', '1s'];
+/** More than the kernel has READs of read-ahead under way where nobody asks for more. */
+const crowdNames = Array.from({ length: 120 }, (_unused, index) => `crowd-${index}.bin`);
 const listedNames = Array.from({ length: 30 }, (_unused, index) => `listed-${index}.txt`);
 
 let directory: TemporaryDirectory;
@@ -51,6 +55,8 @@ before(async () => {
     for (const file of listedNames) writer.text(path.join(name, 'names', file), file);
     for (const file of ['first.bin', 'second.bin']) writer.bytes(path.join(name, file), sizeBytes);
   }
+  for (const file of crowdNames) writer.sparse(path.join('crowd', file), 16 * chunkBytes, []);
+  writer.bytes('crowd/sound.bin', 8 * chunkBytes);
   origin = await startLyingOriginProcess({ root: source });
 });
 
@@ -154,6 +160,41 @@ test('the origin dies while it is read, and comes back', async () => {
       what: 'the file to be right again',
       timeoutMs: recoverWithinMs,
     });
+  });
+});
+
+test('however many wait for an origin that says nothing, what is here is read', async () => {
+  const own = await startLyingOriginProcess({ root: source });
+  await using _ = own;
+  const options = ['--deadline', '1h', '--no-passthrough'];
+  await withEbb({ remote: `${own.url}crowd/`, options }, async (mount) => {
+    const at = (name: string): string => path.join(mount.path, name);
+    await runOk('ls', ['-l', mount.path]);
+    assert.equal((await mount.ebb(['get', at('sound.bin')])).code, 0);
+    await own.addRule({ match: { method: 'GET' }, fault: { kind: 'stallHeaders' } });
+    const crowd = spawn(
+      '/bin/sh',
+      ['-c', 'for f; do cat "$f" & done; wait', 'sh', ...crowdNames.map(at)],
+      {
+        detached: true,
+        stdio: 'ignore',
+      },
+    );
+    killAtExit(crowd);
+    try {
+      const areOpen = async (): Promise<boolean> =>
+        (await mount.status()).openFiles >= crowdNames.length;
+      await waitFor(areOpen, { what: 'the crowd' });
+      // Their READs follow at once.
+      await delay(300);
+      const result = await run('cmp', [at('sound.bin'), path.join(source, 'crowd', 'sound.bin')]);
+      assert.equal(result.code, 0, result.stderr.toString());
+      assert.ok(await areOpen(), 'somebody had to get an error first');
+    } finally {
+      await own.clearRules();
+      await own.dropConnections();
+      killGroup(crowd);
+    }
   });
 });
 

@@ -3,9 +3,20 @@ import { statSync } from 'node:fs';
 import { ebbError, toEbbError } from '../../base/errors.ts';
 import { mountPrivileged, mountUnprivileged } from '../../fuse/connection.ts';
 import type { Connection } from '../../fuse/connection.ts';
+import type { NegotiationOptions } from '../../fuse/negotiation.ts';
 import type { Logbook } from '../logbook.ts';
 import type { Configuration } from '../options.ts';
 import { remoteIdentity } from '../options.ts';
+import { requestBytesMax } from './serving.ts';
+
+/** READs and kernel read-ahead: sequential readers come in steps of this. */
+const kernelReadAheadBytes = 4 * 1024 * 1024;
+/**
+ * READs of read-ahead at a time. Who waits for the remote has one or two of them, and when there are no more, nobody is
+ * served, not even from what is here. Long before that the kernel reads no further ahead than it must
+ * (`congestionThreshold`), so that they do not hold much memory.
+ */
+const backgroundRequestsMax = 1_024;
 
 /** Mount points are checked before the kernel does, for the sentence. */
 export function checkMountPoint(mountPoint: string): void {
@@ -39,13 +50,22 @@ export async function mountIt(
   return privileged ? mountPrivileged(options) : await mountUnprivileged(options);
 }
 
-export function tuneReadAhead(
-  connection: Connection,
-  readAheadBytes: number,
-  logbook: Logbook,
-): void {
+/** What is agreed on with the kernel. */
+export function connectionOptions(passthrough: boolean): NegotiationOptions {
+  return {
+    passthrough,
+    dataInvalidation: 'explicit',
+    cacheSymlinks: true,
+    exportSupport: true,
+    maxWriteBytes: requestBytesMax,
+    maxReadaheadBytes: kernelReadAheadBytes,
+    maxBackground: backgroundRequestsMax,
+  };
+}
+
+export function tuneReadAhead(connection: Connection, logbook: Logbook): void {
   try {
-    connection.setReadAhead(readAheadBytes);
+    connection.setReadAhead(kernelReadAheadBytes);
   } catch (error) {
     logbook.log('warn', `the kernel's read-ahead stays small: ${toEbbError(error).message}`);
   }

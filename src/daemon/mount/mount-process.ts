@@ -24,7 +24,7 @@ import type { ThreadSettings, ToMain } from '../../mount/messages.ts';
 import { Namespace } from '../../recall/namespace/namespace.ts';
 import { Capability, hasCapability, raiseOpenFilesLimit } from '../../sys/process.ts';
 import type { StopResult } from '../api.ts';
-import { checkMountPoint, mountIt, tuneReadAhead } from './attach.ts';
+import { checkMountPoint, connectionOptions, mountIt, tuneReadAhead } from './attach.ts';
 import { Contents } from './contents.ts';
 import { RecallViews } from '../control/recall-views.ts';
 import { startControlServer } from '../control/server.ts';
@@ -47,15 +47,13 @@ import { Paths } from './paths.ts';
 import { threadModule } from './prepare-thread.ts';
 import { rehearse } from './rehearsal.ts';
 import { Releaser } from './releaser.ts';
-import { makeServing, requestBytesMax } from './serving.ts';
+import { makeServing } from './serving.ts';
 import { sayAlive } from '../say-alive.ts';
 import { SpaceKeeper } from '../space-keeper.ts';
 import { Teardown } from '../teardown.ts';
 import { packageVersion } from '../version.ts';
 
 const descriptorsWanted = 65_536;
-/** READs and kernel read-ahead: sequential readers come in steps of this. */
-const kernelReadAheadBytes = 4 * 1024 * 1024;
 /** Failed reads remembered for `ebb explain`. */
 const readFailuresMax = 1_000;
 /** Accesses of the FUSE thread are written to the catalog this often. */
@@ -342,14 +340,7 @@ async function build(
     preparedThread: thread,
     ...(inherited === undefined ? {} : { established: inherited.info }),
     workerData: settings,
-    options: {
-      passthrough,
-      dataInvalidation: 'explicit',
-      cacheSymlinks: true,
-      exportSupport: true,
-      maxWriteBytes: requestBytesMax,
-      maxReadaheadBytes: kernelReadAheadBytes,
-    },
+    options: connectionOptions(passthrough),
     onMessage: (message) => server.take(message as ToMain),
     onProblem: (problem) => logbook.log('error', `FUSE ${problem.operation}: ${problem.message}`),
   });
@@ -368,7 +359,7 @@ async function build(
   signal.throwIfAborted();
   if (inherited === undefined) {
     link.mounted(connection, info, remoteRoot);
-    if (privileged) tuneReadAhead(connection, kernelReadAheadBytes, logbook);
+    if (privileged) tuneReadAhead(connection, logbook);
   }
 
   const releaser = new Releaser({
