@@ -73,6 +73,11 @@ export class BlockCache {
     return block;
   }
 
+  /** Whether `prefetch` does anything. */
+  get takesHints(): boolean {
+    return this.#device.prefetch !== undefined;
+  }
+
   /** A hint to the device; blocks that are here or do not exist are left out. */
   prefetch(blocks: Iterable<number>): void {
     if (this.#device.prefetch === undefined) return;

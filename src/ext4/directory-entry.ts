@@ -3,6 +3,7 @@
  * (Documentation/filesystems/ext4/directory.rst). All rules that an entry must keep are here, those
  * of ext4_check_dir_entry and those of names that a kernel could be given.
  */
+import { SmallCopies } from '../base/small-copies.ts';
 import type { DirectoryEntry, FileType } from './contract.ts';
 import { corrupt } from './errors.ts';
 import type { NameHash } from './hash.ts';
@@ -15,6 +16,9 @@ export const headerSize = 8;
 export const recordMin = 12;
 const slash = 0x2f;
 const dot = 0x2e;
+
+/** Names. */
+const copies = new SmallCopies();
 
 const types: readonly FileType[] = [
   'unknown',
@@ -96,7 +100,7 @@ export function decodeEntry(
       directory.casefold ? storedHash(region, offset) : undefined,
     );
   } else {
-    name = stored.slice();
+    name = copies.of(stored);
     if (name.includes(slash) || name.includes(0) || isDots(name)) {
       throw corrupt(`directory ${directory.number} has a name that cannot be one`);
     }

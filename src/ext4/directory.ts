@@ -13,7 +13,7 @@ import { corrupt } from './errors.ts';
 import { leavesFor } from './htree.ts';
 import type { Image } from './image.ts';
 import { inlineDirectory } from './inline-data.ts';
-import { InodeFlag } from './loaded-inode.ts';
+import { InodeFlag, pointersOf } from './loaded-inode.ts';
 import type { LoadedInode } from './loaded-inode.ts';
 import { noKeyMatcher } from './no-key-name.ts';
 import type { Region } from './region.ts';
@@ -99,7 +99,7 @@ export class Directories {
     mustBeDirectory(directory);
     let parent: number;
     if (directory.inlineData) {
-      parent = directory.pointers.u32(0);
+      parent = pointersOf(directory).u32(0);
     } else {
       const { value } = this.#stretches(directory, 0)[Symbol.iterator]().next();
       if (value === undefined || value.base !== 0) throw this.#noParent(directory);

@@ -3,6 +3,7 @@ import type { CachedBlock } from './block-cache.ts';
 import type { Run } from './contract.ts';
 import { crc32c } from './checksum.ts';
 import { corrupt } from './errors.ts';
+import { pointersOf } from './loaded-inode.ts';
 import type { LoadedInode } from './loaded-inode.ts';
 import type { Region } from './region.ts';
 
@@ -23,7 +24,7 @@ export function extentRun(
   verifyChecksum: boolean,
   node: (block: number) => CachedBlock,
 ): Run {
-  let region: Region = inode.pointers;
+  let region: Region = pointersOf(inode);
   let depth = region.u16(6);
   if (depth > depthMax) throw corrupt(`the extents of inode ${inode.number} are ${depth} deep`);
   // What this node is responsible for: [low, high).

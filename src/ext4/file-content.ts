@@ -3,6 +3,7 @@ import type { DeviceRange } from './block-device.ts';
 import { corrupt } from './errors.ts';
 import type { Image } from './image.ts';
 import { readInline } from './inline-data.ts';
+import { pointersOf } from './loaded-inode.ts';
 import type { LoadedInode } from './loaded-inode.ts';
 
 /** Fills `into`, which must not reach behind the end of the file. Holes are zeros. */
@@ -73,7 +74,7 @@ export function readTarget(image: Image, inode: LoadedInode): Uint8Array {
   }
   let target: Uint8Array;
   if (isInside) {
-    target = inode.pointers.slice(0, sizeBytes).slice();
+    target = pointersOf(inode).slice(0, sizeBytes).slice();
   } else {
     target = new Uint8Array(sizeBytes);
     readContent(image, inode, 0, target);

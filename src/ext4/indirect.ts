@@ -2,6 +2,7 @@
 import type { CachedBlock } from './block-cache.ts';
 import type { Run } from './contract.ts';
 import { corrupt } from './errors.ts';
+import { pointersOf } from './loaded-inode.ts';
 import type { LoadedInode } from './loaded-inode.ts';
 import type { Region } from './region.ts';
 import type { Superblock } from './superblock.ts';
@@ -16,13 +17,13 @@ export function indirectRun(
   logicalBlock: number,
   node: (block: number) => CachedBlock,
 ): Run {
-  if (logicalBlock < directCount) return pointerRun(inode.pointers, logicalBlock, directCount);
+  if (logicalBlock < directCount) return pointerRun(pointersOf(inode), logicalBlock, directCount);
   const perBlock = superblock.blockSizeBytes / 4;
   let index = logicalBlock - directCount;
   let span = perBlock;
   for (let level = 1; level <= levelsMax; level += 1, index -= span, span *= perBlock) {
     if (index >= span) continue;
-    let pointer = inode.pointers.u32((directCount + level - 1) * 4);
+    let pointer = pointersOf(inode).u32((directCount + level - 1) * 4);
     for (let reach = span; ; reach /= perBlock) {
       // `pointer` covers `reach` blocks, of which `index` come before ours.
       if (pointer === 0) {

@@ -5,7 +5,7 @@
 import { corrupt } from './errors.ts';
 import type { Image } from './image.ts';
 import { inlineAttributes } from './xattr-entries.ts';
-import { pointersSizeBytes } from './loaded-inode.ts';
+import { pointersOf, pointersSizeBytes } from './loaded-inode.ts';
 import type { LoadedInode } from './loaded-inode.ts';
 import { Region } from './region.ts';
 
@@ -34,7 +34,7 @@ export function readInline(
   const rest = secondPart(image, inode);
   into.fill(0);
   let start = 0;
-  for (const { bytes } of [inode.pointers, rest]) {
+  for (const { bytes } of [pointersOf(inode), rest]) {
     const from = Math.max(offsetBytes - start, 0);
     const end = Math.max(offsetBytes + into.length - start, from);
     const part = bytes.subarray(from, end);
@@ -48,7 +48,7 @@ export function* inlineDirectory(
   image: Image,
   inode: LoadedInode,
 ): Generator<{ region: Region; start: number; end: number; base: number }> {
-  yield { region: inode.pointers, start: parentSize, end: pointersSizeBytes, base: 0 };
+  yield { region: pointersOf(inode), start: parentSize, end: pointersSizeBytes, base: 0 };
   const region = secondPart(image, inode);
   yield { region, start: 0, end: region.sizeBytes, base: pointersSizeBytes };
 }

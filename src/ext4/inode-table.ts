@@ -65,6 +65,7 @@ export class InodeTable {
 
   /** A hint: where a group's inodes are not known yet, nothing is asked for. */
   prefetch(numbers: Iterable<number>): void {
+    if (!this.#cache.takesHints) return;
     const blocks = new Set<number>();
     for (const number of numbers) {
       if (!this.#exists(number) || this.#known.has(number)) continue;

@@ -4,6 +4,7 @@ import { crc32c, crc32cWord, crc32cZeros } from './checksum.ts';
 import { corrupt } from './errors.ts';
 import { Region } from './region.ts';
 import { ebbError } from '../base/errors.ts';
+import { SmallCopies } from '../base/small-copies.ts';
 import type { Superblock } from './superblock.ts';
 
 /** Flags of inodes (EXT4_*_FL) that the reader goes by. */
@@ -19,8 +20,10 @@ export const InodeFlag = {
 } as const;
 
 export interface LoadedInode extends Inode {
-  /** i_block: extent root, block pointers, a short symlink or the first inline data. */
-  readonly pointers: Region;
+  /** i_block: extent root, block pointers, a short symlink or the first inline data. See `pointersOf`. */
+  readonly pointerBytes: Uint8Array;
+  /** The same, once somebody has asked for it. */
+  pointers: Region | undefined;
   /** Block with extended attributes, 0 without. */
   readonly attributeBlock: number;
   /** Bytes of the fixed fields: inline attributes begin here. */
@@ -46,6 +49,15 @@ const types: Readonly<Record<number, Inode['type']>> = {
   0xc: 'socket',
 };
 
+/** `pointerBytes`. */
+const copies = new SmallCopies();
+
+/** Most inodes that are listed are never asked for theirs. */
+export function pointersOf(inode: LoadedInode): Region {
+  inode.pointers ??= new Region(inode.pointerBytes, `inode ${inode.number}`);
+  return inode.pointers;
+}
+
 /**
  * Decodes the inode at `offset` of a block of an inode table. Throws ENOENT when it is not in use,
  * EUCLEAN when it cannot be right.
@@ -58,53 +70,54 @@ export function decodeInode(
   verifyChecksum: boolean,
 ): LoadedInode {
   const { names } = superblock.features;
-  const mode = block.u16(offset);
-  const links = block.u16(offset + 0x1a);
+  const view = block.viewOf(offset, superblock.inodeSizeBytes);
+  const u16 = (at: number): number => view.getUint16(offset + at, true);
+  const u32 = (at: number): number => view.getUint32(offset + at, true);
+  const mode = u16(0);
+  const links = u16(0x1a);
   if (mode === 0 || links === 0) throw ebbError('ENOENT', `Inode ${number} is not in use`);
-  const fixedSizeBytes = fixedSizeOf(superblock, number, block, offset);
+  const fixedSizeBytes = fixedSizeOf(superblock, number, view, offset);
   const has = (end: number): boolean => fixedSizeBytes >= end;
-  const generation = block.u32(offset + 0x64);
+  const generation = u32(0x64);
   const checksumSeed = inodeChecksumSeed(superblock, number, generation);
   if (verifyChecksum && superblock.hasInodeChecksums) {
     verifyInode(superblock, number, block, offset, checksumSeed, has(0x84));
   }
   const type = types[mode >>> 12];
   if (type === undefined) throw corrupt(`inode ${number} has mode 0${mode.toString(8)}`);
-  const flags = block.u32(offset + 0x20);
-  const pointers = new Region(
-    block.slice(offset + pointersOffset, pointersSizeBytes).slice(),
-    `inode ${number}`,
-  );
-  const sizeBytes = sizeOf(superblock, number, type, flags, block, offset);
+  const flags = u32(0x20);
+  const sizeBytes = sizeOf(superblock, number, type, flags, view, offset);
   // So that programs do not take a file without blocks for empty (ext4_file_getattr).
   const inlineSectors =
     type === 'file' && (flags & InodeFlag.inlineData) !== 0 ? Math.ceil(sizeBytes / 512) : 0;
   const time = (low: number, extra: number): Timestamp =>
-    decodeTime(block.i32(offset + low), has(extra + 4) ? block.u32(offset + extra) : 0);
+    decodeTime(view.getInt32(offset + low, true), has(extra + 4) ? u32(extra) : 0);
+  const pointersAt = offset + pointersOffset;
   return {
     number,
     generation,
     type,
     mode,
-    uid: block.u16(offset + 0x2) + block.u16(offset + 0x78) * 65_536,
-    gid: block.u16(offset + 0x18) + block.u16(offset + 0x7a) * 65_536,
+    uid: u16(0x2) + u16(0x78) * 65_536,
+    gid: u16(0x18) + u16(0x7a) * 65_536,
     linkCount: links,
     sizeBytes,
-    allocatedSectors: sectorsOf(superblock, flags, block, offset) + inlineSectors,
+    allocatedSectors: sectorsOf(superblock, flags, view, offset) + inlineSectors,
     accessTime: time(0x8, 0x8c),
     modificationTime: time(0x10, 0x88),
     changeTime: time(0xc, 0x84),
     birthTime: has(0x94) ? time(0x90, 0x94) : undefined,
-    device: type === 'character' || type === 'block' ? decodeDevice(pointers) : undefined,
+    device: type === 'character' || type === 'block' ? decodeDevice(view, pointersAt) : undefined,
     flags,
-    projectId: names.has('project') && has(0xa0) ? block.u32(offset + 0x9c) : 0,
-    version: block.split(offset + 0x24, has(0x9c) ? block.u32(offset + 0x98) & 0x1fffff : 0),
+    projectId: names.has('project') && has(0xa0) ? u32(0x9c) : 0,
+    version: u32(0x24) + (has(0x9c) ? u32(0x98) & 0x1fffff : 0) * twoTo32,
     encrypted: (flags & InodeFlag.encrypt) !== 0,
     verity: (flags & InodeFlag.verity) !== 0,
     casefold: (flags & InodeFlag.casefold) !== 0 && names.has('casefold'),
     inlineData: (flags & InodeFlag.inlineData) !== 0,
-    pointers,
-    attributeBlock: block.split(offset + 0x68, names.has('64bit') ? block.u16(offset + 0x76) : 0),
+    pointerBytes: copies.of(block.bytes, pointersAt, pointersAt + pointersSizeBytes),
+    pointers: undefined,
+    attributeBlock: u32(0x68) + (names.has('64bit') ? u16(0x76) * twoTo32 : 0),
     fixedSizeBytes,
     checksumSeed,
   };
@@ -114,11 +127,11 @@ export function decodeInode(
 function fixedSizeOf(
   superblock: Superblock,
   number: number,
-  block: Region,
+  view: DataView,
   offset: number,
 ): number {
   if (superblock.inodeSizeBytes === smallInodeSize) return smallInodeSize;
-  const extra = block.u16(offset + smallInodeSize);
+  const extra = view.getUint16(offset + smallInodeSize, true);
   if (extra > superblock.inodeSizeBytes - smallInodeSize || extra % 4 !== 0) {
     throw corrupt(`inode ${number} has ${extra} bytes of further fields`);
   }
@@ -133,25 +146,31 @@ function verifyInode(
   seed: number,
   hasHigh: boolean,
 ): void {
-  const bytes = block.slice(offset, superblock.inodeSizeBytes);
+  const { inodeSizeBytes } = superblock;
   let stored = block.u16(offset + inodeChecksumLowOffset);
   if (hasHigh) stored += block.u16(offset + inodeChecksumHighOffset) * 65_536;
-  if (inodeChecksum(bytes, seed, hasHigh) !== stored) {
+  if (inodeChecksum(block.bytes, offset, inodeSizeBytes, seed, hasHigh) !== stored) {
     throw corrupt(`the checksum of inode ${number} is wrong`);
   }
 }
 
-/** Of all bytes of an inode, continued from its own seed; 16 bits when it has no room for the upper half. */
-export function inodeChecksum(bytes: Uint8Array, seed: number, hasHigh: boolean): number {
-  let crc = crc32c(seed, bytes, 0, inodeChecksumLowOffset);
+/** Of the `sizeBytes` of an inode, continued from its own seed; 16 bits when it has no room for the upper half. */
+export function inodeChecksum(
+  bytes: Uint8Array,
+  start: number,
+  sizeBytes: number,
+  seed: number,
+  hasHigh: boolean,
+): number {
+  let crc = crc32c(seed, bytes, start, start + inodeChecksumLowOffset);
   crc = crc32cZeros(crc, 2);
   let next = inodeChecksumLowOffset + 2;
   if (hasHigh) {
-    crc = crc32c(crc, bytes, next, inodeChecksumHighOffset);
+    crc = crc32c(crc, bytes, start + next, start + inodeChecksumHighOffset);
     crc = crc32cZeros(crc, 2);
     next = inodeChecksumHighOffset + 2;
   }
-  crc = crc32c(crc, bytes, next, bytes.length);
+  crc = crc32c(crc, bytes, start + next, start + sizeBytes);
   return hasHigh ? crc : crc & 0xffff;
 }
 
@@ -169,10 +188,10 @@ function decodeTime(low: number, extra: number): Timestamp {
 }
 
 /** new_decode_dev and old_decode_dev of the kernel. */
-function decodeDevice(pointers: Region): { major: number; minor: number } {
-  const old = pointers.u32(0);
+function decodeDevice(view: DataView, pointersAt: number): { major: number; minor: number } {
+  const old = view.getUint32(pointersAt, true);
   if (old !== 0) return { major: (old >>> 8) & 0xff, minor: old & 0xff };
-  const device = pointers.u32(4);
+  const device = view.getUint32(pointersAt + 4, true);
   return { major: (device & 0xfff00) >>> 8, minor: (device & 0xff) | ((device >>> 12) & 0xfff00) };
 }
 
@@ -181,12 +200,13 @@ function sizeOf(
   number: number,
   type: Inode['type'],
   flags: number,
-  block: Region,
+  view: DataView,
   offset: number,
 ): number {
   const wide =
     type === 'file' || (type === 'directory' && superblock.features.names.has('large_dir'));
-  const sizeBytes = block.split(offset + 0x4, wide ? block.u32(offset + 0x6c) : 0);
+  const high = wide ? view.getUint32(offset + 0x6c, true) : 0;
+  const sizeBytes = view.getUint32(offset + 0x4, true) + high * twoTo32;
   if (sizeBytes > sizeMaxBytes(superblock, flags)) {
     throw corrupt(`inode ${number} has ${sizeBytes} bytes, more than its blocks can hold`);
   }
@@ -210,11 +230,11 @@ export function indirectBlocksMax(blockSizeBytes: number): number {
 export function sectorsOf(
   superblock: Superblock,
   flags: number,
-  block: Region,
+  view: DataView,
   offset: number,
 ): number {
-  const low = block.u32(offset + 0x1c);
+  const low = view.getUint32(offset + 0x1c, true);
   if (!superblock.features.names.has('huge_file')) return low;
-  const blocks = low + block.u16(offset + 0x74) * twoTo32;
+  const blocks = low + view.getUint16(offset + 0x74, true) * twoTo32;
   return (flags & InodeFlag.hugeFile) === 0 ? blocks : blocks * (superblock.blockSizeBytes / 512);
 }

@@ -28,6 +28,15 @@ export class Region {
     }
   }
 
+  /**
+   * For a structure of many fields: checked once as a whole. Only what lies in `[offset, offset + sizeBytes)` may be
+   * read through the view, which is that of the whole region.
+   */
+  viewOf(offset: number, sizeBytes: number): DataView {
+    this.#check(offset, sizeBytes);
+    return this.#view;
+  }
+
   u8(offset: number): number {
     this.#check(offset, 1);
     return this.#view.getUint8(offset);

@@ -24,7 +24,7 @@ export function sealInode(superblock: Superblock, number: number, bytes: Uint8Ar
   const seed = inodeChecksumSeed(superblock, number, view.getUint32(0x64, true));
   const extra = bytes.length > smallInodeSize ? view.getUint16(smallInodeSize, true) : 0;
   const hasHigh = smallInodeSize + extra >= inodeChecksumHighOffset + 2;
-  const crc = inodeChecksum(bytes, seed, hasHigh);
+  const crc = inodeChecksum(bytes, 0, bytes.length, seed, hasHigh);
   view.setUint16(inodeChecksumLowOffset, crc & 0xffff, true);
   if (hasHigh) view.setUint16(inodeChecksumHighOffset, crc >>> 16, true);
 }

@@ -10,7 +10,7 @@ import {
 } from '../loaded-inode.ts';
 import type { LoadedInode } from '../loaded-inode.ts';
 import type { Parts } from '../parts.ts';
-import { Region, viewOf } from '../region.ts';
+import { viewOf } from '../region.ts';
 import { sealInode } from '../seal.ts';
 import type { ReplayOverlay } from './overlay.ts';
 import { ReplayedMap } from './replayed-map.ts';
@@ -112,12 +112,7 @@ export class ReplayedInode {
 
   get #sectors(): number {
     if (!this.isUsed) return 0;
-    return sectorsOf(
-      this.#parts.image.superblock,
-      this.flags,
-      new Region(this.#raw, 'an inode'),
-      0,
-    );
+    return sectorsOf(this.#parts.image.superblock, this.flags, viewOf(this.#raw), 0);
   }
 
   /** What the tag of an inode says (ext4_fc_replay_inode): all but the map, of which there are tags of their own. */
