@@ -4,6 +4,7 @@ import { EbbError } from '../../base/errors.ts';
 import type { DirectoryEntry, FileType, Inode, Volume } from '../../ext4/volume.ts';
 import { entryOf } from './attributes.ts';
 import { NotHereYet } from './recalled-device.ts';
+import type { WalkAhead } from './walk-ahead.ts';
 
 /** d_type, in the place of st_mode where DirectoryBuffer wants it. */
 const modes: Readonly<Record<FileType, number>> = {
@@ -28,15 +29,18 @@ const prefetchEntries = 64;
 export class DirectoryReader {
   readonly #volume: Volume;
   readonly #inode: Inode;
+  readonly #walk: WalkAhead | undefined;
   #iterator: Iterator<DirectoryEntry> | undefined;
   /** Entries that were read and not given out. */
   #ahead: DirectoryEntry[] = [];
   /** The cookie that `#ahead` begins after. */
   #position = -1;
 
-  constructor(volume: Volume, inode: Inode) {
+  /** `walk`: is told of the directories that are given out. */
+  constructor(volume: Volume, inode: Inode, walk: WalkAhead | undefined) {
     this.#volume = volume;
     this.#inode = inode;
+    this.#walk = walk;
   }
 
   /** Fills the buffer with entries after `offset`. When it throws, the same may be asked again. */
@@ -68,6 +72,7 @@ export class DirectoryReader {
       if (entry === undefined) return;
       if (!this.#give(buffer, entry, plus)) return;
       this.#ahead.shift();
+      if (entry.type === 'directory') this.#walk?.meets(entry.inodeNumber);
       this.#position = entry.cookie;
     }
   }

@@ -31,6 +31,7 @@ import { ReadAhead } from './read-ahead.ts';
 import { NotHereYet } from './recalled-device.ts';
 import type { RecalledDevice } from './recalled-device.ts';
 import { isShownXattr } from './shown-xattrs.ts';
+import { WalkAhead } from './walk-ahead.ts';
 
 /** Where backings come from: the broker. */
 export interface BackingSource {
@@ -106,6 +107,8 @@ export class ImageFileSystem implements FileSystem {
   readonly #unmappable = new BoundedMap<number, true>(unmappableMax);
   /** What the kernel lists without opening it, by inode. */
   readonly #unopenedDirectories = new BoundedMap<number, DirectoryReader>(unopenedMax);
+  /** Not of a remote image, of which nothing is fetched that nobody asked for. */
+  readonly #walk: WalkAhead | undefined;
   readonly #survey: AttributeSurvey;
   readonly #openSurvey: OpenSurvey;
   #opensNothing = false;
@@ -119,6 +122,7 @@ export class ImageFileSystem implements FileSystem {
     this.#waiting = options.waiting;
     this.#readAheadMaxBytes = options.readAheadMaxBytes ?? 0;
     this.#volume = image.volume;
+    this.#walk = image.recalled === undefined ? new WalkAhead(image.volume) : undefined;
     this.#survey = new AttributeSurvey(image.volume);
     this.#openSurvey = new OpenSurvey(image.volume, mappedMinimumBytes);
     this.#imageFd = imageFd;
@@ -216,7 +220,7 @@ export class ImageFileSystem implements FileSystem {
     if ((this.#agreed & InitFlag.NO_OPENDIR_SUPPORT) !== 0n) return void call.error(Errno.ENOSYS);
     this.#answering(call, () => {
       const handle = this.#handle();
-      this.#directories.set(handle, new DirectoryReader(this.#volume, this.#inode(nodeId)));
+      this.#directories.set(handle, this.#reader(nodeId));
       if (!call.opened(handle, FOPEN_CACHE_DIR | FOPEN_KEEP_CACHE))
         this.#directories.delete(handle);
     });
@@ -226,6 +230,7 @@ export class ImageFileSystem implements FileSystem {
     this.#answering(call, () => {
       const reader = this.#directory(nodeId, handle);
       if (reader === undefined) return call.error(Errno.EBADF);
+      if (offset === 0) this.#walk?.begins(inodeNumberOf(nodeId));
       reader.fill(call.directory(), offset, plus);
       return call.directoryDone();
     });
@@ -234,6 +239,10 @@ export class ImageFileSystem implements FileSystem {
   releasedir(call: Call, _nodeId: number, handle: number): void {
     this.#directories.delete(handle);
     call.ok();
+  }
+
+  admitted(): void {
+    this.#walk?.work();
   }
 
   statfs(call: Call): void {
@@ -289,9 +298,13 @@ export class ImageFileSystem implements FileSystem {
     if (handle !== 0) return this.#directories.get(handle);
     const known = this.#unopenedDirectories.get(nodeId);
     if (known !== undefined) return known;
-    const reader = new DirectoryReader(this.#volume, this.#inode(nodeId));
+    const reader = this.#reader(nodeId);
     this.#unopenedDirectories.set(nodeId, reader);
     return reader;
+  }
+
+  #reader(nodeId: number): DirectoryReader {
+    return new DirectoryReader(this.#volume, this.#inode(nodeId), this.#walk);
   }
 
   /**
