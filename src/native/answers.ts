@@ -80,6 +80,8 @@ export interface AnswersOptions {
   readonly pending: Int32Array;
   /** The kernel refused the answer. */
   readonly onFailure: (message: string) => void;
+  /** The kernel has an answer. */
+  readonly onAnswer: () => void;
 }
 
 export class Answers {
@@ -127,7 +129,7 @@ export class Answers {
 
   /** For `PendingQuestion`. */
   give(pending: PendingQuestion, answer: 'allow' | Denial): void {
-    const { access, open, pending: counter, onFailure } = this.#options;
+    const { access, open, pending: counter, onFailure, onAnswer } = this.#options;
     const { group, descriptor } = pending.question;
     this.#open.delete(pending);
     const result = (group === 'access' ? access : open).answer(descriptor, answer);
@@ -139,6 +141,7 @@ export class Answers {
       const waits = result === 'failed' ? 'the requester waits on' : 'the requester got EPERM';
       onFailure(`The kernel refused the answer ${answer}: ${waits}.`);
     }
+    onAnswer();
     if (this.#open.size === 0) for (const resolve of this.#untilNone) resolve();
   }
 }

@@ -35,6 +35,8 @@ export interface NativeServerOptions {
   readonly pending?: SharedArrayBuffer;
   /** Files that were used, with when (ms since 1970): for `touch` of the catalog. */
   readonly onAccesses: (accesses: readonly (readonly [fileId: number, atMs: number])[]) => void;
+  /** Main has got on: taken in a message of the event thread, or given an answer. Hot. */
+  readonly onStep?: () => void;
   /** Change events were lost: every stub has to be looked at (`NativeServer.resolve`). */
   readonly onRescan: () => void;
   /** What people should hear of: a file that was changed past Ebb, a record that cannot be written, our own bugs. */

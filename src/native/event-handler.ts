@@ -25,6 +25,7 @@ import { IgnoreMarks } from './ignore-marks.ts';
 import { KnownState } from './messages.ts';
 import type { Question, ToMain, ToThread } from './messages.ts';
 import { systemCallAtOnce } from './requester.ts';
+import { sharedWord } from './shared-words.ts';
 import { effectAtOpen } from './syscall.ts';
 
 /** Questions that may wait for main at one time; above it the requester gets EAGAIN. */
@@ -65,6 +66,7 @@ export interface EventHandlerOptions {
 export class EventHandler {
   readonly #options: EventHandlerOptions;
   readonly #pending: Int32Array;
+  readonly #steps: Int32Array;
   readonly #marks: IgnoreMarks;
   readonly #known = new Map<string, KnownFile>();
   readonly #changesReader: EventReader;
@@ -73,7 +75,8 @@ export class EventHandler {
 
   constructor(options: EventHandlerOptions) {
     this.#options = options;
-    this.#pending = new Int32Array(options.pending);
+    this.#pending = sharedWord(options.pending, 'pending');
+    this.#steps = sharedWord(options.pending, 'steps');
     this.#marks = new IgnoreMarks(options);
     this.#changesReader = new EventReader(options.changes, (trouble) => this.trouble(trouble));
   }
@@ -91,6 +94,7 @@ export class EventHandler {
 
   /** Takes in what main has sent. */
   wakeup(): void {
+    this.#step();
     for (;;) {
       const received = receiveMessageOnPort(this.#options.port);
       if (received === undefined) return;
@@ -99,6 +103,7 @@ export class EventHandler {
   }
 
   opened(event: IncomingEvent): void {
+    this.#step();
     const handle = encodeHandle(handleOf(event.fd).handle);
     const known = this.#find(handle);
     if (known === undefined) {
@@ -122,6 +127,7 @@ export class EventHandler {
   }
 
   accessed(event: IncomingEvent): void {
+    this.#step();
     const handle = encodeHandle(handleOf(event.fd).handle);
     const known = this.#find(handle);
     if (known === undefined) {
@@ -140,6 +146,7 @@ export class EventHandler {
   }
 
   changed(event: IncomingEvent): void {
+    this.#step();
     const object = event.fids().find((record) => record.kind === 'object');
     if (object === undefined || object.handle.bytes.length === 0) return;
     const { mask } = event;
@@ -168,6 +175,11 @@ export class EventHandler {
     const { cause } = trouble;
     const why = cause instanceof Error ? ` ${cause.stack ?? cause.message}` : '';
     this.#tell({ kind: 'problem', message: `${trouble.message}${why}` });
+  }
+
+  /** Main sees that this thread gets on. */
+  #step(): void {
+    Atomics.add(this.#steps, 0, 1);
   }
 
   #take(message: ToThread): void {

@@ -105,9 +105,6 @@ export type ToThread =
 /** What the thread needs to know at its start (structured-cloneable). */
 export interface ThreadSettings {
   readonly groups: NativeGroups;
-  /**
-   * Two 32-bit words: questions that main has not answered yet, counted up by the thread, down by main; and whose turn
-   * it is (reading-turn.ts).
-   */
+  /** See shared-words.ts. */
   readonly pending: SharedArrayBuffer;
 }

@@ -4,9 +4,7 @@
  * so whoever opens a file that is just being released would get EPERM. As it is, he waits until it is released or not.
  */
 
-/** Of the shared memory, and which 32-bit word of it this is: `NativeServer.pending` has the first. */
-export const turnBytes = 8;
-const wordAt = 4;
+import { sharedWord } from './shared-words.ts';
 
 const free = 0;
 const reading = 1;
@@ -23,7 +21,7 @@ export class ReadingTurn {
 
   /** The same memory in both threads. */
   constructor(shared: SharedArrayBuffer) {
-    this.#word = new Int32Array(shared, wordAt, 1);
+    this.#word = sharedWord(shared, 'turn');
   }
 
   /** For the event thread: runs `read` when main holds no lease. Blocks until then. */

@@ -26,8 +26,9 @@ import type { Question, ToMain } from './messages.ts';
 import { decideAccess, decideOpen, executableBits, Verdicts, wholeFile } from './policy.ts';
 import type { Decision, FileFacts, Recall } from './policy.ts';
 import { questionDeadline } from './question-deadline.ts';
-import { ReadingTurn, turnBytes } from './reading-turn.ts';
+import { ReadingTurn } from './reading-turn.ts';
 import { requesterOf } from './requester.ts';
+import { sharedWord, sharedWordsBytes } from './shared-words.ts';
 import { Siblings } from './siblings.ts';
 import { StreamFinder } from './stream-finder.ts';
 import { ThreadSyncs } from './thread-syncs.ts';
@@ -60,7 +61,7 @@ export class NativeServer {
 
   constructor(options: NativeServerOptions) {
     this.#options = options;
-    this.pending = options.pending ?? new SharedArrayBuffer(turnBytes);
+    this.pending = options.pending ?? new SharedArrayBuffer(sharedWordsBytes);
     this.turn = new ReadingTurn(this.pending);
     const access = Group.borrow(options.groups.access, 'preContent');
     const open = Group.borrow(options.groups.open, 'preContent');
@@ -69,8 +70,9 @@ export class NativeServer {
     this.#answers = new Answers({
       access,
       open,
-      pending: new Int32Array(this.pending),
+      pending: sharedWord(this.pending, 'pending'),
       onFailure: (message) => this.#problem(undefined, message),
+      onAnswer: () => options.onStep?.(),
     });
     const { store, recall, post } = options;
     this.#syncs = new ThreadSyncs(post);
@@ -99,6 +101,7 @@ export class NativeServer {
 
   /** Takes in a message of the event thread. Never throws. */
   take(message: ToMain): void {
+    this.#options.onStep?.();
     try {
       this.#take(message);
     } catch (error) {

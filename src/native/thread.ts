@@ -97,6 +97,11 @@ export class NativeThread {
     this.#control.wake();
   }
 
+  /** It does something soon, if it can: its count of steps moves (shared-words.ts). */
+  wake(): void {
+    this.#control.wake();
+  }
+
   /**
    * Ends the thread after what is queued has been answered: what needs the remote is denied with EIO. Requesters that
    * come later wait until the groups are closed (which lets them through: I9) or served by somebody else, so whoever

@@ -10,7 +10,7 @@ import { TreeRehearsal } from '../../src/daemon/native/rehearsal.ts';
 import { consumedStepBytes } from '../../src/native/consumption.ts';
 import type { ToMain } from '../../src/native/messages.ts';
 import { defaultNativePolicy } from '../../src/native/policy.ts';
-import { turnBytes } from '../../src/native/reading-turn.ts';
+import { sharedWordsBytes } from '../../src/native/shared-words.ts';
 import { NativeThread } from '../../src/native/thread.ts';
 import { Guard } from '../../src/supervisor/guard.ts';
 import { openFd, OpenFlag } from '../../src/sys/fd.ts';
@@ -49,7 +49,7 @@ async function played(
   const taken: ToMain[] = [];
   const others: ToMain[] = [];
   const groups = { access: guard.access.fd, open: guard.open.fd, changes: guard.changes.fd };
-  const pending = new SharedArrayBuffer(turnBytes);
+  const pending = new SharedArrayBuffer(sharedWordsBytes);
   const rehearsal = new TreeRehearsal({
     remoteKind,
     privateFd: privateRoot.fd,

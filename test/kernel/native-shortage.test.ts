@@ -234,7 +234,7 @@ for (const type of crowdTypes) {
       for (const errno of Object.keys(errors)) {
         assert.ok([EPERM, EIO, EAGAIN].includes(Number(errno)), errno);
       }
-      assert.ok(right > started / 2, report);
+      assert.ok(right > started / 2, `${report} ${await tree.logTail()}`);
     } finally {
       killGroup(child);
     }

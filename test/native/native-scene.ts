@@ -74,6 +74,8 @@ export interface NativeScene extends AsyncDisposable {
   readonly expected: number[];
   /** Changes of files that the event thread told of. */
   changes: number;
+  /** What the server did, as it tells. */
+  steps: number;
   /** All that it told of, by kind. */
   readonly told: Map<ToMain['kind'], number>;
   /** What happens to the next requests; undefined: nothing. */
@@ -143,6 +145,7 @@ export async function nativeScene(
       },
     }),
     onAccesses: () => undefined,
+    onStep: () => void (scene.steps += 1),
     onRescan: () => problems.push({ fileId: undefined, message: 'rescan', cause: undefined }),
     onProblem: (problem) => problems.push(problem),
   });
@@ -185,6 +188,7 @@ export async function nativeScene(
     problems,
     expected: [],
     changes: 0,
+    steps: 0,
     told: new Map(),
     fault: undefined,
     add(name, sizeBytes, { mode = 0o644, seed = 1, bytes = patternBytes(seed, sizeBytes) } = {}) {

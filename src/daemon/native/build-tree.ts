@@ -21,11 +21,13 @@ import { defaultNativePolicy } from '../../native/policy.ts';
 import type { SiblingsOf } from '../../native/siblings.ts';
 import type { ToMain } from '../../native/messages.ts';
 import { NativeServer } from '../../native/server.ts';
+import { sharedWord } from '../../native/shared-words.ts';
 import { NativeThread } from '../../native/thread.ts';
 import type { PreparedThread } from '../../base/prepared-thread.ts';
 import { RecallEngine } from '../../recall/engine.ts';
 import { Reachability } from '../../recall/namespace/reachability.ts';
 import type { HideResult } from '../../supervisor/messages.ts';
+import { aliveEveryMs } from '../../supervisor/watchdog.ts';
 import { OpenFlag, openFd } from '../../sys/fd.ts';
 import { NativeStubStore } from '../../tree/stubs/store.ts';
 import type { DetachRequest, DetachResult, StopResult } from '../api.ts';
@@ -47,6 +49,7 @@ import { detachTree } from './detach.ts';
 import { bringNames, nothingNew } from './first-names.ts';
 import type { AttachFacts } from './first-names.ts';
 import { Handover } from './handover.ts';
+import { Pulse } from './pulse.ts';
 import { TreeRehearsal } from './rehearsal.ts';
 import { treeHandlers } from './handlers/tree-handlers.ts';
 import { StubReservoir, undecidedStubs } from './stubs.ts';
@@ -189,6 +192,7 @@ export async function buildTree(
     recall,
     policy,
     onAccesses: (accesses) => accessTimes.add(accesses),
+    onStep: () => pulse.step(),
     onRescan: () => void settleChanges(parts),
     onProblem: ({ message, cause }) =>
       logbook.log(
@@ -202,6 +206,13 @@ export async function buildTree(
     expectRead: ({ key, version }) => remote.expect?.(key, version),
     siblingsOf: siblingsFinder(catalog, configuration),
     clock,
+  });
+  const threadSteps = sharedWord(server.pending, 'steps');
+  const pulse: Pulse = new Pulse({
+    everyMs: aliveEveryMs,
+    threadSteps: () => Atomics.load(threadSteps, 0),
+    wakeThread: () => thread.wake(),
+    alive: () => link.alive(),
   });
   const rehearsal = new TreeRehearsal({
     remoteKind: remote.kind,
@@ -308,6 +319,7 @@ export async function buildTree(
     }),
   );
   teardown.add('closing the control socket', () => control.close());
+  teardown.add('saying that it lives', pulse.start());
   undo.dissolve = false;
   void settleChanges(parts);
   return { parts, facts };

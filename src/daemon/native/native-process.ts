@@ -13,7 +13,6 @@ import type { OwnedFd } from '../../sys/fd.ts';
 import type { StopResult } from '../api.ts';
 import { parseAttachOptions } from '../attach-options.ts';
 import type { Logbook } from '../logbook.ts';
-import { sayAlive } from '../say-alive.ts';
 import { Teardown } from '../teardown.ts';
 import { buildTree, endMaxMs } from './build-tree.ts';
 import type { AttachFacts } from './first-names.ts';
@@ -120,13 +119,8 @@ export class NativeProcess {
     teardown: Teardown,
     inherited: InheritedDescriptors,
   ): Promise<void> {
-    const { logbook, configuration, server } = parts;
+    const { logbook, configuration } = parts;
     const { tree } = configuration;
-    const saying = sayAlive(
-      () => server.changesTakenIn(),
-      () => this.#link.alive(),
-    );
-    teardown.add('saying that it lives', saying);
     const why = await Promise.race([
       this.#stopped.promise.then(() => 'stopped' as const),
       this.#link.ended.then(() => 'stopped' as const),
