@@ -2,13 +2,14 @@
 import type { Question } from './messages.ts';
 import type { AskerFacts, Verdicts } from './policy.ts';
 import { requesterOf, systemCallOf } from './requester.ts';
-import type { RequesterFacts } from './requester.ts';
+import type { RequesterFacts, SeenCall } from './requester.ts';
 import { effectAtOpen } from './syscall.ts';
-import type { SystemCall } from './syscall.ts';
 
 export interface Asker {
   readonly requester: RequesterFacts;
   readonly facts: AskerFacts;
+  /** `SeenCall.text`. */
+  readonly callText: string | undefined;
 }
 
 /** Never rejects. A promise only where `systemCallOf` is one. */
@@ -18,12 +19,13 @@ export function askerOf(question: Question, verdicts: Verdicts): Asker | Promise
   return askerWith(call, question, verdicts);
 }
 
-function askerWith(call: SystemCall, { tid, group }: Question, verdicts: Verdicts): Asker {
+function askerWith(call: SeenCall, { tid, group }: Question, verdicts: Verdicts): Asker {
   const requester = requesterOf(tid);
   const { executable, name } = requester;
   const { streams, maps } = call;
   const effect = group === 'open' ? effectAtOpen(call) : call.effect;
   const verdict = verdicts.of(executable, name);
   const looksForHoles = verdicts.looksForHoles(executable, name);
-  return { requester, facts: { effect, streams, maps, verdict, looksForHoles } };
+  const facts = { effect, streams, maps, verdict, looksForHoles };
+  return { requester, facts, callText: call.text };
 }

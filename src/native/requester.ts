@@ -59,11 +59,16 @@ function numberOf(status: string, key: string, index = 0): number {
   return Number.isSafeInteger(value) ? value : 0;
 }
 
+/** A call, and the line of /proc/TID/syscall that it was known by: `systemCallText`. */
+export interface SeenCall extends SystemCall {
+  readonly text: string | undefined;
+}
+
 /**
  * What a thread that is blocked in an event is about to do. A promise where it is not asleep yet, and for openat2(2),
  * whose flags lie in the program's memory.
  */
-export function systemCallOf(tid: number): SystemCall | Promise<SystemCall> {
+export function systemCallOf(tid: number): SeenCall | Promise<SeenCall> {
   const text = lookedAt(tid);
   return text !== undefined && isRunning(text) ? whenAsleep(tid) : callOf(text, tid);
 }
@@ -76,7 +81,7 @@ const asleepMaxMs = 2_000;
 const asleepStepMaxMs = 50;
 
 /** Without keeping anybody else waiting. */
-async function whenAsleep(tid: number): Promise<SystemCall> {
+async function whenAsleep(tid: number): Promise<SeenCall> {
   let waitedMs = 0;
   for (let stepMs = 1; ; stepMs = Math.min(2 * stepMs, asleepStepMaxMs)) {
     await sleep(stepMs);
@@ -88,12 +93,12 @@ async function whenAsleep(tid: number): Promise<SystemCall> {
   }
 }
 
-function callOf(text: string | undefined, tid: number): SystemCall | Promise<SystemCall> {
-  const call = parseSystemCall(text, architecture);
+function callOf(text: string | undefined, tid: number): SeenCall | Promise<SeenCall> {
+  const call = { ...parseSystemCall(text, architecture), text };
   return call.openHowAddress === undefined ? call : withFlags(call, tid, call.openHowAddress);
 }
 
-async function withFlags(call: SystemCall, tid: number, address: bigint): Promise<SystemCall> {
+async function withFlags(call: SeenCall, tid: number, address: bigint): Promise<SeenCall> {
   const flags = await readWord(tid, address);
   // Another thread of that program might have changed the word since: it would only betray itself, because who
   // may empty the file may also write anything into it.
@@ -111,28 +116,16 @@ export function systemCallAtOnce(tid: number): SystemCall | undefined {
   return call.openHowAddress === undefined ? call : undefined;
 }
 
-/** How often a requester is looked at who is not asleep yet: some times at once, then once a millisecond. */
+/**
+ * Its event is in the queue a moment before a thread sleeps, and until then the kernel says `running` instead of the
+ * call; on a busy machine that moment lasts until the thread gets a processor again. So it is looked at some times.
+ */
 const looksAtOnce = 8;
-const looksMax = 58;
-const pause = new Int32Array(new SharedArrayBuffer(4));
 
 function lookedAt(tid: number): string | undefined {
   for (let looks = 1; ; looks += 1) {
     const text = systemCallText(tid);
     if (text === undefined || !isRunning(text) || looks === looksAtOnce) return text;
-  }
-}
-
-/**
- * `systemCallText` of a thread that is blocked in an event. Its event is in the queue a moment before it sleeps, and
- * until then the kernel says `running` instead of the call; on a busy machine that moment lasts until the thread gets a
- * processor again. So it is looked at again, for up to 50 ms. Blocks the calling thread meanwhile.
- */
-export function blockedCallText(tid: number): string | undefined {
-  for (let looks = looksAtOnce; ; looks += 1) {
-    const text = lookedAt(tid);
-    if (text === undefined || !isRunning(text) || looks === looksMax) return text;
-    Atomics.wait(pause, 0, 0, 1);
   }
 }
 

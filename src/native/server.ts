@@ -315,7 +315,7 @@ export class NativeServer {
     file: StubFile,
     asker: Asker,
   ): Promise<boolean> {
-    const { tid } = asker.requester;
+    const writer = { tid: asker.requester.tid, callText: asker.callText };
     switch (decision.kind) {
       case 'allow':
         return pending.allow();
@@ -327,11 +327,11 @@ export class NativeServer {
       case 'intend':
         if (!(await this.#recall(wholeFile(file.sizeBytes), pending, file, asker, false)))
           return false;
-        if (!(await this.#writers.intend(file, tid, () => pending.allow()))) return false;
+        if (!(await this.#writers.intend(file, writer, () => pending.allow()))) return false;
         this.#counters.intents += 1;
         return true;
       case 'discard':
-        await this.#writers.discard(file, tid, () => pending.allow());
+        await this.#writers.discard(file, writer, () => pending.allow());
         this.#counters.discards += 1;
         return true;
       case 'disown':

@@ -18,7 +18,7 @@ import type { StubFile, StubStore } from '../tree/stubs/stub-store.ts';
 import type { FileGates } from './file-gates.ts';
 import type { KnownFiles, Moment } from './known-files.ts';
 import type { Changed } from './messages.ts';
-import { blockedCallText, isRunning, systemCallText } from './requester.ts';
+import { isRunning, systemCallText } from './requester.ts';
 
 const { clean, intent, discarding, dirty } = StubChange;
 
@@ -42,15 +42,15 @@ export interface WritersOptions {
   readonly onProblem: (fileId: number | undefined, message: string, cause: unknown) => void;
 }
 
-/** A writer that was let in: as long as its thread shows this text, its system call is not over. */
-interface LetIn {
+/** A writer that is let in: as long as its thread shows this text, its system call is not over. */
+export interface LetIn {
   readonly tid: number;
   readonly callText: string | undefined;
 }
 
 interface Recorded {
   readonly file: StubFile;
-  letIn: LetIn[];
+  readonly letIn: LetIn[];
   /** One of them is a thread that /proc does not show to us. */
   isOneUnseen: boolean;
 }
@@ -72,7 +72,7 @@ export class Writers {
    * Records `intent`, then `letIn` runs. False: not all of the file is here (any more), nothing was done. Rejects when
    * it cannot be recorded.
    */
-  async intend(file: StubFile, tid: number, letIn: () => void): Promise<boolean> {
+  async intend(file: StubFile, writer: LetIn, letIn: () => void): Promise<boolean> {
     const { store, gates, recall, known } = this.#options;
     return await gates.alone(file.id, async () => {
       if (file.change === discarding) return false;
@@ -82,21 +82,21 @@ export class Writers {
         await store.setChange(file, intent);
         known.settleChanged(file);
       }
-      this.#remember(file, tid);
+      this.#remember(file, writer);
       letIn();
       return true;
     });
   }
 
   /** Nothing of the file is needed any more: stops its recalls, records `discarding`, then `letIn` runs. */
-  async discard(file: StubFile, tid: number, letIn: () => void): Promise<void> {
+  async discard(file: StubFile, writer: LetIn, letIn: () => void): Promise<void> {
     const { store, gates, recall } = this.#options;
     await gates.alone(file.id, async () => {
       if (file.change === clean) {
         await recall.cancel(file.id);
         await store.setChange(file, discarding);
       }
-      this.#remember(file, tid);
+      this.#remember(file, writer);
       letIn();
     });
   }
@@ -262,10 +262,11 @@ export class Writers {
     this.#open.delete(file.id);
   }
 
-  #remember(file: StubFile, tid: number): void {
+  #remember(file: StubFile, { tid, callText }: LetIn): void {
     if (file.change !== intent && file.change !== discarding) return;
     const writers = this.#open.get(file.id) ?? { file, letIn: [], isOneUnseen: false };
-    writers.letIn.push({ tid, callText: blockedCallText(tid) });
+    const wasRunning = callText !== undefined && isRunning(callText);
+    writers.letIn.push({ tid, callText: wasRunning ? systemCallText(tid) : callText });
     writers.isOneUnseen ||= tid === 0;
     this.#open.set(file.id, writers);
     const [oldest] = this.#open.keys();
@@ -277,14 +278,13 @@ export class Writers {
   #isStillLettingIn(file: StubFile): boolean {
     const writers = this.#open.get(file.id);
     if (writers === undefined) return false;
-    writers.letIn = writers.letIn.filter(({ tid, callText }) => {
-      const text = systemCallText(tid);
-      if (text === undefined || callText === undefined) return false;
-      // Without the line of then, only the thread's end tells that it has come through.
-      if (isRunning(callText)) return true;
-      return text === callText || isRunning(text);
-    });
-    return writers.letIn.length > 0;
+    // Thousands may have been let in at a time: one who is still on his way is enough.
+    for (;;) {
+      const last = writers.letIn.at(-1);
+      if (last === undefined) return false;
+      if (isOnHisWay(last)) return true;
+      writers.letIn.pop();
+    }
   }
 
   #hasNoWriter(file: StubFile): boolean {
@@ -384,6 +384,14 @@ export class Writers {
     const message = `What was done to ${file.key} cannot be recorded: ${toEbbError(error).message}`;
     this.#options.onProblem(file.id, message, error);
   }
+}
+
+function isOnHisWay({ tid, callText }: LetIn): boolean {
+  const text = systemCallText(tid);
+  if (text === undefined || callText === undefined) return false;
+  // Without the line of then, only the thread's end tells that it has come through.
+  if (isRunning(callText)) return true;
+  return text === callText || isRunning(text);
 }
 
 function isCode(error: unknown, code: string): boolean {
