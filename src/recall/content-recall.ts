@@ -45,6 +45,17 @@ export class ContentRecall {
     return false;
   }
 
+  /** On which some of these counted, see `hasUse`. */
+  flightsFor(waiters: readonly Waiter[]): Set<Flight> {
+    const flights = new Set<Flight>();
+    for (const { options, cursorEnd } of waiters) {
+      for (const flight of this.flights.overlapping(options.planned.first, cursorEnd)) {
+        flights.add(flight);
+      }
+    }
+    return flights;
+  }
+
   /** Those who wait for a chunk of the flight that has not arrived. */
   waitersOf(flight: Flight): Waiter[] {
     return [...this.waiters].filter((waiter) => {

@@ -217,15 +217,14 @@ export class RecallEngine implements Recall {
     const nowMs = this.#clock.monotonicMs();
     let nextMs = this.#dispatcher.stopStalled(nowMs);
     for (const content of this.#contents.values()) {
+      const late: Waiter[] = [];
       for (const waiter of content.waiters) {
-        const { deadlineAtMs, deadlineMs } = waiter.options;
-        if (deadlineAtMs > nowMs) {
-          nextMs = Math.min(nextMs, deadlineAtMs);
-          continue;
-        }
-        waiter.reject(overdue(content.file, deadlineMs));
-        this.#leave(content, waiter);
+        const { deadlineAtMs } = waiter.options;
+        if (deadlineAtMs > nowMs) nextMs = Math.min(nextMs, deadlineAtMs);
+        else late.push(waiter);
       }
+      for (const waiter of late) waiter.reject(overdue(content.file, waiter.options.deadlineMs));
+      this.#leave(content, late);
     }
     this.#goOn();
     this.#alarm.disarm();
@@ -264,7 +263,7 @@ export class RecallEngine implements Recall {
       },
       (aborted) => {
         aborted.reject(interrupted(file));
-        this.#leave(content, aborted);
+        this.#leave(content, [aborted]);
         this.#goOn();
       },
     );
@@ -357,6 +356,7 @@ export class RecallEngine implements Recall {
     this.#failures += isForgone ? 0 : 1;
     if (error.code === 'ESTALE') this.#abandon(content, error);
     const answer = forReader(error);
+    const leaving: Waiter[] = [];
     for (const waiter of content.waitersOf(flight)) {
       if (!waiter.retried && intentRank[flight.origin] > intentRank[waiter.options.intent]) {
         waiter.retried = true;
@@ -364,9 +364,10 @@ export class RecallEngine implements Recall {
         this.#planOn(content, waiter);
       } else {
         waiter.reject(answer);
-        this.#leave(content, waiter);
+        leaving.push(waiter);
       }
     }
+    this.#leave(content, leaving);
     for (const waiter of content.waiters) {
       if (waiter.cursor < waiter.cursorEnd) this.#planOn(content, waiter);
     }
@@ -383,11 +384,10 @@ export class RecallEngine implements Recall {
     this.#forgetIfIdle(content);
   }
 
-  /** A waiter goes before its chunks came: stops what was only for it. */
-  #leave(content: ContentRecall, waiter: Waiter): void {
-    this.#remove(content, waiter);
-    const { planned } = waiter.options;
-    for (const flight of content.flights.overlapping(planned.first, waiter.cursorEnd)) {
+  /** Waiters, maybe thousands, go before their chunks came: stops what was only for them. */
+  #leave(content: ContentRecall, waiters: readonly Waiter[]): void {
+    for (const waiter of waiters) this.#remove(content, waiter);
+    for (const flight of content.flightsFor(waiters)) {
       if (endsWithoutWaiters(flight) && !content.hasUse(flight)) this.#giveUp(content, flight);
     }
     this.#forgetIfIdle(content);

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { ebbError } from '../../src/base/errors.ts';
 import type { EbbError } from '../../src/base/errors.ts';
+import { ContentRecall } from '../../src/recall/content-recall.ts';
 import { RecallEngine } from '../../src/recall/engine.ts';
 import { asked, scene } from './scene.ts';
 import { by, chunk, HeldRemote, isCode, KiB, LocalFile, MiB, settle } from './support.ts';
@@ -77,6 +78,25 @@ test('a deadline ends the wait with EIO and stops what was only for that reader'
   );
   it.remote.open();
   await other;
+});
+
+test('hundreds who wait for a file whose request fails cost one look at each flight', async (context) => {
+  const crowd = 500;
+  await using it = scene(64 * MiB);
+  const others = [8, 16, 24].map((at) => it.engine.ensure(it.file, at * MiB, 10, by(at)));
+  const reads = Array.from({ length: crowd }, (_unused, index) =>
+    it.engine.ensure(it.file, 0, 64 * MiB, by(100 + index)),
+  );
+  await settle();
+  const looks = context.mock.method(ContentRecall.prototype, 'hasUse');
+  const flights = it.engine.flights().length;
+  it.remote.fail(0, ebbError('EIO', 'broken'));
+  for (const read of reads) await assert.rejects(read, isCode('EIO'));
+  assert.ok(looks.mock.callCount() <= 4 * flights, `${looks.mock.callCount()} of ${flights}`);
+  it.remote.open();
+  const [broken, ...whole] = await Promise.allSettled(others);
+  assert.equal(broken?.status, 'rejected');
+  for (const { status } of whole) assert.equal(status, 'fulfilled');
 });
 
 test('a stalled request is given up, also when only read-ahead waits for it', async () => {
