@@ -19,6 +19,7 @@ import { encodeHandle, handleOf } from '../sys/handle.ts';
 import { fileStatus } from '../sys/stat.ts';
 import { getXattr } from '../sys/xattr.ts';
 import { Residency } from '../tree/residency.ts';
+import { Backlog } from './backlog.ts';
 import { Consumption } from './consumption.ts';
 import type { Doorkeeper } from './doorkeeper.ts';
 import { IgnoreMarks } from './ignore-marks.ts';
@@ -67,6 +68,7 @@ export class EventHandler {
   readonly #options: EventHandlerOptions;
   readonly #pending: Int32Array;
   readonly #steps: Int32Array;
+  readonly #backlog: Backlog;
   readonly #marks: IgnoreMarks;
   readonly #known = new Map<string, KnownFile>();
   readonly #changesReader: EventReader;
@@ -77,6 +79,7 @@ export class EventHandler {
     this.#options = options;
     this.#pending = sharedWord(options.pending, 'pending');
     this.#steps = sharedWord(options.pending, 'steps');
+    this.#backlog = new Backlog(options.pending);
     this.#marks = new IgnoreMarks(options);
     this.#changesReader = new EventReader(options.changes, (trouble) => this.trouble(trouble));
   }
@@ -312,6 +315,7 @@ export class EventHandler {
   }
 
   #tell(message: ToMain): void {
+    this.#backlog.add(message);
     this.#options.port.postMessage(message);
   }
 }

@@ -205,8 +205,7 @@ export class NativeServer {
         void this.#answer(message);
         return;
       case 'changed':
-        this.#writers.changed(message);
-        return;
+        return this.#writers.changed(message);
       case 'overflow':
         this.#problem(undefined, 'Changes of users were lost: the tree has to be looked at.');
         this.#options.onRescan();
@@ -217,8 +216,7 @@ export class NativeServer {
         this.#consumed(message);
         return;
       case 'complete':
-        this.#settleComplete(message.fileId);
-        return;
+        return this.#settleComplete(message.fileId);
       case 'touched':
         this.#options.onAccesses([[message.fileId, message.atMs]]);
         this.#siblings.used(message.fileId, () => requesterOf(message.tid));

@@ -8,9 +8,11 @@ export const SharedWord = {
   turn: 1,
   /** What the thread has done: events, and what main sent. Starts again from the smallest when it overflows. */
   steps: 2,
+  /** Messages of the thread that main has not taken in (backlog.ts). */
+  told: 3,
 } as const;
 
-export const sharedWordsBytes = 12;
+export const sharedWordsBytes = 16;
 
 /** One of them. */
 export function sharedWord(shared: SharedArrayBuffer, word: keyof typeof SharedWord): Int32Array {

@@ -9,7 +9,8 @@ import type { MessagePort } from 'node:worker_threads';
 import { PreparedThread } from '../base/prepared-thread.ts';
 import { LoopControl } from '../sys/loop-control.ts';
 import type { NativeThreadOptions } from './contracts.ts';
-import type { ToThread } from './messages.ts';
+import { Backlog } from './backlog.ts';
+import type { ToMain, ToThread } from './messages.ts';
 import type { ThreadReport, ThreadStart } from './thread-main.ts';
 
 /** This file's neighbour, whether it is run as TypeScript or compiled. */
@@ -81,7 +82,11 @@ export class NativeThread {
     }
     await ready.promise;
     // Not earlier: what is asked is answered with the help of what this returns. Until then it waits in the port.
-    channel.port1.on('message', options.onMessage);
+    const backlog = new Backlog(options.pending);
+    channel.port1.on('message', (message: ToMain) => {
+      backlog.taken(message);
+      options.onMessage(message);
+    });
     channel.port1.unref();
     return thread;
   }

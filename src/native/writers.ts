@@ -27,6 +27,11 @@ const lookAgainMs = 2_000;
 /** Writers that are looked at, and deletions that are recorded, in one turn. */
 const looksMax = 256;
 const deletionsPerTurnMax = 1024;
+/**
+ * Deletions that are remembered, 40 bytes each. A record of more than these stays, and with it that the file was
+ * deleted or renamed here: it does not come again.
+ */
+const deletedMax = 1_048_576;
 /** Let-in writers that are remembered; what became of others is found out when somebody asks. */
 const openMax = 65_536;
 
@@ -60,7 +65,8 @@ export class Writers {
   /** Recorded writers whose deeds are not known yet. */
   readonly #open = new Map<number, Recorded>();
   readonly #resolving = new Map<number, Promise<void>>();
-  readonly #deleted = new Map<number, StubFile>();
+  /** Ids. */
+  readonly #deleted = new Set<number>();
   #timer: NodeJS.Timeout | undefined;
   #closed = false;
 
@@ -148,7 +154,7 @@ export class Writers {
     const file = this.#options.store.byHandle(event.handle);
     if (file === undefined) return;
     if (event.deleted) {
-      this.#deleted.set(file.id, file);
+      if (this.#deleted.size < deletedMax) this.#deleted.add(file.id);
       this.#lookAgainSoon(0);
       return;
     }
@@ -350,12 +356,12 @@ export class Writers {
   /** Whether some were not looked at. An inode may outlive its last name: then it is looked at again. */
   async #forgetDeleted(): Promise<boolean> {
     const { store, known } = this.#options;
-    const some = [...this.#deleted.values()].slice(0, deletionsPerTurnMax);
+    const some = this.#deleted.values().take(deletionsPerTurnMax).toArray();
     const isMore = this.#deleted.size > some.length;
     // To the end, until they are forgotten.
-    for (const file of some) this.#deleted.delete(file.id);
-    for (const file of some) this.#deleted.set(file.id, file);
-    const gone = some.filter((file) => this.#isGone(file)).map(({ id }) => id);
+    for (const id of some) this.#deleted.delete(id);
+    for (const id of some) this.#deleted.add(id);
+    const gone = some.filter((id) => this.#isGone(id));
     for (const id of gone) {
       this.#open.delete(id);
       known.forget(id);
@@ -365,9 +371,12 @@ export class Writers {
     return isMore;
   }
 
-  #isGone(file: StubFile): boolean {
+  #isGone(id: number): boolean {
+    const { store } = this.#options;
+    const file = store.get(id);
+    if (file === undefined) return true;
     try {
-      openByHandle(this.#options.store.rootFd, decodeHandle(file.handle), OpenFlag.path).close();
+      openByHandle(store.rootFd, decodeHandle(file.handle), OpenFlag.path).close();
       return false;
     } catch (error) {
       return isCode(error, 'ESTALE');
