@@ -9,6 +9,7 @@ import { blindForMs } from '../../src/remote/dir/facts.ts';
 import { openDirectoryRemote } from '../../src/remote/dir/dir-remote.ts';
 import { readAll } from '../conformance/collect.ts';
 import { patternBytes } from '../support/pattern.ts';
+import { waitFor } from '../support/wait-for.ts';
 import { mountImage } from '../tree/support/image.ts';
 
 const sizeBytes = 100_000;
@@ -44,6 +45,25 @@ test('a file that is written again within the second of its version is not read 
       'a mix',
     );
   }
+  await remote.close();
+});
+
+test('what was got ready is not read at once, either, within the second of its version', async () => {
+  using image = mountImage('ext4', ['-I', '128']);
+  const file = path.join(image.path, 'f');
+  const remote = await openDirectoryRemote(image.path);
+  writeFileSync(file, patternBytes(1, sizeBytes));
+  const { version = '' } = await remote.stat('f', { signal: new AbortController().signal });
+  const into = new Uint8Array(4_096);
+  const readAtOnce = async (): Promise<boolean> => {
+    remote.expect?.('f', version);
+    // First until it is open.
+    await remote.readReady?.('f', version, into, 0);
+    return remote.readReady?.('f', version, into, 0) === true;
+  };
+  assert.equal(await readAtOnce(), false);
+  await waitFor(async () => await readAtOnce(), { what: 'its seconds to be over' });
+  assert.ok(patternBytes(1, into.length).equals(into));
   await remote.close();
 });
 

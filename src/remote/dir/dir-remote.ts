@@ -193,6 +193,7 @@ class DirectoryRemote implements Remote {
     const ready = this.#ready.look(key, version);
     if (ready === undefined || ready instanceof Promise) return ready ?? false;
     if (!ready.isQuick || !isSmallRange(into.length)) return false;
+    if (blindForMs(ready.ctimeNs, Date.now()) > 0) return false;
     try {
       const count = this.#atOnce.read(ready.content, into, offsetBytes, this.#root.isInMemory);
       return count === into.length && this.#versionNow(ready) === version;
