@@ -126,6 +126,47 @@ export function versionOf(facts: {
   return parts.join(';');
 }
 
+/**
+ * So many seconds after the time of a file its next content may still have that time: whole seconds are cut off, and a
+ * kernel's clock for files is a little behind.
+ */
+const youngSeconds = 2;
+const youngPrefix = 'young;';
+
+/**
+ * `versionOf` for what an answer says now. Whatever is made of a time in whole seconds is no strong validator within
+ * that second (RFC 9110, section 8.8.2.2), tags of nginx and Caddy included: what is so young has a version of its own,
+ * the weak one. Who asks later gets the lasting one, which is another: what came meanwhile is not kept for it.
+ */
+function versionNow(
+  headers: HeaderFields,
+  facts: {
+    readonly tag: EntityTag | undefined;
+    readonly sizeBytes: number | undefined;
+    readonly mtime: Timestamp | undefined;
+  },
+): string | undefined {
+  const { tag, sizeBytes, mtime } = facts;
+  const now = parseHttpDate(field(headers, 'date'));
+  const lasting = versionOf(facts);
+  if (mtime === undefined || now === undefined) return lasting;
+  if (Math.abs(now.seconds - mtime.seconds) >= youngSeconds) return lasting;
+  if (tag === undefined) return youngPrefix + lasting;
+  if (!isMadeOfSeconds(tag, mtime.seconds, sizeBytes)) return lasting;
+  return versionOf({ ...facts, tag: weakened(tag) });
+}
+
+/** nginx: seconds and size in hexadecimal; Caddy until 2.7: the same to the base of 36, without a dash. */
+function isMadeOfSeconds({ text }: EntityTag, seconds: number, sizeBytes = -1): boolean {
+  const made = (base: number, dash: string): string =>
+    `"${seconds.toString(base)}${dash}${sizeBytes.toString(base)}"`;
+  return text === made(16, '-') || text === made(36, '');
+}
+
+function weakened({ text }: EntityTag): EntityTag {
+  return { weak: true, text: `W/${text}` };
+}
+
 /** The strong entity tag inside a version string: usable with If-Match. */
 export function strongTagOf(version: string | undefined): string | undefined {
   return version?.startsWith(strongPrefix) === true
@@ -138,8 +179,9 @@ export type VersionMatch = 'same' | 'other' | 'unknown';
 
 /**
  * `same`: equal, or the one asked for was weak and the answer now has the strong form of the same tag with equal date
- * and size (Apache's tags are weak for a second after a change). `unknown`: the answer lacks the evidence that the
- * version asked for rests on (an error page without an entity tag, say), so it proves nothing about the object.
+ * and size (Apache's tags are weak for a second after a change, and so is what is young here). `unknown`: the answer
+ * lacks the evidence that the version asked for rests on (an error page without an entity tag, say), so it proves
+ * nothing about the object.
  */
 export function matchVersion(
   expected: string,
@@ -151,11 +193,22 @@ export function matchVersion(
   const actual = versionOf({ tag, sizeBytes, mtime });
   if (actual === expected) return 'same';
   if (actual === undefined) return 'unknown';
+  if (expected === youngPrefix + actual) return 'same';
   if (expected.startsWith('weak:') && tag !== undefined && !tag.weak) {
-    const weakened = versionOf({ tag: { weak: true, text: `W/${tag.text}` }, sizeBytes, mtime });
-    return weakened === expected ? 'same' : 'other';
+    return versionOf({ tag: weakened(tag), sizeBytes, mtime }) === expected ? 'same' : 'other';
   }
   return evidenceOf(actual) === evidenceOf(expected) ? 'other' : 'unknown';
+}
+
+/** Whether what a server says of an object now, by the same rules, confirms that it still is `expected`. */
+export function isConfirmedBy(
+  expected: string,
+  { version, sizeBytes, mtime }: ObjectAttributes,
+): boolean {
+  if (version === expected || expected === `${youngPrefix}${version}`) return true;
+  const text = strongTagOf(version);
+  if (text === undefined) return false;
+  return versionOf({ tag: weakened({ weak: false, text }), sizeBytes, mtime }) === expected;
 }
 
 function evidenceOf(version: string): string {
@@ -173,7 +226,7 @@ export function fileAttributes(
 ): ObjectAttributes {
   const tag = parseEntityTag(field(headers, 'etag'));
   const mtime = parseHttpDate(field(headers, 'last-modified'));
-  const version = versionOf({ tag, sizeBytes, mtime });
+  const version = versionNow(headers, { tag, sizeBytes, mtime });
   return {
     kind: 'file',
     ...(sizeBytes === undefined ? {} : { sizeBytes }),

@@ -8,8 +8,8 @@ import { assert } from '../../base/assert.ts';
 import { ebbError } from '../../base/errors.ts';
 import type { ObjectAttributes, RangeSink, ReadOptions } from '../remote.ts';
 import { answerProblem, versionProblem } from './answer-checks.ts';
-import { endsWithConnection, field, fileAttributes, mediaType } from './attributes.ts';
-import { parseContentRange, parseLength, strongTagOf } from './attributes.ts';
+import { endsWithConnection, field, fileAttributes, isConfirmedBy } from './attributes.ts';
+import { mediaType, parseContentRange, parseLength, strongTagOf } from './attributes.ts';
 import { ExactTarget } from './exact-target.ts';
 import type { ClientRequest, FinalHead } from './http-client.ts';
 import { SinkGuard } from './sink-guard.ts';
@@ -112,10 +112,12 @@ async function confirmVersion(
 ): Promise<ObjectAttributes> {
   const attributes = await statObject(context, key, options.signal);
   if (attributes.kind === 'directory') throw ebbError('EISDIR', `${key} is a directory.`);
-  if (options.version !== undefined && attributes.version !== options.version) {
+  const { version } = options;
+  if (version === undefined) return attributes;
+  if (!isConfirmedBy(version, attributes)) {
     throw ebbError('ESTALE', `${key} has another version now (${attributes.version}).`);
   }
-  return attributes;
+  return { ...attributes, version };
 }
 
 async function attempt(
