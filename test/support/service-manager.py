@@ -3,20 +3,21 @@ Restart=on-failure, RestartPreventExitStatus=2 3, for tests: the same protocol (
 
     service-manager.py DIRECTORY MAX COMMAND...
 
-Says on standard output, one JSON object a line, what happens: started, ready, stored, removed, ended. Takes on
+Says on descriptor 3, one JSON object a line, what happens: started, ready, stored, removed, ended. Takes on
 standard input: `release` lets go of all that is stored and starts nothing any more; `forget NAME` lets go of what
 begins with that. Ends with the service."""
 import array, ctypes, json, os, select, signal, socket, sys, time
 
 directory, most, command = sys.argv[1], int(sys.argv[2]), sys.argv[3:]
 restart_after_s = 0.1
+events = os.fdopen(3, "w")  # not what the service prints to
 store = []  # (name, descriptor)
 restarting = True
 
 
 def say(event, **facts):
     facts.update(event=event, stored=[name for name, _ in store])
-    print(json.dumps(facts), flush=True)
+    print(json.dumps(facts), file=events, flush=True)
 
 
 # Whose parents die are its children, as with systemd: PR_SET_CHILD_SUBREAPER.

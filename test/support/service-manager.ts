@@ -1,6 +1,7 @@
 /** A stand-in for systemd that keeps descriptors and starts one service again (service-manager.py). */
+import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
-import type { ChildProcessByStdio } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
 import type { Readable, Writable } from 'node:stream';
@@ -23,7 +24,8 @@ export class ServiceManager implements Disposable {
   readonly events: ServiceEvent[] = [];
   /** What the service printed to standard error. */
   log = '';
-  readonly #child: ChildProcessByStdio<Writable, Readable, Readable>;
+  readonly #child: ChildProcess;
+  readonly #stdin: Writable;
 
   /** `directory`: for its socket. `storeMax`: how many descriptors it keeps. */
   constructor(
@@ -32,18 +34,21 @@ export class ServiceManager implements Disposable {
     command: readonly string[],
     env: Readonly<Record<string, string>>,
   ) {
-    this.#child = spawn('python3', [script, directory, String(storeMax), ...command], {
-      stdio: ['pipe', 'pipe', 'pipe'],
+    const child = spawn('python3', [script, directory, String(storeMax), ...command], {
+      stdio: ['pipe', 'ignore', 'pipe', 'pipe'],
       detached: true,
       env: { ...process.env, ...env },
     });
-    killAtExit(this.#child);
-    this.#child.stdin.on('error', () => {});
-    createInterface({ input: this.#child.stdout }).on('line', (line) => {
-      // What the service prints comes the same way.
-      if (line.startsWith('{"')) this.events.push(JSON.parse(line) as ServiceEvent);
+    killAtExit(child);
+    const [stdin, , stderr, events] = child.stdio;
+    assert(stdin !== null && stderr !== null);
+    this.#child = child;
+    this.#stdin = stdin;
+    stdin.on('error', () => {});
+    createInterface({ input: events as Readable }).on('line', (line) => {
+      this.events.push(JSON.parse(line) as ServiceEvent);
     });
-    this.#child.stderr.on('data', (bytes: Buffer) => {
+    stderr.on('data', (bytes: Buffer) => {
       this.log = (this.log + bytes.toString()).slice(-16_384);
     });
   }
@@ -63,12 +68,12 @@ export class ServiceManager implements Disposable {
 
   /** Everything is dropped, and the service is not started again. */
   release(): void {
-    this.#child.stdin.write('release\n');
+    this.#stdin.write('release\n');
   }
 
   /** What is kept under names with this beginning is dropped. */
   forget(beginning: string): void {
-    this.#child.stdin.write(`forget ${beginning}\n`);
+    this.#stdin.write(`forget ${beginning}\n`);
   }
 
   /** To itself: SIGSTOP, SIGCONT. */
