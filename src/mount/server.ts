@@ -12,6 +12,7 @@ import type { DeferredCall } from '../fuse/filesystem.ts';
 import type { Namespace } from '../recall/namespace/namespace.ts';
 import type { Prepared, Preparer } from '../recall/namespace/prepare.ts';
 import { interruptible } from '../recall/namespace/single-flight.ts';
+import { UseCounts } from '../base/use-counts.ts';
 import type { RecallEngine } from '../recall/engine.ts';
 import type { EnsureOptions } from '../recall/recall.ts';
 import type { ContentFile } from '../tree/content.ts';
@@ -89,7 +90,7 @@ export class MountServer {
   /** Contents that are being released: opens wait for these. */
   readonly #releasing = new Map<number, Promise<void>>();
   /** Contents whose descriptor is on its way to the FUSE thread, with how many: not closed, though not yet open. */
-  readonly #opening = new Map<number, number>();
+  readonly #opening = new UseCounts();
   #closed = false;
 
   constructor(options: MountServerOptions) {
@@ -144,7 +145,7 @@ export class MountServer {
 
   /** How many open files the kernel has of the content, through this mount. */
   async openCount(nodeId: number): Promise<number> {
-    const opening = this.#opening.get(nodeId) ?? 0;
+    const opening = this.#opening.of(nodeId);
     return (await this.#quiesced(nodeId, async (openCount) => openCount)) ?? opening;
   }
 
@@ -314,21 +315,15 @@ export class MountServer {
   /** What the thread will own. Until the message with it was posted nobody may release the content. */
   async #handOver(prepared: Prepared): Promise<{ file: ContentFile; opened: Opened }> {
     const nodeId = prepared.node.id;
-    this.#opening.set(nodeId, (this.#opening.get(nodeId) ?? 0) + 1);
+    const opening = this.#opening.begin(nodeId);
     try {
       const { file, descriptor } = await this.#options.openLocal(prepared);
       this.#lend(file);
       return { file, opened: { residency: file.residency.buffer, descriptor } };
     } finally {
       // The message is posted in this turn of the event loop, and a later `quiesce` comes after it.
-      setImmediate(() => this.#opened(nodeId));
+      setImmediate(() => opening[Symbol.dispose]());
     }
-  }
-
-  #opened(nodeId: number): void {
-    const left = (this.#opening.get(nodeId) ?? 0) - 1;
-    if (left > 0) this.#opening.set(nodeId, left);
-    else this.#opening.delete(nodeId);
   }
 
   #lend(file: ContentFile): void {

@@ -6,6 +6,7 @@ import { StubChange } from '../base/stub-facts.ts';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Errno } from '../base/errno.ts';
 import { ebbError, toEbbError } from '../base/errors.ts';
+import { UseCounts } from '../base/use-counts.ts';
 import { Group } from '../fanotify/group.ts';
 import { tryLease } from '../sys/lease.ts';
 import { fileStatus } from '../sys/stat.ts';
@@ -14,7 +15,6 @@ import { Answers, claimLost } from './answers.ts';
 import type { PendingQuestion } from './answers.ts';
 import { askerOf } from './asker.ts';
 import type { Asker } from './asker.ts';
-import { BusyFiles } from './busy-files.ts';
 import type { NativeCounters, NativeServerOptions } from './contracts.ts';
 import { FileGates } from './file-gates.ts';
 import { allowFront } from './front.ts';
@@ -54,7 +54,8 @@ export class NativeServer {
   readonly #writers: Writers;
   readonly #siblings: Siblings;
   readonly #layers: Layers;
-  readonly #busy = new BusyFiles();
+  /** Files of which questions are being answered: these must not be released. */
+  readonly #busy = new UseCounts();
   readonly #syncs: ThreadSyncs;
   readonly #counters = { opens: 0, accesses: 0, refused: 0, overdue: 0, intents: 0, discards: 0 };
   #closed = false;

@@ -10,6 +10,7 @@ import type {
   ObjectAttributes,
   RangeSink,
   ReadOptions,
+  ReadyRange,
   Remote,
 } from './remote.ts';
 
@@ -53,13 +54,8 @@ export class LateRemote implements Remote {
     this.#remote?.expect?.(key, version);
   }
 
-  readReady(
-    key: string,
-    version: string,
-    into: Uint8Array,
-    offsetBytes: number,
-  ): boolean | Promise<void> {
-    return this.#remote?.readReady?.(key, version, into, offsetBytes) ?? false;
+  readReady(...range: ReadyRange): boolean | Promise<void> {
+    return this.#remote?.readReady?.(...range) ?? false;
   }
 
   /** Does not wait for a try that is under way: it may hang. What it opens is closed then. */

@@ -19,6 +19,7 @@ import type {
   ObjectAttributes,
   RangeSink,
   ReadOptions,
+  ReadyRange,
   Remote,
 } from './remote.ts';
 import { WrappedRemote } from './wrapped.ts';
@@ -91,13 +92,8 @@ class LimitedRemote extends WrappedRemote {
   }
 
   /** Takes no place: it is over when it returns. What has a rate goes the way that keeps it. */
-  override readReady(
-    key: string,
-    version: string,
-    into: Uint8Array,
-    offsetBytes: number,
-  ): boolean | Promise<void> {
-    return this.#bucket === undefined && super.readReady(key, version, into, offsetBytes);
+  override readReady(...range: ReadyRange): boolean | Promise<void> {
+    return this.#bucket === undefined && super.readReady(...range);
   }
 
   /** Whichever comes first: a place among all requests, or the spare one where reads may hold those. */

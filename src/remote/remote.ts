@@ -98,6 +98,9 @@ export interface ReadOptions extends CallOptions {
   readonly version: string | undefined;
 }
 
+/** What `Remote.readReady` is asked for. */
+export type ReadyRange = [key: string, version: string, into: Uint8Array, offsetBytes: number];
+
 export interface Remote {
   /** `http`, `dir`, `memory`: for messages. */
   readonly kind: string;
@@ -136,12 +139,7 @@ export interface Remote {
    * `read` says more. A promise: it is being got ready; to be asked again when that has settled. Never throws or
    * rejects.
    */
-  readReady?(
-    key: string,
-    version: string,
-    into: Uint8Array,
-    offsetBytes: number,
-  ): boolean | Promise<void>;
+  readReady?(...range: ReadyRange): boolean | Promise<void>;
   /** Frees connections. Calls under way reject. */
   close(): Promise<void>;
 }

@@ -5,6 +5,7 @@ import type {
   ObjectAttributes,
   RangeSink,
   ReadOptions,
+  ReadyRange,
   Remote,
 } from './remote.ts';
 
@@ -37,13 +38,8 @@ export abstract class WrappedRemote implements Remote {
   }
 
   /** Who does something to the bytes of `read` must do it to these, or say false. */
-  readReady(
-    key: string,
-    version: string,
-    into: Uint8Array,
-    offsetBytes: number,
-  ): boolean | Promise<void> {
-    return this.inner.readReady?.(key, version, into, offsetBytes) ?? false;
+  readReady(...range: ReadyRange): boolean | Promise<void> {
+    return this.inner.readReady?.(...range) ?? false;
   }
 
   close(): Promise<void> {

@@ -45,6 +45,30 @@ function withholdChanges({ server }: NativeScene): () => void {
   };
 }
 
+/** The file is released, and what `whileAsked` writes while the remote is asked is told late: the user keeps it. */
+async function expectKept(
+  scene: NativeScene,
+  file: StubFile,
+  whileAsked: () => Promise<unknown>,
+): Promise<void> {
+  const { store, server, engine, memory } = scene;
+  const told = withholdChanges(scene);
+  const stat = memory.stat.bind(memory);
+  memory.stat = async (key, options) => {
+    await whileAsked();
+    return await stat(key, options);
+  };
+  const isBusy = (id: number): boolean => engine.isBusy(id);
+  const releaser = new TreeReleaser({ store, server, remote: memory, isBusy });
+  const { signal } = new AbortController();
+  const outcome = await releaser.release(file.id, { dryRun: false, signal });
+  told();
+  await expectContent(scene, 'f', withNew(2_000_000));
+  assert.ok('refused' in outcome, JSON.stringify(outcome));
+  await server.recorded(file.id);
+  assert.equal(file.change, dirty);
+}
+
 async function expectContent(scene: NativeScene, name: string, expected: Buffer): Promise<void> {
   const { stdout, stderr } = await scene.shell(`cat ${name}`);
   assert.ok(stdout.equals(expected), `${name}: other bytes ${stderr.toString()}`);
@@ -134,27 +158,14 @@ for (const type of ['ext4', 'xfs', 'btrfs'] as const) {
     await settle(scene, 'f', file);
     // As after a restart of the daemon: the kernel asks nobody, and nobody knows what the file was like.
     scene.server.forget(file.id);
-    const { store, server, engine, memory } = scene;
-    const told = withholdChanges(scene);
-    const stat = memory.stat.bind(memory);
-    memory.stat = async (key, options) => {
-      await scene.shellOk(`python3 -c '
+    await expectKept(scene, file, () =>
+      scene.shellOk(`python3 -c '
 import os
 before = os.stat("f")
 fd = os.open("f", os.O_RDWR)
 os.pwrite(fd, b"new", 2000000)
-os.utime("f", ns=(before.st_atime_ns, before.st_mtime_ns))'`);
-      return await stat(key, options);
-    };
-    const isBusy = (id: number): boolean => engine.isBusy(id);
-    const releaser = new TreeReleaser({ store, server, remote: memory, isBusy });
-    const { signal } = new AbortController();
-    const outcome = await releaser.release(file.id, { dryRun: false, signal });
-    told();
-    await expectContent(scene, 'f', withNew(2_000_000));
-    assert.ok('refused' in outcome, JSON.stringify(outcome));
-    await server.recorded(file.id);
-    assert.equal(file.change, dirty);
+os.utime("f", ns=(before.st_atime_ns, before.st_mtime_ns))'`),
+    );
   });
 }
 
@@ -165,22 +176,7 @@ for (const type of ['ext4', 'xfs', 'btrfs'] as const) {
     await settle(scene, 'f', file);
     scene.server.forget(file.id);
     const writer = await mapAndWrite(scene);
-    const { store, server, engine, memory } = scene;
-    const told = withholdChanges(scene);
-    const stat = memory.stat.bind(memory);
-    memory.stat = async (key, options) => {
-      await endOf(writer);
-      return await stat(key, options);
-    };
-    const isBusy = (id: number): boolean => engine.isBusy(id);
-    const releaser = new TreeReleaser({ store, server, remote: memory, isBusy });
-    const { signal } = new AbortController();
-    const outcome = await releaser.release(file.id, { dryRun: false, signal });
-    told();
-    await expectContent(scene, 'f', withNew(2_000_000));
-    assert.ok('refused' in outcome, JSON.stringify(outcome));
-    await server.recorded(file.id);
-    assert.equal(file.change, dirty);
+    await expectKept(scene, file, () => endOf(writer));
   });
 }
 

@@ -33,6 +33,7 @@ import type {
   ObjectAttributes,
   RangeSink,
   ReadOptions,
+  ReadyRange,
   Remote,
 } from '../remote.ts';
 import { modeWithin } from './access-list.ts';
@@ -184,12 +185,7 @@ class DirectoryRemote implements Remote {
     });
   }
 
-  readReady(
-    key: string,
-    version: string,
-    into: Uint8Array,
-    offsetBytes: number,
-  ): boolean | Promise<void> {
+  readReady(...[key, version, into, offsetBytes]: ReadyRange): boolean | Promise<void> {
     const ready = this.#ready.look(key, version);
     if (ready === undefined || ready instanceof Promise) return ready ?? false;
     if (!ready.isQuick || !isSmallRange(into.length)) return false;
