@@ -19,6 +19,7 @@ import { placeNew, placeOver, takeAway } from './place.ts';
 import type { Place } from './place.ts';
 import { makeElsewhere } from './make-elsewhere.ts';
 import { symlinkVersion } from './reconcile.ts';
+import { newSymlinkName } from './staging.ts';
 import { isAsItCame } from './untouched.ts';
 import type { DirectoryPlan, ExactFile, ReportKind } from './reconcile.ts';
 import type { Turns } from './turns.ts';
@@ -345,7 +346,9 @@ export class DirectoryWork {
   #symlink({ object, target, replaces }: DirectoryPlan['symlinks'][number]): void {
     const { name } = object;
     // Never made where it belongs: one that was there without its time would be taken for a user's after a crash.
-    const at = { fd: this.#shop.store.stagingFd, name: this.#shop.nextName() };
+    const unique = this.#shop.nextName();
+    const staged = replaces === undefined ? newSymlinkName(unique) : unique;
+    const at = { fd: this.#shop.store.stagingFd, name: staged };
     const isPlaced = this.#unlessOwnFault(name, () => {
       this.#makeSymlink(at, target, object);
       return this.#placeSymlink(at, name, replaces);

@@ -1,4 +1,5 @@
 /** What a crash left in the staging directory. */
+import { decodeName } from '../base/name.ts';
 import { StubChange } from '../base/stub-facts.ts';
 import type { StubCatalog, StubRecord } from '../catalog/stub-catalog.ts';
 import { parentKey } from '../remote/key.ts';
@@ -8,6 +9,7 @@ import { encodedHandleAt } from '../sys/handle.ts';
 import { fileStatus, fileStatusAt, sameTime } from '../sys/stat.ts';
 import type { StubStore } from '../tree/stubs/stub-store.ts';
 import { openDirectory, readEntries } from './local-directory.ts';
+import type { NameEntry } from './local-directory.ts';
 import { saveBeside } from './place.ts';
 import type { Place } from './place.ts';
 import { isAsItCame } from './untouched.ts';
@@ -19,15 +21,34 @@ export interface SweepParts {
   readonly usersRecorded?: (id: number) => Promise<() => boolean>;
 }
 
+const newSymlinkPrefix = 'new-symlink-';
+
 /**
- * Deletes the stubs of an interrupted run that never got their names, or lost them to a new version. All else may be a
- * user's, whom a crash between two renames left without his name: it gets one, `ebb-saved-...`, in the directory that
- * it came from, or in the tree's root. Nobody else is at work in the staging directory.
+ * The staging name of a symlink that is to get a name of its own. It is only ever moved away from here: what a crash
+ * leaves under such a name is Ebb's. One that is exchanged with another needs a name of another kind.
+ */
+export function newSymlinkName(unique: string): string {
+  return `${newSymlinkPrefix}${unique}`;
+}
+
+function isNewSymlink({ kind, name }: NameEntry): boolean {
+  return kind === 'symlink' && decodeName(name).startsWith(newSymlinkPrefix);
+}
+
+/**
+ * Deletes the stubs and symlinks of an interrupted run that never got their names, and the stubs that lost them to a
+ * new version. All else may be a user's, whom a crash between two renames left without his name: it gets one,
+ * `ebb-saved-...`, in the directory that it came from, or in the tree's root. Nobody else is at work in the staging
+ * directory.
  */
 export async function sweepStaging(parts: SweepParts): Promise<void> {
   const { store, catalog } = parts;
   for await (const entry of readEntries(store.stagingFd)) {
     const at = { fd: store.stagingFd, name: entry.name };
+    if (isNewSymlink(entry)) {
+      removeFile(at.fd, at.name);
+      continue;
+    }
     const record =
       entry.kind === 'file' ? catalog.byHandle(encodedHandleAt(at.fd, at.name)) : undefined;
     if (record !== undefined) {

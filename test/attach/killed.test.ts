@@ -20,7 +20,7 @@ function fillOrigin(root: string): void {
     mkdirSync(inside, { recursive: true });
     for (let file = 0; file < filesEach; file += 1)
       writeFileSync(`${inside}/f${file}`, 'x'.repeat(file));
-    symlinkSync('f1', `${inside}/l`);
+    for (let link = 0; link < 40; link += 1) symlinkSync('f1', `${inside}/l${link}`);
     if (directory > 0) linkSync(`${inside}/f3`, `${root}/d0/link${directory}`);
   }
 }

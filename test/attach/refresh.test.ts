@@ -20,6 +20,7 @@ import {
 } from 'node:fs';
 import path from 'node:path';
 import { test } from 'node:test';
+import { newSymlinkName } from '../../src/attach/staging.ts';
 import { openDirectoryRemote } from '../../src/remote/dir/dir-remote.ts';
 import { MemoryRemote } from '../../src/remote/memory/memory-remote.ts';
 import { temporaryDirectory } from '../support/temporary.ts';
@@ -384,6 +385,7 @@ test('what a crash left in the staging directory goes; what may be a user’s ge
   }
   writeFileSync(path.join(staging, 'x-4'), "a user's");
   mkdirSync(path.join(staging, 'x-5'));
+  symlinkSync('a', path.join(staging, newSymlinkName('x-6')));
   scene.restart();
   const result = await scene.refresh();
   assert.deepEqual(readdirSync(staging), []);
