@@ -152,6 +152,8 @@ export class Dispatcher {
       this.#measure(flight);
     } catch (error) {
       failure = toEbbError(error);
+      // Where there is no room that is known at once: without a turn of its own each would end within the one before.
+      await Promise.resolve();
     }
     this.#active.delete(flight);
     this.#activeBytes -= flight.lengthBytes;

@@ -284,11 +284,11 @@ export class RecallEngine implements Recall {
     this.#dispatcher.pump();
   }
 
-  /** The queue or a waiter may have room again: plans on for those not fully planned, most urgent first. */
+  /** The queue or a waiter may have room again: plans on for those (thousands) not fully planned, most urgent first. */
   #feed(): void {
-    if (this.#hungry.size === 0) return;
     for (const intent of intentsByRank) {
       for (const [waiter, content] of this.#hungry) {
+        if (!this.#planner.hasRoom(intent)) return;
         if (waiter.options.intent !== intent || waiter.settled) continue;
         this.#planOn(content, waiter);
       }

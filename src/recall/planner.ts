@@ -48,6 +48,14 @@ export class Planner {
     this.#options = options;
   }
 
+  /** Whether a flight of this intent could be made; if not, none that is less urgent could. */
+  hasRoom(intent: Intent): boolean {
+    return (
+      this.#options.dispatcher.room(intent) > 0 ||
+      (intent === 'demand' && this.#unused() !== undefined)
+    );
+  }
+
   /** Plans on for a waiter. True when all it wants is resident or has a flight. */
   planWaiter(content: ContentRecall, waiter: Waiter): boolean {
     if (this.#isWhole(content)) return this.#planWhole(content, waiter);
@@ -181,11 +189,17 @@ export class Planner {
     const { dispatcher, contentOf, giveUp } = this.#options;
     const room = dispatcher.room(intent);
     if (room > 0 || intent !== 'demand') return room;
-    const worst = dispatcher.worstQueued((flight) => contentOf(flight)?.hasUse(flight) === false);
+    const worst = this.#unused();
     const content = worst === undefined ? undefined : contentOf(worst);
     if (worst === undefined || content === undefined) return 0;
     giveUp(content, worst);
     return dispatcher.room(intent);
+  }
+
+  /** The queued flight that nobody waits for which demand pushes out first. */
+  #unused(): Flight | undefined {
+    const { dispatcher, contentOf } = this.#options;
+    return dispatcher.worstQueued((flight) => contentOf(flight)?.hasUse(flight) === false);
   }
 
   /** The remote gives whole files only: one flight from 0, everybody waits for its front. */
