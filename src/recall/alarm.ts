@@ -1,16 +1,13 @@
 /** One timer for everything that becomes due: armed for the earliest, in terms of the injected clock. */
+import { AttendedTimer } from '../base/attended-timer.ts';
 import type { Clock } from '../base/clock.ts';
-
-/** Longest delay that setTimeout takes. */
-const delayMaxMs = 0x7fffffff;
 
 export class Alarm {
   readonly #clock: Clock;
   readonly #ring: () => void;
-  #timer: NodeJS.Timeout | undefined;
-  #atMs = Infinity;
+  #timer: AttendedTimer | undefined;
 
-  /** `ring` is called once per arming, at the armed time or (with a clock that was held) later. */
+  /** `ring` is called once per arming, at the armed time or (with a clock or a process that was held) later. */
   constructor(clock: Clock, ring: () => void) {
     this.#clock = clock;
     this.#ring = ring;
@@ -18,19 +15,18 @@ export class Alarm {
 
   /** Rings at `atMs` (monotonic) or earlier if it is armed for earlier. Infinity: never. */
   arm(atMs: number): void {
-    if (atMs >= this.#atMs) return;
+    if (atMs === Infinity) return;
+    const delayMs = Math.max(1, atMs - this.#clock.monotonicMs());
+    if (this.#timer !== undefined && delayMs >= this.#timer.leftMs) return;
     this.disarm();
-    this.#atMs = atMs;
-    const delayMs = Math.min(delayMaxMs, Math.max(1, atMs - this.#clock.monotonicMs()));
-    this.#timer = setTimeout(() => {
-      this.#atMs = Infinity;
+    this.#timer = new AttendedTimer(delayMs, () => {
+      this.#timer = undefined;
       this.#ring();
-    }, delayMs);
+    });
   }
 
   disarm(): void {
-    clearTimeout(this.#timer);
+    this.#timer?.[Symbol.dispose]();
     this.#timer = undefined;
-    this.#atMs = Infinity;
   }
 }
