@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { ebbError } from '../../src/base/errors.ts';
 import type { DirectoryEntry, Inode, Volume } from '../../src/ext4/volume.ts';
+import { NamesOnly } from '../../src/image/server/names-only.ts';
 import { WalkAhead } from '../../src/image/server/walk-ahead.ts';
 
 /** Directories by number: what is in them. What is not named here is a file. */
@@ -18,11 +19,11 @@ const tree: Tree = {
   ),
 };
 
-function entriesOf(numbers: readonly number[]): DirectoryEntry[] {
+function entriesOf(numbers: readonly number[], of: Tree): DirectoryEntry[] {
   return numbers.map((inodeNumber, index) => ({
     name: Buffer.from(`${inodeNumber}`),
     inodeNumber,
-    type: 'file',
+    type: inodeNumber in of ? 'directory' : 'file',
     cookie: index + 3,
   }));
 }
@@ -35,7 +36,7 @@ class Walk {
   readonly #tree: Tree;
   readonly #ahead: WalkAhead;
 
-  constructor(of: Tree = tree) {
+  constructor(of: Tree = tree, namesOnly?: NamesOnly) {
     this.#tree = of;
     const volume: Pick<Volume, 'inode' | 'entries'> = {
       inode: (number) => {
@@ -43,9 +44,10 @@ class Walk {
         this.looked.push(number);
         return { number, sizeBytes: this.sizeBytes } as unknown as Inode;
       },
-      entries: ({ number }) => entriesOf(this.#tree[number] ?? []),
+      entries: ({ number }) => entriesOf(this.#tree[number] ?? [], of),
     };
     this.#ahead = new WalkAhead(volume);
+    this.#ahead.namesOnly = namesOnly;
   }
 
   breaks(number: number): void {
@@ -78,6 +80,26 @@ test('a walk in the order of the listings is read ahead of from its third direct
   assert.deepEqual(walk.list(21), [22, 220, 221]);
   assert.deepEqual(walk.list(22), [23, 230, 231]);
   assert.deepEqual(walk.list(23), []);
+});
+
+test('of a walk by names the inodes of directories are read ahead, as long as nobody looks up files', () => {
+  const pruned: (readonly number[])[] = [];
+  const names = new NamesOnly((directories) => pruned.push(directories));
+  const walk = new Walk(tree, names);
+  assert.deepEqual(walk.list(1), []);
+  assert.deepEqual(walk.list(10), []);
+  assert.deepEqual(walk.list(11), [12]);
+  assert.deepEqual(walk.list(12), [13]);
+  assert.deepEqual(walk.list(13), [20, 21, 22, 23]);
+  assert.deepEqual(
+    [1, 10, 11, 12, 13].filter((directory) => names.leavesOut(directory)),
+    [11, 12, 13],
+  );
+  for (let count = 0; count < 5; count += 1) names.lookedUp(13);
+  assert.deepEqual(walk.list(20), [21, 210, 211]);
+  assert.deepEqual(pruned, [[13, 12, 11]], 'the deepest first');
+  assert.deepEqual(walk.list(21), [22, 220, 221]);
+  assert.equal(names.leavesOut(21), false);
 });
 
 test('whoever goes another way is not read ahead of, until three of his directories were foreseen', () => {

@@ -26,6 +26,14 @@ const dotDot = Buffer.from('..');
 /** So many inodes are asked for before they are decoded one by one. */
 const prefetchEntries = 64;
 
+/** Whose attributes a listing gives. */
+export type Attributed = 'none' | 'directories' | 'all';
+
+/** Who walks through a tree by names asks for those of directories, and for what type an entry is. */
+export function needsAttributes(type: FileType): boolean {
+  return type === 'directory' || type === 'unknown';
+}
+
 export class DirectoryReader {
   readonly #volume: Volume;
   readonly #inode: Inode;
@@ -44,9 +52,9 @@ export class DirectoryReader {
   }
 
   /** Fills the buffer with entries after `offset`. When it throws, the same may be asked again. */
-  fill(buffer: DirectoryBuffer, offset: number, plus: boolean): void {
+  fill(buffer: DirectoryBuffer, offset: number, attributed: Attributed): void {
     try {
-      this.#fill(buffer, offset, plus);
+      this.#fill(buffer, offset, attributed);
     } catch (error) {
       // An iterator that has thrown is at its end; entries that were taken from it went with the buffer.
       this.#position = -1;
@@ -54,7 +62,8 @@ export class DirectoryReader {
     }
   }
 
-  #fill(buffer: DirectoryBuffer, offset: number, plus: boolean): void {
+  #fill(buffer: DirectoryBuffer, offset: number, attributed: Attributed): void {
+    const plus = attributed !== 'none';
     let position = offset;
     if (position < dotCookie) {
       const { number, mode } = this.#inode;
@@ -70,7 +79,7 @@ export class DirectoryReader {
     for (;;) {
       const entry = this.#next(plus);
       if (entry === undefined) return;
-      if (!this.#give(buffer, entry, plus)) return;
+      if (!this.#give(buffer, entry, attributed)) return;
       this.#ahead.shift();
       if (entry.type === 'directory') this.#walk?.meets(entry.inodeNumber);
       this.#position = entry.cookie;
@@ -99,9 +108,12 @@ export class DirectoryReader {
   }
 
   /** An entry whose inode is damaged has a name and no attributes: who asks for them hears why. */
-  #give(buffer: DirectoryBuffer, entry: DirectoryEntry, plus: boolean): boolean {
+  #give(buffer: DirectoryBuffer, entry: DirectoryEntry, attributed: Attributed): boolean {
     const { name, inodeNumber, type, cookie } = entry;
-    if (!plus) return buffer.add(name, inodeNumber, modes[type], cookie);
+    if (attributed === 'none') return buffer.add(name, inodeNumber, modes[type], cookie);
+    if (attributed === 'directories' && !needsAttributes(type)) {
+      return buffer.addPlus(name, inodeNumber, modes[type], cookie, undefined);
+    }
     let child: Inode | undefined;
     try {
       child = this.#volume.child(this.#inode, entry);

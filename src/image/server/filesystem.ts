@@ -21,6 +21,7 @@ import { BoundedMap } from '../../base/bounded-map.ts';
 import { AttributeSurvey } from './attribute-survey.ts';
 import { attributesOf, entryOf, inodeNumberOf, timeoutMs } from './attributes.ts';
 import { DirectoryReader } from './directory-reader.ts';
+import { NamesOnly } from './names-only.ts';
 import { OpenModes } from './open-modes.ts';
 import { OpenSurvey } from './open-survey.ts';
 import { runsOf, runsPerRequestMax, seekContent } from './extent-list.ts';
@@ -49,6 +50,8 @@ export interface FileSystemOptions {
   readonly readAheadMaxBytes?: number | undefined;
   /** Of a remote image. */
   readonly waiting?: WaitingRoom;
+  /** See `Notifier`. Without it listings have all the attributes that the kernel asks for. */
+  readonly prune?: (nodeIds: readonly number[]) => void;
 }
 
 /** Requests that wait for parts of a remote image. */
@@ -82,6 +85,8 @@ const unmappableMax = 1024;
 const fragmentedMax = 256;
 const seekData = 3;
 const seekHole = 4;
+/** FUSE 7.45 (Linux 6.18) has PRUNE. */
+const minorWithPrune = 45;
 const noEntry = {
   nodeId: 0,
   generation: 0,
@@ -109,6 +114,7 @@ export class ImageFileSystem implements FileSystem {
   readonly #unopenedDirectories = new BoundedMap<number, DirectoryReader>(unopenedMax);
   /** Not of a remote image, of which nothing is fetched that nobody asked for. */
   readonly #walk: WalkAhead | undefined;
+  readonly #prune: FileSystemOptions['prune'];
   readonly #survey: AttributeSurvey;
   readonly #openSurvey: OpenSurvey;
   #opensNothing = false;
@@ -123,6 +129,7 @@ export class ImageFileSystem implements FileSystem {
     this.#readAheadMaxBytes = options.readAheadMaxBytes ?? 0;
     this.#volume = image.volume;
     this.#walk = image.recalled === undefined ? new WalkAhead(image.volume) : undefined;
+    this.#prune = options.prune;
     this.#survey = new AttributeSurvey(image.volume);
     this.#openSurvey = new OpenSurvey(image.volume, mappedMinimumBytes);
     this.#imageFd = imageFd;
@@ -130,8 +137,10 @@ export class ImageFileSystem implements FileSystem {
     this.#blockSizeBytes = image.volume.superblock.blockSizeBytes;
   }
 
-  init({ flags }: ConnectionInfo): void {
+  init({ flags, kernelMinor }: ConnectionInfo): void {
     this.#agreed = flags;
+    if (this.#walk === undefined || this.#prune === undefined) return;
+    if (kernelMinor >= minorWithPrune) this.#walk.namesOnly = new NamesOnly(this.#prune);
   }
 
   lookup(call: Call, parentId: number, name: Uint8Array): void {
@@ -141,7 +150,9 @@ export class ImageFileSystem implements FileSystem {
       if (entry === undefined) {
         call.entry({ ...noEntry, attributes: attributesOf(directory, this.#blockSizeBytes) });
       } else {
-        call.entry(entryOf(this.#volume.child(directory, entry), this.#blockSizeBytes));
+        const child = this.#volume.child(directory, entry);
+        if (child.type !== 'directory') this.#walk?.namesOnly?.lookedUp(directory.number);
+        call.entry(entryOf(child, this.#blockSizeBytes));
       }
     });
   }
@@ -230,8 +241,10 @@ export class ImageFileSystem implements FileSystem {
     this.#answering(call, () => {
       const reader = this.#directory(nodeId, handle);
       if (reader === undefined) return call.error(Errno.EBADF);
-      if (offset === 0) this.#walk?.begins(inodeNumberOf(nodeId));
-      reader.fill(call.directory(), offset, plus);
+      const number = inodeNumberOf(nodeId);
+      if (offset === 0) this.#walk?.begins(number);
+      const attributed = this.#walk?.namesOnly?.leavesOut(number) === true ? 'directories' : 'all';
+      reader.fill(call.directory(), offset, plus ? attributed : 'none');
       return call.directoryDone();
     });
   }

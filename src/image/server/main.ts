@@ -4,6 +4,7 @@
  */
 import { toEbbError } from '../../base/errors.ts';
 import type { Inode, Volume } from '../../ext4/volume.ts';
+import { Notifier } from '../../fuse/notifier.ts';
 import { Session } from '../../fuse/session.ts';
 import { InheritedFd } from '../sandbox/inherited.ts';
 import type { ServerRequest } from '../messages.ts';
@@ -37,13 +38,16 @@ const firstListingMaxBytes = 64 * 1024;
 /** Resolves when the mount is gone. `passthrough`: large files can be mapped. */
 async function serve(image: OpenImage, passthrough: boolean): Promise<void> {
   const waiting = image.recalled === undefined ? undefined : new RecalledLoop(image.recalled);
+  const transport = plainTransport(InheritedFd.device);
+  const notifier = new Notifier(transport);
   const session = new Session(
     new ImageFileSystem(image, InheritedFd.image, {
+      prune: (nodeIds) => notifier.prune(nodeIds),
       backings: passthrough ? backings : undefined,
       readAheadMaxBytes: request.recall?.readAheadMaxBytes,
       ...(waiting === undefined ? {} : { waiting }),
     }),
-    plainTransport(InheritedFd.device),
+    transport,
     {
       dataInvalidation: 'explicit',
       cacheSymlinks: true,

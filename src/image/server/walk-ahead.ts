@@ -5,6 +5,8 @@
  * but what the volume remembers.
  */
 import type { Inode, Volume } from '../../ext4/volume.ts';
+import { needsAttributes } from './directory-reader.ts';
+import type { NamesOnly } from './names-only.ts';
 
 /** So many listings in a row must have been foreseen. One alone is what anybody does who looks around. */
 const streakMin = 2;
@@ -24,6 +26,9 @@ export class WalkAhead {
   #found: number[] = [];
   #streak = 0;
   #isDue = false;
+  #isNamesOnly = false;
+  /** Where the kernel can forget what it was told so. */
+  namesOnly: NamesOnly | undefined;
 
   constructor(volume: Pick<Volume, 'inode' | 'entries'>) {
     this.#volume = volume;
@@ -40,6 +45,8 @@ export class WalkAhead {
       this.#streak = 0;
     }
     this.#isDue = true;
+    this.namesOnly?.begins(directory, this.#streak >= streakMin);
+    this.#isNamesOnly = this.namesOnly?.leavesOut(directory) === true;
   }
 
   /** The listing has this directory in it. */
@@ -49,6 +56,7 @@ export class WalkAhead {
 
   /** To be called when a request has been answered: reads what is foreseen, once for each listing. Never throws. */
   work(): void {
+    this.namesOnly?.work();
     if (!this.#isDue) return;
     this.#isDue = false;
     const next = this.#found[0] ?? this.#toCome.at(-1);
@@ -63,8 +71,9 @@ export class WalkAhead {
   #read(directory: Inode): void {
     if (directory.sizeBytes > directoryMaxBytes) return;
     let count = 0;
-    for (const { inodeNumber } of this.#volume.entries(directory, 0)) {
-      this.#volume.inode(inodeNumber);
+    for (const { inodeNumber, type } of this.#volume.entries(directory, 0)) {
+      // As of the directory before, whose listing was the last one.
+      if (!this.#isNamesOnly || needsAttributes(type)) this.#volume.inode(inodeNumber);
       count += 1;
       if (count === entriesMax) return;
     }
