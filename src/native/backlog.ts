@@ -13,14 +13,16 @@ const goOnAt = messagesMax / 2;
 
 /** A main thread that hangs is replaced; one that waits for what this thread has not read yet is not waited for. */
 const waitsMax = 10;
-const waitMs = 1_000;
+const waitMsDefault = 1_000;
 
 export class Backlog {
   readonly #told: Int32Array;
+  readonly #waitMs: number;
 
-  /** The same memory in both threads. */
-  constructor(shared: SharedArrayBuffer) {
+  /** The same memory in both threads. `waitMs`: for tests. */
+  constructor(shared: SharedArrayBuffer, waitMs = waitMsDefault) {
     this.#told = sharedWord(shared, 'told');
+    this.#waitMs = waitMs;
   }
 
   /** For the event thread, before it tells. Blocks while main is too far behind, for ten seconds at most. */
@@ -40,7 +42,7 @@ export class Backlog {
     for (let waits = 0; waits < waitsMax; waits += 1) {
       const told = Atomics.load(this.#told, 0);
       if (told <= goOnAt) return;
-      Atomics.wait(this.#told, 0, told, waitMs);
+      Atomics.wait(this.#told, 0, told, this.#waitMs);
     }
   }
 }

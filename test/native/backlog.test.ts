@@ -15,7 +15,7 @@ const message: ToMain = { kind: 'opening', fileId: 1 };
 const teller = `
 import { workerData } from 'node:worker_threads';
 const { Backlog } = await import(workerData.module);
-const backlog = new Backlog(workerData.shared);
+const backlog = new Backlog(workerData.shared, workerData.waitMs);
 while (Atomics.load(workerData.done, 0) === 0) {
   backlog.add({ kind: 'opening', fileId: 1 });
   Atomics.add(workerData.done, 1, 1);
@@ -39,6 +39,21 @@ test('a thread that tells more than main takes in waits, and goes on when main h
     // Questions and what main has asked for are counted elsewhere, and are never waited for.
     backlog.add({ kind: 'synced', id: 1 });
     assert.equal(told(), messagesMax);
+  } finally {
+    Atomics.store(done, 0, 1);
+    await worker.terminate();
+  }
+});
+
+test('a main thread that waits for the thread, and takes nothing in, is not waited for for ever', async () => {
+  const shared = new SharedArrayBuffer(sharedWordsBytes);
+  const done = new Int32Array(new SharedArrayBuffer(8));
+  const module = new URL('../../src/native/backlog.ts', import.meta.url).href;
+  const workerData = { shared, done, module, waitMs: 1 };
+  const worker = new Worker(teller, { eval: true, workerData });
+  try {
+    const told = messagesMax + 3;
+    await waitFor(() => Atomics.load(done, 1) >= told, { what: 'the thread to go on' });
   } finally {
     Atomics.store(done, 0, 1);
     await worker.terminate();
