@@ -88,11 +88,17 @@ export class EventCursor {
   errorCount = 0;
   problem: EventProblem | undefined = undefined;
 
-  /** `capacityBytes`: what one read(2) may return. At least 4096, as fanotify(7) wants. */
-  constructor(capacityBytes = 16_384) {
-    // Not a small typed array: those may move in memory.
-    this.bytes = new Uint8Array(new ArrayBuffer(Math.max(4096, capacityBytes)));
-    this.#view = new DataView(this.bytes.buffer);
+  /**
+   * What one read(2) may return, or the memory for it. At least 4096 bytes, as fanotify(7) wants; memory not that of a
+   * small typed array: those may move.
+   */
+  constructor(capacity: number | Uint8Array<ArrayBuffer> = 16_384) {
+    this.bytes =
+      typeof capacity === 'number'
+        ? new Uint8Array(new ArrayBuffer(Math.max(4096, capacity)))
+        : capacity;
+    const { buffer, byteOffset, byteLength } = this.bytes;
+    this.#view = new DataView(buffer, byteOffset, byteLength);
   }
 
   /** There are `lengthBytes` of events in `bytes` now; stands before the first one. */

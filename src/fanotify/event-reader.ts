@@ -66,8 +66,9 @@ export class EventReader extends EventCursor implements IncomingEvent {
   #isSettled = true;
   #pidfdTaken = true;
 
-  constructor(group: Group, onTrouble: OnTrouble, capacityBytes?: number) {
-    super(capacityBytes);
+  /** `capacity`: as for `EventCursor`. */
+  constructor(group: Group, onTrouble: OnTrouble, capacity?: number | Uint8Array<ArrayBuffer>) {
+    super(capacity);
     this.group = group;
     this.#onTrouble = onTrouble;
   }

@@ -24,6 +24,8 @@ export interface LoopSource {
   readonly first?: boolean;
   /** How much one read(2) takes at most. Default 16 KiB: about 290 events with ranges. */
   readonly bufferBytes?: number;
+  /** What reads the events. Default: an `EventReader` of the loop's own. */
+  readonly reader?: Pick<EventReader, 'fill' | 'handleAll'>;
   /** Must answer or `take` permission events. What it throws is reported, and the event denied with EIO. */
   handle(event: IncomingEvent): void;
   /** The queue was full: events are lost. Cannot happen to groups with an unlimited queue. */
@@ -48,7 +50,7 @@ export interface LoopHandlers {
 
 interface Served {
   readonly source: LoopSource;
-  readonly reader: EventReader;
+  readonly reader: Pick<EventReader, 'fill' | 'handleAll'>;
   /** `reader.fill`. */
   readonly fill: () => number;
   readonly pollIndex: number;
@@ -68,7 +70,8 @@ export function runLoop(
   handlers: LoopHandlers,
 ): void {
   const served = sources.map((source, index) => {
-    const reader = new EventReader(source.group, handlers.onTrouble, source.bufferBytes);
+    const reader =
+      source.reader ?? new EventReader(source.group, handlers.onTrouble, source.bufferBytes);
     return { source, reader, fill: () => reader.fill(), pollIndex: index + 1 };
   });
   const first = served.filter(({ source }) => source.first === true);

@@ -12,7 +12,6 @@ import { receiveMessageOnPort } from 'node:worker_threads';
 import { isMarkOfAnother, treeMarkName } from '../base/tree-mark.ts';
 import type { StubHandles } from '../catalog/stubs-sqlite/handles.ts';
 import { FanEvent } from '../fanotify/constants.ts';
-import { EventReader } from '../fanotify/event-reader.ts';
 import type { EventTrouble, IncomingEvent } from '../fanotify/event-reader.ts';
 import type { Group } from '../fanotify/group.ts';
 import { encodeHandle, handleOf } from '../sys/handle.ts';
@@ -20,6 +19,7 @@ import { fileStatus } from '../sys/stat.ts';
 import { getXattr } from '../sys/xattr.ts';
 import { Residency } from '../tree/residency.ts';
 import { Backlog } from './backlog.ts';
+import { ChangeJournal } from './change-journal.ts';
 import { Consumption } from './consumption.ts';
 import type { Doorkeeper } from './doorkeeper.ts';
 import { IgnoreMarks } from './ignore-marks.ts';
@@ -54,6 +54,8 @@ export interface EventHandlerOptions {
   readonly access: Group;
   readonly open: Group;
   readonly changes: Group;
+  /** Of `changeJournalBytes`. */
+  readonly changeJournal: ArrayBuffer;
   readonly port: MessagePort;
   readonly treeId: string;
   readonly stubs: StubHandles;
@@ -71,7 +73,8 @@ export class EventHandler {
   readonly #backlog: Backlog;
   readonly #marks: IgnoreMarks;
   readonly #known = new Map<string, KnownFile>();
-  readonly #changesReader: EventReader;
+  /** The only one that reads the change group. */
+  readonly changesReader: ChangeJournal;
   #refusing = false;
   #isHeld = false;
 
@@ -81,7 +84,12 @@ export class EventHandler {
     this.#steps = sharedWord(options.pending, 'steps');
     this.#backlog = new Backlog(options.pending);
     this.#marks = new IgnoreMarks(options);
-    this.#changesReader = new EventReader(options.changes, (trouble) => this.trouble(trouble));
+    this.changesReader = new ChangeJournal(
+      options.changes,
+      options.changeJournal,
+      (trouble) => this.trouble(trouble),
+      (place) => this.#tell({ kind: 'changesTold', place }),
+    );
   }
 
   /** Permission events are not to be read: a successor will. */
@@ -217,12 +225,20 @@ export class EventHandler {
 
   /** Handles all changes that are queued. */
   drainChanges(): void {
-    while (this.#changesReader.fill() > 0) {
-      this.#changesReader.handleAll(
+    while (this.changesReader.fill() > 0) {
+      this.changesReader.handleAll(
         (event) => this.changed(event),
         () => this.changesLost(),
       );
     }
+  }
+
+  /** Handles the changes that a predecessor left. Before anything is read. */
+  takeOverChanges(): void {
+    this.changesReader.takeOver(
+      (event) => this.changed(event),
+      () => this.changesLost(),
+    );
   }
 
   #find(handle: Uint8Array): KnownFile | undefined {

@@ -2,8 +2,12 @@
  * What the event thread and the daemon's main thread say to each other. The thread answers by itself what needs
  * neither the remote nor the tree; all else is a question, which main answers straight to the kernel.
  */
+import type { JournalPlace } from './change-journal.ts';
 
-/** Descriptors of the three fanotify groups (docs/native.md), non-blocking. Whoever made them closes them. */
+/**
+ * Descriptors of the three fanotify groups (docs/native.md), non-blocking, and of their journal. Whoever made them
+ * closes them.
+ */
 export interface NativeGroups {
   /** PRE_CONTENT class: FAN_PRE_ACCESS. */
   readonly access: number;
@@ -11,6 +15,8 @@ export interface NativeGroups {
   readonly open: number;
   /** NOTIF class, FAN_REPORT_FID: FAN_MODIFY, FAN_CLOSE_WRITE, FAN_DELETE_SELF. */
   readonly changes: number;
+  /** What was read of `changes` and is not recorded (change-journal.ts). */
+  readonly changeJournal: number;
 }
 
 /** An event that the kernel holds somebody for. Its descriptor is main's from now on: answer, then close. */
@@ -38,9 +44,16 @@ export interface Changed {
   readonly deleted: boolean;
 }
 
+/** All changes that were read together have been told: once they are recorded they are struck out of the journal. */
+export interface ChangesTold {
+  readonly kind: 'changesTold';
+  readonly place: JournalPlace;
+}
+
 export type ToMain =
   | Question
   | Changed
+  | ChangesTold
   /** Events of the change group were lost. */
   | { readonly kind: 'overflow' }
   /** All changes that were queued when `sync` was taken in have been sent. */

@@ -13,8 +13,10 @@ import { fileStatus } from '../sys/stat.ts';
 import type { StubFile } from '../tree/stubs/stub-store.ts';
 import { Answers, claimLost } from './answers.ts';
 import type { PendingQuestion } from './answers.ts';
+import { fileOf } from './asked-file.ts';
 import { askerOf } from './asker.ts';
 import type { Asker } from './asker.ts';
+import { ChangeRecords } from './change-records.ts';
 import type { NativeCounters, NativeServerOptions } from './contracts.ts';
 import { FileGates } from './file-gates.ts';
 import { allowFront } from './front.ts';
@@ -52,6 +54,7 @@ export class NativeServer {
   readonly #known: KnownFiles;
   readonly #streams: StreamFinder;
   readonly #writers: Writers;
+  readonly #changes: ChangeRecords;
   readonly #siblings: Siblings;
   readonly #layers: Layers;
   /** Files of which questions are being answered: these must not be released. */
@@ -98,6 +101,8 @@ export class NativeServer {
       neverTellOfContent: (fd) => this.#marks.neverTellOfContent(fd),
       onProblem: (fileId, message, cause) => this.#problem(fileId, message, cause),
     });
+    const { changeJournal } = options.groups;
+    this.#changes = new ChangeRecords(changeJournal, (event) => this.#writers.changed(event));
   }
 
   /** Takes in a message of the event thread. Never throws. */
@@ -206,7 +211,8 @@ export class NativeServer {
         void this.#answer(message);
         return;
       case 'changed':
-        return this.#writers.changed(message);
+      case 'changesTold':
+        return this.#changes.take(message);
       case 'overflow':
         this.#problem(undefined, 'Changes of users were lost: the tree has to be looked at.');
         this.#options.onRescan();
@@ -240,7 +246,7 @@ export class NativeServer {
     }
     let file: StubFile | undefined;
     try {
-      file = this.#fileOf(question);
+      file = fileOf(question, this.#options.store, this.#known);
       if (file === undefined) {
         this.#marks.neverAsk(question.descriptor);
         pending.allow();
@@ -266,21 +272,6 @@ export class NativeServer {
         this.#problem(file?.id, 'A question was left without an answer.');
       }
     }
-  }
-
-  /** Undefined: an ordinary file. Throws EIO for a stub that nothing is known about. */
-  #fileOf({ descriptor, handle, isMarked }: Question): StubFile | undefined {
-    const { store } = this.#options;
-    const file = this.#known.byHandle(handle, isMarked);
-    if (file !== undefined) return file;
-    if (store.factsOfMark(descriptor) !== undefined) {
-      throw ebbError('EIO', 'A stub has no record in the catalog: the tree has to be rebuilt.');
-    }
-    if (store.isStubInSnapshot(descriptor)) {
-      throw ebbError('EIO', 'A stub in a snapshot cannot be recalled.');
-    }
-    // A mark that was copied with the file (cp -a, rsync -X, a snapshot) means nothing.
-    return undefined;
   }
 
   async #serve(pending: PendingQuestion, question: Question, file: StubFile): Promise<void> {

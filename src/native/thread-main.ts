@@ -12,6 +12,8 @@ import { runLoop } from '../fanotify/loop.ts';
 import type { LoopSource } from '../fanotify/loop.ts';
 import { LoopControl } from '../sys/loop-control.ts';
 import type { SharedLoopControl } from '../sys/loop-control.ts';
+import { mapSharedFile } from '../sys/map.ts';
+import { changeJournalBytes } from './change-journal.ts';
 import { Doorkeeper } from './doorkeeper.ts';
 import type { DoorkeeperOptions } from './doorkeeper.ts';
 import { EventHandler } from './event-handler.ts';
@@ -45,6 +47,7 @@ function main(start: ThreadStart): void {
     access,
     open,
     changes,
+    changeJournal: mapSharedFile(start.groups.changeJournal, changeJournalBytes),
     port,
     treeId,
     stubs,
@@ -56,6 +59,7 @@ function main(start: ThreadStart): void {
     {
       group: changes,
       first: true,
+      reader: handler.changesReader,
       handle: (event) => handler.changed(event),
       overflow: () => handler.changesLost(),
     },
@@ -74,6 +78,7 @@ function main(start: ThreadStart): void {
   const report: ThreadReport = 'ready';
   parentPort?.postMessage(report);
   const onTrouble = handler.trouble.bind(handler);
+  handler.takeOverChanges();
   try {
     runLoop(sources, control, {
       wakeup: () => handler.wakeup(),
@@ -85,7 +90,7 @@ function main(start: ThreadStart): void {
     // Requesters of the last moment are not left behind: what would need main is denied.
     handler.refuse();
     for (const source of sources) {
-      const reader = new EventReader(source.group, onTrouble);
+      const reader = source.reader ?? new EventReader(source.group, onTrouble);
       while (turn.read(() => reader.fill()) > 0) {
         reader.handleAll(
           (event) => source.handle(event),

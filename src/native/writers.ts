@@ -149,29 +149,28 @@ export class Writers {
     throw ebbError('EBUSY', `${file.key} was changed just now.`);
   }
 
-  /** An event of the change group. Never throws. */
-  changed(event: Changed): void {
+  /** An event of the change group. Resolves, if there is anything to record, with whether it is; never rejects. */
+  changed(event: Changed): Promise<boolean> | undefined {
     const file = this.#options.store.byHandle(event.handle);
-    if (file === undefined) return;
+    if (file === undefined) return undefined;
     if (event.deleted) {
       if (this.#deleted.size < deletedMax) this.#deleted.add(file.id);
       this.#lookAgainSoon(0);
-      return;
+      return undefined;
     }
     if (file.change === dirty) {
       this.#tellNoMore(file);
-      return;
+      return undefined;
     }
     // Making an empty stub looks like a change of it; and what is not all here was not written by users.
     const whole = file.change !== clean || (file.residency.complete && file.sizeBytes > 0);
-    if (event.modified && whole) {
-      this.#report(file, this.#modified(file));
-    } else if (event.closedForWriting && this.#open.has(file.id)) {
-      this.#report(file, this.resolve(file));
-    } else if (event.closedForWriting && file.change === clean && file.residency.complete) {
-      // Written through a mapping: nothing else tells.
-      if (!this.#options.known.isAsSettled(file)) this.#report(file, this.disown(file));
-    }
+    if (event.modified && whole) return this.#report(file, this.#modified(file));
+    if (!event.closedForWriting) return undefined;
+    if (this.#open.has(file.id)) return this.#report(file, this.resolve(file));
+    if (file.change !== clean || !file.residency.complete) return undefined;
+    // Written through a mapping: nothing else tells.
+    if (this.#options.known.isAsSettled(file)) return undefined;
+    return this.#report(file, this.disown(file));
   }
 
   /**
@@ -383,8 +382,15 @@ export class Writers {
     }
   }
 
-  #report(file: StubFile, work: Promise<void>): void {
-    work.catch((error: unknown) => this.#failed(file, error));
+  async #report(file: StubFile, work: Promise<void>): Promise<boolean> {
+    try {
+      await work;
+      return true;
+    } catch (error) {
+      this.#failed(file, error);
+      // Deleted meanwhile: nobody will ask again.
+      return isCode(error, 'ESTALE');
+    }
   }
 
   #failed(file: StubFile, error: unknown): void {

@@ -18,6 +18,7 @@ import {
 import type { RunRecord } from '../base/run-directory.ts';
 import { OpenFlag, OwnedFd, openFd } from '../sys/fd.ts';
 import { tryLock } from '../sys/lease.ts';
+import { createMemoryFile } from '../sys/memory-file.ts';
 import { unmount, UnmountFlag } from '../sys/mount.ts';
 import { Capability, hasCapability, setOpenFilesLimitTo } from '../sys/process.ts';
 import { fileStatus } from '../sys/stat.ts';
@@ -28,7 +29,7 @@ import { FactsFile } from './facts-file.ts';
 import type { TreeFacts } from './facts-file.ts';
 import { letGo } from './farewell.ts';
 import { Guard } from './guard.ts';
-import { descriptorsToKeep, resumeKept, takeKept } from './kept-tree.ts';
+import { changeJournalName, descriptorsToKeep, resumeKept, takeKept } from './kept-tree.ts';
 import type { KeptTree } from './kept-tree.ts';
 import type { Opaque } from './messages.ts';
 import { makePledge } from './pledge.ts';
@@ -84,7 +85,8 @@ async function attachAfresh(task: Task): Promise<Service> {
   const pledge = makePledge();
   // Nobody else can have it.
   const tenure = await takeTenure(factsFile.fd, () => true);
-  const parts = { guard, factsFile, tenure, pledge, prepared, startedAtMs };
+  const changeJournal = createMemoryFile(changeJournalName);
+  const parts = { guard, factsFile, changeJournal, tenure, pledge, prepared, startedAtMs };
   let supervisor: TreeSupervisor | undefined;
   try {
     const options = supervisorOptions(task, parts);
@@ -149,9 +151,9 @@ async function resume(kept: ReturnType<typeof takeKept>, task: Task): Promise<Se
 }
 
 async function goOn(found: KeptTree, task: Task): Promise<Service> {
-  const { guard, facts, factsFile, tenure, exposure, restarts, former } = found;
+  const { exposure, restarts, former, facts, ...kept } = found;
   const { prepared, startedAtMs } = facts;
-  const parts = { guard, factsFile, tenure, pledge: makePledge(), prepared, startedAtMs };
+  const parts = { ...kept, pledge: makePledge(), prepared, startedAtMs };
   // Before there is a daemon: from then on a successor waits for the end of this one's.
   await keep(task, parts, former);
   const supervisor = TreeSupervisor.resume(supervisorOptions(task, parts), exposure, restarts);
@@ -161,16 +163,17 @@ async function goOn(found: KeptTree, task: Task): Promise<Service> {
 /** Pledges in the store, whose processes have died, are `former`. */
 async function keep(
   { store }: Task,
-  { guard, factsFile, pledge }: Parts,
+  { guard, factsFile, changeJournal, pledge }: Parts,
   former: readonly string[] = [],
 ): Promise<void> {
-  await store?.keep(descriptorsToKeep(guard, factsFile), pledge, former);
+  await store?.keep(descriptorsToKeep(guard, factsFile, changeJournal), pledge, former);
   pledge.theirs.close();
 }
 
 interface Parts {
   readonly guard: Guard;
   readonly factsFile: FactsFile;
+  readonly changeJournal: OwnedFd;
   readonly tenure: OwnedFd;
   readonly pledge: Pledge;
   readonly prepared: Prepared;
@@ -178,13 +181,13 @@ interface Parts {
 }
 
 /** Only when nobody can reach the tree any more: the kernel lets everybody through then. */
-function close({ guard, factsFile, pledge, tenure }: Parts): void {
-  for (const part of [guard, factsFile, pledge, tenure]) part[Symbol.dispose]();
+function close({ guard, factsFile, changeJournal, pledge, tenure }: Parts): void {
+  for (const part of [guard, factsFile, changeJournal, pledge, tenure]) part[Symbol.dispose]();
 }
 
 function supervisorOptions(
   { options, callbacks }: Task,
-  { guard, factsFile, tenure, pledge, prepared, startedAtMs }: Parts,
+  { guard, factsFile, changeJournal, tenure, pledge, prepared, startedAtMs }: Parts,
 ): SupervisorOptions {
   const { tree } = options;
   const { ebbDirectory, treeId } = prepared;
@@ -200,6 +203,7 @@ function supervisorOptions(
     startedAtMs,
     pledge: pledge.ours,
     tenure,
+    changeJournal,
     onDaemon: (restarts) => factsFile.noteRestarts(restarts),
   };
 }

@@ -5,6 +5,7 @@
 import { ebbError } from '../base/errors.ts';
 import { Group } from '../fanotify/group.ts';
 import { OwnedFd, setCloseOnExec } from '../sys/fd.ts';
+import { createMemoryFile } from '../sys/memory-file.ts';
 import { openFilesLimit } from '../sys/process.ts';
 import { Denier } from './denier.ts';
 import { isPledgeName } from './descriptor-store.ts';
@@ -28,14 +29,18 @@ const guardNames: Readonly<Record<GuardPart, string>> = {
   lock: 'ebb-lock',
 };
 const factsName = 'ebb-facts';
+/** Of the memory, and of what is kept of it. */
+export const changeJournalName = 'ebb-change-journal';
 
 /** What to keep of a tree. The facts first: whoever finds anything else of it finds them, too. */
 export function descriptorsToKeep(
   guard: Guard,
   facts: FactsFile,
+  changeJournal: { readonly fd: number },
 ): ReadonlyMap<string, { readonly fd: number }> {
   const kept = new Map<string, { readonly fd: number }>([[factsName, facts]]);
   for (const [part, name] of Object.entries(guardNames)) kept.set(name, guard[part as GuardPart]);
+  kept.set(changeJournalName, changeJournal);
   return kept;
 }
 
@@ -59,6 +64,7 @@ export interface KeptTree {
   readonly guard: Guard;
   readonly facts: TreeFacts;
   readonly factsFile: FactsFile;
+  readonly changeJournal: OwnedFd;
   readonly tenure: OwnedFd;
   readonly exposure: Exposure;
   /** Daemons that died before the last one. */
@@ -102,7 +108,11 @@ export async function resumeKept(kept: Kept, wanted: Wanted): Promise<KeptTree |
     const guard = Guard.adopt(found.parts);
     const former = [...kept.keys()].filter(isPledgeName);
     for (const name of former) kept.get(name)?.close();
-    return { guard, factsFile, tenure, former, restarts: factsFile.restarts(), ...found };
+    // An older supervisor has left none.
+    const changeJournal = kept.get(changeJournalName) ?? createMemoryFile(changeJournalName);
+    const { facts, exposure } = found;
+    const restarts = factsFile.restarts();
+    return { guard, factsFile, changeJournal, tenure, former, restarts, facts, exposure };
   }
   await endKept(kept, factsFile, found, wanted);
   const code = wanted.refused() === undefined ? 'EAGAIN' : 'ECANCELED';

@@ -28,6 +28,8 @@ export const Inherited = {
   pledge: 9,
   /** That this process may read the groups (tenure.ts): held until it is dead. */
   tenure: 10,
+  /** What was read of the change group and is not recorded (native/change-journal.ts). */
+  changeJournal: 11,
 } as const;
 
 /** JSON that is passed on as it is. */
@@ -50,6 +52,8 @@ export type ToDaemon =
       readonly socketPath: string;
       /** It understands `successor` and `replace`. Absent in what older supervisors say. */
       readonly canReplace?: boolean;
+      /** There is a change journal among what is inherited. Absent in what older supervisors say. */
+      readonly hasChangeJournal?: boolean;
     }
   /** The answer to `successor`: whether there is one. */
   | { readonly kind: 'successor'; readonly isReady: boolean }

@@ -50,6 +50,8 @@ export interface SupervisorOptions {
   readonly pledge: OwnedFd;
   /** The right to read the groups, for as long as any of them lives (tenure.ts). */
   readonly tenure: OwnedFd;
+  /** Memory that each daemon hands to the next (native/change-journal.ts). */
+  readonly changeJournal: OwnedFd;
   /** A daemon is being started. `restarts`: those before it. */
   readonly onDaemon: (restarts: number) => void;
   readonly log: (level: 'info' | 'warn' | 'error', message: string) => void;
@@ -221,6 +223,7 @@ export class TreeSupervisor {
         guard.lock,
         this.#options.pledge,
         this.#options.tenure,
+        this.#options.changeJournal,
       ].map(({ fd }) => fd),
     };
     const daemon: Daemon = DaemonProcess.start(program, (message) =>
@@ -249,6 +252,7 @@ export class TreeSupervisor {
       restarts: this.#restarts,
       socketPath,
       canReplace: true,
+      hasChangeJournal: true,
     });
     try {
       return await starting.promise;

@@ -23,7 +23,15 @@ const readers = 2;
 const endMaxMs = 30_000;
 /** EIO of what the dead ones had taken; EINTR of a call that was cut short. */
 const honestErrors = new Set(['5', '4']);
-const keptNames = ['ebb-access', 'ebb-changes', 'ebb-facts', 'ebb-lock', 'ebb-mount', 'ebb-open'];
+const keptNames = [
+  'ebb-access',
+  'ebb-change-journal',
+  'ebb-changes',
+  'ebb-facts',
+  'ebb-lock',
+  'ebb-mount',
+  'ebb-open',
+];
 const names = Array.from({ length: 12 }, (_unused, index) => `d${index % 3}/file-${index}.bin`);
 
 let directory: TemporaryDirectory;

@@ -163,7 +163,7 @@ for (const type of types) {
       'running',
       '0',
     ]);
-    assert.equal(await kept(), 7, log());
+    assert.equal(await kept(), 8, log());
     const mount = systemd.mountAt(tree);
     assert.ok(mount);
 
@@ -184,7 +184,7 @@ for (const type of types) {
         },
         { what: `${said}: systemd to have it back`, timeoutMs: waitMaxMs },
       );
-      assert.equal(await kept(), 7, `${said}: ${log()}`);
+      assert.equal(await kept(), 8, `${said}: ${log()}`);
       assert.equal(systemd.mountAt(tree), mount, `${said}: another mount`);
       for (const name of cold) await systemd.say('sh', '-c', compare(name));
     }

@@ -26,6 +26,7 @@ import { tracedRemote } from '../../src/remote/trace.ts';
 import type { RequestTrace } from '../../src/remote/trace.ts';
 import { renameEntry } from '../../src/sys/entries.ts';
 import { OpenFlag, openFd } from '../../src/sys/fd.ts';
+import { createMemoryFile } from '../../src/sys/memory-file.ts';
 import { attachMount, cloneMount } from '../../src/sys/mount-tree.ts';
 import { Guard } from '../../src/supervisor/guard.ts';
 import type { ReleaseResult } from '../../src/tree/release.ts';
@@ -129,7 +130,13 @@ export async function nativeScene(
   const engine = new RecallEngine({ remote, ...(options.limits && { limits: options.limits }) });
   owned.defer(() => engine.close());
   const { siblingMaxBytes: sizeMaxBytes = 0 } = options;
-  const groups = { access: guard.access.fd, open: guard.open.fd, changes: guard.changes.fd };
+  const journal = owned.use(createMemoryFile('changes'));
+  const groups = {
+    access: guard.access.fd,
+    open: guard.open.fd,
+    changes: guard.changes.fd,
+    changeJournal: journal.fd,
+  };
   const policy = { ...defaultNativePolicy, ...options.policy };
   const server = new NativeServer({
     groups,

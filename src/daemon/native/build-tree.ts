@@ -183,6 +183,7 @@ export async function buildTree(
     access: inherited.access.fd,
     open: inherited.open.fd,
     changes: inherited.changes.fd,
+    changeJournal: inherited.changeJournal.fd,
   };
   const policy = policyOf(configuration);
   const server: NativeServer = new NativeServer({

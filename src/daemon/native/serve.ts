@@ -25,7 +25,7 @@ export async function serve(
   void link.lost.then(() => starting.abort(ebbError('ESHUTDOWN', 'the supervisor is gone')));
   try {
     const surroundings = { link, thread, signal: starting.signal };
-    daemon = await NativeProcess.start(start, takeInherited(), surroundings);
+    daemon = await NativeProcess.start(start, takeInherited(start), surroundings);
   } catch (thrown) {
     const error = toEbbError(thrown);
     link.failed({ error: error.message, code: error.code, exitCode: startExitCode(error) });

@@ -2,6 +2,7 @@
 import { ebbError } from '../../base/errors.ts';
 import type { EbbError } from '../../base/errors.ts';
 import { duplicateFd, OwnedFd } from '../../sys/fd.ts';
+import { createMemoryFile } from '../../sys/memory-file.ts';
 import { Inherited, protocolVersion } from '../../supervisor/messages.ts';
 import type { HideResult, Opaque, ToDaemon, ToSupervisor } from '../../supervisor/messages.ts';
 
@@ -15,12 +16,13 @@ export interface InheritedDescriptors {
   readonly privateMount: OwnedFd;
   readonly lock: OwnedFd;
   readonly pledge: OwnedFd;
+  readonly changeJournal: OwnedFd;
   /** The last one that is closed: whoever gets it then may read the groups. */
   readonly tenure: OwnedFd;
 }
 
 /** Takes the inherited numbers over; once. */
-export function takeInherited(): InheritedDescriptors {
+export function takeInherited({ hasChangeJournal }: Start): InheritedDescriptors {
   const take = (fd: number): OwnedFd => {
     using inherited = new OwnedFd(fd);
     return duplicateFd(inherited.fd);
@@ -32,6 +34,11 @@ export function takeInherited(): InheritedDescriptors {
     privateMount: take(Inherited.privateMount),
     lock: take(Inherited.lock),
     pledge: take(Inherited.pledge),
+    // With an older supervisor it is nobody's but this process's.
+    changeJournal:
+      hasChangeJournal === true
+        ? take(Inherited.changeJournal)
+        : createMemoryFile('ebb-change-journal'),
     tenure: take(Inherited.tenure),
   };
 }
