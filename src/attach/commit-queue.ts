@@ -28,10 +28,22 @@ interface Group {
   readonly listed: ListedDirectory[];
 }
 
+export interface CommitQueueParts {
+  readonly store: StubStore;
+  readonly catalog: StubCatalog;
+  readonly turns: Turns;
+  /**
+   * All changes that happened before the call have been told to whoever records them. The kernel tells of a stub that
+   * is made on ext4 as of one that was cut: as long as it has no record, that means nothing.
+   */
+  readonly changesTakenIn: () => Promise<void>;
+}
+
 export class CommitQueue {
   readonly #store: StubStore;
   readonly #catalog: StubCatalog;
   readonly #turns: Turns;
+  readonly #changesTakenIn: () => Promise<void>;
   #group: Group = { records: [], known: [], listed: [] };
   /** First names of hard links that the catalog does not know yet. */
   readonly #links = new Map<string, StubRecord>();
@@ -39,10 +51,11 @@ export class CommitQueue {
   #writingRows = 0;
   #failure: EbbError | undefined;
 
-  constructor(store: StubStore, catalog: StubCatalog, turns: Turns) {
+  constructor({ store, catalog, turns, changesTakenIn }: CommitQueueParts) {
     this.#store = store;
     this.#catalog = catalog;
     this.#turns = turns;
+    this.#changesTakenIn = changesTakenIn;
   }
 
   addRecord(record: StubRecord): void {
@@ -92,6 +105,7 @@ export class CommitQueue {
     this.#writingRows = rowsOf(group);
     try {
       await this.#store.syncTree();
+      await this.#changesTakenIn();
       await this.#inTurns(group.records, (rows) => this.#catalog.insert(rows));
       await this.#inTurns(group.known, (rows) => this.#catalog.setKnown(rows));
       for (const { key, id } of group.known) {

@@ -48,6 +48,8 @@ export interface PopulateParts {
    * Default: nobody serves the tree.
    */
   readonly usersRecorded?: (id: number) => Promise<() => boolean>;
+  /** As for `CommitQueue`. Default: nobody serves the tree. */
+  readonly changesTakenIn?: () => Promise<void>;
 }
 
 export interface PopulateRequest {
@@ -164,7 +166,8 @@ class Run {
     this.#request = request;
     this.#signal = AbortSignal.any([request.signal, this.#stop.signal]);
     const { store, catalog, defaults } = parts;
-    this.#queue = new CommitQueue(store, catalog, this.#turns);
+    const changesTakenIn = parts.changesTakenIn ?? (() => Promise.resolve());
+    this.#queue = new CommitQueue({ store, catalog, turns: this.#turns, changesTakenIn });
     this.#shop = {
       store,
       catalog,

@@ -263,6 +263,7 @@ export async function buildTree(
     parallel: Math.min(parallelListings, configuration.connections),
     nowMs: () => clock.nowMs(),
     usersRecorded: (id) => server.recorded(id),
+    changesTakenIn: () => server.changesTakenIn(),
   });
   const parts: TreeParts = {
     version: packageVersion(),
