@@ -7,6 +7,7 @@
  * than the limit allows there is more, and it shrinks when they close: failing their reads instead would help nobody.
  * `--min-free` and the disk itself are hard: then a recall ends in ENOSPC.
  */
+import { endedWithin } from '../base/deadline.ts';
 import { ebbError, toEbbError } from '../base/errors.ts';
 import { formatSize } from '../base/format.ts';
 import { bytesToRelease, chooseReleases } from '../policy/release-policy.ts';
@@ -92,12 +93,7 @@ export class SpaceKeeper {
   }
 
   async #reserveAfter(stroke: Promise<void>, bytes: number): Promise<void> {
-    if (this.#isOver(bytes)) {
-      const { promise, resolve } = Promise.withResolvers<void>();
-      const timer = setTimeout(resolve, strokeWaitMaxMs);
-      await Promise.race([stroke, promise]);
-      clearTimeout(timer);
-    }
+    if (this.#isOver(bytes)) await endedWithin(stroke, strokeWaitMaxMs);
     this.#requireFree(this.#use(bytes), bytes);
   }
 

@@ -4,7 +4,7 @@ import { test } from 'node:test';
 import fc from 'fast-check';
 import { backoffMs } from '../../src/base/backoff.ts';
 import { Batches } from '../../src/base/batches.ts';
-import { deadline, sleep } from '../../src/base/deadline.ts';
+import { deadline, endedWithin, sleep } from '../../src/base/deadline.ts';
 import { ebbError } from '../../src/base/errors.ts';
 import { Ring } from '../../src/base/ring.ts';
 import { Semaphore } from '../../src/base/semaphore.ts';
@@ -53,6 +53,28 @@ test('a time limit above what timers can do does not fire at once', async () => 
   using limit = deadline(2 ** 40);
   await sleep(5);
   assert.equal(limit.signal.aborted, false);
+});
+
+test('work is waited for until it has ended, or for so long, and no timer is left', async () => {
+  const before = timerCount();
+  await endedWithin(Promise.resolve(), 60_000);
+  await assert.rejects(endedWithin(Promise.reject(ebbError('EIO', 'Failed.')), 60_000), {
+    code: 'EIO',
+  });
+  // However long: Node would fire at once.
+  const work = Promise.withResolvers<void>();
+  let ended = false;
+  const waiting = endedWithin(work.promise, 2 ** 40).then(() => {
+    ended = true;
+  });
+  await sleep(5);
+  assert.equal(ended, false);
+  work.resolve();
+  await waiting;
+  const failing = Promise.withResolvers<void>();
+  await endedWithin(failing.promise, 1);
+  failing.reject(ebbError('EIO', 'Failed too late for anybody.'));
+  assert.equal(timerCount(), before);
 });
 
 test('sleep ends early with the reason of its signal', async () => {

@@ -11,7 +11,7 @@ import { text } from 'node:stream/consumers';
 import { test } from 'node:test';
 import { mountAt, readMountInfo } from '../../src/base/mount-info.ts';
 import type { FileInfo } from '../../src/daemon/api.ts';
-import { childrenOf } from '../support/mount.ts';
+import { childrenOf } from '../support/processes.ts';
 import { patience } from '../support/patience.ts';
 import { runOk } from '../support/run.ts';
 import { temporaryDirectory } from '../support/temporary.ts';

@@ -13,7 +13,7 @@ import { test } from 'node:test';
 import { mountAt, readMountInfo } from '../../src/base/mount-info.ts';
 import { ensureRunDirectory, runFiles } from '../../src/base/run-directory.ts';
 import type { StartResult } from '../../src/daemon/api.ts';
-import { childrenOf } from '../support/mount.ts';
+import { childrenOf } from '../support/processes.ts';
 import { killAtExit } from '../support/run.ts';
 import { temporaryDirectory } from '../support/temporary.ts';
 import { waitFor } from '../support/wait-for.ts';

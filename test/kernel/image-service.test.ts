@@ -7,7 +7,7 @@ import { chmod, mkdir, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { after, before, test } from 'node:test';
 import { makeImage } from '../ext4/support/images.ts';
-import { processLives } from '../support/mount.ts';
+import { processLives } from '../support/processes.ts';
 import { patternBytes } from '../support/pattern.ts';
 import { run, runOk } from '../support/run.ts';
 import { mountsBelow, temporaryDirectory } from '../support/temporary.ts';

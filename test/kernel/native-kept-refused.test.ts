@@ -11,14 +11,9 @@ import { readMountInfo, mountAt } from '../../src/base/mount-info.ts';
 import { compileHelper } from '../probes/probe.ts';
 import { CorpusWriter } from '../support/corpus.ts';
 import { ServingHammer } from '../support/hammer.ts';
-import {
-  attachAsService,
-  childrenOf,
-  memoryFileOf,
-  killTogether,
-} from '../support/kept-service.ts';
+import { attachAsService, memoryFileOf } from '../support/kept-service.ts';
+import { childrenOf, killTogether, processLives } from '../support/processes.ts';
 import type { KeptService } from '../support/kept-service.ts';
-import { processLives } from '../support/mount.ts';
 import { patience } from '../support/patience.ts';
 import { killAtExit, run, runOk } from '../support/run.ts';
 import { loopFilesystem, temporaryDirectory } from '../support/temporary.ts';

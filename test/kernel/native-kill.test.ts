@@ -15,7 +15,7 @@ import { compareFiles } from '../support/compare.ts';
 import { CorpusWriter, noise } from '../support/corpus.ts';
 import { ServingHammer, startStress } from '../support/hammer.ts';
 import type { HammerReport } from '../support/hammer.ts';
-import { processLives } from '../support/mount.ts';
+import { processLives } from '../support/processes.ts';
 import { run } from '../support/run.ts';
 import { mountsBelow, temporaryDirectory } from '../support/temporary.ts';
 import type { TemporaryDirectory } from '../support/temporary.ts';

@@ -9,7 +9,7 @@ import { AttachedTree } from '../support/attached-tree.ts';
 import { CorpusWriter } from '../support/corpus.ts';
 import { startStress } from '../support/hammer.ts';
 import { Holder } from '../support/holder.ts';
-import { childrenOf, processLives } from '../support/mount.ts';
+import { childrenOf, processLives } from '../support/processes.ts';
 import { temporaryDirectory } from '../support/temporary.ts';
 import type { TemporaryDirectory } from '../support/temporary.ts';
 import { startTreeUsers, writeSharedAndOwn } from '../support/tree-users.ts';

@@ -21,8 +21,7 @@ import { CorpusWriter, chunkBytes, mebibyte, noise } from '../support/corpus.ts'
 import { untilDurable } from '../support/durable.ts';
 import { startStress } from '../support/hammer.ts';
 import { loopMount } from '../support/loop-mount.ts';
-import { killTogether } from '../support/kept-service.ts';
-import { processLives } from '../support/mount.ts';
+import { killTogether, processLives } from '../support/processes.ts';
 import { releaseAgainAndAgain } from '../support/releases.ts';
 import { runOk } from '../support/run.ts';
 import { loopFilesystem, temporaryDirectory } from '../support/temporary.ts';

@@ -13,7 +13,7 @@ import type { TreeStatus } from '../../src/daemon/api.ts';
 import { AttachedTree } from '../support/attached-tree.ts';
 import { CorpusWriter } from '../support/corpus.ts';
 import { Holder } from '../support/holder.ts';
-import { childrenOf, processLives } from '../support/mount.ts';
+import { childrenOf, processLives } from '../support/processes.ts';
 import { run, runOk } from '../support/run.ts';
 import { mountsBelow, temporaryDirectory } from '../support/temporary.ts';
 import type { TemporaryDirectory } from '../support/temporary.ts';

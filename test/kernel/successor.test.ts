@@ -18,7 +18,8 @@ import { CorpusWriter, chunkBytes, mebibyte, noise } from '../support/corpus.ts'
 import { ServingHammer, startStress } from '../support/hammer.ts';
 import type { HammerReport } from '../support/hammer.ts';
 import { memoryFileOf } from '../support/kept-service.ts';
-import { mountEbb, processLives, withEbb } from '../support/mount.ts';
+import { mountEbb, withEbb } from '../support/mount.ts';
+import { processLives } from '../support/processes.ts';
 import type { EbbMount, MountEbbOptions } from '../support/mount.ts';
 import { run } from '../support/run.ts';
 import { startNginx } from '../support/servers.ts';

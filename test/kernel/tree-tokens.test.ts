@@ -13,7 +13,7 @@ import path from 'node:path';
 import { test } from 'node:test';
 import { AttachedTree } from '../support/attached-tree.ts';
 import { CorpusWriter } from '../support/corpus.ts';
-import { processLives } from '../support/mount.ts';
+import { processLives } from '../support/processes.ts';
 import { runOk } from '../support/run.ts';
 import { temporaryDirectory } from '../support/temporary.ts';
 import { waitFor } from '../support/wait-for.ts';

@@ -8,7 +8,7 @@ import path from 'node:path';
 import { readRunRecords } from '../../src/base/run-directory.ts';
 import type { RunRecord } from '../../src/base/run-directory.ts';
 import type { TreeStatus } from '../../src/daemon/api.ts';
-import { processLives } from './mount.ts';
+import { processLives } from './processes.ts';
 import { run, runOk } from './run.ts';
 import type { RunOptions, RunResult } from './run.ts';
 import { loopFilesystem, mountsBelow, temporaryDirectory } from './temporary.ts';
@@ -46,6 +46,8 @@ export interface AttachOptions {
     command: readonly string[],
     env: Readonly<Record<string, string>>,
   ) => Promise<void>;
+  /** Ends what `start` started and an orderly end has left. Default: nothing. */
+  readonly end?: () => Promise<void>;
   /** Before attaching: puts files into the directory that becomes the tree. */
   readonly prepare?: (directory: string) => Promise<void>;
 }
@@ -190,6 +192,7 @@ export class AttachedTree implements AsyncDisposable {
     try {
       await this.ebb(['umount', '--lazy', this.path], { timeoutMs: 20_000 }).catch(() => {});
       await this.#ended().catch(() => {});
+      await this.#options.end?.();
       // The supervisor first: it would start another daemon.
       for (const pid of this.#pids) if (processLives(pid)) process.kill(pid, 'SIGKILL');
       for (const point of await mountsBelow(this.path)) {

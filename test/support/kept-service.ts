@@ -1,5 +1,5 @@
 /** A tree attached by a service whose manager keeps its descriptors (service-manager.py). */
-import { readFileSync, readdirSync, readlinkSync, writeFileSync } from 'node:fs';
+import { readdirSync, readlinkSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { AttachedTree } from './attached-tree.ts';
 import { ServiceManager } from './service-manager.ts';
@@ -41,6 +41,7 @@ export async function attachAsService(
         manager = new ServiceManager(place.path, storeMax, ['/bin/sh', script], env);
         await manager.until('ready', 1);
       },
+      end: async () => manager?.[Symbol.asyncDispose](),
     });
     const started = manager as unknown as ServiceManager;
     return {
@@ -50,24 +51,12 @@ export async function attachAsService(
       async [Symbol.asyncDispose]() {
         started.signal('SIGCONT');
         await tree[Symbol.asyncDispose]();
-        started[Symbol.dispose]();
         await place[Symbol.asyncDispose]();
       },
     };
   } catch (error) {
-    manager?.[Symbol.dispose]();
     await place[Symbol.asyncDispose]();
     throw error;
-  }
-}
-
-/** Children of a process; none when it is gone. */
-export function childrenOf(pid: number): number[] {
-  try {
-    const text = readFileSync(`/proc/${pid}/task/${pid}/children`, 'latin1');
-    return text.split(' ').filter(Boolean).map(Number);
-  } catch {
-    return [];
   }
 }
 
@@ -79,10 +68,4 @@ export function memoryFileOf(supervisorPid: number, called: string): string {
   );
   if (fd === undefined) throw new Error(`the supervisor has no ${called}`);
   return path.join(place, fd);
-}
-
-/** SIGKILL to all of them together: none has a moment without the others. */
-export function killTogether(pids: readonly number[]): void {
-  for (const pid of pids) process.kill(pid, 'SIGSTOP');
-  for (const pid of pids) process.kill(pid, 'SIGKILL');
 }

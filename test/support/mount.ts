@@ -4,13 +4,13 @@
  * lazily. This process itself never touches the mount point: a stuck mount must not stop the test that says so.
  */
 import { spawnSync } from 'node:child_process';
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { chmod, chown, mkdir, readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { readRunRecords } from '../../src/base/run-directory.ts';
-import { StatField, statFields } from '../../src/base/process-stat.ts';
 import { ControlClient } from '../../src/cli/client.ts';
 import type { MountStatus } from '../../src/daemon/api.ts';
+import { childrenOf, processLives } from './processes.ts';
 import { run } from './run.ts';
 import type { RunOptions, RunResult } from './run.ts';
 import { mountsBelow, temporaryDirectory } from './temporary.ts';
@@ -277,29 +277,6 @@ class MountedEbb implements EbbMount {
 
 function outputOf(result: RunResult): string {
   return `${result.stdout.toString()}${result.stderr.toString()}`.slice(-4000);
-}
-
-/** False for zombies, too. */
-export function processLives(pid: number): boolean {
-  if (pid <= 1) return false;
-  try {
-    return !['Z', 'X'].includes(statFields(pid)[StatField.state] ?? '');
-  } catch {
-    return false;
-  }
-}
-
-/** The processes that `pid` has started (/proc/PID/task/TID/children, of its main thread). */
-export function childrenOf(pid: number): number[] {
-  try {
-    const text = readFileSync(`/proc/${pid}/task/${pid}/children`, 'latin1');
-    return text
-      .split(' ')
-      .filter((word) => word !== '')
-      .map(Number);
-  } catch {
-    return [];
-  }
 }
 
 const connectionsDirectory = '/sys/fs/fuse/connections';

@@ -5,6 +5,7 @@ import type { ChildProcess } from 'node:child_process';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
 import type { Readable, Writable } from 'node:stream';
+import { descendantsOf, killTogether, processLives } from './processes.ts';
 import { killAtExit, killGroup } from './run.ts';
 import { waitFor } from './wait-for.ts';
 
@@ -20,7 +21,7 @@ export interface ServiceEvent {
 
 const script = path.join(import.meta.dirname, 'service-manager.py');
 
-export class ServiceManager implements Disposable {
+export class ServiceManager implements AsyncDisposable {
   readonly events: ServiceEvent[] = [];
   /** What the service printed to standard error. */
   log = '';
@@ -81,7 +82,15 @@ export class ServiceManager implements Disposable {
     this.#child.kill(signal);
   }
 
-  [Symbol.dispose](): void {
+  /** Ends all that it has started, whatever that waits for, and then itself. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    const { pid, exitCode } = this.#child;
+    if (pid === undefined || exitCode !== null) return;
+    // Stopped, it starts nothing meanwhile. It is the parent of what its service left, and is gone last.
+    this.signal('SIGSTOP');
+    const left = descendantsOf(pid);
+    killTogether(left);
     killGroup(this.#child);
+    await waitFor(() => ![pid, ...left].some(processLives), { what: 'the service to be gone' });
   }
 }

@@ -8,6 +8,7 @@
  * (d_invalidate).
  */
 import { write } from 'node:fs';
+import { endedWithin } from '../../base/deadline.ts';
 import { encodeInvalidateEntry, encodeInvalidateInode } from '../../fuse/notifier.ts';
 import type { ToThread } from '../../mount/messages.ts';
 import type { NamespaceChange } from '../../recall/namespace/namespace-options.ts';
@@ -67,9 +68,7 @@ export class KernelNotices {
       const { promise, resolve } = Promise.withResolvers<void>();
       const listener = { names, resolve };
       this.#listeners.add(listener);
-      const late = setTimeout(resolve, stallMaxMs);
-      await promise;
-      clearTimeout(late);
+      await endedWithin(promise, stallMaxMs);
       this.#listeners.delete(listener);
     }
   }

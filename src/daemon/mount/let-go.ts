@@ -1,5 +1,5 @@
 /** The end of a FUSE thread whose daemon ends because it cannot serve. */
-import { setTimeout as sleep } from 'node:timers/promises';
+import { endedWithin } from '../../base/deadline.ts';
 import type { FuseThreads } from '../../fuse/thread.ts';
 
 /** What it has in hand takes microseconds; where it takes longer, that may be why the daemon cannot serve. */
@@ -11,6 +11,9 @@ const waitMaxMs = 1_000;
  * that keeps it for longer is charged, and so is one that the thread died of. Never rejects.
  */
 export async function letGo(threads: FuseThreads | undefined): Promise<void> {
-  const ended = threads?.stop().catch(() => undefined);
-  await Promise.race([ended, sleep(waitMaxMs, undefined, { ref: false })]);
+  if (threads === undefined) return;
+  await endedWithin(
+    threads.stop().catch(() => undefined),
+    waitMaxMs,
+  );
 }

@@ -1,0 +1,36 @@
+/** Processes of others, as /proc shows them: which live, whose children they are; and their end. */
+import { readFileSync } from 'node:fs';
+import { StatField, statFields } from '../../src/base/process-stat.ts';
+
+/** False for zombies, too. */
+export function processLives(pid: number): boolean {
+  if (pid <= 1) return false;
+  try {
+    return !['Z', 'X'].includes(statFields(pid)[StatField.state] ?? '');
+  } catch {
+    return false;
+  }
+}
+
+/** The processes that `pid` has started (/proc/PID/task/TID/children, of its main thread); none when it is gone. */
+export function childrenOf(pid: number): number[] {
+  try {
+    const text = readFileSync(`/proc/${pid}/task/${pid}/children`, 'latin1');
+    return text.split(' ').filter(Boolean).map(Number);
+  } catch {
+    return [];
+  }
+}
+
+/** Its children, and theirs. */
+export function descendantsOf(pid: number): number[] {
+  return childrenOf(pid).flatMap((child) => [child, ...descendantsOf(child)]);
+}
+
+/** SIGKILL to all of them together: none has a moment without the others. Who is gone already is left out. */
+export function killTogether(pids: readonly number[]): void {
+  const living = pids.filter(processLives);
+  for (const signal of ['SIGSTOP', 'SIGKILL'] as const) {
+    for (const pid of living) process.kill(pid, signal);
+  }
+}
