@@ -5,6 +5,7 @@
  *     node test/run.ts [FILE]...
  */
 import { globSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
 import path from 'node:path';
 import { Readable } from 'node:stream';
 import { run } from 'node:test';
@@ -13,10 +14,31 @@ import { spec } from 'node:test/reporters';
 
 /** For one test, unless it says otherwise. Generous: no test measures time, and machines can be slow. */
 const testTimeoutMs = 900_000;
+/**
+ * Every file is a process of its own, most of whose start is compiling. Ebb's commands, which tests start, too, keep
+ * what they have compiled at the same place.
+ */
+const codeCache = '/var/cache/ebb/node';
+const keepCode = `import { enableCompileCache } from 'node:module'; enableCompileCache('${codeCache}');`;
 /** For all of them: something hangs. */
 const totalTimeoutMs = 80 * 60_000;
-/** Most of what the kernel's tests do is waiting. */
-const filesAtATime = 2;
+/** A fifth of what tests do is waiting, for disks, deadlines and processes: with one more, processors are busy. */
+const filesAtATime = availableParallelism() + 1;
+/** Started first: one that takes minutes and is started last has the machine for itself, and is waited for. */
+const longNames: readonly string[] = [
+  'test/ext4/fuzz.test.ts',
+  'test/tree/stubs/crash.test.ts',
+  'test/kernel/probes.test.ts',
+  'test/kernel/native-probes.test.ts',
+  'test/kernel/native-kill.test.ts',
+  'test/kernel/faults.test.ts',
+  'test/kernel/native-life.test.ts',
+  'test/kernel/successor.test.ts',
+  'test/kernel/harness.test.ts',
+  'test/kernel/bad-input.test.ts',
+  'test/kernel/native-power-cut.test.ts',
+  'test/kernel/native-property.test.ts',
+];
 /** Mount namespaces that it makes are users of the trees that others take away. */
 const aloneNames: ReadonlySet<string> = new Set(['native-places.test.ts']);
 const slowestShown = 12;
@@ -66,7 +88,13 @@ async function* events(files: readonly string[]): AsyncGenerator<TestEvent> {
   const signal = AbortSignal.timeout(totalTimeoutMs);
   for (const { files: some, concurrency } of runs) {
     if (some.length === 0) continue;
-    const options = { cwd: root, timeout: testTimeoutMs, forceExit: true, signal };
+    const options = {
+      cwd: root,
+      timeout: testTimeoutMs,
+      forceExit: true,
+      signal,
+      execArgv: [`--import=data:text/javascript,${encodeURIComponent(keepCode)}`],
+    };
     for await (const event of run({ ...options, files: some, concurrency })) {
       if (event.type === 'test:summary') addSummary(event.data);
       else if (!isSummaryLine(event)) yield event;
@@ -96,12 +124,17 @@ function isSummaryLine(event: TestEvent): boolean {
   );
 }
 
+function inOrder(all: readonly string[]): string[] {
+  for (const name of longNames) if (!all.includes(name)) throw new Error(`there is no ${name}`);
+  return [...longNames, ...all.filter((name) => !longNames.includes(name)).sort()];
+}
+
 function diagnostic(message: string): TestEvent {
   return { type: 'test:diagnostic', data: { nesting: 0, message, level: 'info' } } as TestEvent;
 }
 
 const named = process.argv.slice(2).map((file) => path.relative(root, path.resolve(file)));
-const files = named.length > 0 ? named : globSync('test/**/*.test.ts', { cwd: root }).sort();
+const files = named.length > 0 ? named : inOrder(globSync('test/**/*.test.ts', { cwd: root }));
 const report = Readable.from(events(files)).compose(spec());
 report.pipe(process.stdout);
 report.once('end', () => {

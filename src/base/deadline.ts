@@ -68,8 +68,8 @@ export function sleep(durationMs: number, signal?: AbortSignal): Promise<void> {
 }
 
 /**
- * Resolves when `work` has, or after `maxMs` (at most 24.8 days), whichever is first; rejects as `work` does until then,
- * and what it rejects with afterwards is nobody's. Leaves no timer behind.
+ * Resolves when `work` has, or after `maxMs` (at most 24.8 days), whichever is first; rejects as `work` does until
+ * then, and what it rejects with afterwards is nobody's. Leaves no timer behind.
  */
 export async function endedWithin(work: Promise<unknown>, maxMs: number): Promise<void> {
   const { promise: late, resolve } = Promise.withResolvers<void>();

@@ -3,10 +3,13 @@
  * taken down whatever happened. This process touches the tree only where a test does so itself: a reader that is
  * never answered would hang it, so programs read in child processes.
  */
+import assert from 'node:assert/strict';
 import { mkdir } from 'node:fs/promises';
 import path from 'node:path';
 import { readRunRecords } from '../../src/base/run-directory.ts';
 import type { RunRecord } from '../../src/base/run-directory.ts';
+import { answerInTime } from '../../src/cli/answer-in-time.ts';
+import { ControlClient } from '../../src/cli/client.ts';
 import type { TreeStatus } from '../../src/daemon/api.ts';
 import { processLives } from './processes.ts';
 import { run, runOk } from './run.ts';
@@ -147,12 +150,14 @@ export class AttachedTree implements AsyncDisposable {
     return record;
   }
 
-  /** Also remembers the pids, so that disposal finds them when nobody answers any more. */
+  /**
+   * Asks the daemon, without a process of `ebb`, which would be most of what asking costs. Also remembers the pids, so
+   * that disposal finds them when nobody answers any more.
+   */
   async status(): Promise<TreeStatus> {
-    const result = await this.ebbOk(['status', '--json', this.path]);
-    const parsed = JSON.parse(result.stdout.toString()) as TreeStatus | TreeStatus[];
-    const status = Array.isArray(parsed) ? parsed[0] : parsed;
-    if (status === undefined) throw new Error('ebb status names no tree');
+    const record = this.runRecord();
+    const status = await answerInTime(record, new ControlClient(record).status());
+    assert(status.kind === 'tree');
     this.#pids = [status.supervisorPid, status.pid];
     return status;
   }
@@ -190,7 +195,9 @@ export class AttachedTree implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     try {
-      await this.ebb(['umount', '--lazy', this.path], { timeoutMs: 20_000 }).catch(() => {});
+      if (await this.#mayLive()) {
+        await this.ebb(['umount', '--lazy', this.path], { timeoutMs: 20_000 }).catch(() => {});
+      }
       await this.#ended().catch(() => {});
       await this.#options.end?.();
       // The supervisor first: it would start another daemon.
@@ -202,6 +209,12 @@ export class AttachedTree implements AsyncDisposable {
       await this.filesystem[Symbol.asyncDispose]();
       await this.#directory[Symbol.asyncDispose]();
     }
+  }
+
+  /** Whether there may be something to take away: not after an orderly stop. */
+  async #mayLive(): Promise<boolean> {
+    const isOver = this.#pids.length > 0 && !this.#pids.some(processLives);
+    return !isOver || (await mountsBelow(this.path)).length > 0;
   }
 
   async #ended(): Promise<void> {

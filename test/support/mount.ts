@@ -3,11 +3,13 @@
  * daemon is ended by its pid, the connection aborted through fusectl if a reader is stuck, the mount detached
  * lazily. This process itself never touches the mount point: a stuck mount must not stop the test that says so.
  */
+import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { chmod, chown, mkdir, readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { readRunRecords } from '../../src/base/run-directory.ts';
+import { answerInTime } from '../../src/cli/answer-in-time.ts';
 import { ControlClient } from '../../src/cli/client.ts';
 import type { MountStatus } from '../../src/daemon/api.ts';
 import { childrenOf, processLives } from './processes.ts';
@@ -160,19 +162,10 @@ class MountedEbb implements EbbMount {
   /** A daemon that has just followed another one serves before it takes commands. */
   async currentPid(): Promise<number> {
     const asking = { what: 'a daemon that can be asked', timeoutMs: mountTimeoutMs };
-    const { pid, supervisorPid } = await waitFor(() => this.#ask(), asking);
+    const { pid, supervisorPid } = await waitFor(() => this.status(), asking);
     this.pid = pid;
     this.supervisorPid = supervisorPid;
     return pid;
-  }
-
-  /** Without a process of its own, where the run directory is ours: a kill should not be late. */
-  async #ask(): Promise<MountStatus> {
-    if (this.#options.user !== undefined) return await this.status();
-    const records = readRunRecords(this.runDirectory);
-    const record = records.find(({ mountPoint }) => mountPoint === this.path);
-    if (record === undefined) return await this.status();
-    return (await new ControlClient(record).status()) as MountStatus;
   }
 
   over(): boolean {
@@ -197,7 +190,17 @@ class MountedEbb implements EbbMount {
     });
   }
 
+  /** Without a process of its own, where the run directory is ours: a kill should not be late, nor asking cost much. */
   async status(): Promise<MountStatus> {
+    const records = this.#options.user === undefined ? readRunRecords(this.runDirectory) : [];
+    const record = records.find(({ mountPoint }) => mountPoint === this.path);
+    if (record === undefined) return await this.#statusByCommand();
+    const status = await answerInTime(record, new ControlClient(record).status());
+    assert(status.kind === 'mount');
+    return status;
+  }
+
+  async #statusByCommand(): Promise<MountStatus> {
     const result = await this.ebb(['status', '--json', this.path]);
     if (result.code !== 0) throw new Error(`ebb status: ${result.code} ${outputOf(result)}`);
     const parsed = JSON.parse(result.stdout.toString()) as MountStatus | MountStatus[];
