@@ -10,6 +10,8 @@ const stepMaxMs = 5_000;
 const lateMs = 500;
 
 export class AttendedTimer implements Disposable {
+  readonly #delayMs: number;
+  readonly #unref: boolean;
   readonly #run: () => void;
   /** After the step that is under way. */
   #restMs = 0;
@@ -18,8 +20,16 @@ export class AttendedTimer implements Disposable {
 
   /** Runs `run` once, in `delayMs` or later, unless it is disposed. Keeps no process alive when `unref` is true. */
   constructor(delayMs: number, run: () => void, { unref = false } = {}) {
+    this.#delayMs = delayMs;
+    this.#unref = unref;
     this.#run = run;
-    this.#wait(delayMs, unref, false);
+    this.#wait(delayMs, false);
+  }
+
+  /** All of the delay begins anew. */
+  renew(): void {
+    clearTimeout(this.#timer);
+    this.#wait(this.#delayMs, false);
   }
 
   /** How long it will be at least; 0 or less: it is due. */
@@ -31,16 +41,15 @@ export class AttendedTimer implements Disposable {
     clearTimeout(this.#timer);
   }
 
-  #wait(delayMs: number, unref: boolean, isLast: boolean): void {
+  #wait(delayMs: number, isLast: boolean): void {
     const stepMs = Math.min(delayMs, stepMaxMs);
     this.#restMs = delayMs - stepMs;
     this.#dueMs = performance.now() + stepMs;
     this.#timer = setTimeout(() => {
-      if (this.#restMs > 0) this.#wait(this.#restMs, unref, false);
-      else if (!isLast && performance.now() - this.#dueMs > lateMs)
-        this.#wait(stepMaxMs, unref, true);
+      if (this.#restMs > 0) this.#wait(this.#restMs, false);
+      else if (!isLast && performance.now() - this.#dueMs > lateMs) this.#wait(stepMaxMs, true);
       else this.#run();
     }, stepMs);
-    if (unref) this.#timer.unref();
+    if (this.#unref) this.#timer.unref();
   }
 }

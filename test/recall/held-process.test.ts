@@ -1,11 +1,14 @@
 /** What has come while this process could not look is looked at before anybody is given up. */
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import { test } from 'node:test';
 import { setImmediate } from 'node:timers/promises';
+import type { EbbError } from '../../src/base/errors.ts';
 import { questionDeadline } from '../../src/native/question-deadline.ts';
+import { Patience } from '../../src/recall/namespace/patience.ts';
 import { RecallEngine } from '../../src/recall/engine.ts';
 import { Residency } from '../../src/tree/residency.ts';
-import { by, chunk, HeldRemote, isCode, LocalFile, settle } from './support.ts';
+import { by, chunk, HeldRemote, isCode, LocalFile } from './support.ts';
 
 const patienceMs = 300;
 const limits = { stallMaxMs: patienceMs, deadlineMs: patienceMs };
@@ -26,7 +29,6 @@ test('a reader gets what came while the daemon was held for longer than he may w
   using file = new LocalFile({ sizeBytes: chunk });
   const engine = new RecallEngine({ remote, limits });
   const read = engine.ensure(file, 0, 10, by(1));
-  await settle();
   const opened = twoTurns().then(() => remote.open());
   holdProcess();
   await Promise.all([opened, read]);
@@ -60,4 +62,16 @@ test('nor is a question denied that could have been answered', async () => {
   using _deadline = questionDeadline({ ...file, id: 2 }, patienceMs, onOverdue);
   await waited.promise;
   assert.deepEqual(overdue, [2]);
+});
+
+test('nor is a listing given up whose next names had come', async () => {
+  const { signal: parent } = new AbortController();
+  using patience = new Patience(patienceMs, parent);
+  const came = twoTurns();
+  holdProcess();
+  await came;
+  assert.equal(patience.signal.aborted, false);
+  patience.renew();
+  await once(patience.signal, 'abort');
+  assert.equal((patience.signal.reason as EbbError).code, 'ETIMEDOUT');
 });

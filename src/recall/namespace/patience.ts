@@ -1,16 +1,17 @@
 /** A time limit that begins anew with each step forward. */
+import { AttendedTimer } from '../../base/attended-timer.ts';
 import { ebbError } from '../../base/errors.ts';
 
 export class Patience implements Disposable {
   readonly #controller = new AbortController();
-  readonly #timer: NodeJS.Timeout;
+  readonly #timer: AttendedTimer;
   /** Fires with ETIMEDOUT when nothing was renewed for `timeoutMs`, or with the parent's reason. */
   readonly signal: AbortSignal;
 
   constructor(timeoutMs: number, parent: AbortSignal) {
-    this.#timer = setTimeout(() => {
+    this.#timer = new AttendedTimer(timeoutMs, () => {
       this.#controller.abort(ebbError('ETIMEDOUT', `Nothing came for ${timeoutMs} ms.`));
-    }, timeoutMs);
+    });
     this.signal = AbortSignal.any([parent, this.#controller.signal]);
   }
 
@@ -20,10 +21,10 @@ export class Patience implements Disposable {
   }
 
   renew(): void {
-    this.#timer.refresh();
+    this.#timer.renew();
   }
 
   [Symbol.dispose](): void {
-    clearTimeout(this.#timer);
+    this.#timer[Symbol.dispose]();
   }
 }

@@ -9,6 +9,7 @@ import { randomUUID } from 'node:crypto';
 import { open, rm } from 'node:fs/promises';
 import type { FileHandle } from 'node:fs/promises';
 import path from 'node:path';
+import { AttendedTimer } from '../../base/attended-timer.ts';
 import { ebbError, toEbbError } from '../../base/errors.ts';
 import type { Node } from '../../catalog/catalog.ts';
 import { linkSignals } from '../../remote/linked-signal.ts';
@@ -125,22 +126,18 @@ export class WholeFetch {
   async #receive(key: string, body: SpoolingSink): Promise<void> {
     const { remote, stallMaxMs } = this.#options;
     const stalled = new AbortController();
-    const timer = setTimeout(() => {
+    using timer = new AttendedTimer(stallMaxMs, () => {
       const message = `The remote sent nothing of ${key} for ${stallMaxMs} ms.`;
       stalled.abort(ebbError('ETIMEDOUT', message, { retryable: true }));
-    }, stallMaxMs);
-    body.onProgress = () => timer.refresh();
+    });
+    body.onProgress = () => timer.renew();
     using linked = linkSignals(this.#closing.signal, stalled.signal);
-    try {
-      await remote.read(key, body, {
-        offsetBytes: 0,
-        lengthBytes: undefined,
-        version: undefined,
-        signal: linked.signal,
-      });
-    } finally {
-      clearTimeout(timer);
-    }
+    await remote.read(key, body, {
+      offsetBytes: 0,
+      lengthBytes: undefined,
+      version: undefined,
+      signal: linked.signal,
+    });
   }
 
   /** Facts and the row of the content are one transaction, with those of other files that came at the same time. */
