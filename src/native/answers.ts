@@ -27,19 +27,25 @@ export function claimLost(key: string): EbbError {
 
 export class PendingQuestion {
   readonly question: Question;
-  /** Fires when it has been answered, by whomever. */
-  readonly signal: AbortSignal;
-  readonly #controller = new AbortController();
   readonly #answers: Answers;
+  /** Only for who waits for something: to make one takes longer than most answers. */
+  #controller: AbortController | undefined;
+  #isAnswered = false;
 
   constructor(answers: Answers, question: Question) {
     this.question = question;
     this.#answers = answers;
-    this.signal = this.#controller.signal;
   }
 
   get isAnswered(): boolean {
-    return this.signal.aborted;
+    return this.#isAnswered;
+  }
+
+  /** Fires when it has been answered, by whomever. */
+  get signal(): AbortSignal {
+    this.#controller ??= new AbortController();
+    if (this.#isAnswered) this.#controller.abort(answered);
+    return this.#controller.signal;
   }
 
   /** Resolves when `work` does or the question is answered, whichever is first. */
@@ -68,7 +74,8 @@ export class PendingQuestion {
   #answer(answer: 'allow' | Denial): boolean {
     if (this.isAnswered) return false;
     this.#answers.give(this, answer);
-    this.#controller.abort(answered);
+    this.#isAnswered = true;
+    this.#controller?.abort(answered);
     return true;
   }
 }

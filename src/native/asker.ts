@@ -14,13 +14,13 @@ export interface Asker {
 
 /** Never rejects. A promise only where `systemCallOf` is one. */
 export function askerOf(question: Question, verdicts: Verdicts): Asker | Promise<Asker> {
-  const call = systemCallOf(question.tid);
+  const call = systemCallOf(question.tid, question.seen?.callText);
   if (call instanceof Promise) return call.then((known) => askerWith(known, question, verdicts));
   return askerWith(call, question, verdicts);
 }
 
-function askerWith(call: SeenCall, { tid, group }: Question, verdicts: Verdicts): Asker {
-  const requester = requesterOf(tid);
+function askerWith(call: SeenCall, { tid, group, seen }: Question, verdicts: Verdicts): Asker {
+  const requester = seen?.requester ?? requesterOf(tid);
   const { executable, name } = requester;
   const { streams, maps } = call;
   const effect = group === 'open' ? effectAtOpen(call) : call.effect;

@@ -25,12 +25,15 @@ import type { Doorkeeper } from './doorkeeper.ts';
 import { IgnoreMarks } from './ignore-marks.ts';
 import { KnownState } from './messages.ts';
 import type { Question, ToMain, ToThread } from './messages.ts';
+import { Opener } from './opener.ts';
 import { systemCallAtOnce } from './requester.ts';
 import { sharedWord } from './shared-words.ts';
 import { effectAtOpen } from './syscall.ts';
 
 /** Questions that may wait for main at one time; above it the requester gets EAGAIN. */
 export const questionsPendingMax = 16_384;
+/** A thread that has had nothing to do for so long sleeps. */
+const awakeMs = 5;
 /** A use of a file is reported at most this often. */
 const touchedEveryMs = 60_000;
 
@@ -75,6 +78,8 @@ export class EventHandler {
   readonly #known = new Map<string, KnownFile>();
   /** The only one that reads the change group. */
   readonly changesReader: ChangeJournal;
+  readonly #opener = new Opener();
+  #openedAtMs = -Infinity;
   #refusing = false;
   #isHeld = false;
 
@@ -114,6 +119,7 @@ export class EventHandler {
   }
 
   opened(event: IncomingEvent): void {
+    this.#wakeMain();
     this.#step();
     const handle = encodeHandle(handleOf(event.fd).handle);
     const known = this.#find(handle);
@@ -126,6 +132,7 @@ export class EventHandler {
       this.#tell({ kind: 'opening', fileId: known.fileId });
       if (this.#options.doorkeeper.letsIn(event.fd, event.pid, known.residency.sizeBytes)) {
         event.allow();
+        this.#opener.isLetIn(event.pid);
         this.#touch(known, event.pid);
         return;
       }
@@ -307,7 +314,8 @@ export class EventHandler {
       ? { offsetBytes: event.offset, countBytes: event.count }
       : undefined;
     const { fd, pid: tid } = event;
-    this.#tell({ kind: 'question', group, descriptor: fd, handle, isMarked, tid, range });
+    const seen = group === 'access' ? this.#opener.seenAgain(tid) : undefined;
+    this.#tell({ kind: 'question', group, descriptor: fd, handle, isMarked, tid, range, seen });
     event.take();
   }
 
@@ -315,6 +323,13 @@ export class EventHandler {
     const consumed = known.consumption.served(event.offset, event.count);
     if (consumed === undefined) return;
     this.#tell({ kind: 'consumed', fileId: known.fileId, tid: event.pid, ...consumed });
+  }
+
+  /** When nobody has opened anything for a while. */
+  #wakeMain(): void {
+    const nowMs = performance.now();
+    if (nowMs - this.#openedAtMs > awakeMs) this.#tell({ kind: 'awake' });
+    this.#openedAtMs = nowMs;
   }
 
   #touch(known: KnownFile, tid: number): void {

@@ -3,6 +3,7 @@
  * neither the remote nor the tree; all else is a question, which main answers straight to the kernel.
  */
 import type { JournalPlace } from './change-journal.ts';
+import type { SeenAsker } from './opener.ts';
 
 /**
  * Descriptors of the three fanotify groups (docs/native.md), non-blocking, and of their journal. Whoever made them
@@ -32,6 +33,8 @@ export interface Question {
   readonly tid: number;
   /** Access only: what is about to be used, in pages; not clamped to the file. Undefined: not told. */
   readonly range: { readonly offsetBytes: number; readonly countBytes: number } | undefined;
+  /** Access only: who asks, where the thread knows that (opener.ts). */
+  readonly seen: SeenAsker | undefined;
 }
 
 /** What users did to a file, as far as anybody needs to know. */
@@ -51,6 +54,8 @@ export interface ChangesTold {
 }
 
 export type ToMain =
+  /** Something comes: that main wakes up takes longer than it takes to find out what. */
+  | { readonly kind: 'awake' }
   | Question
   | Changed
   | ChangesTold

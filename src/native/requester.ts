@@ -68,8 +68,7 @@ export interface SeenCall extends SystemCall {
  * What a thread that is blocked in an event is about to do. A promise where it is not asleep yet, and for openat2(2),
  * whose flags lie in the program's memory.
  */
-export function systemCallOf(tid: number): SeenCall | Promise<SeenCall> {
-  const text = lookedAt(tid);
+export function systemCallOf(tid: number, text = lookedAt(tid)): SeenCall | Promise<SeenCall> {
   return text !== undefined && isRunning(text) ? whenAsleep(tid) : callOf(text, tid);
 }
 

@@ -220,17 +220,17 @@ export class NativeServer {
       case 'synced':
         return this.#syncs.done(message.id);
       case 'consumed':
-        this.#consumed(message);
-        return;
+        return this.#consumed(message);
       case 'complete':
         return this.#settleComplete(message.fileId);
       case 'touched':
         this.#options.onAccesses([[message.fileId, message.atMs]]);
         this.#siblings.used(message.fileId, () => requesterOf(message.tid));
         return;
-      case 'opening':
-        this.#expectRead(message.fileId);
+      case 'awake':
         return;
+      case 'opening':
+        return this.#expectRead(message.fileId);
       case 'problem':
         this.#problem(undefined, message.message);
     }

@@ -3,7 +3,7 @@
  * already, so that no disk, no network and no automounter can hold up the thread that asks.
  */
 import { AT_FDCWD, OpenFlag } from './fd.ts';
-import { bind, cString, lazily, orErrno } from './ffi.ts';
+import { bind, lazily, onlyCString, orErrno } from './ffi.ts';
 
 /** The same on x86-64 and arm64. */
 const SYS_openat2 = 437;
@@ -32,12 +32,21 @@ export function openCachedPath(
   directoryFd?: number,
 ): number {
   const below = RESOLVE_NO_XDEV | RESOLVE_NO_SYMLINKS | RESOLVE_BENEATH;
-  const how = BigUint64Array.of(
-    BigInt(flags | OpenFlag.path | OpenFlag.cloexec),
-    0n,
-    BigInt(RESOLVE_CACHED | (directoryFd === undefined ? 0 : below)),
-  );
-  const from = directoryFd ?? AT_FDCWD;
-  const bytes = new Uint8Array(how.buffer);
-  return orErrno(native().openat2(SYS_openat2, from, cString(path), bytes, bytes.length));
+  return open(directoryFd ?? AT_FDCWD, path, flags, directoryFd === undefined ? 0 : below);
+}
+
+/** The same for an absolute path without symlinks (-ELOOP); a last name that is one is opened as itself. */
+export function openCachedExactly(path: string | Uint8Array): number {
+  return open(AT_FDCWD, path, OpenFlag.nofollow, RESOLVE_NO_SYMLINKS);
+}
+
+/** struct open_how: flags, mode, resolve. One for all calls of this thread. */
+const how = new BigUint64Array(3);
+const howBytes = new Uint8Array(how.buffer);
+
+function open(from: number, path: string | Uint8Array, flags: number, resolve: number): number {
+  how[0] = BigInt(flags | OpenFlag.path | OpenFlag.cloexec);
+  how[2] = BigInt(RESOLVE_CACHED | resolve);
+  const call = native();
+  return orErrno(call.openat2(SYS_openat2, from, onlyCString(path), howBytes, howBytes.length));
 }

@@ -7,6 +7,7 @@ import { test } from 'node:test';
 import fc from 'fast-check';
 import { FanEvent } from '../../src/fanotify/constants.ts';
 import { Group } from '../../src/fanotify/group.ts';
+import { Opener } from '../../src/native/opener.ts';
 import {
   requesterOf,
   systemCallAtOnce,
@@ -147,6 +148,36 @@ ${program}
     }
   });
 }
+
+test('who was let in is known when he asks, unless he runs another program by then', async () => {
+  const child = spawn('sh', ['-c', 'read line; exec sleep 60']);
+  try {
+    const tid = child.pid ?? 0;
+    const runs = async (call: string): Promise<void> => {
+      const isThere = async (): Promise<boolean> => (await systemCallOf(tid)).name === call;
+      await waitFor(isThere, { what: `the child to be in ${call}` });
+    };
+    await runs('read');
+    const opener = new Opener(Infinity);
+    opener.isLetIn(tid);
+    const seen = opener.seenAgain(tid);
+    assert.deepEqual(seen?.requester, requesterOf(tid));
+    assert.equal(seen.callText, systemCallText(tid));
+    assert.equal(opener.seenAgain(tid), undefined, 'once');
+    opener.isLetIn(tid);
+    assert.equal(opener.seenAgain(process.pid), undefined, 'somebody else');
+    const late = new Opener(-1);
+    late.isLetIn(tid);
+    assert.equal(late.seenAgain(tid), undefined, 'too late');
+    opener.isLetIn(tid);
+    child.stdin.end('\n');
+    const isSleeping = () => requesterOf(tid).name === 'sleep';
+    await waitFor(isSleeping, { what: 'the child to run another program' });
+    assert.equal(opener.seenAgain(tid), undefined, 'another program');
+  } finally {
+    child.kill('SIGKILL');
+  }
+});
 
 test('requesters who have not fallen asleep yet are waited for', { skip }, async () => {
   await using directory = await temporaryDirectory('syscall');

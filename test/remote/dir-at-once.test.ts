@@ -30,13 +30,14 @@ test(
     const root = await RemoteRoot.identify(directory.path);
     const atOnce = new AtOnce();
     using stub = await find(root, 'd/stub');
-    assert.equal(atOnce.mayRead(stub), false);
+    using stubContent = await openContent(stub);
+    assert.equal(atOnce.mayRead(stubContent), false);
     using plain = await find(root, 'd/plain');
-    assert.equal(atOnce.mayRead(plain), true);
+    using content = await openContent(plain);
+    assert.equal(atOnce.mayRead(content), true);
     assert.equal(isSmallRange(chunkBytes + 1), false);
     assert.equal(isSmallRange(undefined), false);
     assert.equal(isSmallRange(chunkBytes), true);
-    using content = await openContent(plain);
     const into = new Uint8Array(chunkBytes);
     const count = atOnce.read(content, into, 10_001, root.isInMemory);
     // Nothing where the file system cannot tell what is in memory.

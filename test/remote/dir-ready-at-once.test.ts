@@ -1,6 +1,14 @@
 /** What a directory remote has got ready is read in the thread that asks, and never what is not that version. */
 import assert from 'node:assert/strict';
-import { renameSync, rmSync, truncateSync, utimesSync, writeFileSync } from 'node:fs';
+import {
+  mkdirSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  truncateSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { test } from 'node:test';
@@ -114,6 +122,44 @@ for (const [what, change] of [
     assert.equal(there.say(), false);
   });
 }
+
+test(
+  'it is found by a path with a symlink in it, too, and not in another directory',
+  asRoot,
+  async () => {
+    await using directory = await temporaryDirectory('ready-root');
+    const [real, link] = ['real', 'link'].map((name) => path.join(directory.path, name));
+    assert.ok(real !== undefined && link !== undefined);
+    mkdirSync(real);
+    symlinkSync(real, link);
+    writeFileSync(path.join(real, 'file'), patternBytes(1, fileBytes));
+    const into = Buffer.alloc(pieceBytes);
+    for (const [root, moves] of [
+      [link, false],
+      [real, true],
+    ] as const) {
+      const remote = await openDirectoryRemote(root);
+      const { version = '' } = await remote.stat('file', { signal: noSignal });
+      const say = () => remote.readReady?.('file', version, into, at);
+      const ready = async (): Promise<void> => {
+        remote.expect?.('file', version);
+        await say();
+      };
+      for (let tries = 0; say() !== true && tries < 1_000; tries += 1) await ready();
+      assert.equal(say(), true, root);
+      assert.ok(into.equals(piece));
+      if (moves) {
+        await readAll(remote, 'file', { version, offsetBytes: 0, lengthBytes: 1 });
+        renameSync(real, `${real}.old`);
+        mkdirSync(real);
+        writeFileSync(path.join(real, 'file'), patternBytes(1, fileBytes));
+        await ready();
+        assert.equal(say(), false, 'another file of the same name');
+      }
+      await remote.close();
+    }
+  },
+);
 
 test('what another tree has to bring is not read at once', asRoot, async () => {
   await using there = await origin();

@@ -204,7 +204,10 @@ export async function buildTree(
       if (error === undefined) readFailures.delete(id);
       else readFailures.set(id, error.message);
     },
-    expectRead: ({ key, version }) => remote.expect?.(key, version),
+    expectRead: (file) => {
+      remote.expect?.(file.key, file.version);
+      file.expectWrite();
+    },
     siblingsOf: siblingsFinder(catalog, configuration),
     clock,
   });

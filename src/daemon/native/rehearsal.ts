@@ -109,7 +109,10 @@ export class TreeRehearsal {
       recall,
       policy: { ...defaultNativePolicy, deadlineMs: optionDefaults.deadlineMs },
       pending,
-      expectRead: ({ key, version }) => remote.expect?.(key, version),
+      expectRead: (file) => {
+        remote.expect?.(file.key, file.version);
+        file.expectWrite();
+      },
       onAccesses: ignored,
       onRescan: ignored,
       onProblem: ignored,

@@ -8,12 +8,10 @@
  * daemon may just be waiting for this one.
  */
 import { treeMarkName } from '../../base/tree-mark.ts';
-import { decodeName } from '../../base/name.ts';
 import { pread, preadCached } from '../../sys/io.ts';
 import { Capability, hasCapability } from '../../sys/process.ts';
 import { getXattr } from '../../sys/xattr.ts';
 import type { Descriptor } from './descriptor.ts';
-import type { Found } from './walk.ts';
 
 /** Larger ranges go to the pool, whose threads work side by side. */
 const rangeMaxBytes = 256 * 1024;
@@ -29,9 +27,9 @@ export class AtOnce {
   /** The marks of other trees can be seen, and nobody made us wait so far. */
   #trusted = hasCapability(Capability.sysAdmin);
 
-  /** Whether small ranges of a found file on a local file system may be asked of `read`. */
-  mayRead(object: Found): boolean {
-    return this.#trusted && !isStub(object);
+  /** Whether small ranges of an open file on a local file system may be asked of `read`. */
+  mayRead(content: Descriptor): boolean {
+    return this.#trusted && !isStub(content);
   }
 
   /**
@@ -49,11 +47,11 @@ export class AtOnce {
   }
 }
 
-function isStub(object: Found): boolean {
+function isStub({ fd }: Descriptor): boolean {
   try {
-    return getXattr(decodeName(object.path), treeMarkName) !== undefined;
+    return getXattr(fd, treeMarkName) !== undefined;
   } catch {
-    // No such attributes there, or it has gone: opening says more.
+    // No such attributes there.
     return false;
   }
 }

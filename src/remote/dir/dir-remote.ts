@@ -46,7 +46,7 @@ import { closeWhenOpen, ReadyFiles } from './ready-files.ts';
 import { isSameRoot, RemoteRoot } from './root.ts';
 import { SubmountGuard } from './submounts.ts';
 import { find, findAtOnce, openContent, originError } from './walk.ts';
-import type { Found } from './walk.ts';
+import type { FoundObject } from './walk.ts';
 import { accessListOf, xattrsOf } from './xattrs.ts';
 
 /** One pread: large enough to be cheap, small enough that an abort does not wait long for it. */
@@ -93,9 +93,7 @@ export async function openDirectoryRemote(
 
 interface OpenFile {
   readonly content: Descriptor;
-  readonly attributes: ObjectAttributes;
-  readonly sizeBytes: number;
-  readonly ctimeNs: bigint;
+  readonly stats: BigIntStats;
   /** Asking for its attributes does not wait. */
   readonly isLocal: boolean;
   /** Small ranges are read at once as far as they can be. */
@@ -164,10 +162,11 @@ class DirectoryRemote implements Remote {
       throw error;
     });
     using _content = file.content;
-    const blindMs = blindForMs(file.ctimeNs, Date.now());
+    const blindMs = blindForMs(file.stats.ctimeNs, Date.now());
     if (blindMs > 0) await sleep(blindMs, signal);
-    const endBytes = rangeEnd(key, file.sizeBytes, options);
-    sink.head(file.attributes);
+    const attributes = this.#attributesOf(file);
+    const endBytes = rangeEnd(key, attributes.sizeBytes ?? 0, options);
+    sink.head(attributes);
     const source = this.#source(key, file, options.lengthBytes, signal);
     await deliver(source, sink, { key, offsetBytes: options.offsetBytes, endBytes }, signal);
   }
@@ -189,7 +188,7 @@ class DirectoryRemote implements Remote {
     const ready = this.#ready.look(key, version);
     if (ready === undefined || ready instanceof Promise) return ready ?? false;
     if (!ready.isQuick || !isSmallRange(into.length)) return false;
-    if (blindForMs(ready.ctimeNs, Date.now()) > 0) return false;
+    if (blindForMs(ready.stats.ctimeNs, Date.now()) > 0) return false;
     try {
       const count = this.#atOnce.read(ready.content, into, offsetBytes, this.#root.isInMemory);
       return count === into.length && this.#versionNow(ready) === version;
@@ -266,32 +265,41 @@ class DirectoryRemote implements Remote {
     return await this.#openFound(key, version, found);
   }
 
-  async #openFound(key: string, version: string | undefined, found: Found): Promise<OpenFile> {
+  async #openFound(
+    key: string,
+    version: string | undefined,
+    found: FoundObject,
+  ): Promise<OpenFile> {
     const kind = kindOf(found.stats);
     if (kind === 'directory') throw ebbError('EISDIR', `${key} is a directory.`);
     if (kind !== 'file') throw ebbError('EOPNOTSUPP', `${key} is a ${kind}, it has no content.`);
-    const said = attributesOf(found.stats, this.#root.hasStableInodes);
-    if (version !== undefined && version !== said.version) throw changed(key);
-    const isLocal = this.#root.isLocal && found.stats.dev === this.#root.device;
-    const attributes = isLocal ? within(said, accessListOf(found.path)) : said;
-    const isQuick = isLocal && this.#atOnce.mayRead(found);
+    const { stats } = found;
+    if (version !== undefined && version !== versionOf(stats, this.#root.hasStableInodes))
+      throw changed(key);
     const content = await openContent(found);
-    const { ctimeNs } = found.stats;
-    const sizeBytes = attributes.sizeBytes ?? 0;
-    return { content, attributes, sizeBytes, ctimeNs, isLocal, isQuick };
+    const isLocal = this.#root.isLocal && stats.dev === this.#root.device;
+    return { content, stats, isLocal, isQuick: isLocal && this.#atOnce.mayRead(content) };
+  }
+
+  /** As they were when it was opened; its access control list as it is. */
+  #attributesOf({ content, stats, isLocal }: OpenFile): ObjectAttributes {
+    const attributes = attributesOf(stats, this.#root.hasStableInodes);
+    return isLocal ? within(attributes, accessListOf(content.fd)) : attributes;
   }
 
   #source(
     key: string,
-    { content, attributes, isLocal, isQuick: mayBeQuick }: OpenFile,
+    { content, stats: opened, isLocal, isQuick: mayBeQuick }: OpenFile,
     lengthBytes: number | undefined,
     signal: AbortSignal,
   ): ByteSource {
     const isQuick = mayBeQuick && isSmallRange(lengthBytes);
     const readInPool = (into: Uint8Array, offsetBytes: number): Promise<number> =>
       this.#asked(key, () => pread(content, into.subarray(0, readMaxBytes), offsetBytes), signal);
+    const { hasStableInodes } = this.#root;
+    const version = versionOf(opened, hasStableInodes);
     const check = (stats: BigIntStats): void => {
-      if (versionOf(stats, this.#root.hasStableInodes) !== attributes.version) throw changed(key);
+      if (versionOf(stats, hasStableInodes) !== version) throw changed(key);
     };
     return {
       readAt: (into, offsetBytes) =>

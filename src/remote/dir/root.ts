@@ -107,6 +107,11 @@ export class RemoteRoot {
     return !this.isLocal || uniqueMountId(handle.fd) === this.#mountId;
   }
 
+  /** Whether an open object is on the local file system of the root, and was reached through the root's mount. */
+  isOnItsMount(handle: Descriptor, { dev }: BigIntStats): boolean {
+    return this.isLocal && dev === this.#device && uniqueMountId(handle.fd) === this.#mountId;
+  }
+
   /**
    * The same through a mount that is not known: it was unmounted and mounted again, or bound there. A file system that
    * has a name may have got another device number: btrfs any that is free, a disk that was plugged in again its own.

@@ -16,15 +16,19 @@ import { ebbError, toEbbError } from '../../base/errors.ts';
 import type { EbbError } from '../../base/errors.ts';
 import { encodeName } from '../../base/name.ts';
 import { OpenFlag } from '../../sys/fd.ts';
-import { openCachedPath } from '../../sys/open-cached.ts';
+import { openCachedExactly, openCachedPath } from '../../sys/open-cached.ts';
 import { splitKey } from '../key.ts';
 import { Descriptor } from './descriptor.ts';
 import type { RemoteRoot } from './root.ts';
 
-/** An open object (O_PATH; a symlink is itself) and the directory that holds it. */
-export interface Found extends Disposable {
+/** An open object (O_PATH; a symlink is itself). */
+export interface FoundObject extends Disposable {
   readonly handle: Descriptor;
   readonly stats: BigIntStats;
+}
+
+/** With the directory that holds it. */
+export interface Found extends FoundObject {
   /** Reaches the object through its directory's descriptor; do not follow its last name. */
   readonly path: Buffer;
 }
@@ -51,9 +55,22 @@ export async function find(root: RemoteRoot, key: string): Promise<Found> {
   return { handle, stats, path, [Symbol.dispose]: () => owned.dispose() };
 }
 
-/** `find` by what the kernel has in memory, on the root's own local file system; undefined when that does not do. */
-export function findAtOnce(root: RemoteRoot, key: string): Found | undefined {
-  return root.isLocal ? findCached(root, splitKey(key).map(encodeName)) : undefined;
+/**
+ * As `find`, by what the kernel has in memory, on the root's own local file system. By one path from `/` where that is
+ * without symlinks: then it is not looked at whether the root is still the same directory, so the caller must know the
+ * object by its version, which names the inode. Undefined when that does not do.
+ */
+export function findAtOnce(root: RemoteRoot, key: string): FoundObject | undefined {
+  if (!root.isLocal) return undefined;
+  const names = splitKey(key);
+  const fd = root.hasStableInodes ? openCachedExactly(encodeName(`${root.path}/${key}`)) : -1;
+  if (fd < 0) return findCached(root, names.map(encodeName));
+  using stack = new DisposableStack();
+  const handle = stack.use(Descriptor.own(fd));
+  const stats = handle.statNow();
+  if (!root.isOnItsMount(handle, stats)) return undefined;
+  const owned = stack.move();
+  return { handle, stats, [Symbol.dispose]: () => owned.dispose() };
 }
 
 /**
@@ -87,7 +104,7 @@ function findCached(root: RemoteRoot, names: readonly Uint8Array[]): Found | und
 const contentFlags = OpenFlag.rdonly | OpenFlag.nonblock | OpenFlag.noctty;
 
 /** Opens the content of a found regular file: the very same inode. */
-export function openContent(object: Found): Promise<Descriptor> {
+export function openContent(object: FoundObject): Promise<Descriptor> {
   return Descriptor.open(Buffer.from(object.handle.path), contentFlags);
 }
 

@@ -8,6 +8,7 @@
 import { toEbbError } from '../../base/errors.ts';
 import { decodeName } from '../../base/name.ts';
 import { getXattr, listXattrs } from '../../sys/xattr.ts';
+import type { XattrTarget } from '../../sys/xattr.ts';
 import { accessListName } from './access-list.ts';
 
 const userNamespace = 'user.';
@@ -38,7 +39,7 @@ export function xattrsOf(path: Uint8Array): Xattrs {
   const user = new Map<string, Uint8Array>();
   let accessList: Uint8Array | undefined;
   for (const name of attempt(() => listXattrs(target)) ?? []) {
-    if (name === accessListName) accessList = accessListOf(path);
+    if (name === accessListName) accessList = accessListOf(target);
     if (!name.startsWith(userNamespace)) continue;
     const value = attempt(() => getXattr(target, name));
     if (value !== undefined) user.set(name, value);
@@ -47,8 +48,8 @@ export function xattrsOf(path: Uint8Array): Xattrs {
 }
 
 /** As `Xattrs.accessList`. */
-export function accessListOf(path: Uint8Array): Uint8Array | undefined {
-  return attempt(() => getXattr(decodeName(path), accessListName));
+export function accessListOf(target: XattrTarget): Uint8Array | undefined {
+  return attempt(() => getXattr(target, accessListName));
 }
 
 /** Not supported, not allowed, gone meanwhile: all the same as "none". Real failures are thrown. */
