@@ -4,6 +4,7 @@
  */
 import { ebbError } from '../../base/errors.ts';
 import type { ObjectAttributes, Timestamp } from '../remote.ts';
+import { isYoung, youngVersionOf } from '../young-version.ts';
 
 /** Lower-case field names; a field that came more than once is an array. */
 export type HeaderFields = Readonly<Record<string, string | readonly string[] | undefined>>;
@@ -106,16 +107,18 @@ export function parseEntityTag(text: string | undefined): EntityTag | undefined 
 
 const strongPrefix = 'etag:';
 
+interface Facts {
+  readonly tag: EntityTag | undefined;
+  readonly sizeBytes: number | undefined;
+  readonly mtime: Timestamp | undefined;
+}
+
 /**
  * The version string, in order of trust: strong entity tag; weak tag with size and date; date with size. Undefined when
  * the answer shows neither tag nor date: a size alone would fit any other content of that length, and pieces that are
  * asked for one by one could come of two contents.
  */
-export function versionOf(facts: {
-  readonly tag: EntityTag | undefined;
-  readonly sizeBytes: number | undefined;
-  readonly mtime: Timestamp | undefined;
-}): string | undefined {
+export function versionOf(facts: Facts): string | undefined {
   const { tag, sizeBytes, mtime } = facts;
   if (tag !== undefined && !tag.weak) return strongPrefix + tag.text;
   if (tag === undefined && mtime === undefined) return undefined;
@@ -131,33 +134,37 @@ export function versionOf(facts: {
  * kernel's clock for files is a little behind.
  */
 const youngSeconds = 2;
-const youngPrefix = 'young;';
 
 /**
  * `versionOf` for what an answer says now. Whatever is made of a time in whole seconds is no strong validator within
  * that second (RFC 9110, section 8.8.2.2), tags of nginx and Caddy included: what is so young has a version of its own,
  * the weak one. Who asks later gets the lasting one, which is another: what came meanwhile is not kept for it.
  */
-function versionNow(
-  headers: HeaderFields,
-  facts: {
-    readonly tag: EntityTag | undefined;
-    readonly sizeBytes: number | undefined;
-    readonly mtime: Timestamp | undefined;
-  },
-): string | undefined {
-  const { tag, sizeBytes, mtime } = facts;
+function versionNow(headers: HeaderFields, facts: Facts): string | undefined {
+  const { mtime } = facts;
   const now = parseHttpDate(field(headers, 'date'));
   const lasting = versionOf(facts);
   if (mtime === undefined || now === undefined) return lasting;
   if (Math.abs(now.seconds - mtime.seconds) >= youngSeconds) return lasting;
-  if (tag === undefined) return youngPrefix + lasting;
-  if (!isMadeOfSeconds(tag, mtime.seconds, sizeBytes)) return lasting;
-  return versionOf({ ...facts, tag: weakened(tag) });
+  const young = whenYoung(facts);
+  return young !== undefined && isYoung(young) ? young : lasting;
+}
+
+/**
+ * What the same facts were called when the file was young: by these rules, or by Apache's, whose tags are weak for a
+ * second after a change. Undefined: nothing else.
+ */
+function whenYoung(facts: Facts): string | undefined {
+  const { tag, sizeBytes, mtime } = facts;
+  if (tag?.weak === true) return undefined;
+  const weak = versionOf(tag === undefined ? facts : { ...facts, tag: weakened(tag) });
+  if (weak === undefined) return undefined;
+  const isOurs = tag === undefined || isMadeOfSeconds(tag, mtime?.seconds, sizeBytes);
+  return isOurs ? youngVersionOf(weak) : weak;
 }
 
 /** nginx: seconds and size in hexadecimal; Caddy until 2.7: the same to the base of 36, without a dash. */
-function isMadeOfSeconds({ text }: EntityTag, seconds: number, sizeBytes = -1): boolean {
+function isMadeOfSeconds({ text }: EntityTag, seconds = NaN, sizeBytes = -1): boolean {
   const made = (base: number, dash: string): string =>
     `"${seconds.toString(base)}${dash}${sizeBytes.toString(base)}"`;
   return text === made(16, '-') || text === made(36, '');
@@ -190,30 +197,31 @@ export function matchVersion(
 ): VersionMatch {
   const tag = parseEntityTag(field(headers, 'etag'));
   const mtime = parseHttpDate(field(headers, 'last-modified'));
-  const actual = versionOf({ tag, sizeBytes, mtime });
+  const facts = { tag, sizeBytes, mtime };
+  const actual = versionOf(facts);
   if (actual === expected) return 'same';
   if (actual === undefined) return 'unknown';
-  if (expected === youngPrefix + actual) return 'same';
-  if (expected.startsWith('weak:') && tag !== undefined && !tag.weak) {
-    return versionOf({ tag: weakened(tag), sizeBytes, mtime }) === expected ? 'same' : 'other';
-  }
+  if (wasCalled(expected, whenYoung(facts))) return 'same';
+  if (/^(?:young;)?weak:/.test(expected) && tag?.weak === false) return 'other';
   return evidenceOf(actual) === evidenceOf(expected) ? 'other' : 'unknown';
 }
 
 /** Whether what a server says of an object now, by the same rules, confirms that it still is `expected`. */
 export function isConfirmedBy(
   expected: string,
-  { version, sizeBytes, mtime }: ObjectAttributes,
+  { version, youngVersion }: ObjectAttributes,
 ): boolean {
-  if (version === expected || expected === `${youngPrefix}${version}`) return true;
-  const text = strongTagOf(version);
-  if (text === undefined) return false;
-  return versionOf({ tag: weakened({ weak: false, text }), sizeBytes, mtime }) === expected;
+  return version === expected || wasCalled(expected, youngVersion);
+}
+
+/** Servers that compress as they send say `W/` of what they have by rules of their own, too. */
+function wasCalled(expected: string, young: string | undefined): boolean {
+  return young !== undefined && (young === expected || young === youngVersionOf(expected));
 }
 
 function evidenceOf(version: string): string {
   if (version.startsWith(strongPrefix)) return 'strong tag';
-  const weak = version.startsWith('weak:') ? 'weak tag ' : '';
+  const weak = /^(?:young;)?weak:/.test(version) ? 'weak tag ' : '';
   const date = /(?:^|;)mtime=-?\d+(?:;|$)/.test(version) ? 'date ' : '';
   const size = /(?:^|;)size=\d+$/.test(version) ? 'size' : '';
   return weak + date + size;
@@ -226,12 +234,15 @@ export function fileAttributes(
 ): ObjectAttributes {
   const tag = parseEntityTag(field(headers, 'etag'));
   const mtime = parseHttpDate(field(headers, 'last-modified'));
-  const version = versionNow(headers, { tag, sizeBytes, mtime });
+  const facts = { tag, sizeBytes, mtime };
+  const version = versionNow(headers, facts);
+  const youngVersion = whenYoung(facts);
   return {
     kind: 'file',
     ...(sizeBytes === undefined ? {} : { sizeBytes }),
     ...(mtime === undefined ? {} : { mtime }),
     ...(version === undefined ? {} : { version }),
+    ...(youngVersion === undefined || youngVersion === version ? {} : { youngVersion }),
   };
 }
 
