@@ -76,6 +76,8 @@ export class TreeReleaser implements SpaceReleaser {
   /** Answers in the order of `asked`. */
   async #releaseAll(asked: readonly Asked[]): Promise<Answer[]> {
     const { store, server, remote } = this.#options;
+    // Recording what came just now moves ctime on ext4 and btrfs, as a user would. Its failure `store.release` tells.
+    await Promise.allSettled(asked.map(({ id }) => store.settled(id)));
     // Before what users did is taken in: it takes the remote a while to answer for all of them.
     const moments = new Map(asked.map(({ id }) => [id, this.#moment(id)]));
     const answers: (Answer | undefined)[] = await this.#refuseAll(asked.map(({ id }) => id));
