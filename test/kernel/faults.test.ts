@@ -29,9 +29,10 @@ const answerWithinMs = 2 * deadlineMs + 2000;
 const mappingWithinMs = deadlineMs + 7000;
 const recoverWithinMs = 20_000;
 const sizeBytes = 5 * chunkBytes + 123;
-const mountOptions = ['--deadline', '5s', '--ttl', '1s'];
+/** No fault is meant for mounting, which has the same deadline. */
+const hasty = { options: ['--deadline', '5s', '--ttl', '1s'], attemptsMax: 5 };
 /** Where the reader must get his bytes: on a busy machine, too. */
-const patientOptions = ['--deadline', '60s', '--ttl', '1s'];
+const patient = { options: ['--deadline', '60s', '--ttl', '1s'] };
 /** More than the kernel has READs of read-ahead under way where nobody asks for more. */
 const crowdNames = Array.from({ length: 120 }, (_unused, index) => `crowd-${index}.bin`);
 const listedNames = Array.from({ length: 30 }, (_unused, index) => `listed-${index}.txt`);
@@ -137,8 +138,8 @@ void describe('faults of an origin', { concurrency: 4 }, () => {
   for (const fault of faultCases) {
     void test(`${fault.name}: ${fault.outcome}`, async () => {
       const remote = `${origin.url}${fault.name}/`;
-      const options = fault.outcome === 'bytes' ? patientOptions : mountOptions;
-      await withEbb({ remote, options }, (mount) => survive(mount, fault));
+      const how = fault.outcome === 'bytes' ? patient : hasty;
+      await withEbb({ remote, ...how }, (mount) => survive(mount, fault));
     });
   }
 });
@@ -146,7 +147,7 @@ void describe('faults of an origin', { concurrency: 4 }, () => {
 test('the origin dies while it is read, and comes back', async () => {
   const own = await startLyingOriginProcess({ root: source });
   await using _ = own;
-  await withEbb({ remote: `${own.url}gone/`, options: mountOptions }, async (mount) => {
+  await withEbb({ remote: `${own.url}gone/`, ...hasty }, async (mount) => {
     assert.ok(await readsRight(mount, 'gone', 'first.bin'));
     await run('stat', [path.join(mount.path, 'second.bin')]);
     await own.stopListening();
@@ -199,7 +200,7 @@ test('however many wait for an origin that says nothing, what is here is read', 
 });
 
 test('connections cut again and again under readers', async () => {
-  await using mount = await mountEbb({ remote: `${origin.url}storm/`, options: mountOptions });
+  await using mount = await mountEbb({ remote: `${origin.url}storm/`, ...hasty });
   const place = { helper, mount: mount.path, source: path.join(source, 'storm') };
   const names = ['first.bin', 'second.bin', 'names/listed-3.txt'];
   await using stress = startStress({ ...place, names, readers: 6, seconds: 4, seed: 1 });
@@ -247,7 +248,7 @@ async function assertInverted(place: readonly string[]): Promise<void> {
 }
 
 test('listings that break off never hide names', async () => {
-  await withEbb({ remote: `${origin.url}listing/`, options: mountOptions }, async (mount) => {
+  await withEbb({ remote: `${origin.url}listing/`, ...hasty }, async (mount) => {
     const names = path.join(mount.path, 'names');
     const cuts = [
       { kind: 'listingCut', afterBytes: 1500 },

@@ -4,14 +4,13 @@
  * tree is stopped and attached again. Whatever a program sees must be the same on both sides.
  */
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
 import { copyFileSync, mkdirSync, renameSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
-import { createInterface } from 'node:readline';
 import { test } from 'node:test';
 import { AttachedTree, treeFilesystems } from '../support/attached-tree.ts';
 import { CorpusWriter, noise } from '../support/corpus.ts';
-import { killAtExit } from '../support/run.ts';
+import { startModelActor } from '../support/model-actor.ts';
+import type { Act } from '../support/model-actor.ts';
 import { temporaryDirectory } from '../support/temporary.ts';
 import { waitFor } from '../support/wait-for.ts';
 
@@ -27,25 +26,7 @@ const writing = (
   'write append map-write copy-within empty empty-grow truncate ftruncate punch zero allocate collapse insert ' +
   'clone-in clone-all-in copy-in touch-read open-write'
 ).split(' ');
-const actor = path.join(import.meta.dirname, '../native/model-actor.py');
 const attachedAgainMaxMs = 30_000;
-
-type Act = readonly [what: string, a: number, b: number, c: number];
-
-/** The process that does to both sides what it is told, and says whether that was the same. */
-function startActor(directory: string) {
-  const child = spawn('python3', [actor, directory], { stdio: ['pipe', 'pipe', 'inherit'] });
-  killAtExit(child);
-  const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
-  return {
-    async does(stub: string, plain: string, what: Act): Promise<string> {
-      child.stdin.write(`${JSON.stringify({ stub, plain, do: what })}\n`);
-      const line = await lines.next();
-      return line.done === true ? 'the actor died' : line.value;
-    },
-    [Symbol.dispose]: () => void child.kill('SIGKILL'),
-  };
-}
 
 function randomOf(name: string): (below: number) => number {
   const bytes = noise(name, steps * 64 + 4_096);
@@ -67,7 +48,7 @@ for (const type of treeFilesystems) {
     const plain = path.join(tree.filesystem.path, 'plain');
     mkdirSync(plain);
     for (const name of names) copyFileSync(path.join(source, name), path.join(plain, name));
-    using other = startActor('/');
+    using other = startModelActor('/');
     const random = randomOf(`native property ${type} ${seed}`);
     /** Nobody had these open for writing: a new version takes their place. */
     const untouched = new Set(names);

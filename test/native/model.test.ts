@@ -3,20 +3,15 @@
  * seen must be the same; between them the stub's content is released, recalled, and the remote fails.
  */
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
-import { createInterface } from 'node:readline';
-import path from 'node:path';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { patternBytes } from '../support/pattern.ts';
-import { killAtExit } from '../support/run.ts';
+import { startModelActor } from '../support/model-actor.ts';
+import type { Act } from '../support/model-actor.ts';
 import { nativeScene } from './native-scene.ts';
-import type { NativeScene } from './native-scene.ts';
 
 const KiB = 1024;
 const sizes = [0, 1, 5000, 256 * KiB, 700_001, 1024 * KiB, 1_300_003] as const;
-
-type Act = readonly [what: string, a: number, b: number, c: number];
 
 const harmless = ['read', 'map-read', 'size', 'open-write', 'hold', 'held-read', 'let-go'] as const;
 const copying = ['clone-out', 'clone-all-out', 'copy-out', 'dedupe'] as const;
@@ -40,32 +35,13 @@ const step = fc.oneof(
   { weight: 1, arbitrary: fc.constant<Act>(['get', 0, 0, 0]) },
 );
 
-/** The other process. */
-function actor(scene: NativeScene) {
-  const program = path.join(import.meta.dirname, 'model-actor.py');
-  const child = spawn('python3', [program, scene.path], { stdio: ['pipe', 'pipe', 'inherit'] });
-  killAtExit(child);
-  const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
-  return {
-    async does(stub: string, plain: string, what: Act): Promise<string> {
-      child.stdin.write(`${JSON.stringify({ stub, plain, do: what })}\n`);
-      const line = await lines.next();
-      return line.done === true ? 'the actor died' : line.value;
-    },
-    [Symbol.asyncDispose]: () => {
-      child.kill('SIGKILL');
-      return Promise.resolve();
-    },
-  };
-}
-
 for (const type of ['ext4', 'xfs', 'btrfs'] as const) {
   test(
     `${type}: a stub is a plain file, whatever is done to it`,
     { timeout: 600_000 },
     async () => {
       await using scene = await nativeScene(type);
-      await using other = actor(scene);
+      using other = startModelActor(scene.path);
       let runs = 0;
       let released = 0;
       await fc.assert(

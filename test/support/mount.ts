@@ -37,6 +37,8 @@ export interface MountEbbOptions {
   /** Kept when the mount is disposed. Default: a fresh one, deleted with it. */
   readonly cacheDirectory?: string;
   readonly timeoutMs?: number;
+  /** How often it is tried: a short `--deadline` may be over before a busy machine has mounted it. Default 1. */
+  readonly attemptsMax?: number;
   /** More environment variables of `ebb mount`. */
   readonly env?: Readonly<Record<string, string>>;
 }
@@ -83,14 +85,16 @@ process.on('exit', () => {
 
 /** Mounts; resolves when `ebb mount` has returned 0. A failure throws its output. */
 export async function mountEbb(options: MountEbbOptions): Promise<EbbMount> {
-  const directory = await temporaryDirectory('mount');
-  const mount = new MountedEbb(options, directory);
-  try {
-    await mount.start();
-    return mount;
-  } catch (error) {
-    await mount[Symbol.asyncDispose]();
-    throw error;
+  for (let left = options.attemptsMax ?? 1; ; left -= 1) {
+    const directory = await temporaryDirectory('mount');
+    const mount = new MountedEbb(options, directory);
+    try {
+      await mount.start();
+      return mount;
+    } catch (error) {
+      await mount[Symbol.asyncDispose]();
+      if (left <= 1) throw error;
+    }
   }
 }
 
