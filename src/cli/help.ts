@@ -43,7 +43,8 @@ function optionLines(command: Command, width: number): string[] {
     const flags = `${option.short === undefined ? '    ' : ''}${names}`;
     lines.push(`${indent}${flags}`, ...wrap(option.description, width, indent.repeat(3)));
   }
-  lines.push(`${indent}-h, --help`, `${indent.repeat(3)}Shows this page.`);
+  const short = command.options.some((option) => option.short === '-h') ? '    ' : '-h, ';
+  lines.push(`${indent}${short}--help`, `${indent.repeat(3)}Shows this page.`);
   return lines;
 }
 

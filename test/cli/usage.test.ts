@@ -22,6 +22,9 @@ test('every verb has a manual page', async () => {
       assert.match(stdout, new RegExp(`^${section}$`, 'm'), `${name}: ${section}`);
     }
     assert.match(stdout, new RegExp(`SYNOPSIS\\n    ebb ${name}\\b`));
+    // No letter stands for two options (of ls and du, -h is the readable sizes).
+    const letters = [...stdout.matchAll(/^    (-.), /gm)].map(([, letter]) => letter);
+    assert.deepEqual(letters, [...new Set(letters)], name);
     assert.ok(stdout.includes('--json') || name === 'demo', `${name} has --json`);
     const tooWide = stdout.split('\n').filter((line) => line.length > 90);
     assert.deepEqual(tooWide, [], name);

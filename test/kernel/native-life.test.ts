@@ -83,8 +83,8 @@ for (const type of treeFilesystems) {
         assert.deepEqual(await states(tree), {
           'large.bin': 'OFL',
           'mine.txt': 'REG',
-          sub: 'DIR',
-          'sub/deep': 'DIR',
+          sub: '-',
+          'sub/deep': '-',
           'sub/deep/middle.bin': 'OFL',
           'sub/small.bin': 'OFL',
         });
@@ -102,7 +102,7 @@ for (const type of treeFilesystems) {
         );
         await shellOk(tree, 'cd "$0"; tar cf - large.bin sub | tar df - -C "$SOURCE"');
         assert.deepEqual([...new Set(Object.values(await states(tree)))].sort(), [
-          'DIR',
+          '-',
           'DUL',
           'REG',
         ]);
@@ -127,7 +127,7 @@ for (const type of treeFilesystems) {
         const refused = await tree.ebb(['release', path.join(tree.path, 'sub/renamed.bin')]);
         assert.equal(refused.code, 0, refused.stderr.toString()); // nothing of the remote's is in it
         await shellOk(tree, 'cmp "$0/sub/renamed.bin" "$SOURCE.m"; rm "$SOURCE.m"');
-        assert.equal((await states(tree))['sub/renamed.bin'], 'REG');
+        assert.equal((await states(tree))['sub/renamed.bin'], 'DIR');
         await tree.ebbOk(['refresh', tree.path]);
         await tree.ebbOk(['verify', tree.path]);
         const explained = await tree.ebbOk(['explain', path.join(tree.path, 'large.bin')]);
@@ -233,7 +233,7 @@ test('ebb find tells every name of a tree with the state that ebb ls tells, in t
   await tree.ebbOk(['get', path.join(tree.path, 'sub/small.bin')]);
   await shellOk(
     tree,
-    'cd "$0"; head -c 9 large.bin > /dev/null; echo mine > own; ln -s own link; mkfifo pipe; ' +
+    'cd "$0"; head -c 9 large.bin > /dev/null; echo mine > own; echo more >> sub/deep/middle.bin; ln -s own link; mkfifo pipe; ' +
       'mkdir -p empty "$(printf "odd\\nname")/a/b/c"; echo x > "$(printf "odd\\nname")/a/b/c/\\\\"',
   );
   const { stdout } = await tree.ebbOk(['ls', '-R', '--json', tree.path]);
@@ -246,7 +246,6 @@ test('ebb find tells every name of a tree with the state that ebb ls tells, in t
     '-',
     'DIR',
     'DUL',
-    'OFL',
     'PAR',
     'REG',
   ]);
@@ -260,7 +259,9 @@ test('ebb find tells every name of a tree with the state that ebb ls tells, in t
     await found(),
     paths(() => true),
   );
-  for (const state of ['DIR', 'DUL', 'OFL', 'PAR', 'REG']) {
+  // What was changed here, and no directory.
+  assert.deepEqual(await found('--state', 'DIR'), [path.join(tree.path, 'sub/deep/middle.bin')]);
+  for (const state of ['DIR', 'DUL', 'PAR', 'REG']) {
     assert.deepEqual(
       await found('--state', state),
       paths((info) => info.state === state),

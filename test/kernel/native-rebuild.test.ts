@@ -73,7 +73,7 @@ for (const type of treeFilesystems) {
     const rebuilt = await tree.ebbOk(['rebuild', tree.path]);
     assert.match(rebuilt.stdout.toString(), /3 files/);
     await tree.attach();
-    assert.equal(await stateOf(tree, 'changed'), 'REG');
+    assert.equal(await stateOf(tree, 'changed'), 'DIR');
     assert.equal(await stateOf(tree, 'sub/deep/cold'), 'OFL');
     await shellOk(
       tree,

@@ -32,10 +32,10 @@ export function residentBytesOf(entry: TreeEntry, sources: TreeFactSources): num
 }
 
 export function stateOf(entry: BriefEntry, sources: TreeFactSources): FileState {
-  if (entry.kind === 'directory') return 'DIR';
   if (entry.kind !== 'file') return '-';
   const { record } = entry;
-  if (!isManaged(record)) return 'REG';
+  if (record === undefined) return 'REG';
+  if (!isManaged(record)) return 'DIR';
   if (sources.isRecalling(record.id)) return 'UNM';
   const residentBytes = sources.residentBytes(record);
   if (residentBytes >= record.sizeBytes) return 'DUL';

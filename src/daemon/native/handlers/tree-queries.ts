@@ -108,7 +108,7 @@ export class TreeQueries {
     const { record, status } = entry;
     const state = stateOf(entry, facts);
     // What is all here by now can be read, whatever failed before.
-    const failed = record === undefined || state === 'DUL' || state === 'REG';
+    const failed = record === undefined || state === 'DUL' || state === 'DIR';
     const failure = failed ? undefined : readFailures.get(record.id);
     const rows: [string, string][] = [['size', `${status.sizeBytes} bytes`]];
     if (record !== undefined) rows.push(...(await this.#recordRows(record, entry, signal)));
@@ -176,10 +176,9 @@ function summaryOf(entry: TreeEntry, state: FileState, failure: string | undefin
   if (entry.kind === 'directory') return 'A directory.';
   if (entry.kind === 'symlink') return 'A symbolic link; it has no content of its own.';
   if (entry.kind === 'other') return 'A special file; Ebb has nothing to do with it.';
-  if (failure === undefined && state === 'REG') {
-    return entry.record === undefined
-      ? 'An ordinary file; it did not come from the remote.'
-      : 'It was changed here and is your own now; the remote has what it was before.';
+  if (state === 'REG') return 'An ordinary file; it did not come from the remote.';
+  if (state === 'DIR') {
+    return 'It was changed here and is your own now; the remote has what it was before.';
   }
   return stateSummary(state, failure, entry.status.sizeBytes);
 }
