@@ -42,7 +42,10 @@ export function createStub(
   }
   using fd = openFd('.', OpenFlag.tmpfile | OpenFlag.rdwr, 0o600, directoryFd);
   if (poison === undefined) truncateFile(fd.fd, stub.sizeBytes);
-  else poison.cover(fd.fd, stub.sizeBytes);
+  else {
+    poison.trim(fd.fd, stub.sizeBytes);
+    poison.cover(fd.fd, stub.sizeBytes);
+  }
   setAttributes(fd.fd, stub);
   // Both times: setting mtime alone raises FAN_MODIFY (fsnotify_change(), Linux 6.18), one for each stub of a tree.
   setFileTimes(fd.fd, 'now', stub.mtime);

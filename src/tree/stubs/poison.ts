@@ -19,7 +19,7 @@ import type { OwnedFd } from '../../sys/fd.ts';
 import { writeSmallAt } from '../../sys/file-io.ts';
 import { linkFile, removeFile } from '../../sys/entries.ts';
 import { pread } from '../../sys/io.ts';
-import { cloneRange } from '../../sys/ioctl.ts';
+import { cloneRange, setCowExtentSize } from '../../sys/ioctl.ts';
 import { fileStatus } from '../../sys/stat.ts';
 import { DescriptorCache } from '../descriptor-cache.ts';
 
@@ -33,6 +33,8 @@ export const poisonBodyBytes = 16 * 1024 * 1024;
  * does nothing else, and any remote can say that a file has petabytes.
  */
 export const poisonedBytesMax = 16 * 1024 ** 4;
+/** Larger stubs lose little to whole units of room, and who keeps and clones them may want these. */
+const trimmedBytesMax = 1024 * 1024;
 /** Open poison files; there is one for each size modulo the block. */
 const openSourcesMax = 512;
 
@@ -56,6 +58,7 @@ export class PoisonFiles implements Disposable {
   readonly #blockBytes: number;
   /** By size modulo the block. */
   readonly #sources: DescriptorCache;
+  #canTrim = true;
 
   /** `directoryFd`: where the poison files are. `blockBytes`: of the file system, a power of two >= 512. */
   constructor(directoryFd: number, blockBytes: number) {
@@ -83,6 +86,15 @@ export class PoisonFiles implements Disposable {
     }
     const lengthBytes = sizeBytes - offset;
     cloneRange(source.fd, poisonBodyBytes + rest - lengthBytes, lengthBytes, fd, offset);
+  }
+
+  /**
+   * For a new stub: content that replaces its poison will take the blocks that it needs. xfs would take 128 KiB for
+   * each small file until it is closed, and thousands that are kept open would fill it. Moves ctime.
+   */
+  trim(fd: number, sizeBytes: number): void {
+    if (!this.#canTrim || sizeBytes > trimmedBytesMax) return;
+    this.#canTrim = setCowExtentSize(fd, this.#blockBytes);
   }
 
   [Symbol.dispose](): void {
