@@ -1,7 +1,8 @@
-/** Small parts of the daemon: teardown, bounded memory, patterns. */
+/** Small parts of the daemon: teardown, bounded memory, patterns, sentences. */
 import assert from 'node:assert/strict';
 import { Socket } from 'node:net';
 import { test } from 'node:test';
+import { stateSummary } from '../../src/daemon/control/explain.ts';
 import { KernelNotices } from '../../src/daemon/mount/kernel-notices.ts';
 import { OpenFlag, openFd } from '../../src/sys/fd.ts';
 import { BoundedMap } from '../../src/base/bounded-map.ts';
@@ -108,4 +109,13 @@ test('who waits until the kernel knows of names waits for those that changed bef
   notices.disconnect();
   await notices.told(60_000);
   kernel.destroy();
+});
+
+test('why a read failed is said in whole sentences, whether the reason is one or not', () => {
+  for (const reason of ['x.org: it cut the connection.', 'x.org: it cut the connection']) {
+    assert.equal(
+      stateSummary('OFL', reason, 5),
+      'The last read failed: x.org: it cut the connection. It is tried again at the next read.',
+    );
+  }
 });

@@ -234,7 +234,8 @@ test('ebb find tells every name of a tree with the state that ebb ls tells, in t
   await shellOk(
     tree,
     'cd "$0"; head -c 9 large.bin > /dev/null; echo mine > own; echo more >> sub/deep/middle.bin; ' +
-      'ln -s own link; mkfifo pipe; mkdir -p empty "$(printf "odd\\nname")/a/b/c"; echo x > "$(printf "odd\\nname")/a/b/c/\\\\"',
+      'ln -s own link; mkfifo pipe; mkdir -p empty "$(printf "odd\\nname")/a/b/c"; ' +
+      'echo x > "$(printf "odd\\nname")/a/b/c/\\\\"',
   );
   const { stdout } = await tree.ebbOk(['ls', '-R', '--json', tree.path]);
   const listed = stdout

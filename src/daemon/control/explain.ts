@@ -30,7 +30,7 @@ export function stateSummary(
   sizeBytes: number,
 ): string {
   if (failure !== undefined)
-    return `The last read failed: ${failure}. It is tried again at the next read.`;
+    return `The last read failed: ${failure.replace(/\.$/, '')}. It is tried again at the next read.`;
   switch (state) {
     case 'DUL':
       return 'All of it is here; the kernel serves it without Ebb.';
