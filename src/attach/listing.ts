@@ -3,7 +3,6 @@ import { toEbbError } from '../base/errors.ts';
 import type { StubRecord } from '../catalog/stub-catalog.ts';
 import { joinKey } from '../remote/key.ts';
 import type { ListedObject, Remote, SkippedName } from '../remote/remote.ts';
-import { isYoung } from '../remote/young-version.ts';
 
 export interface Listing {
   readonly objects: readonly ListedObject[];
@@ -56,7 +55,7 @@ async function exactly(
   signal: AbortSignal,
 ): Promise<ListedObject> {
   const record = recordOf(key);
-  if (record !== undefined && looksTheSame(object, record) && !isYoung(record.version)) {
+  if (record !== undefined && looksTheSame(object, record)) {
     return { ...object, version: record.version };
   }
   try {

@@ -205,25 +205,19 @@ export class Planner {
   }
 
   #takeFile(object: ExactFile, local: LocalEntry | undefined, known: KnownKey | undefined): void {
-    const { name, version, youngVersion, sizeBytes } = object;
+    const { name, version, sizeBytes } = object;
     const key = joinKey(this.#input.key, name);
-    // Of what users deleted or changed nothing of the remote's is shown: that it has grown older is no news.
-    const isVersion = (one: string | undefined): boolean =>
-      one !== undefined && (one === version || one === youngVersion);
     if (local === undefined) {
       const elsewhere = this.#input.isFirst ? undefined : this.#input.recordOf(key);
       // Both are asked: what was renamed here may be an older version than what was deleted after it.
-      if (elsewhere?.version === version || isVersion(known?.version)) return;
-      if (isUsers(elsewhere) && isVersion(elsewhere?.version)) return;
+      if (elsewhere?.version === version || known?.version === version) return;
       if (elsewhere !== undefined) this.#lose(elsewhere);
       this.plan.files.push({ object, replaces: undefined });
       return;
     }
     if (local.kind !== 'file') return this.#keep(object, local);
     const { record } = local;
-    const isSame =
-      record?.sizeBytes === sizeBytes &&
-      (record.version === version || (isUsers(record) && isVersion(record.version)));
+    const isSame = record?.version === version && record.sizeBytes === sizeBytes;
     // Names of one file at the remote: equal versions mean that it is this file.
     const isLink = object.link !== undefined && isSame;
     if (record === undefined || !(isLink || belongsTo(record, key, known))) {
@@ -288,11 +282,6 @@ export class Planner {
       `${what} has this name; the remote's ${object.kind} is not shown`,
     );
   }
-}
-
-/** It was changed here. */
-function isUsers(record: StubRecord | undefined): boolean {
-  return record !== undefined && record.change !== StubChange.clean;
 }
 
 function isExact(object: ListedObject): object is ExactFile {

@@ -38,11 +38,6 @@ export interface ObjectAttributes {
    * as far as the remote can tell. Absent in listings that do not show enough (then `stat` does).
    */
   readonly version?: string;
-  /**
-   * What `version` was as long as the remote could not tell this content from what might follow it (`isYoung`): another
-   * content may have had that name. Absent where there is no such time, and during it.
-   */
-  readonly youngVersion?: string;
   /** Permission bits 0o0000..0o7777, where the remote has them. */
   readonly mode?: number;
   readonly uid?: number;

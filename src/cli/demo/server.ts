@@ -102,8 +102,8 @@ async function serveFile(
   response: ServerResponse,
 ): Promise<ServedRequest> {
   const method = request.method ?? 'GET';
-  // The form of nginx: modification time and size in hexadecimal.
-  const etag = `"${Math.floor(found.mtimeMs / 1000).toString(16)}-${found.size.toString(16)}"`;
+  // The form of Apache: size and modification time in microseconds, which tells two contents of one second apart.
+  const etag = `"${found.size.toString(16)}-${Math.floor(found.mtimeMs * 1000).toString(16)}"`;
   const common = {
     etag,
     'last-modified': found.mtime.toUTCString(),

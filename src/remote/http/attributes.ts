@@ -4,7 +4,6 @@
  */
 import { ebbError } from '../../base/errors.ts';
 import type { ObjectAttributes, Timestamp } from '../remote.ts';
-import { isYoung, youngVersionOf } from '../young-version.ts';
 
 /** Lower-case field names; a field that came more than once is an array. */
 export type HeaderFields = Readonly<Record<string, string | readonly string[] | undefined>>;
@@ -129,49 +128,9 @@ export function versionOf(facts: Facts): string | undefined {
   return parts.join(';');
 }
 
-/**
- * So many seconds after the time of a file its next content may still have that time: whole seconds are cut off, and a
- * kernel's clock for files is a little behind.
- */
-const youngSeconds = 2;
-
-/**
- * `versionOf` for what an answer says now. Whatever is made of a time in whole seconds is no strong validator within
- * that second (RFC 9110, section 8.8.2.2), tags of nginx and Caddy included: what is so young has a version of its own,
- * the weak one. Who asks later gets the lasting one, which is another: what came meanwhile is not kept for it.
- */
-function versionNow(headers: HeaderFields, facts: Facts): string | undefined {
-  const { mtime } = facts;
-  const now = parseHttpDate(field(headers, 'date'));
-  const lasting = versionOf(facts);
-  if (mtime === undefined || now === undefined) return lasting;
-  if (Math.abs(now.seconds - mtime.seconds) >= youngSeconds) return lasting;
-  const young = whenYoung(facts);
-  return young !== undefined && isYoung(young) ? young : lasting;
-}
-
-/**
- * What the same facts were called when the file was young: by these rules, or by Apache's, whose tags are weak for a
- * second after a change. Undefined: nothing else.
- */
-function whenYoung(facts: Facts): string | undefined {
-  const { tag, sizeBytes, mtime } = facts;
-  if (tag?.weak === true) return undefined;
-  const weak = versionOf(tag === undefined ? facts : { ...facts, tag: weakened(tag) });
-  if (weak === undefined) return undefined;
-  const isOurs = tag === undefined || isMadeOfSeconds(tag, mtime?.seconds, sizeBytes);
-  return isOurs ? youngVersionOf(weak) : weak;
-}
-
-/** nginx: seconds and size in hexadecimal; Caddy until 2.7: the same to the base of 36, without a dash. */
-function isMadeOfSeconds({ text }: EntityTag, seconds = NaN, sizeBytes = -1): boolean {
-  const made = (base: number, dash: string): string =>
-    `"${seconds.toString(base)}${dash}${sizeBytes.toString(base)}"`;
-  return text === made(16, '-') || text === made(36, '');
-}
-
-function weakened({ text }: EntityTag): EntityTag {
-  return { weak: true, text: `W/${text}` };
+function weakVersionOf(facts: Facts): string | undefined {
+  const text = facts.tag?.text ?? '';
+  return versionOf({ ...facts, tag: { weak: true, text: `W/${text}` } });
 }
 
 /** The strong entity tag inside a version string: usable with If-Match. */
@@ -186,9 +145,8 @@ export type VersionMatch = 'same' | 'other' | 'unknown';
 
 /**
  * `same`: equal, or the one asked for was weak and the answer now has the strong form of the same tag with equal date
- * and size (Apache's tags are weak for a second after a change, and so is what is young here). `unknown`: the answer
- * lacks the evidence that the version asked for rests on (an error page without an entity tag, say), so it proves
- * nothing about the object.
+ * and size (Apache's tags are weak for a second after a change). `unknown`: the answer lacks the evidence that the
+ * version asked for rests on (an error page without an entity tag, say), so it proves nothing about the object.
  */
 export function matchVersion(
   expected: string,
@@ -201,27 +159,24 @@ export function matchVersion(
   const actual = versionOf(facts);
   if (actual === expected) return 'same';
   if (actual === undefined) return 'unknown';
-  if (wasCalled(expected, whenYoung(facts))) return 'same';
-  if (/^(?:young;)?weak:/.test(expected) && tag?.weak === false) return 'other';
+  if (expected.startsWith('weak:') && tag !== undefined && !tag.weak) {
+    return weakVersionOf(facts) === expected ? 'same' : 'other';
+  }
   return evidenceOf(actual) === evidenceOf(expected) ? 'other' : 'unknown';
 }
 
 /** Whether what a server says of an object now, by the same rules, confirms that it still is `expected`. */
-export function isConfirmedBy(
-  expected: string,
-  { version, youngVersion }: ObjectAttributes,
-): boolean {
-  return version === expected || wasCalled(expected, youngVersion);
-}
-
-/** Servers that compress as they send say `W/` of what they have by rules of their own, too. */
-function wasCalled(expected: string, young: string | undefined): boolean {
-  return young !== undefined && (young === expected || young === youngVersionOf(expected));
+export function isConfirmedBy(expected: string, attributes: ObjectAttributes): boolean {
+  const { version, sizeBytes, mtime } = attributes;
+  if (version === expected) return true;
+  const text = strongTagOf(version);
+  if (text === undefined) return false;
+  return weakVersionOf({ tag: { weak: false, text }, sizeBytes, mtime }) === expected;
 }
 
 function evidenceOf(version: string): string {
   if (version.startsWith(strongPrefix)) return 'strong tag';
-  const weak = /^(?:young;)?weak:/.test(version) ? 'weak tag ' : '';
+  const weak = version.startsWith('weak:') ? 'weak tag ' : '';
   const date = /(?:^|;)mtime=-?\d+(?:;|$)/.test(version) ? 'date ' : '';
   const size = /(?:^|;)size=\d+$/.test(version) ? 'size' : '';
   return weak + date + size;
@@ -234,16 +189,41 @@ export function fileAttributes(
 ): ObjectAttributes {
   const tag = parseEntityTag(field(headers, 'etag'));
   const mtime = parseHttpDate(field(headers, 'last-modified'));
-  const facts = { tag, sizeBytes, mtime };
-  const version = versionNow(headers, facts);
-  const youngVersion = whenYoung(facts);
+  const version = versionOf({ tag, sizeBytes, mtime });
   return {
     kind: 'file',
     ...(sizeBytes === undefined ? {} : { sizeBytes }),
     ...(mtime === undefined ? {} : { mtime }),
     ...(version === undefined ? {} : { version }),
-    ...(youngVersion === undefined || youngVersion === version ? {} : { youngVersion }),
   };
+}
+
+/**
+ * So many seconds after the time of a file its next content may still have that time: whole seconds are cut off, and a
+ * kernel's clock for files is a little behind.
+ */
+const blindSeconds = 2;
+
+/**
+ * For so long, in ms, the content may change without its version: a date, and a tag that is made of it and the size,
+ * is no strong validator within its second (RFC 9110, section 8.8.2.2). What is sent before may be of another content
+ * than what is sent later. By the server's own clock, where it tells the time; 0 when it does not, or has another tag.
+ */
+export function blindForMs(headers: HeaderFields): number {
+  const tag = parseEntityTag(field(headers, 'etag'));
+  const changed = parseHttpDate(field(headers, 'last-modified'))?.seconds;
+  const sent = parseHttpDate(field(headers, 'date'))?.seconds;
+  if (changed === undefined || sent === undefined) return 0;
+  if (tag !== undefined && !isMadeOfSeconds(tag, changed)) return 0;
+  // What a cache has is as old as it says (RFC 9111, section 5.1).
+  const seconds = sent + (parseLength(field(headers, 'age')) ?? 0) - changed;
+  return Math.abs(seconds) < blindSeconds ? (blindSeconds - seconds) * 1000 : 0;
+}
+
+/** nginx: seconds and size in hexadecimal; Caddy until 2.7: the same to the base of 36, without a dash. */
+function isMadeOfSeconds({ text }: EntityTag, seconds: number): boolean {
+  const opaque = text.slice(text.indexOf('"') + 1);
+  return opaque.startsWith(`${seconds.toString(16)}-`) || opaque.startsWith(seconds.toString(36));
 }
 
 /**

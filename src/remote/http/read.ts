@@ -5,11 +5,18 @@
  * If-Range need not repeat the fields by which the version is checked (RFC 9110, section 15.3.7).
  */
 import { assert } from '../../base/assert.ts';
+import { sleep } from '../../base/deadline.ts';
 import { ebbError } from '../../base/errors.ts';
 import type { ObjectAttributes, RangeSink, ReadOptions } from '../remote.ts';
 import { answerProblem, versionProblem } from './answer-checks.ts';
-import { endsWithConnection, field, fileAttributes, isConfirmedBy } from './attributes.ts';
-import { mediaType, parseContentRange, parseLength, strongTagOf } from './attributes.ts';
+import { blindForMs, endsWithConnection, field, fileAttributes } from './attributes.ts';
+import {
+  isConfirmedBy,
+  mediaType,
+  parseContentRange,
+  parseLength,
+  strongTagOf,
+} from './attributes.ts';
 import { ExactTarget } from './exact-target.ts';
 import type { ClientRequest, FinalHead } from './http-client.ts';
 import { SinkGuard } from './sink-guard.ts';
@@ -120,13 +127,34 @@ async function confirmVersion(
   return { ...attributes, version };
 }
 
+/** Of what is too young to be told from what may follow it nothing is taken: it is asked for again, once. */
 async function attempt(
   context: RequestContext,
   key: string,
   sink: RangeSink,
   options: ReadOptions,
-  { usesTag, sizeBytes }: Manner,
+  manner: Manner,
 ): Promise<Outcome> {
+  const outcome = await ask(context, key, sink, options, { ...manner, takesYoung: false });
+  if (typeof outcome === 'string') return outcome;
+  await sleep(outcome.blindForMs, options.signal);
+  const second = await ask(context, key, sink, options, { ...manner, takesYoung: true });
+  assert(typeof second === 'string', 'it is waited for once');
+  return second;
+}
+
+/** The file is too young (`blindForMs`): nothing was taken. */
+interface TooYoung {
+  readonly blindForMs: number;
+}
+
+async function ask(
+  context: RequestContext,
+  key: string,
+  sink: RangeSink,
+  options: ReadOptions,
+  { usesTag, sizeBytes, takesYoung }: Manner & { readonly takesYoung: boolean },
+): Promise<Outcome | TooYoung> {
   const { offsetBytes, lengthBytes, version, signal } = options;
   const headers: Record<string, string> = {};
   const ranged = offsetBytes > 0 || lengthBytes !== undefined;
@@ -145,7 +173,7 @@ async function attempt(
   };
 
   const guard = new SinkGuard(sink);
-  let outcome: Outcome = 'done';
+  let outcome: Outcome | TooYoung = 'done';
   let target: ExactTarget | undefined;
   const head = (answer: FinalHead): BodyTarget | undefined => {
     if (answer.namesDirectory) throw ebbError('EISDIR', `${key} is a directory.`);
@@ -157,6 +185,12 @@ async function attempt(
       const accepted = ranged
         ? acceptRanged(context, key, options, answer)
         : acceptWhole(context, key, options, answer, sizeBytes);
+      const blindMs = takesYoung ? 0 : blindForMs(answer.headers);
+      if (blindMs > 0) {
+        outcome = { blindForMs: blindMs };
+        return undefined;
+      }
+      outcome = 'done';
       guard.head(accepted.attributes);
       target = new ExactTarget(guard, accepted.expectedBytes, accepted.mayStopEarly, answer.url);
       return target;
