@@ -204,10 +204,7 @@ export async function buildTree(
       if (error === undefined) readFailures.delete(id);
       else readFailures.set(id, error.message);
     },
-    expectRead: (file) => {
-      remote.expect?.(file.key, file.version);
-      file.expectWrite();
-    },
+    expectRead: ({ key, version }) => remote.expect?.(key, version),
     siblingsOf: siblingsFinder(catalog, configuration),
     clock,
   });

@@ -109,10 +109,7 @@ export class TreeRehearsal {
       recall,
       policy: { ...defaultNativePolicy, deadlineMs: optionDefaults.deadlineMs },
       pending,
-      expectRead: (file) => {
-        remote.expect?.(file.key, file.version);
-        file.expectWrite();
-      },
+      expectRead: ({ key, version }) => remote.expect?.(key, version),
       onAccesses: ignored,
       onRescan: ignored,
       onProblem: ignored,

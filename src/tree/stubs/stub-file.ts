@@ -73,15 +73,6 @@ export class LoadedStub extends LocalContent implements StubFile {
     }
   }
 
-  expectWrite(): void {
-    if (!this.#isWritable) return;
-    try {
-      this.#port.use(this)[Symbol.dispose]();
-    } catch {
-      // Who writes hears why.
-    }
-  }
-
   tryWrite(bytes: Uint8Array, offsetBytes: number): boolean {
     if (this.isWriting || !this.#isWritable) return false;
     try {

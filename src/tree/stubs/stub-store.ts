@@ -18,8 +18,6 @@ export interface StubFile extends ContentFile {
   readonly pinned: boolean;
   /** Wholly resident, or not to be recalled any more (`discarding`, `dirty`): no event of it needs the remote. */
   readonly settled: boolean;
-  /** Somebody will soon wait for a write: what that needs is opened. Never throws. */
-  expectWrite(): void;
 }
 
 export interface NewStub {
