@@ -14,12 +14,6 @@ import { spec } from 'node:test/reporters';
 
 /** For one test, unless it says otherwise. Generous: no test measures time, and machines can be slow. */
 const testTimeoutMs = 900_000;
-/**
- * Every file is a process of its own, most of whose start is compiling. Ebb's commands, which tests start, too, keep
- * what they have compiled at the same place.
- */
-const codeCache = '/var/cache/ebb/node';
-const keepCode = `import { enableCompileCache } from 'node:module'; enableCompileCache('${codeCache}');`;
 /** For all of them: something hangs. */
 const totalTimeoutMs = 80 * 60_000;
 /** A fifth of what tests do is waiting, for disks, deadlines and processes: with one more, processors are busy. */
@@ -91,9 +85,8 @@ async function* events(files: readonly string[]): AsyncGenerator<TestEvent> {
     const options = {
       cwd: root,
       timeout: testTimeoutMs,
-      forceExit: true,
       signal,
-      execArgv: [`--import=data:text/javascript,${encodeURIComponent(keepCode)}`],
+      execArgv: [`--import=${path.join(import.meta.dirname, 'support/runner-child.ts')}`],
     };
     for await (const event of run({ ...options, files: some, concurrency })) {
       if (event.type === 'test:summary') addSummary(event.data);
