@@ -5,9 +5,9 @@ import { openDirectoryRemote } from '../../src/remote/dir/dir-remote.ts';
 import { parentKey } from '../../src/remote/key.ts';
 import { MemoryRemote } from '../../src/remote/memory/memory-remote.ts';
 import type { Remote } from '../../src/remote/remote.ts';
+import { setFileTimes } from '../../src/sys/stat.ts';
 import { allFeatures } from '../conformance/remote.ts';
 import type { PutOptions, RemoteFixture } from '../conformance/remote.ts';
-import { runOk } from './run.ts';
 import { temporaryDirectory } from './temporary.ts';
 
 /** What wrappers are made of: the same remote with something around it. */
@@ -66,7 +66,7 @@ export function originDirectory(root: string): OriginDirectory {
       await writeFile(aside, bytes, { mode: 0o644 });
       await using file = await open(aside, 'r+');
       if (options.mode !== undefined) await file.chmod(options.mode);
-      if (options.mtime !== undefined) await setMtime(aside, options.mtime);
+      if (options.mtime !== undefined) setFileTimes(aside, undefined, options.mtime);
       await rename(aside, pathOf(key));
     },
     async putDirectory(key) {
@@ -91,17 +91,6 @@ export function originDirectory(root: string): OriginDirectory {
       await rm(pathOf(key), { recursive: true });
     },
   };
-}
-
-/** utimes(2) of Node takes doubles, which cannot hold nanoseconds: touch(1) can. */
-async function setMtime(path: string, mtime: NonNullable<PutOptions['mtime']>): Promise<void> {
-  const fraction = String(mtime.nanoseconds).padStart(9, '0');
-  // `@-1.75` is 1.75 s before 1970: the fraction counts away from zero there.
-  const text =
-    mtime.seconds < 0 && mtime.nanoseconds > 0
-      ? `-${-mtime.seconds - 1}.${String(1_000_000_000 - mtime.nanoseconds).padStart(9, '0')}`
-      : `${mtime.seconds}.${fraction}`;
-  await runOk('touch', ['--no-create', `--date=@${text}`, path]);
 }
 
 export async function directoryFixture(

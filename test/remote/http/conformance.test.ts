@@ -2,6 +2,7 @@
 import { chmod, mkdir } from 'node:fs/promises';
 
 import { openHttpRemote } from '../../../src/remote/http/http-remote.ts';
+import type { Timestamp } from '../../../src/remote/remote.ts';
 import { allFeatures, remoteConformance } from '../../conformance/remote.ts';
 import type { RemoteFeatures, RemoteFixture } from '../../conformance/remote.ts';
 import { originDirectory } from '../../support/remote-fixtures.ts';
@@ -18,6 +19,10 @@ const httpFeatures: RemoteFeatures = {
   exactVersions: false,
 };
 
+function secondsAgo(seconds: number): Timestamp {
+  return { seconds: Math.floor(Date.now() / 1000) - seconds, nanoseconds: 0 };
+}
+
 type Start = (options: OriginOptions) => Promise<RunningServer>;
 
 async function httpFixture(
@@ -33,8 +38,9 @@ async function httpFixture(
   const remote = await openHttpRemote({ url: server.url, fastLane });
   const origin = originDirectory(root);
   return {
-    // Modes are nobody's business over HTTP, and Apache (www-data) could not read some.
-    put: (key, bytes, options) => origin.put(key, bytes, { mtime: options?.mtime }),
+    // Modes are nobody's business over HTTP, and Apache (www-data) could not read some. What is older than two seconds
+    // is not waited for (test/remote/http/overwritten.test.ts).
+    put: (key, bytes, { mtime = secondsAgo(60) } = {}) => origin.put(key, bytes, { mtime }),
     putDirectory: (key) => origin.putDirectory(key),
     putSparse: (key, sizeBytes, tail) => origin.putSparse(key, sizeBytes, tail),
     remove: (key) => origin.remove(key),
