@@ -89,7 +89,7 @@ export class ChangeJournal {
 
   /** As `EventReader.fill`. */
   fill(): number {
-    if (this.#lengthBytes > 0 || !this.#isAtStart) this.#goOn();
+    this.#goOn();
     this.#lengthBytes = this.#reader.fill();
     return this.#lengthBytes;
   }
@@ -112,8 +112,9 @@ export class ChangeJournal {
       reader.handleAll(handle, overflow);
       this.#onHandled(place);
     } catch (cause) {
-      // Another Ebb has written it, or nobody.
-      this.#bytes.fill(0, place.atBytes, place.atBytes + place.lengthBytes);
+      // Another Ebb has written it, or nobody: struck out.
+      this.#view.setUint32(place.atBytes, place.lengthBytes, true);
+      this.#view.setUint8(place.atBytes + struckAt, 1);
       const message = "What was left of users' changes cannot be read.";
       this.#onTrouble({ kind: 'malformed', message, errno: 0, cause });
     }
@@ -122,16 +123,11 @@ export class ChangeJournal {
   /** The next read goes behind the last one, or where all is recorded. */
   #goOn(): void {
     const atBytes = this.#nextPlace();
-    this.#lengthBytes = 0;
     if (atBytes === this.#atBytes) return;
     this.#atBytes = atBytes;
     if (atBytes === undefined) this.#reader = this.#spare;
     else
       this.#reader = this.#readerOf({ atBytes, lengthBytes: blockBytes - (atBytes % blockBytes) });
-  }
-
-  get #isAtStart(): boolean {
-    return this.#atBytes !== undefined && this.#atBytes % blockBytes === 0;
   }
 
   #nextPlace(): number | undefined {
@@ -153,7 +149,8 @@ export class ChangeJournal {
   }
 
   #begin(block: number): number {
-    this.#bytes.fill(0, block, block + blockBytes);
+    const isEmpty = this.#view.getUint32(block, true) === 0;
+    if (!isEmpty) this.#bytes.fill(0, block, block + blockBytes);
     return block;
   }
 

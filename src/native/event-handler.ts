@@ -225,13 +225,13 @@ export class EventHandler {
         this.refuse();
         return;
       case 'sync':
-        this.drainChanges();
+        this.#drainChanges();
         this.#tell({ kind: 'synced', id: message.id });
     }
   }
 
   /** Handles all changes that are queued. */
-  drainChanges(): void {
+  #drainChanges(): void {
     while (this.changesReader.fill() > 0) {
       this.changesReader.handleAll(
         (event) => this.changed(event),
