@@ -107,9 +107,9 @@ export class RemoteRoot {
     return !this.isLocal || uniqueMountId(handle.fd) === this.#mountId;
   }
 
-  /** Whether an open object is on the local file system of the root, and was reached through the root's mount. */
+  /** Of a local root: whether an open object is on its file system, and was reached through the root's mount. */
   isOnItsMount(handle: Descriptor, { dev }: BigIntStats): boolean {
-    return this.isLocal && dev === this.#device && uniqueMountId(handle.fd) === this.#mountId;
+    return dev === this.#device && uniqueMountId(handle.fd) === this.#mountId;
   }
 
   /**
