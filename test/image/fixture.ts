@@ -1,7 +1,8 @@
 /** Images of ext4 with everything in them, and mounting them as users do. */
 import assert from 'node:assert/strict';
-import { mkdir, truncate, writeFile } from 'node:fs/promises';
+import { mkdir } from 'node:fs/promises';
 import path from 'node:path';
+import { makeExt4Image } from '../support/ext4-image.ts';
 import { loopMount } from '../support/loop-mount.ts';
 import { run, runOk } from '../support/run.ts';
 import type { RunResult } from '../support/run.ts';
@@ -64,9 +65,7 @@ export async function filledImage(mkfsArguments: readonly string[] = []): Promis
   const directory = await temporaryDirectory('image');
   try {
     const image = path.join(directory.path, 'disk.img');
-    await writeFile(image, '');
-    await truncate(image, 96 * 1024 * 1024);
-    await runOk('mkfs.ext4', ['-q', '-F', ...mkfsArguments, image], { debianPackage: 'e2fsprogs' });
+    await makeExt4Image(image, 96, mkfsArguments);
     const filling = { timeoutMs: 120_000, debianPackage: 'acl, attr' };
     {
       await using mounted = await loopMount(image);

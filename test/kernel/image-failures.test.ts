@@ -5,6 +5,7 @@ import { chmod, mkdir, rename, truncate, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { after, before, test } from 'node:test';
 import { mountAt, readMountInfo } from '../../src/base/mount-info.ts';
+import { makeExt4Image } from '../support/ext4-image.ts';
 import { openFuseToEverybody } from '../support/fuse-device.ts';
 import { run, runOk } from '../support/run.ts';
 import { temporaryDirectory } from '../support/temporary.ts';
@@ -28,9 +29,7 @@ before(async () => {
   const fill =
     'cd "$0" && head -c 3000000 /dev/urandom > large && echo short > short && sha256sum *';
   sums = (await runOk('sh', ['-c', fill, source])).stdout.toString();
-  await writeFile(image, '');
-  await truncate(image, 64 * 1024 * 1024);
-  await runOk('mkfs.ext4', ['-q', '-F', '-d', source, image], { debianPackage: 'e2fsprogs' });
+  await makeExt4Image(image, 64, ['-d', source]);
 });
 
 after(() => directory[Symbol.asyncDispose]());

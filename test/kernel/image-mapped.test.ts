@@ -1,13 +1,14 @@
 /** Large files of an image through EROFS maps and passthrough; what a hostile server can make of it. Needs root. */
 import assert from 'node:assert/strict';
 import { closeSync, openSync, readFileSync } from 'node:fs';
-import { mkdir, truncate, writeFile } from 'node:fs/promises';
+import { mkdir } from 'node:fs/promises';
 import path from 'node:path';
 import { after, before, test } from 'node:test';
 import { Errno } from '../../src/base/errno.ts';
 import { readMountInfo } from '../../src/base/mount-info.ts';
 import { serveImage } from '../../src/image/broker/serve.ts';
 import { mountedAnswer } from '../../src/image/messages.ts';
+import { makeExt4Image } from '../support/ext4-image.ts';
 import { loopMount } from '../support/loop-mount.ts';
 import { run, runOk } from '../support/run.ts';
 import { temporaryDirectory } from '../support/temporary.ts';
@@ -33,9 +34,7 @@ sha256sum large middle
 before(async () => {
   directory = await temporaryDirectory('mapped');
   image = path.join(directory.path, 'disk.img');
-  await writeFile(image, '');
-  await truncate(image, 128 * 1024 * 1024);
-  await runOk('mkfs.ext4', ['-q', '-F', image], { debianPackage: 'e2fsprogs' });
+  await makeExt4Image(image, 128);
   await using mounted = await loopMount(image);
   expected = (await runOk('sh', ['-c', fill, 'fill', mounted.path])).stdout.toString();
 });

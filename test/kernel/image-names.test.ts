@@ -1,11 +1,11 @@
 /** Walks through an image by names, and who asks for attributes after or beside them. Needs root. */
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
-import { truncate, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { after, before, test } from 'node:test';
 import { mountImage } from '../image/fixture.ts';
 import type { MountedImage } from '../image/fixture.ts';
+import { makeExt4Image } from '../support/ext4-image.ts';
 import { undisturbed } from '../support/kernel-caches.ts';
 import { loopMount } from '../support/loop-mount.ts';
 import { runOk } from '../support/run.ts';
@@ -48,9 +48,7 @@ function readCalls({ serverPid }: MountedImage): number {
 before(async () => {
   directory = await temporaryDirectory('names');
   image = path.join(directory.path, 'image');
-  await writeFile(image, '');
-  await truncate(image, 32 * 1024 * 1024);
-  await runOk('mkfs.ext4', ['-q', '-F', image], { debianPackage: 'e2fsprogs' });
+  await makeExt4Image(image, 32);
   {
     await using mounted = await loopMount(image);
     await runOk('sh', ['-c', fill, mounted.path]);

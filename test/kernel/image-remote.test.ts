@@ -18,6 +18,7 @@ import { ebbError } from '../../src/base/errors.ts';
 import { RecalledImage } from '../../src/daemon/image/recalled-image.ts';
 import { serveImage } from '../../src/image/broker/serve.ts';
 import { serverScript } from '../../src/image/sandbox/code-cache.ts';
+import { makeExt4Image } from '../support/ext4-image.ts';
 import { openFuseToEverybody } from '../support/fuse-device.ts';
 import { loopMount } from '../support/loop-mount.ts';
 import { dropNames, dropPages } from '../support/kernel-caches.ts';
@@ -48,9 +49,7 @@ before(async () => {
     'cd "$0" && mkdir -p deep/er && head -c 9000000 /dev/urandom > large && echo short > short && ' +
     'head -c 100000 /dev/urandom > deep/er/file && sha256sum deep/er/file large short';
   sums = (await runOk('sh', ['-c', fill, source])).stdout.toString();
-  await writeFile(image, '');
-  await truncate(image, 64 * 1024 * 1024);
-  await runOk('mkfs.ext4', ['-q', '-F', '-d', source, image], { debianPackage: 'e2fsprogs' });
+  await makeExt4Image(image, 64, ['-d', source]);
   origin = await serveImages(served);
 });
 
@@ -134,9 +133,7 @@ test('of 64 GiB the first listing and the first byte of a file cost less than 1 
     'mkdir -p "$0/dir/sub" && cd "$0/dir" && for i in $(seq 300); do echo $i > name-$i; done && ' +
     'head -c 3000000 /dev/urandom > sub/large';
   await runOk('sh', ['-c', fill, source]);
-  await writeFile(huge, '');
-  await truncate(huge, 64 * 1024 ** 3);
-  await runOk('mkfs.ext4', ['-q', '-F', '-J', 'size=4', '-d', source, huge]);
+  await makeExt4Image(huge, 64 * 1024, ['-J', 'size=4', '-d', source]);
   const before = await transferred(origin);
   await using mounted = await mountRemote({ url: url('huge.img'), cache: newCache() });
   await runOk('ls', ['-l', mounted.path]);
@@ -194,12 +191,10 @@ test('who is not root mounts a remote image, too', async () => {
 
 test('-o native of a remote image is refused with the way out, until all of it is here', async () => {
   const small = path.join(served, 'small.img');
-  await writeFile(small, '');
-  await truncate(small, 2 * 1024 * 1024);
   const source = path.join(directory.path, 'small');
   await mkdir(source);
   await writeFile(path.join(source, 'word'), 'native\n');
-  await runOk('mkfs.ext4', ['-q', '-F', '-O', '^has_journal', '-d', source, small]);
+  await makeExt4Image(small, 2, ['-O', '^has_journal', '-d', source]);
   const remote = { url: url('small.img'), cache: newCache() };
   const native = { ...remote, options: 'native' };
   await assert.rejects(mountRemote(native), /not wholly here.*without -o native, or download/);

@@ -1,13 +1,14 @@
 /** What the kernel does not have to ask the server of an image. Needs root. */
 import assert from 'node:assert/strict';
 import { closeSync, openSync, readFileSync } from 'node:fs';
-import { chmod, truncate, writeFile } from 'node:fs/promises';
+import { chmod, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { after, before, test } from 'node:test';
 import { toEbbError } from '../../src/base/errors.ts';
 import { getXattr, listXattrs } from '../../src/sys/xattr.ts';
 import { mountImage, readAheadKib } from '../image/fixture.ts';
 import type { MountedImage } from '../image/fixture.ts';
+import { makeExt4Image } from '../support/ext4-image.ts';
 import { openFuseToEverybody } from '../support/fuse-device.ts';
 import { loopMount } from '../support/loop-mount.ts';
 import { patternBytes } from '../support/pattern.ts';
@@ -29,9 +30,7 @@ const large = patternBytes(3, 3_000_000);
 /** An image of 200 small files in a directory; `fill` is done in it, too. */
 async function filledWith(name: string, fill: string): Promise<string> {
   const image = path.join(directory.path, name);
-  await writeFile(image, '');
-  await truncate(image, 32 * 1024 * 1024);
-  await runOk('mkfs.ext4', ['-q', '-F', image], { debianPackage: 'e2fsprogs' });
+  await makeExt4Image(image, 32);
   await using mounted = await loopMount(image);
   const files = `mkdir many; for i in $(seq ${fileCount}); do seq $i 500 > many/$i; done; ln -s 7 many/link`;
   const script = `set -e; cd "$0"; ${files}; ${fill}`;

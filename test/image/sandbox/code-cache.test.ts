@@ -1,11 +1,12 @@
 /** Compiled code for servers: made after the first mount, used by the next one, changed by nobody. Needs root. */
 import assert from 'node:assert/strict';
 import { appendFileSync, existsSync, readFileSync, truncateSync } from 'node:fs';
-import { chmod, cp, mkdir, readdir, stat, symlink, truncate, writeFile } from 'node:fs/promises';
+import { chmod, cp, mkdir, readdir, stat, symlink } from 'node:fs/promises';
 import path from 'node:path';
 import { test } from 'node:test';
 import { codeCacheDirectory } from '../../../src/image/sandbox/code-cache.ts';
 import { codeCacheEnvironment, serverFlags } from '../../../src/image/sandbox/node-flags.ts';
+import { makeExt4Image } from '../../support/ext4-image.ts';
 import { run, runOk } from '../../support/run.ts';
 import { temporaryDirectory } from '../../support/temporary.ts';
 import { waitFor } from '../../support/wait-for.ts';
@@ -27,9 +28,7 @@ test('a server starts from compiled code, which is made after the first mount an
   await using directory = await temporaryDirectory('code-cache');
   await chmod(directory.path, 0o755);
   const image = path.join(directory.path, 'disk.img');
-  await writeFile(image, '');
-  await truncate(image, 8 * 1024 * 1024);
-  await runOk('mkfs.ext4', ['-q', '-F', image], { debianPackage: 'e2fsprogs' });
+  await makeExt4Image(image, 8);
   const base = path.join(directory.path, 'cache');
   const before = process.env['NODE_COMPILE_CACHE'];
   process.env['NODE_COMPILE_CACHE'] = base;
