@@ -35,7 +35,10 @@ export interface Workshop {
   nextId(): number;
   /** A name in the staging directory that nobody else uses. */
   nextName(): string;
-  count(what: 'stubs' | 'links' | 'symlinks' | 'replaced' | 'removed', bytes: number): void;
+  count(
+    what: 'made' | 'stubs' | 'links' | 'symlinks' | 'replaced' | 'removed',
+    bytes: number,
+  ): void;
   report(kind: ReportKind, key: string, message: string): void;
   /** A thread that makes stubs, when so many more are worth one. */
   maker(moreStubs: number): StubMaker | undefined;
@@ -111,6 +114,7 @@ export class DirectoryWork {
     this.#unlessOwnFault(name, () => {
       try {
         makeDirectory(this.#fd, name, 0o700);
+        this.#shop.count('made', 0);
       } catch (error) {
         if (toEbbError(error).code !== 'EEXIST') throw error;
       }
@@ -359,7 +363,8 @@ export class DirectoryWork {
       return;
     }
     this.#shop.queue.addKnown({ key: this.#keyOf(name), version: symlinkVersion(target), id: 0 });
-    this.#shop.count(replaces === undefined ? 'symlinks' : 'replaced', 0);
+    this.#shop.count('symlinks', 0);
+    if (replaces !== undefined) this.#shop.count('replaced', 0);
   }
 
   #makeSymlink(at: Place, target: string, { uid, gid, mtime }: ListedObject): void {

@@ -74,10 +74,15 @@ export interface PopulateProgress {
 
 export interface PopulateResult {
   readonly directories: number;
+  /** Directories that were not there. */
+  readonly made: number;
+  /** With those that replace a file. */
   readonly stubs: number;
   /** Further names of hard links. */
   readonly links: number;
+  /** With those that replace one of another target. */
   readonly symlinks: number;
+  /** Of `stubs` and `symlinks`. */
   readonly replaced: number;
   readonly removed: number;
   /** Sum of the new stubs' sizes. */
@@ -150,7 +155,15 @@ class Run {
   readonly #signal: AbortSignal;
   /** The last one first: a deep tree is finished branch by branch, and few directories wait. */
   readonly #tasks: Task[] = [];
-  readonly #counts = { directories: 0, stubs: 0, links: 0, symlinks: 0, replaced: 0, removed: 0 };
+  readonly #counts = {
+    directories: 0,
+    made: 0,
+    stubs: 0,
+    links: 0,
+    symlinks: 0,
+    replaced: 0,
+    removed: 0,
+  };
   readonly #reported: Record<ReportKind, number> = { kept: 0, conflict: 0, lost: 0, skipped: 0 };
   readonly #reports: Report[] = [];
   #maker: StubMaker | undefined;

@@ -4,7 +4,8 @@
  */
 import type { Command } from 'commander';
 import { systemClock } from '../base/clock.ts';
-import type { ActionResult, Progress } from '../daemon/api.ts';
+import { addCounts } from '../base/counts.ts';
+import type { ActionResult, Progress, RefreshChanges } from '../daemon/api.ts';
 import type { ActionVerb, ControlClient } from './client.ts';
 import { collectBatches, definePathArguments } from './path-arguments.ts';
 import type { Batch, PathOptions } from './path-arguments.ts';
@@ -13,7 +14,7 @@ import { RateMeter, renderProgress } from './progress.ts';
 import { absoluteInMount, Mounts } from './target.ts';
 import { visible, visibleSentence } from './terminal.ts';
 import type { Terminal } from './terminal.ts';
-import { formatBytes, formatDuration, formatRate, plural } from './units.ts';
+import { formatBytes, formatCount, formatDuration, formatRate, plural } from './units.ts';
 import { ExitCode } from './verb.ts';
 
 interface ActionOptions extends PathOptions {
@@ -118,11 +119,16 @@ class ActionRun {
   }
 
   #add(part: ActionResult): void {
+    const { ok, failed, refused, bytes, alreadyHere, changes } = this.#sum;
     this.#sum = {
-      ok: this.#sum.ok + part.ok,
-      failed: this.#sum.failed + part.failed,
-      refused: this.#sum.refused + part.refused,
-      bytes: this.#sum.bytes + part.bytes,
+      ok: ok + part.ok,
+      failed: failed + part.failed,
+      refused: refused + part.refused,
+      bytes: bytes + part.bytes,
+      ...(part.alreadyHere === undefined
+        ? {}
+        : { alreadyHere: (alreadyHere ?? 0) + part.alreadyHere }),
+      ...(part.changes === undefined ? {} : { changes: addCounts(changes, part.changes) }),
     };
   }
 
@@ -135,9 +141,12 @@ class ActionRun {
     const { outcome } = progress;
     if (outcome !== undefined && outcome !== 'ok') {
       this.#line.erase();
-      this.#terminal.warn(
-        `ebb ${this.#verb}: ${visible(absolute)}: ${visibleSentence(outcome.error)}`,
-      );
+      const named = `${progress.path}: `;
+      // Who does not know that it is said of each file names the file.
+      const why = outcome.error.startsWith(named)
+        ? outcome.error.slice(named.length)
+        : outcome.error;
+      this.#terminal.warn(`ebb ${this.#verb}: ${visible(absolute)}: ${visibleSentence(why)}`);
     } else if (outcome === 'ok' && this.#listsFiles()) {
       this.#line.erase();
       this.#terminal.print(this.#fileLine(absolute, progress));
@@ -151,9 +160,13 @@ class ActionRun {
   }
 
   #fileLine(absolute: string, progress: Progress): string {
+    const { sizeBytes, broughtBytes = sizeBytes, changes } = progress;
+    const name = visible(absolute);
+    if (broughtBytes === 0 && sizeBytes > 0) return `${name}: is here already`;
     const word = this.#options.dryRun === true ? this.#words.planned : this.#words.done;
-    const size = this.#words.things === undefined ? ` (${formatBytes(progress.sizeBytes)})` : '';
-    return `${visible(absolute)}: ${word}${size}`;
+    const size = this.#words.things === undefined ? ` (${formatBytes(broughtBytes)})` : '';
+    const what = changes === undefined ? '' : `, ${changesText(changes)}`;
+    return `${name}: ${word}${size}${what}`;
   }
 
   #draw(progress: Progress): void {
@@ -164,12 +177,13 @@ class ActionRun {
   }
 
   #summary(): string {
-    const { ok, failed, refused, bytes } = this.#sum;
+    const { ok, failed, refused, bytes, alreadyHere = 0, changes } = this.#sum;
     const dryRun = this.#options.dryRun === true;
-    const parts = [
-      `${plural(ok, ...this.#things)} ${dryRun ? this.#words.planned : this.#words.done}`,
-    ];
+    const word = dryRun ? this.#words.planned : this.#words.done;
+    const here = alreadyHere > 0 ? ` (${formatCount(alreadyHere)} here already)` : '';
+    const parts = [`${plural(ok - alreadyHere, ...this.#things)} ${word}${here}`];
     if (this.#words.movesBytes || bytes > 0) parts.push(formatBytes(bytes));
+    if (changes !== undefined) parts.push(changesText(changes));
     if (failed > 0) parts.push(`${failed} failed`);
     if (refused > 0) parts.push(`${refused} refused`);
     const elapsedMs = systemClock.monotonicMs() - this.#startedAtMs;
@@ -177,4 +191,18 @@ class ActionRun {
     const time = this.#words.movesBytes && !dryRun ? ` in ${formatDuration(elapsedMs)}${rate}` : '';
     return `${parts.join(', ')}${time}`;
   }
+}
+
+/** `3 new, 1 updated`; `no changes seen`. */
+function changesText({ new: added, updated, gone, kept, unsure }: RefreshChanges): string {
+  const counts = [
+    [added, 'new'],
+    [updated, 'updated'],
+    [gone, 'gone'],
+    [kept, 'kept as they are here'],
+    [unsure, 'to be asked about when they are used'],
+  ] as const;
+  const said = counts.filter(([count]) => count > 0);
+  if (said.length === 0) return 'no changes seen';
+  return said.map(([count, word]) => `${formatCount(count)} ${word}`).join(', ');
 }

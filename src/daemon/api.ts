@@ -179,6 +179,22 @@ export interface Progress {
   readonly filesTotal: number;
   /** Set when this file ended: `ok`, or why it was refused or failed, as a sentence. */
   readonly outcome?: 'ok' | { readonly code: string; readonly error: string };
+  /** With `outcome`, of `get`: what was not here before. Else all of `doneBytes` was worked on. */
+  readonly broughtBytes?: number;
+  /** With `outcome`, of `refresh`. */
+  readonly changes?: RefreshChanges;
+}
+
+/** What `ebb refresh` has found at the remote: how many names. */
+export interface RefreshChanges {
+  readonly new: number;
+  /** With another version, kind or target. */
+  readonly updated: number;
+  readonly gone: number;
+  /** Of trees: not as at the remote, because they are the user's own or maybe the last copy. */
+  readonly kept: number;
+  /** Of mounts: files that may have changed; they are asked about when they are next used. */
+  readonly unsure: number;
 }
 
 export interface ActionResult {
@@ -186,7 +202,12 @@ export interface ActionResult {
   readonly failed: number;
   /** Refused for safety (open, pinned, not verifiable): exit code 3 when nothing else failed. */
   readonly refused: number;
+  /** Of `get` those that were not here before. */
   readonly bytes: number;
+  /** Of `get`: those of `ok` that were wholly here before. */
+  readonly alreadyHere?: number;
+  /** Of `refresh`. */
+  readonly changes?: RefreshChanges;
 }
 
 export interface Explanation {

@@ -152,6 +152,42 @@ test('acting verbs: --json, -q, -n', async () => {
   assert.equal(daemon.asked[0]?.request.dryRun, true);
 });
 
+test('get counts what it brought, and says what was here; refresh says what has changed', async () => {
+  const common = { doneBytes: 10, sizeBytes: 10, totalDoneBytes: 20, totalBytes: 20 };
+  const files = { ...common, filesDone: 1, filesTotal: 2, outcome: 'ok' } as const;
+  const changes = { new: 1234, updated: 1, gone: 0, kept: 2, unsure: 0 };
+  const nothing = { new: 0, updated: 0, gone: 0, kept: 0, unsure: 0 };
+  await using counting = await scriptedDaemon({
+    get: async function* () {
+      yield { ...files, path: 'a', broughtBytes: 0 };
+      yield { ...files, path: 'b', broughtBytes: 4 };
+      return { ok: 2, failed: 0, refused: 0, bytes: 4, alreadyHere: 1 };
+    },
+    refresh: async function* () {
+      yield { ...files, path: 'docs', changes };
+      yield { ...files, path: 'flat', changes: nothing };
+      yield { ...files, path: 'gone', outcome: { code: 'ENOENT', error: 'gone: no such file' } };
+      return { ok: 2, failed: 1, refused: 0, bytes: 0, changes };
+    },
+  });
+  const options = { runDirectory: counting.runDirectory };
+  const at = counting.mountPoint;
+  const get = await ebb(['get', at], options);
+  assert.match(
+    get.stdout.replaceAll(at, ''),
+    /^\/a: is here already\n\/b: fetched \(4 B\)\n1 file fetched \(1 here already\), 4 B in /,
+  );
+  const refresh = await ebb(['refresh', at], options);
+  assert.equal(refresh.code, 1);
+  assert.equal(
+    refresh.stdout.replaceAll(at, ''),
+    '/docs: refreshed, 1,234 new, 1 updated, 2 kept as they are here\n' +
+      '/flat: refreshed, no changes seen\n' +
+      '2 entries refreshed, 1,234 new, 1 updated, 2 kept as they are here, 1 failed\n',
+  );
+  assert.equal(refresh.stderr.replaceAll(at, ''), 'ebb refresh: /gone: no such file\n');
+});
+
 test('lists and patterns', async () => {
   daemon.asked.length = 0;
   const mnt = daemon.mountPoint;

@@ -1,6 +1,6 @@
 /** What the verbs do on a real mount: release, refresh, find, du, and options of mount that take something away. */
 import assert from 'node:assert/strict';
-import { chmod, readFile } from 'node:fs/promises';
+import { chmod, readFile, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { after, before, test } from 'node:test';
 import { compileHelper } from '../probes/probe.ts';
@@ -142,14 +142,26 @@ test('refresh: patterns, reasons, and nothing with -n', async () => {
     assert.equal(await said('cat', at('a.txt')), 'old');
     const done = await refresh(at('**/*.txt'));
     assert.equal(done.code, 0, done.stderr.toString());
-    assert.match(done.stdout.toString(), /^3 entries refreshed/m);
+    assert.match(done.stdout.toString(), /^3 entries refreshed, 1 updated$/m);
     assert.equal(await said('cat', at('a.txt')), 'newer');
+    source.text('d.txt', 'new');
+    source.text('sub/c.txt', 'other');
+    await rm(path.join(source.root, 'b.txt'));
+    const listed = await refresh(mount.path, at('sub'));
+    assert.match(listed.stdout.toString(), /: refreshed, 1 new, 1 gone\n/);
+    assert.match(listed.stdout.toString(), /^2 entries refreshed, 1 new, 1 updated, 1 gone$/m);
+    source.text('b.txt', 'back');
+    await refresh(mount.path);
+    assert.match(
+      (await mount.ebb(['get', mount.path])).stdout.toString(),
+      /^3 files fetched \(1 here already\), 12 B in /m,
+    );
     const none = await refresh(at('*.nothing'));
     assert.equal(none.code, 1);
     const some = await refresh(at('b.txt'), at('missing'));
     assert.equal(some.code, 1);
     assert.match(some.stderr.toString(), /missing: no such file or directory/);
-    assert.match(some.stdout.toString(), /1 entry refreshed, 1 failed/);
+    assert.match(some.stdout.toString(), /1 entry refreshed, no changes seen, 1 failed/);
     await origin.stopListening();
     const down = await refresh(at('b.txt'));
     assert.equal(down.code, 1);

@@ -7,6 +7,7 @@ import { NodeKind, ROOT_NODE_ID } from '../../src/catalog/catalog.ts';
 import type { Node } from '../../src/catalog/catalog.ts';
 import { MemoryCatalog } from '../../src/catalog/memory/catalog.ts';
 import { ListingEntry } from '../../src/recall/namespace/listing-entry.ts';
+import type { ListingChanges } from '../../src/recall/namespace/listing-entry.ts';
 import { newNode } from '../../src/recall/namespace/reconcile.ts';
 import type { ListedObject } from '../../src/remote/remote.ts';
 
@@ -43,11 +44,25 @@ function enter(
   parts: readonly (readonly ListedObject[])[],
   nowMs: number,
   complete = true,
-): void {
+): ListingChanges {
   const entry = new ListingEntry(catalog, rootOf(catalog), nowMs, () => nowMs);
   for (const part of parts.slice(0, -1)) entry.part(part);
-  if (!complete) return;
+  if (!complete) return entry.changes;
   for (const outcome of entry.finish(parts.at(-1) ?? [])) assert.ok(outcome);
+  return entry.changes;
+}
+
+/** By the rows alone. */
+function changesBetween(before: readonly Node[], now: readonly Node[]): ListingChanges {
+  const had = new Map(before.map(({ name, id }) => [decodeName(name), id]));
+  const has = new Map(now.map(({ name, id }) => [decodeName(name), id]));
+  const stayed = [...has].filter(([name]) => had.has(name));
+  return {
+    new: has.size - stayed.length,
+    updated: stayed.filter(([name, id]) => had.get(name) !== id).length,
+    gone: had.size - stayed.length,
+    unsure: 0,
+  };
 }
 
 function shown(catalog: MemoryCatalog): string[] {
@@ -71,8 +86,10 @@ test('listings in parts: the names are those of the listing, and what did not ch
       for (const [listed, at] of listings) {
         nowMs += 1_000;
         const before = idsOf(parted);
-        enter(parted, inParts(listed, at), nowMs);
-        enter(whole, [listed], nowMs);
+        const rows = parted.children(ROOT_NODE_ID, 0, 100);
+        const changes = enter(parted, inParts(listed, at), nowMs);
+        assert.deepEqual(changes, changesBetween(rows, parted.children(ROOT_NODE_ID, 0, 100)));
+        assert.deepEqual(enter(whole, [listed], nowMs), changes);
         assert.deepEqual(shown(parted), shown(whole));
         for (const [what, id] of idsOf(parted)) {
           if (before.has(what)) assert.equal(id, before.get(what), what);
@@ -101,6 +118,20 @@ test('a listing in parts that breaks off takes no name away, and the directory i
   const fresh = new MemoryCatalog();
   enter(fresh, [[{ name: 'a', kind: 'directory' }], []], 1_000, false);
   assert.equal(rootOf(fresh).listedAtMs, 0, 'a first listing that broke off is none');
+});
+
+test('files whose times a listing tells to be others may have changed: they are counted as such', () => {
+  const catalog = new MemoryCatalog();
+  const mtime = { seconds: 1_234, nanoseconds: 0 };
+  const exact: ListedObject[] = ['a', 'b'].map((name) => ({
+    ...{ name, kind: 'file', sizeBytes: 1, mtime, version: 'v1' },
+  }));
+  enter(catalog, [exact], 1_000);
+  const rounded = [1_200, 1_260].map((seconds, at): ListedObject => {
+    return { name: 'ab'[at] ?? '', kind: 'file', roundedMtime: { seconds, nanoseconds: 0 } };
+  });
+  const changes = enter(catalog, [rounded], 2_000);
+  assert.deepEqual(changes, { new: 0, updated: 0, gone: 0, unsure: 1 });
 });
 
 test('a file that is asked about while a long listing comes stays, under its new id', () => {

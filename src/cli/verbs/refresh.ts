@@ -13,9 +13,11 @@ export const refresh: Verb = {
       'version they opened.',
     'In an attached tree nothing asks the remote but this: a directory means all that is below it. Names that the ' +
       'remote has come, names that it has no longer go unless content of them is here, and changed files get ' +
-      'their new version unless they were changed here. What is not as at the remote is said.',
+      'their new version unless they were changed here.',
     'A PATH with *, ? or [ is a pattern: everything that it matches is asked about, directories, too; ** stands ' +
       'for any number of directories.',
+    'What was found is counted in names: new, updated, gone, and kept as they are here; ebb log names what was kept. ' +
+      'Where the listing of a web server does not tell enough of a file, it is asked about when it is next used.',
     'With -n nothing is asked: patterns match what is known.',
   ],
   exitCodes: {

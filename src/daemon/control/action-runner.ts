@@ -1,7 +1,8 @@
 /** Runs one piece of work per file, a few at a time, and tells how far it is. */
+import { addCounts } from '../../base/counts.ts';
 import { toEbbError } from '../../base/errors.ts';
 import type { EbbError } from '../../base/errors.ts';
-import type { ActionResult, Progress } from '../api.ts';
+import type { ActionResult, Progress, RefreshChanges } from '../api.ts';
 import type { Action } from './handlers.ts';
 
 const progressIntervalMs = 250;
@@ -26,6 +27,9 @@ export interface ActionItem {
 export type FileWork<Item extends ActionItem = ActionItem> = Item & {
   /** Updated by the work as it goes. */
   doneBytes: number;
+  /** As in `Progress`. */
+  broughtBytes?: number;
+  changes?: RefreshChanges;
 };
 
 export interface Missing {
@@ -48,7 +52,7 @@ export async function* runAction<Item extends ActionItem>(
 ): Action {
   const totalBytes = files.reduce((sum, file) => sum + file.sizeBytes, 0);
   const missing = options.missing ?? [];
-  const result = { ok: 0, failed: missing.length, refused: 0, bytes: 0 };
+  const result = new Sums(missing.length);
   const active = new Map<FileWork<Item>, Promise<void>>();
   const ended: { file: FileWork; outcome: NonNullable<Progress['outcome']> }[] = missing.map(
     ({ path, error: { code, message } }) => ({
@@ -64,8 +68,7 @@ export async function* runAction<Item extends ActionItem>(
       outcome: NonNullable<Progress['outcome']>,
       kind: 'ok' | 'failed' | 'refused',
     ): void => {
-      result[kind] += 1;
-      if (kind === 'ok') result.bytes += file.doneBytes;
+      result.add(file, kind);
       ended.push({ file, outcome });
       active.delete(file);
     };
@@ -112,10 +115,48 @@ export async function* runAction<Item extends ActionItem>(
     for (let end = ended.shift(); end !== undefined; end = ended.shift()) {
       filesDone += 1;
       endedBytes += end.file.doneBytes;
-      yield { ...describe(end.file), outcome: end.outcome };
+      yield { ...describe(end.file), outcome: end.outcome, ...factsOf(end.file) };
     }
     const current = active.keys().next();
     if (current.done !== true) yield describe(current.value);
   }
-  return result satisfies ActionResult;
+  return result.result;
+}
+
+/** What the works of a request have told, added up. */
+class Sums {
+  readonly #counts: Record<'ok' | 'failed' | 'refused' | 'bytes', number>;
+  #alreadyHere: number | undefined;
+  #changes: RefreshChanges | undefined;
+
+  constructor(failed: number) {
+    this.#counts = { ok: 0, failed, refused: 0, bytes: 0 };
+  }
+
+  get result(): ActionResult {
+    const [alreadyHere, changes] = [this.#alreadyHere, this.#changes];
+    return {
+      ...this.#counts,
+      ...(alreadyHere === undefined ? {} : { alreadyHere }),
+      ...(changes === undefined ? {} : { changes }),
+    };
+  }
+
+  add(file: FileWork, kind: 'ok' | 'failed' | 'refused'): void {
+    const { broughtBytes, changes, doneBytes, sizeBytes } = file;
+    this.#counts[kind] += 1;
+    if (changes !== undefined) this.#changes = addCounts(this.#changes, changes);
+    if (kind !== 'ok') return;
+    this.#counts.bytes += broughtBytes ?? doneBytes;
+    if (broughtBytes === undefined) return;
+    const isHere = sizeBytes > 0 && broughtBytes === 0;
+    this.#alreadyHere = (this.#alreadyHere ?? 0) + (isHere ? 1 : 0);
+  }
+}
+
+function factsOf({ broughtBytes, changes }: FileWork): Pick<Progress, 'broughtBytes' | 'changes'> {
+  return {
+    ...(broughtBytes === undefined ? {} : { broughtBytes }),
+    ...(changes === undefined ? {} : { changes }),
+  };
 }

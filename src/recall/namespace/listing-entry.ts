@@ -8,7 +8,10 @@
  * A short listing counts as of when it was asked for. One in parts counts as of when it was complete: it may take
  * longer than the time to live, and would be old before anybody could use it.
  */
-import { encodeName } from '../../base/name.ts';
+import { addCounts } from '../../base/counts.ts';
+import type { EbbError } from '../../base/errors.ts';
+import { decodeName, encodeName } from '../../base/name.ts';
+import { NodeKind } from '../../catalog/catalog.ts';
 import type { Catalog, DirectoryChange, Node } from '../../catalog/catalog.ts';
 import type { ListedObject } from '../../remote/remote.ts';
 import { reconcile } from './reconcile.ts';
@@ -29,6 +32,23 @@ export interface ListingOutcome {
   readonly mayBeRemembered: boolean;
 }
 
+/** What a listing has changed, in names. */
+export interface ListingChanges {
+  readonly new: number;
+  /** Of another version, kind or target. */
+  readonly updated: number;
+  readonly gone: number;
+  /** Files that may have changed: the listing only tells that their times are others, and they are asked about next. */
+  readonly unsure: number;
+}
+
+export const noChanges: ListingChanges = Object.freeze({ new: 0, updated: 0, gone: 0, unsure: 0 });
+
+/** What came of a listing; `unwanted`: it is long, and nobody has asked for it. */
+export type Listed =
+  | { readonly changes: ListingChanges }
+  | { readonly failure: EbbError | 'unwanted' };
+
 export class ListingEntry {
   readonly #catalog: Catalog;
   readonly #directory: Node;
@@ -42,6 +62,7 @@ export class ListingEntry {
   #parts = 0;
   /** Whether the directory had no names before the first part: then there is nothing to look for or to remove. */
   #wasEmpty = false;
+  #changes = noChanges;
 
   constructor(catalog: Catalog, directory: Node, startedAtMs: number, nowMs: () => number) {
     this.#catalog = catalog;
@@ -129,6 +150,11 @@ export class ListingEntry {
     }
   }
 
+  /** Of all that was taken in. */
+  get changes(): ListingChanges {
+    return this.#changes;
+  }
+
   #apply(change: DirectoryChange): Node[] {
     return this.#catalog.applyListing(change);
   }
@@ -143,6 +169,7 @@ export class ListingEntry {
     const removed = new Set(change.removedIds);
     const gone = existing.filter(({ id }) => removed.has(id));
     const wasListed = this.#directory.listedAtMs > 0;
+    this.#changes = addCounts(this.#changes, changesOf(gone, change));
     return {
       gone,
       appeared: wasListed ? change.inserted.map(({ name }) => name) : [],
@@ -150,6 +177,20 @@ export class ListingEntry {
       mayBeRemembered: wasListed || existing.length > 0,
     };
   }
+}
+
+function changesOf(gone: readonly Node[], { inserted, updated }: DirectoryChange): ListingChanges {
+  const names = new Set(gone.map(({ name }) => decodeName(name)));
+  const replaced =
+    names.size === 0 ? 0 : inserted.filter(({ name }) => names.has(decodeName(name))).length;
+  return {
+    new: inserted.length - replaced,
+    updated: replaced,
+    gone: gone.length - replaced,
+    // As `reconcile` marks them.
+    unsure: updated.filter(({ kind, checkedAtMs }) => kind === NodeKind.file && checkedAtMs === 0)
+      .length,
+  };
 }
 
 /** Whether a listing's files lack facts, going by the first one; undefined without any file. */

@@ -13,8 +13,8 @@ import { encodeName } from '../../base/name.ts';
 import { NodeKind, ROOT_NODE_ID } from '../../catalog/catalog.ts';
 import type { Node } from '../../catalog/catalog.ts';
 import type { ListedObject, ObjectAttributes } from '../../remote/remote.ts';
-import { isVague, ListingEntry, listedNamesMax, partNames } from './listing-entry.ts';
-import type { ListingOutcome } from './listing-entry.ts';
+import { isVague, ListingEntry, listedNamesMax, noChanges, partNames } from './listing-entry.ts';
+import type { Listed, ListingChanges, ListingOutcome } from './listing-entry.ts';
 import { ListingRequest } from './listing-request.ts';
 import { Ahead, looksLikeFile } from './ahead.ts';
 import type { LookedFor } from './ahead.ts';
@@ -31,13 +31,10 @@ interface Asked {
   readonly failure?: EbbError;
 }
 
-/** What kept a listing from being done; `unwanted`: it is long, and nobody has asked for it. */
-type ListingFailure = EbbError | 'unwanted' | undefined;
-
 export class Namespace {
   readonly #options: NamespaceOptions;
   /** With what kept it from being done, when the known names or facts are served instead. */
-  readonly #listings = new SingleFlight<number, ListingFailure>();
+  readonly #listings = new SingleFlight<number, Listed>();
   readonly #ahead: Ahead;
   readonly #stats = new SingleFlight<number, Asked>();
   readonly #closing = new AbortController();
@@ -80,20 +77,23 @@ export class Namespace {
    * Throws ENOENT (the remote says it is gone), EACCES, ENOTDIR, EIO and network errors for a directory that was
    * never listed; one that was keeps its names when the remote cannot be reached (`force` says so by throwing).
    */
-  async list(directoryId: number, signal?: AbortSignal, force = false): Promise<void> {
+  async list(directoryId: number, signal?: AbortSignal, force = false): Promise<ListingChanges> {
     if (this.#trustsNothing(force)) await this.#listings.passed(directoryId, signal);
     const directory = this.#nodes.node(directoryId);
     if (directory === undefined || directory.kind !== NodeKind.directory) {
       throw ebbError('ESTALE', `directory ${directoryId} is gone`);
     }
-    if (!force && this.isFresh(directory.listedAtMs)) return;
-    if (!force && directory.listedAtMs > 0 && !this.#reachability.mayAsk(directoryId)) return;
-    let failure: ListingFailure;
-    do {
+    if (!force && this.isFresh(directory.listedAtMs)) return noChanges;
+    const isKnown = directory.listedAtMs > 0;
+    if (!force && isKnown && !this.#reachability.mayAsk(directoryId)) return noChanges;
+    for (;;) {
       this.#ahead.wanted(directoryId);
-      failure = await this.#listings.run(directoryId, () => this.#list(directory), signal);
-    } while (failure === 'unwanted');
-    if (force && failure !== undefined) throw failure;
+      const listed = await this.#listings.run(directoryId, () => this.#list(directory), signal);
+      if ('changes' in listed) return listed.changes;
+      if (listed.failure === 'unwanted') continue;
+      if (force) throw listed.failure;
+      return noChanges;
+    }
   }
 
   /**
@@ -263,7 +263,7 @@ export class Namespace {
   async #list(
     directory: Node,
     request = this.#request(this.#nodes.directoryKeyOf(directory.id)),
-  ): Promise<ListingFailure> {
+  ): Promise<Listed> {
     using asked = request;
     const { catalog, clock, onProblem } = this.#options;
     const { id } = directory;
@@ -283,7 +283,7 @@ export class Namespace {
           throw ebbError('EOVERFLOW', `more than ${listedNamesMax} names in one directory`);
         }
         if (listed.length < partNames) continue;
-        if (this.#ahead.isGuess(id)) return 'unwanted';
+        if (this.#ahead.isGuess(id)) return { failure: 'unwanted' };
         const part = listed;
         listed = [];
         await this.enter(() => this.#entered(directory, part, entry.part(part)));
@@ -291,7 +291,7 @@ export class Namespace {
       }
     } catch (error) {
       asked.giveUp(toEbbError(error));
-      return this.#listingFailed(directory, toEbbError(error));
+      return { failure: this.#listingFailed(directory, toEbbError(error)) };
     }
     this.#reachability.answered(id);
     if (root !== undefined) this.#refreshRoot(await root);
@@ -310,7 +310,7 @@ export class Namespace {
       next?.giveUp(toEbbError(error));
       throw error;
     }
-    return undefined;
+    return { changes: entry.changes };
   }
 
   /** What was heard of a file while the listing came that names it. */

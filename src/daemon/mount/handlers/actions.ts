@@ -3,7 +3,7 @@ import { toEbbError } from '../../../base/errors.ts';
 import { NodeKind, ROOT_NODE_ID } from '../../../catalog/catalog.ts';
 import type { Node } from '../../../catalog/catalog.ts';
 import type { Prepared } from '../../../recall/namespace/prepare.ts';
-import type { PathsRequest } from '../../api.ts';
+import type { PathsRequest, RefreshChanges } from '../../api.ts';
 import { daemonRequester, getConcurrencyMax, getContent } from '../../control/get.ts';
 import type { Action } from '../../control/handlers.ts';
 import type { DaemonParts } from '../parts.ts';
@@ -15,6 +15,8 @@ import { verifyContent } from '../../control/verify.ts';
 
 const releaseConcurrencyMax = 4;
 const refreshConcurrencyMax = 8;
+const none: RefreshChanges = Object.freeze({ new: 0, updated: 0, gone: 0, kept: 0, unsure: 0 });
+
 interface NamedNode extends Located {
   readonly sizeBytes: number;
 }
@@ -79,8 +81,8 @@ export class Actions {
       concurrencyMax: refreshConcurrencyMax,
       signal,
       missing,
-      work: async ({ node }) => {
-        if (!dryRun) await this.#refresh(node, signal);
+      work: async (work) => {
+        if (!dryRun) work.changes = await this.#refresh(work.node, signal);
         return undefined;
       },
     });
@@ -88,17 +90,27 @@ export class Actions {
     return result;
   }
 
-  async #refresh(node: Node, signal: AbortSignal): Promise<void> {
+  async #refresh(node: Node, signal: AbortSignal): Promise<RefreshChanges> {
     const { namespace } = this.#parts;
     try {
-      if (node.kind === NodeKind.directory) await namespace.list(node.id, signal, true);
-      else if (node.kind === NodeKind.file) await namespace.revalidate(node.id, signal, true);
-      else await namespace.list(node.parentId, signal, true);
+      if (node.kind === NodeKind.file) await namespace.revalidate(node.id, signal, true);
+      else {
+        const id = node.kind === NodeKind.directory ? node.id : node.parentId;
+        return { ...(await namespace.list(id, signal, true)), kept: 0 };
+      }
     } catch (error) {
       // A new version, or gone: that is what a refresh is for.
       const { code } = toEbbError(error);
       if (node.id === ROOT_NODE_ID || (code !== 'ESTALE' && code !== 'ENOENT')) throw error;
+      const isGone = code === 'ENOENT' || this.#isGone(node);
+      return { ...none, ...(isGone ? { gone: 1 } : { updated: 1 }) };
     }
+    return none;
+  }
+
+  /** Nothing has its name any more. */
+  #isGone({ parentId, name }: Node): boolean {
+    return this.#parts.catalog.child(parentId, name) === undefined;
   }
 
   /** What a request names, itself: directories as such, and patterns of any kind. */
@@ -146,12 +158,14 @@ export class Actions {
 
   async #get(file: Work, dryRun: boolean, signal: AbortSignal): Promise<Refusal | undefined> {
     const { recall } = this.#parts;
+    const { residentBytes } = factsOf(file.node, this.#parts.facts);
     if (dryRun) {
-      file.doneBytes = file.sizeBytes - factsOf(file.node, this.#parts.facts).residentBytes;
+      file.broughtBytes = file.sizeBytes - residentBytes;
       return undefined;
     }
-    const { file: content } = await this.#prepare(file, signal);
-    await getContent(recall, content, file, signal);
+    const { file: content, node } = await this.#prepare(file, signal);
+    const hereBytes = node.id === file.node.id ? residentBytes : 0;
+    await getContent(recall, content, file, hereBytes, signal);
     return undefined;
   }
 

@@ -112,11 +112,12 @@ export class TreeActions {
     const { recall, store } = this.#parts;
     const stub = store.get(file.id);
     if (stub === undefined) throw ebbError('ENOENT', `${file.path} was deleted`);
+    const { residentBytes } = stub.residency;
     if (dryRun) {
-      file.doneBytes = file.sizeBytes - stub.residency.residentBytes;
+      file.broughtBytes = file.sizeBytes - residentBytes;
       return undefined;
     }
-    await getContent(recall, stub, file, signal);
+    await getContent(recall, stub, file, residentBytes, signal);
     return undefined;
   }
 }

@@ -1,7 +1,7 @@
 /** `ebb refresh` in a tree: brings in what has changed at the remote, directory by directory. */
 import type { PopulateResult } from '../../../attach/populate.ts';
 import { ebbError } from '../../../base/errors.ts';
-import type { PathsRequest } from '../../api.ts';
+import type { PathsRequest, RefreshChanges } from '../../api.ts';
 import { Refusal } from '../../control/action-runner.ts';
 import type { Action } from '../../control/handlers.ts';
 import type { TreeParts } from '../tree-parts.ts';
@@ -21,7 +21,8 @@ export async function* refreshTree(
     {
       concurrencyMax,
       signal,
-      work: async ({ path }, stop) => {
+      work: async (work, stop) => {
+        const { path } = work;
         if (request.dryRun === true) return undefined;
         const result = await populator.run({
           keys: [path],
@@ -31,10 +32,13 @@ export async function* refreshTree(
         });
         logbook.log('info', `refreshed ${path === '' ? 'the tree' : path}`, countsOf(result));
         for (const { key, message } of result.reports) logbook.log('warn', `${key}: ${message}`);
+        work.changes = changesOf(result);
         const failure = result.failures[0];
         if (failure !== undefined) {
           const more = result.failed > 1 ? ` (and ${result.failed - 1} more)` : '';
-          throw ebbError('EIO', `${failure.key || '.'}: ${failure.message}${more}`);
+          // The directory itself is named by who shows this.
+          const where = failure.key === path ? '' : `${failure.key}: `;
+          throw ebbError('EIO', `${where}${failure.message}${more}`);
         }
         const { conflict, lost } = result.reported;
         if (conflict + lost === 0) return undefined;
@@ -76,6 +80,18 @@ function countsOf({
   failed,
 }: PopulateResult): Record<string, number> {
   return { directories, stubs, replaced, removed, failed };
+}
+
+function changesOf(result: PopulateResult): RefreshChanges {
+  const { made, stubs, links, symlinks, replaced, removed } = result;
+  const { kept, conflict, lost } = result.reported;
+  return {
+    new: made + stubs + links + symlinks - replaced,
+    updated: replaced,
+    gone: removed,
+    kept: kept + conflict + lost,
+    unsure: 0,
+  };
 }
 
 function conflictText(conflict: number, lost: number, { reports }: PopulateResult): string {
