@@ -221,6 +221,7 @@ export interface Explanation {
 
 export interface TopEntry {
   readonly pid: number;
+  /** As ps(1) shows it as COMM; `[gone]`. `ebb top` shows all of the command line where it can. */
   readonly command: string;
   readonly uid: number;
   readonly recalls: number;

@@ -1,8 +1,11 @@
 /** Small parts of the daemon: teardown, bounded memory, patterns, sentences. */
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
 import { Socket } from 'node:net';
 import { test } from 'node:test';
+import { systemClock } from '../../src/base/clock.ts';
 import { stateSummary } from '../../src/daemon/control/explain.ts';
+import { RecallViews } from '../../src/daemon/control/recall-views.ts';
 import { KernelNotices } from '../../src/daemon/mount/kernel-notices.ts';
 import { OpenFlag, openFd } from '../../src/sys/fd.ts';
 import { BoundedMap } from '../../src/base/bounded-map.ts';
@@ -40,6 +43,32 @@ test('a bounded map forgets what was set longest ago', () => {
       [1, 'c'],
       [3, 'd'],
     ],
+  );
+});
+
+test('top names processes as the kernel does, without waiting for a lock of theirs', () => {
+  const totals = {
+    inFlight: 0,
+    waiting: 0,
+    requests: 1,
+    recalledBytes: 7,
+    failures: 0,
+    retries: 0,
+  };
+  const account = { recalls: 1, bytes: 7, contentId: 1, key: 'a' };
+  const pids = [process.pid, 2 ** 22 + 1];
+  const views = new RecallViews(
+    {
+      totals: () => totals,
+      flights: () => [],
+      requesters: () => pids.map((pid) => ({ ...account, requester: { pid, uid: 0, gid: 0 } })),
+    },
+    systemClock,
+  );
+  const own = readFileSync('/proc/self/comm', 'utf8').trimEnd();
+  assert.deepEqual(
+    views.top().requesters.map(({ command }) => command),
+    [own, '[gone]'],
   );
 });
 

@@ -4,6 +4,7 @@ import { toEbbError } from '../../base/errors.ts';
 import type { Top, TopEntry } from '../../daemon/api.ts';
 import { answerInTime } from '../answer-in-time.ts';
 import { ControlClient } from '../client.ts';
+import { commandLine } from '../command-lines.ts';
 import { renderTable } from '../table.ts';
 import { Mounts } from '../target.ts';
 import { visible, visibleSentence } from '../terminal.ts';
@@ -76,7 +77,7 @@ async function showAll(
   for (const client of clients) {
     const { mountPoint } = client.record;
     try {
-      const reading = await answerInTime(client.record, client.top());
+      const reading = await inFull(await answerInTime(client.record, client.top()));
       if (json) lines.push(JSON.stringify({ mountPoint, ...reading }));
       else lines.push(...renderTop(mountPoint, reading), '');
     } catch (error) {
@@ -87,6 +88,26 @@ async function showAll(
   const clear = clears && !json ? '\u001b[H\u001b[J' : '';
   terminal.write(`${clear}${lines.join('\n')}\n`);
   return code;
+}
+
+/** With whole command lines, of as many as are shown. */
+async function inFull(reading: Top): Promise<Top> {
+  const asked = new Map<number, Promise<string>>();
+  const full = async <Entry extends { readonly pid: number; readonly command: string }>(
+    entry: Entry,
+  ): Promise<Entry> => {
+    const line = asked.get(entry.pid) ?? commandLine(entry.pid, entry.command);
+    asked.set(entry.pid, line);
+    return { ...entry, command: await line };
+  };
+  const { live, requesters } = reading;
+  const shown = await Promise.all(live.slice(0, liveRowsMax).map(full));
+  const first = await Promise.all(requesters.slice(0, requesterRowsMax).map(full));
+  return {
+    ...reading,
+    live: [...shown, ...live.slice(liveRowsMax)],
+    requesters: [...first, ...requesters.slice(requesterRowsMax)],
+  };
 }
 
 /** The screen of one mount as lines. Pure. */

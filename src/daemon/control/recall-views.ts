@@ -8,17 +8,16 @@ import type { Top } from '../api.ts';
 import { counter, gauge } from './open-metrics.ts';
 import type { MetricFamily } from './open-metrics.ts';
 
-const commandMaxChars = 200;
 const rateWindowMs = 1_000;
 const rangesShownMax = 16;
 
-/** The command line of a process, for people; `[gone]` when it has ended. */
+/**
+ * The name of a process; `[gone]` when it has ended. Not its command line: to read that can wait for a lock that the
+ * process holds while it waits for us (base/mount-holders.ts).
+ */
 function commandOf(pid: number): string {
   try {
-    const raw = decodeName(readFileSync(`/proc/${pid}/cmdline`));
-    const words = raw.split('\0').filter((word) => word !== '');
-    if (words.length > 0) return words.join(' ').slice(0, commandMaxChars);
-    return `[${decodeName(readFileSync(`/proc/${pid}/comm`)).trim()}]`;
+    return decodeName(readFileSync(`/proc/${pid}/comm`)).trimEnd();
   } catch {
     return '[gone]';
   }
@@ -36,14 +35,16 @@ export function rangesText(file: ContentFile | undefined): string {
   return `${runs.length} range(s): ${shown.join(', ')}${more}`;
 }
 
+type Viewed = Pick<RecallEngine, 'totals' | 'flights' | 'requesters'>;
+
 export class RecallViews {
-  readonly #recall: RecallEngine;
+  readonly #recall: Viewed;
   readonly #clock: Clock;
   readonly #otherBytes: () => number;
   #rate = { atMs: 0, bytes: 0, perSecond: 0 };
 
   /** `otherBytes`: what came from the remote outside of the engine, since the start. */
-  constructor(recall: RecallEngine, clock: Clock, otherBytes: () => number = () => 0) {
+  constructor(recall: Viewed, clock: Clock, otherBytes: () => number = () => 0) {
     this.#recall = recall;
     this.#clock = clock;
     this.#otherBytes = otherBytes;
