@@ -15,7 +15,7 @@ test('refresh says what it found, get what it brought', async () => {
   await using tree = await AttachedTree.attach({ type: 'ext4', remote: directory.path });
   const said = async (...words: string[]): Promise<string> => {
     const { stdout, stderr } = await tree.ebb([...words, tree.path]);
-    return `${stdout}${stderr}`.replaceAll(tree.path, '');
+    return `${stdout.toString()}${stderr.toString()}`.replaceAll(tree.path, '');
   };
   assert.match(await said('refresh'), /^: refreshed, no changes seen\n1 entry refreshed, no/);
   // Another size each, whatever the time.

@@ -124,7 +124,11 @@ test('files whose times a listing tells to be others may have changed: they are 
   const catalog = new MemoryCatalog();
   const mtime = { seconds: 1_234, nanoseconds: 0 };
   const exact: ListedObject[] = ['a', 'b'].map((name) => ({
-    ...{ name, kind: 'file', sizeBytes: 1, mtime, version: 'v1' },
+    name,
+    kind: 'file',
+    sizeBytes: 1,
+    mtime,
+    version: 'v1',
   }));
   enter(catalog, [exact], 1_000);
   const rounded = [1_200, 1_260].map((seconds, at): ListedObject => {
