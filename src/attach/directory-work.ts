@@ -19,7 +19,7 @@ import { placeNew, placeOver, takeAway } from './place.ts';
 import type { Place } from './place.ts';
 import { makeElsewhere } from './make-elsewhere.ts';
 import { symlinkVersion } from './reconcile.ts';
-import { newSymlinkName } from './staging.ts';
+import { symlinkName } from './staging.ts';
 import { isAsItCame } from './untouched.ts';
 import type { DirectoryPlan, ExactFile, ReportKind } from './reconcile.ts';
 import type { Turns } from './turns.ts';
@@ -350,9 +350,11 @@ export class DirectoryWork {
   #symlink({ object, target, replaces }: DirectoryPlan['symlinks'][number]): void {
     const { name } = object;
     // Never made where it belongs: one that was there without its time would be taken for a user's after a crash.
-    const unique = this.#shop.nextName();
-    const staged = replaces === undefined ? newSymlinkName(unique) : unique;
-    const at = { fd: this.#shop.store.stagingFd, name: staged };
+    const targets = replaces === undefined ? [target] : [target, replaces];
+    const at = {
+      fd: this.#shop.store.stagingFd,
+      name: symlinkName(this.#shop.nextName(), targets),
+    };
     const isPlaced = this.#unlessOwnFault(name, () => {
       this.#makeSymlink(at, target, object);
       return this.#placeSymlink(at, name, replaces);
@@ -383,7 +385,8 @@ export class DirectoryWork {
   }
 
   #removeSymlink(name: string, target: string): void {
-    const aside = { fd: this.#shop.store.stagingFd, name: this.#shop.nextName() };
+    const staged = symlinkName(this.#shop.nextName(), [target]);
+    const aside = { fd: this.#shop.store.stagingFd, name: staged };
     if (!takeAway({ fd: this.#fd, name }, aside, () => isSymlink(aside, target))) return;
     removeFile(aside.fd, aside.name);
     this.#shop.catalog.setKnown([unknownKey(this.#keyOf(name))]);

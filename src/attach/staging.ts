@@ -1,9 +1,10 @@
 /** What a crash left in the staging directory. */
+import { hash } from 'node:crypto';
 import { decodeName } from '../base/name.ts';
 import { StubChange } from '../base/stub-facts.ts';
 import type { StubCatalog, StubRecord } from '../catalog/stub-catalog.ts';
 import { parentKey } from '../remote/key.ts';
-import { removeFile } from '../sys/entries.ts';
+import { readSymlink, removeFile } from '../sys/entries.ts';
 import { OpenFlag, openFd } from '../sys/fd.ts';
 import { encodedHandleAt } from '../sys/handle.ts';
 import { fileStatus, fileStatusAt, sameTime } from '../sys/stat.ts';
@@ -21,18 +22,26 @@ export interface SweepParts {
   readonly usersRecorded?: (id: number) => Promise<() => boolean>;
 }
 
-const newSymlinkPrefix = 'new-symlink-';
+const ownSymlinkPrefix = 'symlink-';
 
 /**
- * The staging name of a symlink that is to get a name of its own. It is only ever moved away from here: what a crash
- * leaves under such a name is Ebb's. One that is exchanged with another needs a name of another kind.
+ * The staging name of a symlink on its way to a name, or from it. `targets`: where the links lead that Ebb puts there.
+ * What a crash leaves under such a name is Ebb's if it leads to one of them, else it may be a user's, who was quicker.
+ * (A user's that leads where Ebb's does is not told from it here or anywhere.)
  */
-export function newSymlinkName(unique: string): string {
-  return `${newSymlinkPrefix}${unique}`;
+export function symlinkName(unique: string, targets: readonly string[]): string {
+  return [`${ownSymlinkPrefix}${unique}`, ...targets.map(digest)].join('-');
 }
 
-function isNewSymlink({ kind, name }: NameEntry): boolean {
-  return kind === 'symlink' && decodeName(name).startsWith(newSymlinkPrefix);
+function isOwnSymlink(stagingFd: number, { kind, name: bytes }: NameEntry): boolean {
+  const name = decodeName(bytes);
+  if (kind !== 'symlink' || !name.startsWith(ownSymlinkPrefix)) return false;
+  return name.includes(`-${digest(decodeName(readSymlink(stagingFd, bytes)))}`);
+}
+
+/** 128 bits; of the text as it is, as it may not be one that can be encoded. */
+function digest(target: string): string {
+  return hash('sha256', Buffer.from(target, 'utf16le')).slice(0, 32);
 }
 
 /**
@@ -45,7 +54,7 @@ export async function sweepStaging(parts: SweepParts): Promise<void> {
   const { store, catalog } = parts;
   for await (const entry of readEntries(store.stagingFd)) {
     const at = { fd: store.stagingFd, name: entry.name };
-    if (isNewSymlink(entry)) {
+    if (isOwnSymlink(at.fd, entry)) {
       removeFile(at.fd, at.name);
       continue;
     }

@@ -1,8 +1,9 @@
 /** Killed at any moment while it brings names in: the next run completes the tree, with each file once. */
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { linkSync, lstatSync, mkdirSync, readdirSync, symlinkSync, writeFileSync } from 'node:fs';
+import { linkSync, lstatSync, mkdirSync, readdirSync, rmSync } from 'node:fs';
+import { symlinkSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
 import { test } from 'node:test';
@@ -11,6 +12,7 @@ import { temporaryDirectory } from '../support/temporary.ts';
 import { Scene, facts } from './populate-scene.ts';
 
 const script = path.join(import.meta.dirname, 'populating-process.ts');
+const refreshing = path.join(import.meta.dirname, 'refreshing-process.ts');
 const directories = 40;
 const filesEach = 30;
 
@@ -71,6 +73,38 @@ for (const isExposed of [false, true]) {
     assert.deepEqual(readdirSync(path.join(treePath, '.ebb/new')), []);
     const again = await scene.refresh();
     assert.deepEqual([again.stubs, again.links, again.replaced, again.removed], [0, 0, 0, 0]);
+    await remote.close();
+  });
+}
+
+for (const [what, fatal, target] of [
+  ['before an exchange of symlinks', '2', 'after'],
+  ['between an exchange of symlinks and the end of the old one', 'unlinkat', 'after'],
+  ['between taking a symlink away and its end', 'unlinkat', undefined],
+] as const) {
+  test(`a refresh that is killed ${what} leaves no link to the next run`, async () => {
+    await using directory = await temporaryDirectory('killed-symlink');
+    const root = `${directory.path}/root`;
+    mkdirSync(root);
+    symlinkSync('before', `${root}/l`);
+    const remote = await openDirectoryRemote(root);
+    using scene = new Scene('xfs', remote);
+    await scene.populate();
+    rmSync(`${root}/l`);
+    if (target !== undefined) symlinkSync(target, `${root}/l`);
+    const { data, path: treePath, catalogPath } = scene.tree;
+    const words = [process.execPath, refreshing, root, data, treePath, catalogPath, fatal];
+    const killed = spawnSync('sh', ['-c', 'ulimit -c 0; exec "$0" "$@"', ...words], {
+      encoding: 'utf8',
+    });
+    assert.equal(killed.signal, 'SIGSYS', killed.stderr);
+    const staging = path.join(treePath, '.ebb/new');
+    assert.equal(readdirSync(staging).length, 1, 'nothing was shown: nothing was left');
+    scene.restart();
+    const result = await scene.refresh();
+    assert.deepEqual(result.reports, []);
+    assert.deepEqual(readdirSync(staging), []);
+    assert.deepEqual(facts(scene.data), facts(root));
     await remote.close();
   });
 }

@@ -20,7 +20,7 @@ import {
 } from 'node:fs';
 import path from 'node:path';
 import { test } from 'node:test';
-import { newSymlinkName } from '../../src/attach/staging.ts';
+import { symlinkName } from '../../src/attach/staging.ts';
 import { openDirectoryRemote } from '../../src/remote/dir/dir-remote.ts';
 import { MemoryRemote } from '../../src/remote/memory/memory-remote.ts';
 import { temporaryDirectory } from '../support/temporary.ts';
@@ -385,7 +385,9 @@ test('what a crash left in the staging directory goes; what may be a user’s ge
   }
   writeFileSync(path.join(staging, 'x-4'), "a user's");
   mkdirSync(path.join(staging, 'x-5'));
-  symlinkSync('a', path.join(staging, newSymlinkName('x-6')));
+  symlinkSync('a', path.join(staging, symlinkName('x-6', ['a'])));
+  // A user had put his own where Ebb's was to be replaced.
+  symlinkSync('his', path.join(staging, symlinkName('x-7', ['a', 'b'])));
   scene.restart();
   const result = await scene.refresh();
   assert.deepEqual(readdirSync(staging), []);
@@ -398,7 +400,12 @@ test('what a crash left in the staging directory goes; what may be a user’s ge
     ['a', 'sub'],
   );
   const files = saved('').filter((name) => lstatSync(scene.path(name)).isFile());
-  assert.deepEqual([files.length, saved('').length], [1, 2]);
+  assert.deepEqual([files.length, saved('').length], [1, 3]);
+  const links = saved('').filter((name) => lstatSync(scene.path(name)).isSymbolicLink());
+  assert.deepEqual(
+    links.map((name) => readlinkSync(scene.path(name))),
+    ['his'],
+  );
   const [edited = '', ...more] = saved('sub');
   assert.deepEqual(more, []);
   assert.equal(content(scene.path(`sub/${edited}`)), 'edited');
