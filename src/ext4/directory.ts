@@ -70,12 +70,15 @@ export class Directories {
     const match = matcher(directory, name);
     // Our tables may fold what the file system's did not: as it is written goes first.
     const isExactFirst = directory.casefold && !directory.encrypted && !isAscii(name);
+    // It may have been made where characters have no sign: then the index has such names elsewhere.
+    const isUnsure = this.#image.superblock.hashSignUnknown && !isAscii(name);
     const indexed =
       (directory.flags & InodeFlag.index) !== 0 && !directory.inlineData && !directory.encrypted;
     if (indexed) {
       try {
         const found = this.#findByIndex(directory, name, match);
-        if (!isExactFirst || (found !== undefined && equals(found.name, name))) return found;
+        const isRight = !isExactFirst || (found !== undefined && equals(found.name, name));
+        if (isRight && (found !== undefined || !isUnsure)) return found;
       } catch (error) {
         if (toEbbError(error).code !== 'EUCLEAN') throw error;
       }

@@ -15,6 +15,8 @@ export const superblockSizeBytes = 1024;
 const magic = 0xef53;
 const metadataChecksumBit = 0x400;
 const creatorLinux = 0;
+/** EXT2_FLAGS_SIGNED_HASH, EXT2_FLAGS_UNSIGNED_HASH */
+const hashFlag = { signed: 1, unsigned: 2 } as const;
 const logBlockSizeMax = 6;
 const logClusterSizeMax = 20;
 const inodesMax = 2 ** 32 - 1;
@@ -55,6 +57,8 @@ export interface Superblock {
   readonly hashVersion: number;
   /** Names in directory hashes are bytes 0 to 255, not -128 to 127. */
   readonly hashUnsigned: boolean;
+  /** It does not say which of both: an old file system, that nobody has written to since kernels note it. */
+  readonly hashSignUnknown: boolean;
 }
 
 /**
@@ -94,7 +98,8 @@ export function decodeSuperblock(
     checksumSeed: has('metadata_csum_seed') ? raw.u32(0x270) : crc32c(0xffffffff, uuid, 0, 16),
     hashSeed: [raw.u32(0xec), raw.u32(0xf0), raw.u32(0xf4), raw.u32(0xf8)],
     hashVersion: raw.u8(0xfc),
-    hashUnsigned: (raw.u32(0x160) & 2) !== 0,
+    hashUnsigned: (raw.u32(0x160) & hashFlag.unsigned) !== 0,
+    hashSignUnknown: (raw.u32(0x160) & (hashFlag.signed | hashFlag.unsigned)) === 0,
   };
 }
 
@@ -112,6 +117,7 @@ type Geometry = Omit<
   | 'hashSeed'
   | 'hashVersion'
   | 'hashUnsigned'
+  | 'hashSignUnknown'
 >;
 
 function decodeGeometry(raw: Region, features: Features, deviceSizeBytes: number): Geometry {

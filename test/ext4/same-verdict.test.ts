@@ -19,6 +19,7 @@ import { test } from 'node:test';
 import { memoryDevice } from '../../src/ext4/block-device.ts';
 import { Directories } from '../../src/ext4/directory.ts';
 import { openReplayed } from '../../src/ext4/journal/replay.ts';
+import { InodeFlag } from '../../src/ext4/loaded-inode.ts';
 import { openParts } from '../../src/ext4/parts.ts';
 import { openVolume } from '../../src/ext4/volume.ts';
 import { CopyOut } from '../../src/image/reader/copy-out.ts';
@@ -164,6 +165,30 @@ test('features of an image of revision 0 count: its journal is replayed, what is
   await debugfs(image, ['ssv feature_incompat 0x80000046']);
   using device = openImage(image);
   assert.throws(() => openVolume(device), { name: 'EbbError', code: 'EOPNOTSUPP' });
+});
+
+test('names of a directory are found whether its hashes were made with signed or unsigned characters', async () => {
+  const names = Array.from({ length: 300 }, (_, index) => `Größe-${'ÄÖÜ'.repeat(9)}-${index}`);
+  for (const [flags, sign] of [
+    [1, 'signed'],
+    [2, 'unsigned'],
+  ] as const) {
+    await using scratch = await temporaryDirectory('verdict');
+    const image = await makeImage(scratch.path, ['-t', 'ext3', '-b', '1024'], 16 * mebibyte);
+    await debugfs(image, [`ssv flags ${flags}`]);
+    {
+      await using mounted = await loopMount(image);
+      for (const name of names) writeFileSync(path.join(mounted.path, name), '');
+    }
+    assert.match(await debugfs(image, ['stats']), new RegExp(`flags: +${sign}_directory_hash`));
+    // As before kernels noted which of both it is.
+    await debugfs(image, ['ssv flags 0']);
+    using device = openImage(image);
+    const volume = openVolume(device);
+    assert.notEqual(volume.root().flags & InodeFlag.index, 0);
+    for (const name of names) resolvePath(volume, `/${Buffer.from(name).toString('latin1')}`);
+    assert.equal(volume.lookup(volume.root(), Buffer.from('Größe')), undefined);
+  }
 });
 
 test('the size of a file system is what the kernel counts, whatever its superblock says of it', async () => {
