@@ -4,6 +4,7 @@ import { once } from 'node:events';
 import { writeSync } from 'node:fs';
 import { Socket } from 'node:net';
 import { test } from 'node:test';
+import { setImmediate } from 'node:timers/promises';
 import fc from 'fast-check';
 import { Errno } from '../../src/base/errno.ts';
 import { EbbError, ebbError } from '../../src/base/errors.ts';
@@ -13,7 +14,7 @@ import { Opcode } from '../../src/fuse/constants.ts';
 import { WireBuffer } from '../../src/fuse/wire/buffer.ts';
 import { encodeRequest } from '../../src/fuse/wire/message.ts';
 import { ServerLink } from '../../src/image/broker/frames.ts';
-import { RecallDesk } from '../../src/image/broker/recall-desk.ts';
+import { aheadMaxBytes, RecallDesk } from '../../src/image/broker/recall-desk.ts';
 import type { ImageRecall } from '../../src/image/broker/source.ts';
 import {
   askMaxBytes,
@@ -21,6 +22,7 @@ import {
   encodeAsk,
   encodePrefetch,
   FrameType,
+  prefetchRangesMax,
 } from '../../src/image/messages.ts';
 import { ReadAhead } from '../../src/image/server/read-ahead.ts';
 import { NotHereYet, RecalledDevice } from '../../src/image/server/recalled-device.ts';
@@ -141,11 +143,11 @@ interface DeskParts extends Disposable {
   readonly brought: (readonly [offset: number, length: number, isAhead: boolean])[];
 }
 
-function startDesk(outcome: () => Promise<void>): DeskParts {
+function startDesk(outcome: () => Promise<void>, recallChunkBytes = chunkBytes): DeskParts {
   const [ours, theirs] = socketPair();
   const brought: (readonly [number, number, boolean])[] = [];
   const recall: ImageRecall = {
-    chunkBytes,
+    chunkBytes: recallChunkBytes,
     deadlineMs: 1000,
     readAheadMaxBytes: 0,
     lost: new Promise(() => {}),
@@ -204,6 +206,23 @@ test('the desk brings nothing outside of the image, whatever a server asks for',
   assert.equal(decodePrefetch(new Uint8Array(16 * 5000)).length, 1024, 'hints are counted');
 });
 
+test('hints of single bytes are as few as hints of chunks, and are taken again when they have ended', async () => {
+  let end = (): void => undefined;
+  const pending = new Promise<void>((resolve) => (end = resolve));
+  const largeChunkBytes = 65_536;
+  using parts = startDesk(() => pending, largeChunkBytes);
+  const hints = encodePrefetch(
+    Array.from({ length: prefetchRangesMax }, () => ({ offsetBytes: chunkBytes, sizeBytes: 1 })),
+  );
+  const atOnceMax = aheadMaxBytes / largeChunkBytes;
+  for (let sent = 0; sent <= atOnceMax; sent += prefetchRangesMax) parts.desk.prefetch(hints);
+  assert.equal(parts.brought.length, atOnceMax);
+  end();
+  await setImmediate();
+  parts.desk.prefetch(hints);
+  assert.equal(parts.brought.length, 2 * atOnceMax);
+});
+
 test('the desk says how each recall ended; what a remote says of itself is EIO for readers', async () => {
   const errors = [undefined, ebbError('ESTALE', 'changed'), ebbError('ENOSPC', 'full')];
   using parts = startDesk(() => {
@@ -228,7 +247,7 @@ test('a server that takes no notices is refused further recalls, and hears of al
     asked += 1;
     assert.ok(asked < 100_000, 'notices are queued without end');
     // They end meanwhile.
-    if (asked % 100 === 0) await new Promise(setImmediate);
+    if (asked % 100 === 0) await setImmediate();
   }
   assert.equal(ask(), -Errno.EAGAIN);
   parts.socket.resume();

@@ -11,7 +11,7 @@ import type { ImageRecall } from './source.ts';
 /** Recalls of which the server has not yet taken how they ended; more are refused with EAGAIN. */
 const recallsMax = 16_384;
 /** What is brought because of hints, at any time; more hints are dropped. */
-const aheadMaxBytes = 64 * 1024 * 1024;
+export const aheadMaxBytes = 64 * 1024 * 1024;
 const recallNumberMax = 0x7fff_ffff;
 /** Readers of a file are told these; what else a remote may say means nothing to them. */
 const passedOn: ReadonlySet<ErrnoCode> = new Set<ErrnoCode>(['EIO', 'ENOSPC', 'EDQUOT', 'EAGAIN']);
@@ -70,10 +70,15 @@ export class RecallDesk implements Disposable {
       if (!isInside(offsetBytes, lengthBytes, this.#imageBytes) || lengthBytes === 0) continue;
       if (this.#aheadBytes + lengthBytes > aheadMaxBytes) return;
       if (this.#recall.isHere(offsetBytes, lengthBytes)) continue;
-      this.#aheadBytes += lengthBytes;
+      // In whole chunks: of hints of one byte there could be millions otherwise.
+      const { chunkBytes } = this.#recall;
+      const first = Math.floor(offsetBytes / chunkBytes);
+      const end = Math.ceil((offsetBytes + lengthBytes) / chunkBytes);
+      const broughtBytes = (end - first) * chunkBytes;
+      this.#aheadBytes += broughtBytes;
       // Whoever needs it asks, and hears why it does not come.
       const done = (): void => {
-        this.#aheadBytes -= lengthBytes;
+        this.#aheadBytes -= broughtBytes;
       };
       this.#recall.bringAhead(offsetBytes, lengthBytes).then(done, done);
     }
