@@ -6,7 +6,7 @@
 import { fchmodSync, fchownSync, ftruncateSync, writeSync } from 'node:fs';
 import { Errno } from '../../base/errno.ts';
 import { ebbError, toEbbError } from '../../base/errors.ts';
-import { decodeName, nameProblem } from '../../base/name.ts';
+import { decodeName, encodeName, nameProblem } from '../../base/name.ts';
 import type { Inode, Volume } from '../../ext4/volume.ts';
 import {
   linkEntry,
@@ -18,6 +18,7 @@ import {
   setOwner,
 } from '../../sys/entries.ts';
 import { openFd, OpenFlag } from '../../sys/fd.ts';
+import type { OwnedFd } from '../../sys/fd.ts';
 import {
   fileStatus,
   fileStatusAt,
@@ -38,6 +39,8 @@ export interface CopyOptions {
 const pieceBytes = 1024 * 1024;
 /** Each level holds a descriptor. */
 const depthMax = 500;
+/** PATH_MAX, without the NUL. */
+const pathMaxBytes = 4095;
 /** Inodes with several names of which it is remembered where the first one went; others become copies. */
 const linksMax = 1_000_000;
 /** Neither set-user-id nor set-group-id: who made the image is not who runs the copy. */
@@ -45,6 +48,8 @@ const modeMask = 0o1777;
 const copiedAttribute = /^(user\.|system\.posix_acl_)/;
 const createFlags = OpenFlag.wronly | OpenFlag.creat | OpenFlag.excl | OpenFlag.nofollow;
 const enterFlags = OpenFlag.rdonly | OpenFlag.directory | OpenFlag.nofollow;
+/** Through a directory that may not be listed, too. */
+const passFlags = OpenFlag.path | OpenFlag.directory | OpenFlag.nofollow;
 const typeMask = 0o170000;
 const directoryType = 0o040000;
 
@@ -114,7 +119,7 @@ export class CopyOut {
     }
     if (inode.type === 'directory') this.#directory(inode, parentFd, name, shown, depth);
     else if (inode.type === 'file') this.#file(inode, parentFd, name, shown);
-    else if (inode.type === 'symlink') this.#symlink(inode, parentFd, name);
+    else if (inode.type === 'symlink') this.#symlink(inode, parentFd, name, shown);
     else this.#refuse(shown, `not copied: it is a special file (${inode.type})`);
   }
 
@@ -140,29 +145,41 @@ export class CopyOut {
   }
 
   #file(inode: Inode, parentFd: number, name: string, shown: string): void {
-    const first = inode.linkCount > 1 ? this.#firstCopy(inode) : undefined;
-    if (first !== undefined) {
-      this.#place(parentFd, name, (place) => linkEntry(this.#rootFd, first, parentFd, place));
+    this.#named(inode, parentFd, name, shown, (place) =>
+      this.#newFile(inode, parentFd, place, shown),
+    );
+    this.#progress.tell(shown, this.files, this.bytes);
+  }
+
+  /** Links a name to the first copy of its inode; where that is this one, `make` makes it. */
+  #named(
+    inode: Inode,
+    parentFd: number,
+    name: string,
+    shown: string,
+    make: (place: string) => FileStatus,
+  ): void {
+    if (inode.linkCount > 1 && this.#isLinked(inode, parentFd, name)) {
       this.files += 1;
       return;
     }
-    const status = this.#place(parentFd, name, (place) =>
-      this.#newFile(inode, parentFd, place, shown),
-    );
+    const status = this.#place(parentFd, name, make);
     this.files += 1;
     const isKnown = this.#links.has(inode.number);
     if (inode.linkCount > 1 && (isKnown || this.#links.size < linksMax)) {
       this.#links.set(inode.number, { path: shown, status });
     }
-    this.#progress.tell(shown, this.files, this.bytes);
   }
 
-  /** Where a first name went, if that is still there: `force` may have put another file in its place. */
-  #firstCopy({ number }: Inode): string | undefined {
+  /** False: there is no first copy any more; `force` may have put another file in its place. */
+  #isLinked({ number }: Inode, parentFd: number, name: string): boolean {
     const known = this.#links.get(number);
-    if (known === undefined) return undefined;
-    const now = statusOf(this.#rootFd, known.path);
-    return now !== undefined && isSameFile(now, known.status) ? known.path : undefined;
+    if (known === undefined) return false;
+    using first = placeBelow(this.#rootFd, known.path);
+    const now = first === undefined ? undefined : statusOf(first.fd, first.name);
+    if (first === undefined || now === undefined || !isSameFile(now, known.status)) return false;
+    this.#place(parentFd, name, (place) => linkEntry(first.fd, first.name, parentFd, place));
+    return true;
   }
 
   /** Makes a file; none is left when that fails. Returns what it became. */
@@ -182,14 +199,14 @@ export class CopyOut {
     }
   }
 
-  #symlink(inode: Inode, parentFd: number, name: string): void {
+  #symlink(inode: Inode, parentFd: number, name: string, shown: string): void {
     const target = this.#volume.symlinkTarget(inode);
-    this.#place(parentFd, name, (place) => {
+    this.#named(inode, parentFd, name, shown, (place) => {
       makeSymlink(parentFd, place, target);
       if (this.#isRoot) setOwner(parentFd, place, inode.uid, inode.gid);
       setFileTimesAt(parentFd, place, inode.accessTime, inode.modificationTime);
+      return fileStatusAt(parentFd, place);
     });
-    this.files += 1;
   }
 
   /**
@@ -276,6 +293,35 @@ function made(make: () => void): boolean {
     if (toEbbError(error).code === 'EEXIST') return false;
     throw error;
   }
+}
+
+interface Place extends Disposable {
+  readonly fd: number;
+  readonly name: string;
+}
+
+/**
+ * A path below a directory in a form that system calls take, however long it is. undefined: it cannot be entered, most
+ * likely because it is not there.
+ */
+function placeBelow(rootFd: number, path: string): Place | undefined {
+  let directory: OwnedFd | undefined;
+  const end = (): void => directory?.close();
+  let name = path;
+  while (encodeName(name).length > pathMaxBytes) {
+    // A character has three bytes at the most.
+    const cut = name.lastIndexOf('/', pathMaxBytes / 3);
+    try {
+      const next = openFd(name.slice(0, cut), passFlags, 0, directory?.fd ?? rootFd);
+      end();
+      directory = next;
+    } catch {
+      end();
+      return undefined;
+    }
+    name = name.slice(cut + 1);
+  }
+  return { fd: directory?.fd ?? rootFd, name, [Symbol.dispose]: end };
 }
 
 /** undefined: it cannot be looked at, most likely because it is not there. */
