@@ -102,6 +102,11 @@ export function networkError(error: unknown, host: string): EbbError {
     return ebbError('EACCES', `The proxy refuses the way to ${host} (403).`, { cause: error });
   }
   const code = codeOf(error);
+  if (code === 'ERR_INVALID_ARG_VALUE' && describe(error).includes('options.servername')) {
+    const message =
+      'A proxy that is spoken to by https: must be given by its host name, not by its address.';
+    return ebbError('EINVAL', message, { cause: error, retryable: false });
+  }
   const detail = explanations[code] ?? describe(error);
   const sentence = `${host}: ${detail}.`;
   const retry = { cause: error, retryable: true };

@@ -46,7 +46,6 @@ test('--ca-file vouches for an https proxy, too; --insecure does not speak of it
   };
   await using proxy = await scriptedOrigin(passOn, pem);
   await using far = await startNginx({ root: directory.path, tls });
-  // undici takes no addresses here: there is no name to be sent for them.
   const proxyUrl = proxy.url.replace('127.0.0.1', 'localhost');
   const plain = 'http://origin.invalid/';
   const expected = [
@@ -68,5 +67,22 @@ test('--ca-file vouches for an https proxy, too; --insecure does not speak of it
     } finally {
       for (const name of names) delete process.env[name];
     }
+  }
+});
+
+test('an https proxy that is given by its address is refused with a sentence, at once', async () => {
+  using directory = temporaryTree();
+  const tls = makeCertificates(directory.path);
+  const pem = {
+    cert: readFileSync(tls.certificateFile, 'utf8'),
+    key: readFileSync(tls.keyFile, 'utf8'),
+  };
+  await using proxy = await scriptedOrigin(passOn, pem);
+  for (const url of ['http://origin.invalid/', 'https://origin.invalid/']) {
+    await assert.rejects(readFile({ url, caFile: tls.caFile, proxy: proxy.url }), {
+      code: 'EINVAL',
+      message: /by its host name, not by its address/,
+      retryable: false,
+    });
   }
 });
