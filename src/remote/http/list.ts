@@ -1,5 +1,6 @@
 /** One directory's listing, streamed: the page is parsed as it arrives, at the pace of the one who reads it. */
 import { ebbError } from '../../base/errors.ts';
+import type { EbbError } from '../../base/errors.ts';
 import type { ListingBatch } from '../remote.ts';
 import { answerProblem } from './answer-checks.ts';
 import type { FinalHead } from './http-client.ts';
@@ -8,7 +9,7 @@ import type { ListingParser } from './listing/listing-parser.ts';
 import { headOf } from './stat.ts';
 import type { RequestContext } from './stat.ts';
 import type { BodyTarget } from './transport.ts';
-import { requestPath } from './url.ts';
+import { listingBase, requestPath } from './url.ts';
 
 const pieceBytes = 64 * 1024;
 /** Kept for the next listings: to make one costs as much garbage collection as parsing a short listing. */
@@ -50,7 +51,7 @@ async function fetchListing(
   let parser: ListingParser | undefined;
   let missing: Error | undefined;
   const head = (answer: FinalHead): BodyTarget | undefined => {
-    const problem = listingProblem(answer, key, context.nowMs());
+    const problem = childInstead(answer, path) ?? listingProblem(answer, key, context.nowMs());
     if (problem?.code === 'ENOENT' && key !== '') {
       missing = problem;
       return undefined;
@@ -69,6 +70,27 @@ async function fetchListing(
   if (missing !== undefined) throw await fileInstead(context, key, missing, signal);
   const last = parser?.end();
   if (last !== undefined) await queue.put(last);
+}
+
+/** What servers look for in a directory before they list it, nginx also where it is a directory itself. */
+const indexName = /^(?:index|default)(?:\.|$)/i;
+
+/**
+ * The error for an answer from a directory of that name in the one at `path`: its listing has other names, and those of
+ * `path` would look deleted.
+ */
+function childInstead({ url, redirected }: FinalHead, path: string): EbbError | undefined {
+  if (!redirected) return undefined;
+  const asked = listingBase(new URL(url).origin + path).segments;
+  const answered = listingBase(url).segments;
+  const child = answered[asked.length] ?? '';
+  const isChild =
+    answered.length === asked.length + 1 && asked.every((name, at) => name === answered[at]);
+  if (!isChild || !indexName.test(child)) return undefined;
+  const message =
+    `For ${path} the server answers with its directory ${child}, so it cannot be listed. ` +
+    'Rename that directory there, or have the server look for other index pages.';
+  return ebbError('EIO', message, { retryable: false, answered: true });
 }
 
 function listingProblem(

@@ -1,6 +1,6 @@
 /** The remote against the five servers themselves: everything in the tree is listed, described and read right. */
 import assert from 'node:assert/strict';
-import { readFileSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
 
@@ -310,4 +310,29 @@ test('an index page is not a listing, and neither is a listing that is switched 
   await withRemote({ url: server.url }, async (remote) => {
     await assert.rejects(listAll(remote, ''), { code: 'EACCES', message: /may not list/ });
   });
+});
+
+test('a directory that is called like an index page does not answer for its parent', async () => {
+  using tree = temporaryTree();
+  mkdirSync(path.join(tree.path, 'a/index.html'), { recursive: true });
+  for (const name of ['index.html/inner', 'own'])
+    writeFileSync(path.join(tree.path, 'a', name), 'x');
+  for (const start of [startNginx, startApache, startLighttpd, startPythonServer]) {
+    await using server = await start({ root: tree.path });
+    await withRemote({ url: server.url }, async (remote) => {
+      const names = async (key: string): Promise<string> => {
+        const { objects } = await listAll(remote, key);
+        return objects
+          .map(({ name }) => name)
+          .sort()
+          .join(' ');
+      };
+      assert.equal(await names('a/index.html'), 'inner', start.name);
+      const listed = await names('a').catch((error: unknown) => String(error));
+      if (start === startNginx) assert.match(listed, /answers with its directory index\.html/);
+      // Apache, which sends there, too, forgets its port.
+      else if (start === startApache) assert.match(listed, /refused/);
+      else assert.equal(listed, 'index.html own', start.name);
+    });
+  }
 });
