@@ -10,6 +10,8 @@ export class ChangeRecords {
   readonly #record: Record;
   /** Of what was told since the last `changesTold`. */
   #recording: Promise<boolean>[] = [];
+  /** Of all that was told, until it is recorded. */
+  readonly #unrecorded = new Set<Promise<boolean>>();
 
   constructor(journalFd: number, record: Record) {
     this.#journalFd = journalFd;
@@ -21,7 +23,7 @@ export class ChangeRecords {
     if (message.kind === 'changed') {
       try {
         const recording = this.#record(message);
-        if (recording !== undefined) this.#recording.push(recording);
+        if (recording !== undefined) this.#note(recording);
       } catch (error) {
         this.#recording.push(Promise.resolve(false));
         throw error;
@@ -33,5 +35,16 @@ export class ChangeRecords {
     void Promise.all(recording).then((areRecorded) => {
       if (areRecorded.every(Boolean)) strikeOut(this.#journalFd, message.place);
     });
+  }
+  /** Resolves when all that was told is recorded or cannot be; never rejects. */
+  async settled(): Promise<void> {
+    while (this.#unrecorded.size > 0) await Promise.all(this.#unrecorded);
+  }
+
+  /** `recording` never rejects. */
+  #note(recording: Promise<boolean>): void {
+    this.#recording.push(recording);
+    this.#unrecorded.add(recording);
+    void recording.then(() => this.#unrecorded.delete(recording));
   }
 }

@@ -154,6 +154,11 @@ export class NativeServer {
     return this.#syncs.ask();
   }
 
+  /** Resolves when all changes that the thread has told of are recorded, or cannot be; never rejects. */
+  changesSettled(): Promise<void> {
+    return this.#changes.settled();
+  }
+
   /** As `changesTakenIn`; what users did to this file is recorded by then. The result tells whether it is still so. */
   recorded(fileId: number): Promise<() => boolean> {
     return this.#writers.recorded(fileId);

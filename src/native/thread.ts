@@ -3,6 +3,7 @@
  * asked to stop through its eventfd and ends by itself. An exit hook does that for `process.exit()`, which would
  * otherwise wait for ever.
  */
+import { once } from 'node:events';
 import path from 'node:path';
 import { MessageChannel, Worker } from 'node:worker_threads';
 import type { MessagePort } from 'node:worker_threads';
@@ -34,11 +35,7 @@ export class NativeThread {
   private constructor(control: LoopControl, port: MessagePort, ended: Promise<void>) {
     this.#control = control;
     this.#port = port;
-    this.#ended = ended.finally(() => {
-      process.off('exit', this.#stopAtExit);
-      port.close();
-      control[Symbol.dispose]();
-    });
+    this.#ended = this.#untilAllIsTold(ended);
     this.#ended.catch(() => undefined);
     process.on('exit', this.#stopAtExit);
   }
@@ -77,6 +74,7 @@ export class NativeThread {
     const thread = new NativeThread(control, channel.port1, ended.promise);
     if (prepared.failure === undefined) worker.postMessage(start, [channel.port2]);
     else {
+      channel.port2.close();
       ready.reject(prepared.failure);
       ended.reject(prepared.failure);
     }
@@ -91,7 +89,10 @@ export class NativeThread {
     return thread;
   }
 
-  /** Settles when the thread is gone; rejects when it died of an exception: then nobody answers any more. */
+  /**
+   * Settles when the thread is gone and all that it told has been given to `onMessage`; rejects when it died of an
+   * exception: then nobody answers any more.
+   */
   get ended(): Promise<void> {
     return this.#ended;
   }
@@ -115,5 +116,18 @@ export class NativeThread {
   async stop(): Promise<void> {
     this.#control.stop();
     await this.#ended;
+  }
+  async #untilAllIsTold(ended: Promise<void>): Promise<void> {
+    const allTold = once(this.#port, 'close');
+    try {
+      await ended;
+    } finally {
+      process.off('exit', this.#stopAtExit);
+      // A port gives a thousand messages in a turn: what it has beyond that when the thread is gone is not lost.
+      this.#port.start();
+      this.#port.ref();
+      await allTold;
+      this.#control[Symbol.dispose]();
+    }
   }
 }

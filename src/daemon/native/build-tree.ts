@@ -237,6 +237,8 @@ export async function buildTree(
     onMessage: (message: ToMain) => void (rehearsal.takes(message) || server.take(message)),
   };
   const thread = await NativeThread.start(threadOptions, preparedThread);
+  // The tree is out of reach by then, and nobody would find out later what users did to it last.
+  teardown.add('recording what users changed', () => server.changesSettled());
   teardown.add('stopping the event thread', () => thread.stop());
   teardown.add('ending recalls', () => recall.close());
   // First: whoever waits is denied before anything that could serve him is gone.
