@@ -7,22 +7,32 @@
  * than the limit allows there is more, and it shrinks when they close: failing their reads instead would help nobody.
  * `--min-free` and the disk itself are hard: then a recall ends in ENOSPC.
  */
-import { endedWithin } from '../base/deadline.ts';
+import { endedWithin, sleep } from '../base/deadline.ts';
 import { ebbError, toEbbError } from '../base/errors.ts';
+import type { EbbError } from '../base/errors.ts';
 import { formatSize } from '../base/format.ts';
 import { bytesToRelease, chooseReleases } from '../policy/release-policy.ts';
 import type { ReleaseRow, SpaceLimits, SpaceUse } from '../policy/release-policy.ts';
-import type { Intent } from '../recall/recall.ts';
+import { isAhead } from '../recall/limits.ts';
+import type { Intent, Traffic } from '../recall/recall.ts';
 import type { Logbook } from './logbook.ts';
 
 const checkIntervalMs = 2_000;
 /** A recall waits at most this long for room before it goes on (or fails, when there is really none). */
-const strokeWaitMaxMs = 5_000;
+const roomWaitMaxMs = 20_000;
 const parallelReleasesMax = 4;
-/** Without limits of its own the cache takes this much without a look at the disk. */
+/** Without limits of its own the cache takes this much for a reader without a look at the disk. */
 const uncheckedMaxBytes = 1024 * 1024;
-/** After a stroke that found nothing to release, the next one waits. */
+/** After a stroke that found nothing to release, the next one waits ... */
 const fruitlessPauseMs = 2_000;
+/** ... but not so long where somebody would be refused: a file may have been closed since. */
+const urgentPauseMs = 100;
+/** So often somebody waits so long, at the most, before he is refused. */
+const waitsMax = 20;
+/** So often it is tried anew when a shortage begins and files are in use: who has just closed one has it a moment longer. */
+const patientStrokes = 10;
+/** What was released is free for others when it was counted so often, at the latest. */
+const patientCounts = 10;
 
 /** Whose room is kept: the contents of a cache, or the stubs of a tree. */
 export interface Reservoir {
@@ -32,6 +42,13 @@ export interface Reservoir {
   flush(): Promise<void>;
   /** Least recently used first. Read no further than needed. */
   leastRecentlyUsed(): Iterable<ReleaseRow>;
+  /** What writes leave free whatever the limits say (tree/room.ts). */
+  readonly reservedBytes: number;
+  /**
+   * Present where `use` does not know what was written or freed just now (btrfs, until its next transaction): when it
+   * resolves `use` knows all that was before the call.
+   */
+  readonly count?: () => Promise<void>;
 }
 
 /** How one of them is released. */
@@ -53,17 +70,49 @@ export interface SpaceKeeperOptions {
   readonly monotonicMs: () => number;
 }
 
+/** One recall that asks for room. */
+interface Ask {
+  /** Somebody asked for it; false: it is read ahead. */
+  readonly isAsked: boolean;
+  /** Now, with what else is under way. */
+  readonly wantedBytes: () => number;
+  /** The file system has refused a write already, whatever it says. */
+  readonly isRefused: boolean;
+}
+
+const noTraffic: Traffic = Object.freeze({});
+
+function noRoomAhead(): EbbError {
+  return ebbError('EAGAIN', 'There is no room for what nobody has asked for.');
+}
+
 export class SpaceKeeper {
   readonly #options: SpaceKeeperOptions;
   readonly #closing = new AbortController();
   #releaser: SpaceReleaser | undefined;
   #timer: NodeJS.Timeout | undefined;
-  #stroke: Promise<void> | undefined;
+  /** `--cache-size` and `--min-free`; with any of them what is kept free anyway is a limit, too. */
+  readonly #limits: SpaceLimits;
+  readonly #isLimited: boolean;
+  /** Recalls leave so much free, or fail. */
+  readonly #floorBytes: number;
+  #stroke: Promise<number> | undefined;
   #pausedUntilMs = 0;
+  #urgentAtMs = 0;
+  #strokesLeft = 0;
+  #countsLeft = 0;
   #holds = 0;
+  #counting: Promise<void> | undefined;
+  /** What recalls had written when it was asked last, and when it was counted last (`Reservoir.count`). */
+  #writtenBytes = 0;
+  #countedBytes = 0;
 
   constructor(options: SpaceKeeperOptions) {
+    const { cacheSizeBytes, minFreeBytes } = options.limits;
     this.#options = options;
+    this.#isLimited = cacheSizeBytes !== undefined || minFreeBytes !== undefined;
+    this.#floorBytes = Math.max(minFreeBytes ?? 0, options.reservoir.reservedBytes);
+    this.#limits = this.#isLimited ? { cacheSizeBytes, minFreeBytes: this.#floorBytes } : {};
   }
 
   start(releaser: SpaceReleaser): void {
@@ -73,35 +122,73 @@ export class SpaceKeeper {
   }
 
   /**
-   * As `Reserve`: makes room for a recall. ENOSPC when it would leave the disk with less than `--min-free`. A promise
-   * only where something is being released.
+   * As `Reserve`: makes room for a recall. ENOSPC when it would leave the disk with less than `--min-free`, or than what
+   * is kept of it anyway. A promise only where something is being released or counted.
    */
-  reserve(bytes: number, intent: Intent): void | Promise<void> {
-    const { limits } = this.#options;
-    const { cacheSizeBytes, minFreeBytes } = limits;
-    const isUnlimited = cacheSizeBytes === undefined && minFreeBytes === undefined;
-    // Nothing would be released; whether there is room at all is looked at before each write (tree/content-store.ts).
-    if (isUnlimited && bytes <= uncheckedMaxBytes) return;
-    const before = this.#use(bytes);
-    const isShort = before.freeBytes - bytes < (minFreeBytes ?? 0);
-    if (intent === 'prefetch' && (isShort || bytesToRelease(before, limits) > 0)) {
-      throw ebbError('EAGAIN', 'There is no room for what nobody has asked for.');
+  reserve(bytes: number, intent: Intent, traffic = noTraffic): void | Promise<void> {
+    const isAsked = !isAhead(intent);
+    const { isRefused = false } = traffic;
+    // Nothing would be released; whether there is room at all is looked at before each write (tree/room.ts).
+    const isSeen = this.#options.reservoir.count === undefined && !isRefused;
+    if (isAsked && isSeen && bytes <= uncheckedMaxBytes && !this.#isLimited) return;
+    // Who reads ahead leaves as much as he takes to those who are asked for.
+    const ownBytes = isAsked ? bytes : 2 * bytes;
+    const ask: Ask = { isAsked, wantedBytes: () => this.#follow(traffic) + ownBytes, isRefused };
+    if (!this.#isOver(ask)) return;
+    if (intent !== 'prefetch') return this.#makeRoom(ask);
+    this.#count().catch(() => undefined);
+    throw noRoomAhead();
+  }
+
+  /** Releases and counts until there is room, as long as that helps. */
+  async #makeRoom(first: Ask): Promise<void> {
+    const { monotonicMs } = this.#options;
+    const untilMs = monotonicMs() + roomWaitMaxMs;
+    let ask = first;
+    let waits = 0;
+    await this.#count();
+    while (this.#isOver(ask) && monotonicMs() < untilMs) {
+      let freedBytes = 0;
+      const stroke = this.#check(this.#useFor(ask), ask.isAsked);
+      if (stroke !== undefined) {
+        const ended = stroke.then((bytes) => (freedBytes = bytes));
+        await endedWithin(ended, untilMs - monotonicMs());
+        ask = { ...ask, isRefused: false };
+      }
+      if (freedBytes === 0) {
+        if (waits === waitsMax || !this.#isShort(this.#useFor(ask)) || !this.#mayPass(ask)) break;
+        waits += 1;
+        await sleep(urgentPauseMs);
+      }
+      await this.#count();
     }
-    const stroke = this.#check(before);
-    if (stroke !== undefined) return this.#reserveAfter(stroke, bytes);
-    this.#requireFree(before, bytes);
+    this.#requireFree(ask);
   }
 
-  async #reserveAfter(stroke: Promise<void>, bytes: number): Promise<void> {
-    if (this.#isOver(bytes)) await endedWithin(stroke, strokeWaitMaxMs);
-    this.#requireFree(this.#use(bytes), bytes);
+  /** Whether a shortage may be over in a moment: a file was closed just now, or what was freed is not given out yet. */
+  #mayPass({ isAsked }: Ask): boolean {
+    if (!isAsked || this.#closing.signal.aborted) return false;
+    return this.#strokesLeft > 0 || this.#isGivingBack;
   }
 
-  #requireFree({ freeBytes }: SpaceUse, bytes: number): void {
-    if (freeBytes - bytes >= (this.#options.limits.minFreeBytes ?? 0)) return;
+  /** btrfs takes block groups that became empty apart, for a transaction or two. */
+  get #isGivingBack(): boolean {
+    const isCounted = this.#countsLeft === 0 && this.#writtenBytes === this.#countedBytes;
+    return this.#options.reservoir.count !== undefined && !isCounted;
+  }
+
+  #requireFree(ask: Ask): void {
+    const { isAsked } = ask;
+    const wantedBytes = ask.wantedBytes();
+    const { freeBytes } = this.#use(0);
+    const missingBytes = this.#floorBytes + wantedBytes - freeBytes;
+    if (missingBytes <= 0) return;
+    if (!isAsked) throw noRoomAhead();
     throw ebbError(
       'ENOSPC',
-      `The file system of the local copies has ${formatSize(freeBytes)} free, and nothing can be released.`,
+      `The file system of the local copies has ${formatSize(Math.max(0, freeBytes))} free, of which ` +
+        `${formatSize(this.#floorBytes)} stay free: for the ${formatSize(wantedBytes)} that are asked for ` +
+        `${formatSize(missingBytes)} are missing, and nothing${this.#isLimited ? ' more' : ''} can be released.`,
     );
   }
 
@@ -124,67 +211,134 @@ export class SpaceKeeper {
 
   /** On the timer nobody hears of a failure to look (a disk that fails): the log does. */
   #checkInTime(): void {
-    try {
-      void this.#check(this.#use(0));
-    } catch (error) {
+    this.#checkNow().catch((error: unknown) => {
       this.#options.logbook.log('error', `release: ${toEbbError(error).message}`);
-    }
+    });
   }
 
-  /** Starts a stroke when a limit is passed; gives the one under way. */
-  #check(use: SpaceUse): Promise<void> | undefined {
+  async #checkNow(): Promise<void> {
+    if (bytesToRelease(this.#use(0), this.#limits) === 0) return;
+    await this.#count();
+    void this.#check(this.#use(0), false);
+  }
+
+  /** Starts a stroke when a limit is passed; gives the one under way, which resolves to the bytes that it freed. */
+  #check(use: SpaceUse, isUrgentNow: boolean): Promise<number> | undefined {
     if (this.#stroke !== undefined) return this.#stroke;
-    const { limits, monotonicMs, logbook } = this.#options;
+    const { monotonicMs, logbook } = this.#options;
     if (this.#releaser === undefined || this.#closing.signal.aborted) return undefined;
-    if (this.#holds > 0 || monotonicMs() < this.#pausedUntilMs) return undefined;
-    const wanted = bytesToRelease(use, limits);
+    const pausedUntilMs = isUrgentNow ? this.#urgentAtMs : this.#pausedUntilMs;
+    if (this.#holds > 0 || monotonicMs() < pausedUntilMs) return undefined;
+    const wanted = bytesToRelease(use, this.#limits);
     if (wanted === 0) return undefined;
     this.#stroke = this.#release(this.#releaser, wanted)
-      .catch((error: unknown) => logbook.log('error', `release: ${toEbbError(error).message}`))
+      .catch((error: unknown) => {
+        logbook.log('error', `release: ${toEbbError(error).message}`);
+        return 0;
+      })
       .finally(() => {
         this.#stroke = undefined;
       });
     return this.#stroke;
   }
 
-  #isOver(wantedBytes: number): boolean {
-    return bytesToRelease(this.#use(wantedBytes), this.#options.limits) > 0;
+  #isOver(ask: Ask): boolean {
+    const use = this.#useFor(ask);
+    return this.#isShort(use) || bytesToRelease(use, this.#limits) > 0;
+  }
+
+  #isShort({ freeBytes, wantedBytes = 0 }: SpaceUse): boolean {
+    return freeBytes - wantedBytes < this.#floorBytes;
+  }
+
+  #useFor({ wantedBytes, isRefused }: Ask): SpaceUse {
+    const use = this.#use(wantedBytes());
+    return isRefused ? { ...use, freeBytes: Math.min(use.freeBytes, this.#floorBytes) } : use;
   }
 
   #use(wantedBytes: number): SpaceUse {
-    return { ...this.#options.reservoir.use(), wantedBytes };
+    const { reservoir } = this.#options;
+    const { allocatedBytes, freeBytes } = reservoir.use();
+    const uncounted = reservoir.count === undefined ? 0 : this.#writtenBytes - this.#countedBytes;
+    return { allocatedBytes, freeBytes: freeBytes - uncounted, wantedBytes };
   }
 
-  async #release(releaser: SpaceReleaser, wantedBytes: number): Promise<void> {
+  /** What others need who were let in. */
+  #follow({ now }: Traffic): number {
+    if (now === undefined) return 0;
+    const { otherBytes, writtenBytes } = now();
+    this.#writtenBytes = writtenBytes;
+    return otherBytes;
+  }
+
+  /** Where it is not counted at once what was written and freed: that it is. */
+  async #count(): Promise<void> {
+    const { count } = this.#options.reservoir;
+    if (count === undefined) return;
+    // One that has begun may have come too early for what was freed just now.
+    await this.#counting;
+    if (!this.#isGivingBack) return;
+    this.#counting ??= this.#countNow(count).finally(() => {
+      this.#counting = undefined;
+    });
+    await this.#counting;
+  }
+
+  async #countNow(count: () => Promise<void>): Promise<void> {
+    const writtenBytes = this.#writtenBytes;
+    const countsLeft = this.#countsLeft;
+    await count();
+    this.#countedBytes = writtenBytes;
+    // Not of what was freed meanwhile.
+    if (this.#countsLeft === countsLeft) this.#countsLeft = Math.max(0, countsLeft - 1);
+  }
+
+  async #release(releaser: SpaceReleaser, wantedBytes: number): Promise<number> {
     const { isBusy, logbook, monotonicMs, reservoir } = this.#options;
+    const beganAtMs = monotonicMs();
     await reservoir.flush();
     const refused = new Set<number>();
     let freed = 0;
+    let inUse = 0;
     const isWanted = (): boolean => this.#holds === 0 && !this.#closing.signal.aborted;
     while (freed < wantedBytes && isWanted()) {
       const { chosen } = chooseReleases(reservoir.leastRecentlyUsed(), wantedBytes - freed, {
-        isBusy: (id) => refused.has(id) || isBusy(id),
+        isBusy: (id) => {
+          if (refused.has(id)) return true;
+          const isInUse = isBusy(id);
+          if (isInUse) inUse += 1;
+          return isInUse;
+        },
         allowLost: true,
       });
       if (chosen.length === 0) break;
       const queue = chosen.map((row) => row.id);
       const releaseSome = async (): Promise<void> => {
         for (let id = queue.shift(); id !== undefined && isWanted(); id = queue.shift()) {
-          const bytes = await this.#releaseOne(releaser, id);
+          const outcome = await releaser.releaseForSpace(id, this.#closing.signal);
+          const bytes = 'releasedBytes' in outcome ? outcome.releasedBytes : 0;
           freed += bytes;
           if (bytes === 0) refused.add(id);
+          if (!('refused' in outcome)) continue;
+          logbook.log('debug', `kept ${id}: ${outcome.refused}`);
+          if (outcome.code === 'EBUSY') inUse += 1;
         }
       };
       await Promise.all(Array.from({ length: parallelReleasesMax }, releaseSome));
     }
     if (freed > 0) logbook.log('info', `released ${formatSize(freed)} to keep within the limits`);
-    if (freed === 0) this.#pausedUntilMs = monotonicMs() + fruitlessPauseMs;
-  }
-
-  async #releaseOne(releaser: SpaceReleaser, id: number): Promise<number> {
-    const outcome = await releaser.releaseForSpace(id, this.#closing.signal);
-    if ('releasedBytes' in outcome) return outcome.releasedBytes;
-    this.#options.logbook.log('debug', `kept ${id}: ${outcome.refused}`);
-    return 0;
+    const nowMs = monotonicMs();
+    if (freed > 0) {
+      this.#countsLeft = patientCounts;
+      this.#pausedUntilMs = 0;
+    } else {
+      const isNew = nowMs >= this.#pausedUntilMs;
+      if (isNew) this.#strokesLeft = inUse > 0 ? patientStrokes : 0;
+      else this.#strokesLeft = Math.max(0, this.#strokesLeft - 1);
+      this.#pausedUntilMs = nowMs + fruitlessPauseMs;
+      // A search that takes long is not repeated at once either.
+      this.#urgentAtMs = nowMs + Math.max(urgentPauseMs, nowMs - beganAtMs);
+    }
+    return freed;
   }
 }

@@ -10,9 +10,10 @@ import { Admission } from './admission.ts';
 import { BufferPool } from './buffer-pool.ts';
 import type { Flight } from './flights.ts';
 import { Front, frontOf } from './front.ts';
+import { isAhead } from './limits.ts';
 import type { RecallLimits } from './limits.ts';
 import { Pace } from './pace.ts';
-import type { Intent, Reserve } from './recall.ts';
+import type { Intent, Reserve, Traffic } from './recall.ts';
 import { Transfer } from './transfer.ts';
 
 export interface DispatcherOptions {
@@ -49,6 +50,7 @@ export class Dispatcher {
   readonly #pool: BufferPool;
   readonly #active: Set<Flight> = new Set();
   #activeBytes = 0;
+  #writtenBytes = 0;
   #trimTimer: NodeJS.Timeout | undefined;
   #closed = false;
 
@@ -137,7 +139,7 @@ export class Dispatcher {
   }
 
   async #run(flight: Flight): Promise<void> {
-    const { clock, remote, reserve } = this.#options;
+    const { clock, remote } = this.#options;
     flight.activeSinceMs = clock.monotonicMs();
     flight.progressAtMs = flight.activeSinceMs;
     const transfer = this.#transferOf(flight);
@@ -145,8 +147,9 @@ export class Dispatcher {
     this.#options.onStarted(flight);
     let failure: EbbError | undefined;
     try {
-      const reserved = reserve(flight.lengthBytes, flight.intent);
+      const reserved = this.#reserve(flight);
       if (reserved !== undefined) await reserved;
+      flight.hasRoom = true;
       flight.progressAtMs = clock.monotonicMs();
       await transfer.run(remote);
       this.#measure(flight);
@@ -194,14 +197,50 @@ export class Dispatcher {
       frontEndBytes: this.#frontEnd(flight),
       onFront: (toBytes) => this.#options.onBytes(flight, toBytes),
       isWanted: (first, end) => this.#options.isWanted(flight, first, end),
-      onWritten: (first, count) => this.#options.onWritten(flight, first, count),
+      onWritten: (first, count) => {
+        this.#writtenBytes += flight.file.residency.bytesOf({ first, count }).lengthBytes;
+        this.#options.onWritten(flight, first, count);
+      },
       onReceived: (countBytes) => {
         flight.progressAtMs = clock.monotonicMs();
         if (flight.receivedBytes === 0) flight.firstByteAtMs = flight.progressAtMs;
         flight.receivedBytes += countBytes;
       },
-      makeRoom: (bytes) => this.#options.reserve(bytes, flight.intent),
+      makeRoom: (bytes) =>
+        this.#options.reserve(bytes, flight.intent, { ...this.#traffic(flight), isRefused: true }),
     });
+  }
+
+  #reserve(flight: Flight): void | Promise<void> {
+    const { lengthBytes, intent } = flight;
+    try {
+      const reserved = this.#options.reserve(lengthBytes, intent, this.#traffic(flight));
+      return reserved?.catch((error: unknown) => this.#reserveAgain(flight, error));
+    } catch (error) {
+      return this.#reserveAgain(flight, error);
+    }
+  }
+
+  /** What is read ahead gives its room to who is asked for. */
+  async #reserveAgain(flight: Flight, error: unknown): Promise<void> {
+    const ahead = [...this.#active].filter(({ intent, hasRoom }) => hasRoom && isAhead(intent));
+    if (isAhead(flight.intent) || ahead.length === 0 || !isFull(error)) throw error;
+    const reason = ebbError('EAGAIN', 'The room is needed for what somebody asks for.');
+    for (const { transfer } of ahead) transfer?.stop(reason);
+    await Promise.all(ahead.map(({ finished }) => finished));
+    await this.#options.reserve(flight.lengthBytes, flight.intent, this.#traffic(flight));
+  }
+
+  #traffic(own: Flight): Traffic {
+    const now = (): ReturnType<NonNullable<Traffic['now']>> => {
+      let otherBytes = 0;
+      for (const flight of this.#active) {
+        if (flight === own || !flight.hasRoom) continue;
+        otherBytes += flight.lengthBytes - flight.doneBytes;
+      }
+      return { otherBytes, writtenBytes: this.#writtenBytes };
+    };
+    return { now };
   }
 
   #measure(flight: Flight): void {
@@ -211,4 +250,8 @@ export class Dispatcher {
       bodyBytes: flight.receivedBytes,
     });
   }
+}
+
+function isFull(error: unknown): boolean {
+  return ['ENOSPC', 'EDQUOT'].includes(toEbbError(error).code);
 }

@@ -16,7 +16,7 @@ import { Alarm } from './alarm.ts';
 import { ContentRecall, endsWithoutWaiters } from './content-recall.ts';
 import { Dispatcher } from './dispatcher.ts';
 import type { Flight } from './flights.ts';
-import { defaultRecallLimits, intentRank, intentsByRank } from './limits.ts';
+import { defaultRecallLimits, intentRank, intentsByRank, isAhead } from './limits.ts';
 import type { RecallLimits } from './limits.ts';
 import type { RecallEngineOptions, RecallEvent } from './options.ts';
 import { Planner } from './planner.ts';
@@ -341,10 +341,10 @@ export class RecallEngine implements Recall {
   }
 
   #flightFailed(content: ContentRecall, flight: Flight, error: EbbError): void {
-    // A guess for which there is no room: nobody's failure.
-    const isForgone = flight.origin === 'prefetch' && error.code === 'EAGAIN';
-    if (isForgone) this.#report('cancelled', flight, undefined);
-    else this.#report('failed', flight, error);
+    // Nobody's failure, however many of them somebody counted on: he asks for room himself.
+    const isForgone = isAhead(flight.origin) && error.code === 'EAGAIN';
+    this.#report(isForgone ? 'cancelled' : 'failed', flight, isForgone ? undefined : error);
+    if (isForgone) this.#streams.forgone(flight);
     const { file } = content;
     content.unplan(flight);
     if (error.code === 'EOPNOTSUPP' && !flight.whole) {
@@ -358,8 +358,9 @@ export class RecallEngine implements Recall {
     const answer = forReader(error);
     const leaving: Waiter[] = [];
     for (const waiter of content.waitersOf(flight)) {
-      if (!waiter.retried && intentRank[flight.origin] > intentRank[waiter.options.intent]) {
-        waiter.retried = true;
+      const isUrgent = intentRank[flight.origin] > intentRank[waiter.options.intent];
+      if (isUrgent && (isForgone || !waiter.retried)) {
+        waiter.retried ||= !isForgone;
         this.#retries += 1;
         this.#planOn(content, waiter);
       } else {

@@ -44,6 +44,8 @@ export class Flight {
   doneBytes = 0;
   /** Set while the remote works on it. */
   transfer: Transfer | undefined;
+  /** It was said that there is room for it. */
+  hasRoom = false;
   /** Resolves when nothing of it touches the file any more. Never rejects. */
   finished: Promise<void> = settled;
   /** Given up by the engine: its end is nobody's failure. */

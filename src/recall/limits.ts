@@ -87,3 +87,8 @@ export const intentsByRank: readonly Intent[] = Object.freeze([
   'get',
   'prefetch',
 ]);
+
+/** Nobody has asked for it yet. */
+export function isAhead(intent: Intent): boolean {
+  return intent === 'readahead' || intent === 'prefetch';
+}

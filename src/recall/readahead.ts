@@ -86,6 +86,12 @@ export class ReadStream {
     this.#aheadEndBytes = Math.max(this.#positionBytes, endBytes);
   }
 
+  /** There was no room for what begins there: less is read ahead, and from there, so that it stays in one piece. */
+  forgone(offsetBytes: number): void {
+    this.#windowBytes = Math.min(this.#windowBytes, this.#limits.readAheadInitialBytes);
+    this.plannedTo(Math.min(this.#aheadEndBytes, offsetBytes));
+  }
+
   #restart(positionBytes: number, hits: number): void {
     this.#started = true;
     this.#hits = hits;

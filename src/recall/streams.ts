@@ -57,6 +57,13 @@ export class Streams {
     if (plannedToBytes < ahead.toBytes) reads.plannedTo(plannedToBytes);
   }
 
+  /** There was no room for what was to be read ahead. */
+  forgone(flight: Flight): void {
+    for (const streamId of flight.streamIds) {
+      this.#byId.get(streamId)?.reads.forgone(flight.offsetBytes);
+    }
+  }
+
   /** Forgets a stream. Returns the content that it read, whose read-ahead `stop` then ends. */
   forget(streamId: number): number | undefined {
     const contentId = this.#byId.get(streamId)?.contentId;

@@ -66,3 +66,12 @@ export function filesystemStatus(target: number | string): FilesystemStatus {
     fsid: view.getBigUint64(56, true),
   };
 }
+
+/**
+ * Whether `availableBytes` does not know of what was written or freed since the last transaction (btrfs_statfs in
+ * fs/btrfs/super.c takes what block groups have in use, which changes when delayed references are run): after syncfs(2)
+ * it does.
+ */
+export function countsLate(target: number | string): boolean {
+  return filesystemStatus(target).magic === FilesystemMagic.btrfs;
+}

@@ -14,6 +14,7 @@ import { OpenFlag, openFd } from '../sys/fd.ts';
 import type { OwnedFd } from '../sys/fd.ts';
 import { fileStatus } from '../sys/stat.ts';
 import { filesystemStatus } from '../sys/statfs.ts';
+import { syncFilesystemAsync } from '../sys/writeback.ts';
 import { truncateFile } from './truncate.ts';
 import type { ResidencyLog, ResidencyRow } from './durability.ts';
 import { identityOf, sameIdentity } from './identity.ts';
@@ -175,6 +176,12 @@ export class ContentStore implements AsyncDisposable {
   space(): { readonly availableBytes: number; readonly totalBytes: number } {
     const { availableBytes, totalBytes } = filesystemStatus(this.directory);
     return { availableBytes, totalBytes };
+  }
+
+  /** syncfs(2) of the cache's file system, without blocking the thread. Rejects with EIO, ENOSPC, EDQUOT. */
+  async sync(): Promise<void> {
+    using fd = openFd(this.directory, OpenFlag.rdonly | OpenFlag.directory);
+    await syncFilesystemAsync(fd.fd);
   }
 
   setPinned(content: StoredContent, pinned: boolean): void {

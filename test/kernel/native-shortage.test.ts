@@ -17,7 +17,7 @@ import { AttachedTree, treeFilesystems } from '../support/attached-tree.ts';
 import { compareFiles } from '../support/compare.ts';
 import type { Compared } from '../support/compare.ts';
 import { CorpusWriter, mebibyte } from '../support/corpus.ts';
-import { killAtExit, killGroup, runOk, said } from '../support/run.ts';
+import { killAtExit, killGroup, run, runOk, said } from '../support/run.ts';
 import { temporaryDirectory } from '../support/temporary.ts';
 import type { TemporaryDirectory } from '../support/temporary.ts';
 import { waitFor } from '../support/wait-for.ts';
@@ -29,6 +29,8 @@ const EDQUOT = 122;
 const EPERM = 1;
 const large = 'large.bin';
 const largeBytes = 48 * mebibyte;
+const other = 'other.bin';
+const otherBytes = 40 * mebibyte;
 const names = Array.from({ length: 40 }, (_unused, index) => `d${index % 4}/${index}.bin`);
 
 let directory: TemporaryDirectory;
@@ -39,6 +41,7 @@ before(async () => {
   source = path.join(directory.path, 'source');
   const writer = new CorpusWriter(source);
   writer.bytes(large, largeBytes);
+  writer.bytes(other, otherBytes);
   for (const [index, name] of names.entries()) writer.bytes(name, 100_000 + 7_000 * index);
 });
 
@@ -75,15 +78,17 @@ const crowdTypes = process.env['EBB_CROWD'] === undefined ? (['ext4'] as const) 
 const heldMaxMs = 30_000;
 
 /** What Ebb leaves free, and as much as it may use. */
-const leftBytes = 16 * mebibyte + 8 * mebibyte;
+const reservedBytes = 16 * mebibyte;
+const leftBytes = reservedBytes + 8 * mebibyte;
+const minFreeBytes = 24 * mebibyte;
 
 async function freeBytes(filesystem: string): Promise<number> {
   const { bavail, bsize } = await statfs(filesystem);
   return bavail * bsize;
 }
 
-async function fill(filesystem: string, file: string): Promise<void> {
-  await runOk('fallocate', ['-l', String((await freeBytes(filesystem)) - leftBytes), file]);
+async function fill(filesystem: string, file: string, free = leftBytes): Promise<void> {
+  await runOk('fallocate', ['-l', String((await freeBytes(filesystem)) - free), file]);
 }
 
 for (const type of treeFilesystems) {
@@ -102,7 +107,10 @@ for (const type of treeFilesystems) {
         { errno: ENOSPC, wrong: -1 },
         JSON.stringify(first),
       );
-      assert.ok((first?.right ?? 0) > mebibyte, `only ${first?.right} bytes came`);
+      // Less metadata, and what the last chunk would have needed.
+      const expected = leftBytes - reservedBytes - 2 * mebibyte;
+      assert.ok((first?.right ?? 0) > expected, `only ${first?.right} bytes came`);
+      assert.match(await tree.logTail(), /are missing, and nothing can be released/);
       const [again] = await compareFiles(tree.path, source, [large]);
       assert.equal(again?.wrong, -1);
       await rm(filler);
@@ -117,6 +125,37 @@ for (const type of treeFilesystems) {
         [],
         await tree.logTail(),
       );
+    });
+
+    test('with --min-free readers and writers of a full tree have what others held, and so much stays free', async () => {
+      await using tree = await AttachedTree.attach({
+        type,
+        remote: source,
+        sizeBytes: 512 * mebibyte,
+        options: ['--min-free', String(minFreeBytes)],
+      });
+      const { path: filesystem } = tree.filesystem;
+      assertRight(await compareFiles(tree.path, source, [large]));
+      await runOk('sync', ['--file-system', filesystem]);
+      await fill(filesystem, path.join(filesystem, 'filler'), minFreeBytes + 4 * mebibyte);
+      const isKept = async (who: string): Promise<void> => {
+        await runOk('sync', ['--file-system', filesystem]);
+        const free = await freeBytes(filesystem);
+        assert.ok(free > minFreeBytes - 2 * mebibyte, `${free} bytes are free after ${who}`);
+      };
+      // One, several, and one who needs all of a file before he may write.
+      assertRight(await compareFiles(tree.path, source, [other]));
+      await isKept('a reader');
+      assertRight(await compareFiles(tree.path, source, [...names, large], { readers: 8 }));
+      await isKept('readers');
+      const writing =
+        'import sys; f = open(sys.argv[1], "r+b"); f.seek(1); f.write(b"x"); f.close()';
+      const { code, stderr } = await run('python3', ['-c', writing, path.join(tree.path, other)]);
+      assert.equal(code, 0, `${stderr.toString()} ${await tree.logTail()}`);
+      await isKept('a writer');
+      const changed = readFileSync(path.join(source, other));
+      changed.write('x', 1);
+      assert.ok(changed.equals(readFileSync(path.join(tree.path, other))));
     });
   });
 }

@@ -8,7 +8,8 @@ import type { Catalog, Content, Node } from '../../catalog/catalog.ts';
 import { openSqliteCatalog } from '../../catalog/sqlite/catalog.ts';
 import type { LocalContents } from '../../recall/namespace/prepare.ts';
 import { SingleFlight } from '../../recall/namespace/single-flight.ts';
-import { openTree } from '../../tree/content-store.ts';
+import { countsLate } from '../../sys/statfs.ts';
+import { openTree, reservedBytesDefault } from '../../tree/content-store.ts';
 import type { ContentStore, TreeOptions, TreeProblem } from '../../tree/content-store.ts';
 import { handleRecord, openHandleSecret } from '../../tree/handle-secret.ts';
 import type { HandleSecret } from '../../tree/handle-secret.ts';
@@ -17,11 +18,11 @@ import type { StoredContent } from '../../tree/stored-content.ts';
 import { leastRecentlyUsed } from '../pages.ts';
 import type { Reservoir } from '../space-keeper.ts';
 
-/** Rows of the catalog that are looked at in one go. */
-
 export class Contents implements LocalContents, Reservoir {
   readonly catalog: Catalog;
   readonly store: ContentStore;
+  readonly reservedBytes = reservedBytesDefault;
+  readonly count: (() => Promise<void>) | undefined;
   readonly #clock: Clock;
   /** Contents without a row whose file goes in a moment. */
   readonly #deleting = new Set<number>();
@@ -32,6 +33,7 @@ export class Contents implements LocalContents, Reservoir {
     this.store = store;
     this.catalog = catalog;
     this.#clock = clock;
+    this.count = countsLate(store.directory) ? () => store.sync() : undefined;
   }
 
   /**

@@ -318,7 +318,7 @@ async function build(
     settings,
     deviceFileDescriptor: connection.fileDescriptor,
     threads: () => threads,
-    reserve: (bytes, intent) => space.reserve(bytes, intent),
+    reserve: (...asked) => space.reserve(...asked),
     onReadEnded: (nodeId, error) => {
       if (error === undefined) readFailures.delete(nodeId);
       else readFailures.set(nodeId, error.message);

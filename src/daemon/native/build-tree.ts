@@ -157,7 +157,7 @@ export async function buildTree(
     remote,
     clock,
     limits: treeRecallLimits(configuration, remote),
-    reserve: (bytes, intent) => space.reserve(bytes, intent),
+    reserve: (...asked) => space.reserve(...asked),
     onStale: (file) => {
       // What users are changing refuses recalls, too, and that says nothing of the remote.
       if (store.get(file.id)?.change !== StubChange.clean) return;

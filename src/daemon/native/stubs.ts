@@ -1,6 +1,7 @@
 /** The stubs of a tree as the space keeper sees them: what they take, and which go first. */
 import type { StubCatalog, StubRecord } from '../../catalog/stub-catalog.ts';
-import { filesystemStatus } from '../../sys/statfs.ts';
+import { countsLate, filesystemStatus } from '../../sys/statfs.ts';
+import { reservedBytesDefault } from '../../tree/stubs/store.ts';
 import type { NativeStubStore } from '../../tree/stubs/store.ts';
 import { leastRecentlyUsed, pages } from '../pages.ts';
 import type { Reservoir } from '../space-keeper.ts';
@@ -9,9 +10,13 @@ export class StubReservoir implements Reservoir {
   readonly #store: NativeStubStore;
   readonly #catalog: StubCatalog;
 
+  readonly reservedBytes = reservedBytesDefault;
+  readonly count: (() => Promise<void>) | undefined;
+
   constructor(store: NativeStubStore, catalog: StubCatalog) {
     this.#store = store;
     this.#catalog = catalog;
+    this.count = countsLate(store.rootFd) ? () => store.syncTree() : undefined;
   }
 
   use(): { allocatedBytes: number; freeBytes: number } {
