@@ -72,6 +72,7 @@ export interface SpaceKeeperOptions {
 
 /** One recall that asks for room. */
 interface Ask {
+  readonly bytes: number;
   /** Somebody asked for it; false: it is read ahead. */
   readonly isAsked: boolean;
   /** Now, with what else is under way. */
@@ -80,6 +81,7 @@ interface Ask {
   readonly isRefused: boolean;
 }
 
+const nothing: Ask = { bytes: 0, isAsked: false, wantedBytes: () => 0, isRefused: false };
 const noTraffic: Traffic = Object.freeze({});
 
 function noRoomAhead(): EbbError {
@@ -92,7 +94,8 @@ export class SpaceKeeper {
   #releaser: SpaceReleaser | undefined;
   #timer: NodeJS.Timeout | undefined;
   /** `--cache-size` and `--min-free`; with any of them what is kept free anyway is a limit, too. */
-  readonly #limits: SpaceLimits;
+  readonly #sizeLimit: SpaceLimits;
+  readonly #freeLimit: SpaceLimits;
   readonly #isLimited: boolean;
   /** Recalls leave so much free, or fail. */
   readonly #floorBytes: number;
@@ -112,7 +115,8 @@ export class SpaceKeeper {
     this.#options = options;
     this.#isLimited = cacheSizeBytes !== undefined || minFreeBytes !== undefined;
     this.#floorBytes = Math.max(minFreeBytes ?? 0, options.reservoir.reservedBytes);
-    this.#limits = this.#isLimited ? { cacheSizeBytes, minFreeBytes: this.#floorBytes } : {};
+    this.#sizeLimit = { cacheSizeBytes };
+    this.#freeLimit = this.#isLimited ? { minFreeBytes: this.#floorBytes } : {};
   }
 
   start(releaser: SpaceReleaser): void {
@@ -133,7 +137,8 @@ export class SpaceKeeper {
     if (isAsked && isSeen && bytes <= uncheckedMaxBytes && !this.#isLimited) return;
     // Who reads ahead leaves as much as he takes to those who are asked for.
     const ownBytes = isAsked ? bytes : 2 * bytes;
-    const ask: Ask = { isAsked, wantedBytes: () => this.#follow(traffic) + ownBytes, isRefused };
+    const wantedBytes = (): number => this.#follow(traffic) + ownBytes;
+    const ask: Ask = { bytes, isAsked, wantedBytes, isRefused };
     if (!this.#isOver(ask)) return;
     if (intent !== 'prefetch') return this.#makeRoom(ask);
     this.#count().catch(() => undefined);
@@ -149,14 +154,14 @@ export class SpaceKeeper {
     await this.#count();
     while (this.#isOver(ask) && monotonicMs() < untilMs) {
       let freedBytes = 0;
-      const stroke = this.#check(this.#useFor(ask), ask.isAsked);
+      const stroke = this.#check(this.#excessBytes(ask), ask.isAsked);
       if (stroke !== undefined) {
         const ended = stroke.then((bytes) => (freedBytes = bytes));
         await endedWithin(ended, untilMs - monotonicMs());
         ask = { ...ask, isRefused: false };
       }
       if (freedBytes === 0) {
-        if (waits === waitsMax || !this.#isShort(this.#useFor(ask)) || !this.#mayPass(ask)) break;
+        if (waits === waitsMax || !this.#isShort(ask) || !this.#mayPass(ask)) break;
         waits += 1;
         await sleep(urgentPauseMs);
       }
@@ -217,21 +222,20 @@ export class SpaceKeeper {
   }
 
   async #checkNow(): Promise<void> {
-    if (bytesToRelease(this.#use(0), this.#limits) === 0) return;
+    if (this.#excessBytes(nothing) === 0) return;
     await this.#count();
-    void this.#check(this.#use(0), false);
+    void this.#check(this.#excessBytes(nothing), false);
   }
 
   /** Starts a stroke when a limit is passed; gives the one under way, which resolves to the bytes that it freed. */
-  #check(use: SpaceUse, isUrgentNow: boolean): Promise<number> | undefined {
+  #check(excessBytes: number, isUrgentNow: boolean): Promise<number> | undefined {
     if (this.#stroke !== undefined) return this.#stroke;
     const { monotonicMs, logbook } = this.#options;
     if (this.#releaser === undefined || this.#closing.signal.aborted) return undefined;
     const pausedUntilMs = isUrgentNow ? this.#urgentAtMs : this.#pausedUntilMs;
     if (this.#holds > 0 || monotonicMs() < pausedUntilMs) return undefined;
-    const wanted = bytesToRelease(use, this.#limits);
-    if (wanted === 0) return undefined;
-    this.#stroke = this.#release(this.#releaser, wanted)
+    if (excessBytes === 0) return undefined;
+    this.#stroke = this.#release(this.#releaser, excessBytes)
       .catch((error: unknown) => {
         logbook.log('error', `release: ${toEbbError(error).message}`);
         return 0;
@@ -243,12 +247,19 @@ export class SpaceKeeper {
   }
 
   #isOver(ask: Ask): boolean {
-    const use = this.#useFor(ask);
-    return this.#isShort(use) || bytesToRelease(use, this.#limits) > 0;
+    return this.#isShort(ask) || this.#excessBytes(ask) > 0;
   }
 
-  #isShort({ freeBytes, wantedBytes = 0 }: SpaceUse): boolean {
+  #isShort(ask: Ask): boolean {
+    const { freeBytes, wantedBytes = 0 } = this.#useFor(ask);
     return freeBytes - wantedBytes < this.#floorBytes;
+  }
+
+  /** What has to be released: for what others and read-ahead may still take, only where the limit is hard. */
+  #excessBytes(ask: Ask): number {
+    const use = this.#useFor(ask);
+    const ofSize = bytesToRelease({ ...use, wantedBytes: ask.bytes }, this.#sizeLimit);
+    return Math.max(ofSize, bytesToRelease(use, this.#freeLimit));
   }
 
   #useFor({ wantedBytes, isRefused }: Ask): SpaceUse {
