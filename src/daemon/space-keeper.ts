@@ -29,7 +29,7 @@ const fruitlessPauseMs = 2_000;
 const urgentPauseMs = 100;
 /** So often somebody waits so long, at the most, before he is refused. */
 const waitsMax = 20;
-/** So often it is tried anew when a shortage begins and files are in use: who has just closed one has it a moment longer. */
+/** So often it is tried anew when a shortage begins and files are in use, which may just have been closed. */
 const patientStrokes = 10;
 /** What was released is free for others when it was counted so often, at the latest. */
 const patientCounts = 10;
@@ -126,7 +126,7 @@ export class SpaceKeeper {
   }
 
   /**
-   * As `Reserve`: makes room for a recall. ENOSPC when it would leave the disk with less than `--min-free`, or than what
+   * As `Reserve`: makes room for a recall. ENOSPC when it would leave the disk with less than `--min-free`, or than
    * is kept of it anyway. A promise only where something is being released or counted.
    */
   reserve(bytes: number, intent: Intent, traffic = noTraffic): void | Promise<void> {
@@ -170,7 +170,7 @@ export class SpaceKeeper {
     this.#requireFree(ask);
   }
 
-  /** Whether a shortage may be over in a moment: a file was closed just now, or what was freed is not given out yet. */
+  /** Whether a shortage may be over in a moment: a file was just closed, or what was freed is not given out yet. */
   #mayPass({ isAsked }: Ask): boolean {
     if (!isAsked || this.#closing.signal.aborted) return false;
     return this.#strokesLeft > 0 || this.#isGivingBack;

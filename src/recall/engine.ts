@@ -345,7 +345,6 @@ export class RecallEngine implements Recall {
     const isForgone = isAhead(flight.origin) && error.code === 'EAGAIN';
     this.#report(isForgone ? 'cancelled' : 'failed', flight, isForgone ? undefined : error);
     if (isForgone) this.#streams.forgone(flight);
-    const { file } = content;
     content.unplan(flight);
     if (error.code === 'EOPNOTSUPP' && !flight.whole) {
       content.wholeOnly = true;
@@ -372,7 +371,8 @@ export class RecallEngine implements Recall {
     for (const waiter of content.waiters) {
       if (waiter.cursor < waiter.cursorEnd) this.#planOn(content, waiter);
     }
-    if (error.code === 'ESTALE' || error.code === 'ENOENT') this.#options.onStale?.(file, error);
+    if (error.code === 'ESTALE' || error.code === 'ENOENT')
+      this.#options.onStale?.(content.file, error);
   }
 
   /** Rejects everybody and stops everything for a content. */

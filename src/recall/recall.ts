@@ -14,7 +14,7 @@ export type Intent = 'demand' | 'readahead' | 'get' | 'prefetch';
 /** What else needs room while somebody asks for it. */
 export interface Traffic {
   /**
-   * `otherBytes`: of recalls that have been given room, not written yet. `writtenBytes`: by all recalls since the start.
+   * `otherBytes`: of recalls that were given room, not written yet. `writtenBytes`: by all recalls since the start.
    */
   readonly now?: () => { readonly otherBytes: number; readonly writtenBytes: number };
   /** A write was refused for lack of room. */
@@ -22,9 +22,9 @@ export interface Traffic {
 }
 
 /**
- * Makes sure that so many bytes fit into the tree. Throws or rejects with ENOSPC, EDQUOT; and with EAGAIN when there is
- * no room for `readahead` or `prefetch`: it must not take the last that somebody may ask for, and a guess must not drive
- * out what was used.
+ * Makes sure that so many bytes fit into the tree. Throws or rejects with ENOSPC, EDQUOT; and with EAGAIN when there
+ * is no room for `readahead` or `prefetch`: it must not take the last that somebody may ask for, and a guess must not
+ * drive out what was used.
  */
 export type Reserve = (bytes: number, intent: Intent, traffic?: Traffic) => void | Promise<void>;
 

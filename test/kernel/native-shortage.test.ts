@@ -127,7 +127,7 @@ for (const type of treeFilesystems) {
       );
     });
 
-    test('with --min-free readers and writers of a full tree have what others held, and so much stays free', async () => {
+    test('with --min-free who uses a full tree has what others held, and so much stays free', async () => {
       await using tree = await AttachedTree.attach({
         type,
         remote: source,
