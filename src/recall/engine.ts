@@ -354,7 +354,6 @@ export class RecallEngine implements Recall {
     }
     this.#failures += isForgone ? 0 : 1;
     if (error.code === 'ESTALE') this.#abandon(content, error);
-    const answer = forReader(error);
     const leaving: Waiter[] = [];
     for (const waiter of content.waitersOf(flight)) {
       const isUrgent = intentRank[flight.origin] > intentRank[waiter.options.intent];
@@ -363,7 +362,7 @@ export class RecallEngine implements Recall {
         this.#retries += 1;
         this.#planOn(content, waiter);
       } else {
-        waiter.reject(answer);
+        waiter.reject(forReader(error));
         leaving.push(waiter);
       }
     }
