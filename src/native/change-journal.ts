@@ -149,7 +149,9 @@ export class ChangeJournal {
   }
 
   #begin(block: number): number {
-    const isEmpty = this.#view.getUint32(block, true) === 0;
+    // One that was begun before and has nothing in it is as it was then. Any other may be wiped in part: by who was
+    // killed meanwhile.
+    const isEmpty = block === this.#atBytes && this.#view.getUint32(block, true) === 0;
     if (!isEmpty) this.#bytes.fill(0, block, block + blockBytes);
     return block;
   }

@@ -153,3 +153,13 @@ test('what nobody can read is said once, and the memory used again', () => {
     assert.equal(scene.troubles.length, 1);
   }
 });
+
+test('a daemon that was killed as it wiped a block leaves nothing that is taken for events', () => {
+  using scene = new Scene();
+  // Wiped from its beginning, up to where the second event will end.
+  scene.scribble(2 * modified.length, Buffer.concat([eventOf(8), eventOf(9)]));
+  assert.deepEqual(scene.succeed(), []);
+  for (const file of [1, 2]) assert.deepEqual(scene.read(file), [file]);
+  assert.deepEqual(scene.succeed(), [1, 2]);
+  assert.deepEqual(scene.troubles, []);
+});
