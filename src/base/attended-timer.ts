@@ -1,7 +1,7 @@
 /**
  * A timer for giving up. What was waited for may have come while this process was stopped, or had no processor, or was
  * busy for long: it has not been looked at then, and timers run before that is done. So time counts in steps, each no
- * longer than it was to be, and when the last one was late there is one more.
+ * longer than it was to be, and after one that was late there is a long one.
  */
 
 /** Long enough to take in what has come. */
@@ -26,8 +26,9 @@ export class AttendedTimer implements Disposable {
     this.#wait(delayMs, false);
   }
 
-  /** All of the delay begins anew. */
+  /** All of the delay begins anew, unless it is disposed. */
   renew(): void {
+    if (this.#timer === undefined) return;
     clearTimeout(this.#timer);
     this.#wait(this.#delayMs, false);
   }
@@ -39,6 +40,7 @@ export class AttendedTimer implements Disposable {
 
   [Symbol.dispose](): void {
     clearTimeout(this.#timer);
+    this.#timer = undefined;
   }
 
   #wait(delayMs: number, isLast: boolean): void {
@@ -46,8 +48,9 @@ export class AttendedTimer implements Disposable {
     this.#restMs = delayMs - stepMs;
     this.#dueMs = performance.now() + stepMs;
     this.#timer = setTimeout(() => {
-      if (this.#restMs > 0) this.#wait(this.#restMs, false);
-      else if (!isLast && performance.now() - this.#dueMs > lateMs) this.#wait(stepMaxMs, true);
+      const isLate = performance.now() - this.#dueMs > lateMs;
+      if (this.#restMs > 0) this.#wait(Math.max(this.#restMs, isLate ? stepMaxMs : 0), false);
+      else if (isLate && !isLast) this.#wait(stepMaxMs, true);
       else this.#run();
     }, stepMs);
     if (this.#unref) this.#timer.unref();
