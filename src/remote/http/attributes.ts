@@ -215,8 +215,9 @@ export function blindForMs(headers: HeaderFields): number {
   const sent = parseHttpDate(field(headers, 'date'))?.seconds;
   if (changed === undefined || sent === undefined) return 0;
   if (tag !== undefined && !isMadeOfSeconds(tag, changed)) return 0;
-  // What a cache has is as old as it says (RFC 9111, section 5.1).
-  const seconds = sent + (parseLength(field(headers, 'age')) ?? 0) - changed;
+  // What a cache has is as old as it says (RFC 9111, section 5.1), however many digits that has.
+  const age = field(headers, 'age') ?? '';
+  const seconds = sent + (/^\d+$/.test(age) ? Number(age) : 0) - changed;
   return Math.abs(seconds) < blindSeconds ? (blindSeconds - seconds) * 1000 : 0;
 }
 

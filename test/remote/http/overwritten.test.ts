@@ -176,6 +176,8 @@ test('what an answer of whole seconds is too young for is asked for again when i
     }),
     // A cache has had it for so long.
     read(`${tag}/0/2`, false),
+    // Longer than anything is (RFC 9111, section 1.2.2).
+    read(`${tag}/0/99999999999999999999`, false),
   ]);
   await Promise.all(all);
 });
