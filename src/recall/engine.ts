@@ -16,7 +16,8 @@ import { Alarm } from './alarm.ts';
 import { ContentRecall, endsWithoutWaiters } from './content-recall.ts';
 import { Dispatcher } from './dispatcher.ts';
 import type { Flight } from './flights.ts';
-import { defaultRecallLimits, intentRank, intentsByRank, isAhead } from './limits.ts';
+import { Hungry } from './hungry.ts';
+import { defaultRecallLimits, intentRank, isAhead } from './limits.ts';
 import type { RecallLimits } from './limits.ts';
 import type { RecallEngineOptions, RecallEvent } from './options.ts';
 import { Planner } from './planner.ts';
@@ -37,8 +38,7 @@ export class RecallEngine implements Recall {
   readonly #alarm: Alarm;
   readonly #accounts: Accounts;
   readonly #contents: Map<number, ContentRecall> = new Map();
-  /** Waiters that could not be planned to their end yet. */
-  readonly #hungry: Map<Waiter, ContentRecall> = new Map();
+  readonly #hungry: Hungry;
   #waiting = 0;
   #requests = 0;
   #recalledBytes = 0;
@@ -76,6 +76,7 @@ export class RecallEngine implements Recall {
       giveUp: (content, flight) => this.#giveUp(content, flight),
       contentOf: (flight) => this.#contentOf(flight),
     });
+    this.#hungry = new Hungry(this.#planner);
     this.#streams = new Streams({
       limits,
       planner: this.#planner,
@@ -271,32 +272,17 @@ export class RecallEngine implements Recall {
     content.waiters.add(waiter);
     this.#waiting += 1;
     this.#alarm.arm(waiter.options.deadlineAtMs);
-    this.#planOn(content, waiter);
-  }
-
-  #planOn(content: ContentRecall, waiter: Waiter): void {
-    if (this.#planner.planWaiter(content, waiter)) this.#hungry.delete(waiter);
-    else this.#hungry.set(waiter, content);
+    this.#hungry.planOn(content, waiter);
   }
 
   #goOn(): void {
-    this.#feed();
+    this.#hungry.feed();
     this.#dispatcher.pump();
-  }
-
-  /** The queue or a waiter may have room again: plans on for those (thousands) not fully planned, most urgent first. */
-  #feed(): void {
-    for (const intent of intentsByRank) {
-      for (const [waiter, content] of this.#hungry) {
-        if (!this.#planner.hasRoom(intent)) return;
-        if (waiter.options.intent !== intent || waiter.settled) continue;
-        this.#planOn(content, waiter);
-      }
-    }
   }
 
   #flightStarted(flight: Flight): void {
     this.#requests += 1;
+    this.#hungry.moved();
     this.#alarm.arm(flight.progressAtMs + this.#limits.stallMaxMs);
     this.#report('started', flight, undefined);
   }
@@ -336,7 +322,8 @@ export class RecallEngine implements Recall {
     } else {
       this.#report(error === undefined ? 'finished' : 'cancelled', flight, undefined);
     }
-    this.#feed();
+    this.#hungry.moved();
+    this.#hungry.feed();
     if (content !== undefined) this.#forgetIfIdle(content);
   }
 
@@ -349,7 +336,7 @@ export class RecallEngine implements Recall {
     if (error.code === 'EOPNOTSUPP' && !flight.whole) {
       content.wholeOnly = true;
       this.#retries += 1;
-      for (const waiter of content.waiters) this.#planOn(content, waiter);
+      for (const waiter of content.waiters) this.#hungry.planOn(content, waiter);
       return;
     }
     this.#failures += isForgone ? 0 : 1;
@@ -360,7 +347,7 @@ export class RecallEngine implements Recall {
       if (isUrgent && (isForgone || !waiter.retried)) {
         waiter.retried ||= !isForgone;
         this.#retries += 1;
-        this.#planOn(content, waiter);
+        this.#hungry.planOn(content, waiter);
       } else {
         waiter.reject(forReader(error));
         leaving.push(waiter);
@@ -368,7 +355,7 @@ export class RecallEngine implements Recall {
     }
     this.#leave(content, leaving);
     for (const waiter of content.waiters) {
-      if (waiter.cursor < waiter.cursorEnd) this.#planOn(content, waiter);
+      if (waiter.cursor < waiter.cursorEnd) this.#hungry.planOn(content, waiter);
     }
     if (error.code === 'ESTALE' || error.code === 'ENOENT')
       this.#options.onStale?.(content.file, error);
@@ -403,6 +390,7 @@ export class RecallEngine implements Recall {
   #giveUp(content: ContentRecall, flight: Flight): void {
     if (!content.flights.remove(flight)) return;
     flight.cancelled = true;
+    this.#hungry.moved();
     if (flight.transfer !== undefined) {
       content.leaving.add(flight);
       flight.transfer.stop(ebbError('EINTR', `The recall of ${flight.file.key} was given up.`));
@@ -412,7 +400,7 @@ export class RecallEngine implements Recall {
     }
     for (const waiter of content.waiters) {
       waiter.unplan(flight.first, flight.end);
-      if (waiter.cursor < waiter.cursorEnd) this.#hungry.set(waiter, content);
+      if (waiter.cursor < waiter.cursorEnd) this.#hungry.add(content, waiter);
     }
   }
 

@@ -72,6 +72,15 @@ export class Waiter {
     return this.front === this.end;
   }
 
+  /** Of one file: what cannot be planned for this one cannot be for the other, as far as flights and room decide. */
+  wantsAs(other: Waiter): boolean {
+    return (
+      this.front === other.front &&
+      this.cursorEnd === other.cursorEnd &&
+      this.options.intent === other.options.intent
+    );
+  }
+
   /** A flight for these chunks ended early: those that are wanted have to be planned again. */
   unplan(firstChunk: number, endChunk: number): void {
     if (!this.waitsFor(firstChunk, endChunk)) return;
