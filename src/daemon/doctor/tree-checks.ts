@@ -4,6 +4,7 @@ import type { KernelQuestion } from '../../fanotify/probe.ts';
 import { FilesystemMagic, filesystemStatus } from '../../sys/statfs.ts';
 import { toEbbError } from '../../base/errors.ts';
 import type { DoctorCheck } from '../helper-api.ts';
+import { listenerCheck } from './listener-checks.ts';
 
 const names: Readonly<Record<KernelQuestion, string>> = {
   privilege: 'privilege',
@@ -27,6 +28,7 @@ export async function treeChecks(directory: string): Promise<DoctorCheck[]> {
         return { name: names[question], outcome, found, advice: sentence };
       }),
       ...filesystemChecks(magic),
+      await listenerCheck(directory),
     ];
   } catch (error) {
     const { message } = toEbbError(error);
