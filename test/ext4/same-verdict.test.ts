@@ -6,6 +6,7 @@ import assert from 'node:assert/strict';
 import {
   closeSync,
   constants,
+  linkSync,
   mkdirSync,
   openSync,
   readFileSync,
@@ -188,6 +189,31 @@ test('names of a directory are found whether its hashes were made with signed or
     assert.notEqual(volume.root().flags & InodeFlag.index, 0);
     for (const name of names) resolvePath(volume, `/${Buffer.from(name).toString('latin1')}`);
     assert.equal(volume.lookup(volume.root(), Buffer.from('Größe')), undefined);
+  }
+});
+
+test('an index of three levels leads to each name', async () => {
+  await using scratch = await temporaryDirectory('verdict');
+  const parameters = ['-t', 'ext4', '-b', '1024', '-O', 'large_dir,^has_journal', '-N', '64'];
+  const image = await makeImage(scratch.path, parameters, 64 * mebibyte);
+  // Three in a block at the most.
+  const names = Array.from({ length: 20_000 }, (_, index) => `${index}-`.padEnd(250, 'x'));
+  {
+    await using mounted = await loopMount(image);
+    const origin = path.join(mounted.path, 'origin');
+    writeFileSync(origin, '');
+    for (const name of names) linkSync(origin, path.join(mounted.path, name));
+  }
+  using device = openImage(image);
+  const { image: parts } = openParts(device, {});
+  const { physicalBlock = 0 } = parts.map.run(parts.inode(2), 0);
+  // indirect_levels of struct dx_root_info.
+  assert.equal(parts.cache.block(physicalBlock).u8(30), 2);
+  const directories = new Directories(parts, () => assert.fail('the directory is read through'));
+  const { inodeNumber } = directories.lookup(parts.inode(2), Buffer.from('origin')) ?? {};
+  for (const name of names.filter((_, index) => index % 5 === 0)) {
+    const found = directories.lookup(parts.inode(2), Buffer.from(name));
+    assert.equal(found?.inodeNumber, inodeNumber, name);
   }
 });
 

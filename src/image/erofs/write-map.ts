@@ -204,7 +204,8 @@ class MapWriter {
   #checkSize(): void {
     const max = this.#maxBytes;
     if (this.#endBytes + this.#blocks * this.#area.blockBytes <= max) return;
-    throw ebbError('EFBIG', `The map of the image would be larger than ${max} bytes.`);
+    const what = `The map of the image would be larger than ${max} bytes`;
+    throw ebbError('EFBIG', `${what}: mount without -o native.`);
   }
 
   #writeNode(
