@@ -50,6 +50,16 @@ export function leaseKind(fd: number): LeaseKind {
   return kinds[orThrow(kind, 'fcntl(F_GETLEASE)', `descriptor ${fd}`)] ?? 'none';
 }
 
+/**
+ * Whether the file of this descriptor, which is open for writing, is open or mapped by anybody else just now. Who opens it
+ * at that very moment may wait, or with O_NONBLOCK be refused. Throws as `tryLease`.
+ */
+export function isOpenElsewhere(fd: number): boolean {
+  if (!tryLease(fd, 'write')) return true;
+  dropLease(fd);
+  return false;
+}
+
 /** Gives the lease up: who waits may go on. Does nothing when there is none. */
 export function dropLease(fd: number): void {
   if (native().fcntl(fd, F_SETLEASE, kinds.indexOf('none')) >= 0) return;

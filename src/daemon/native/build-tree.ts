@@ -134,6 +134,7 @@ export async function buildTree(
     privateFd: privateRoot.fd,
     seal,
     records: catalog,
+    whileLeased: () => server.turn.lease(),
     onProblem: ({ message, cause }) =>
       logbook.log('warn', cause === undefined ? message : `${message} (${cause.message})`),
   });

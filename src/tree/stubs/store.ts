@@ -4,7 +4,8 @@
  *
  * A mark claims what is here only where writing it costs nothing: on ext4 and btrfs, whose ctime moves with each recall
  * anyway. On xfs it would be the only thing that moves ctime, and programs that archive or index files would take
- * them for changed; there, a `rebuild` without a catalog recalls again what was here.
+ * them for changed; there, a `rebuild` without a catalog recalls again what was here. Nor of a file that somebody has
+ * open: tar(1) and the like look at ctime when they open a file and again when they have read it.
  */
 import { StubChange } from '../../base/stub-facts.ts';
 import type { StubFacts } from '../../base/stub-facts.ts';
@@ -12,6 +13,7 @@ import { EbbError, ebbError, toEbbError } from '../../base/errors.ts';
 import { OpenFlag, openFd } from '../../sys/fd.ts';
 import type { OwnedFd } from '../../sys/fd.ts';
 import { syncFile } from '../../sys/file-io.ts';
+import { isOpenElsewhere } from '../../sys/lease.ts';
 import type { FileTime } from '../../sys/stat.ts';
 import { syncFilesystemAsync } from '../../sys/writeback.ts';
 import type { ResidencyLog, ResidencyRow } from '../durability.ts';
@@ -59,6 +61,8 @@ export interface StubStoreOptions {
   readonly records: StubRecords;
   readonly onProblem: (problem: StubProblem) => void;
   readonly limits?: StoreLimits;
+  /** Held while a lease is tried (src/native/reading-turn.ts). Default: nothing. */
+  readonly whileLeased?: () => Disposable;
   /** False beside another store of the tree, whose file of times it is: see kept-times.ts. Default true. */
   readonly keepsTimes?: boolean;
   /** For tests of fault handling. */
@@ -350,6 +354,8 @@ export class NativeStubStore implements StubStore, StubOwner {
   #markClaims(stub: LoadedStub, row: ResidencyRow, fd: number): void {
     if (this.isInvisible || stub.change !== StubChange.clean || stub.holds > 0) return;
     try {
+      // What was lost must not be claimed any longer, whoever looks.
+      if (row.residentBytes > 0 && this.#isOpenElsewhere(fd)) return;
       const { id, handle, key, version, sizeBytes, mtime, pinned } = stub;
       const { chunkBytes } = stub.residency;
       const { bitmap, residentBytes, complete } = row;
@@ -362,5 +368,10 @@ export class NativeStubStore implements StubStore, StubOwner {
     } catch (error) {
       this.report(stub.id, `The mark of ${stub.key} could not be brought up to date.`, error);
     }
+  }
+
+  #isOpenElsewhere(fd: number): boolean {
+    using _turn = this.#options.whileLeased?.();
+    return isOpenElsewhere(fd);
   }
 }

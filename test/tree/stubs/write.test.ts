@@ -63,6 +63,30 @@ for (const type of imageTypes) {
       assert.deepEqual(again.problems, []);
     });
 
+    test('a claim is recorded without moving the ctime of a file that somebody has open', async () => {
+      using tree = newTree(type);
+      using stubs = openStubs(tree);
+      const file = stubs.add('f', sizeBytes);
+      const name = path.join(tree.data, 'f');
+      const claimed = (): number => {
+        using fd = openFd(name, OpenFlag.rdonly);
+        return stubs.store.factsOfMark(fd.fd)?.residentBytes ?? -1;
+      };
+      await recall(file, 0, 1);
+      {
+        using reader = openFd(name, OpenFlag.rdonly);
+        const before = fileStatus(reader.fd).ctime;
+        await stubs.store.flush();
+        assert.deepEqual(fileStatus(reader.fd).ctime, before);
+        assert.equal(stubs.catalog.get(file.id)?.residentBytes, 4_096);
+        assert.equal(claimed(), 0);
+      }
+      await recall(file, 1, 1);
+      await stubs.store.flush();
+      assert.equal(claimed(), type === 'xfs' ? 0 : 8_192);
+      assert.deepEqual(stubs.problems, []);
+    });
+
     for (const [what, change] of [
       ['cut off', (name: string) => truncateSync(name, 100)],
       ['emptied', (name: string) => truncateSync(name, 0)],
