@@ -51,8 +51,8 @@ export function leaseKind(fd: number): LeaseKind {
 }
 
 /**
- * Whether the file of this descriptor, which is open for writing, is open or mapped by anybody else just now. Who opens it
- * at that very moment may wait, or with O_NONBLOCK be refused. Throws as `tryLease`.
+ * Whether the file of this descriptor, which is open for writing, is open or mapped by anybody else just now. Who opens
+ * it at that very moment may wait, or with O_NONBLOCK be refused. Throws as `tryLease`.
  */
 export function isOpenElsewhere(fd: number): boolean {
   if (!tryLease(fd, 'write')) return true;
