@@ -24,6 +24,7 @@ import { isOursAlone } from '../base/ours-alone.ts';
 import { openSqliteStubCatalog } from '../catalog/stubs-sqlite/catalog.ts';
 import { renameEntry } from '../sys/entries.ts';
 import { AT_FDCWD } from '../sys/fd.ts';
+import { makePath } from '../sys/make-path.ts';
 import { isTreeId } from '../tree/layout.ts';
 import type { MarkSeal } from '../tree/mark.ts';
 import { readPrivate, refusal, replacePrivate } from '../tree/private-file.ts';
@@ -276,7 +277,7 @@ function newFacts({ tree, remote, stateParent, stateDefault }: TreeRequest): Tre
 }
 
 function makeState(stateDirectory: string): void {
-  mkdirSync(stateDirectory, { recursive: true, mode: 0o700 });
+  makePath(stateDirectory, 0o700);
   const secret = path.join(stateDirectory, secretName);
   try {
     writeFileSync(secret, randomBytes(secretBytes), { mode: 0o600, flag: 'wx', flush: true });

@@ -12,10 +12,10 @@ import { randomBytes, randomUUID } from 'node:crypto';
 import {
   existsSync,
   lstatSync,
-  mkdirSync,
   readFileSync,
   readdirSync,
   rmSync,
+  statSync,
   writeFileSync,
 } from 'node:fs';
 import path from 'node:path';
@@ -25,6 +25,7 @@ import type { EbbError } from '../base/errors.ts';
 import { OpenFlag, openFd } from '../sys/fd.ts';
 import type { OwnedFd } from '../sys/fd.ts';
 import { tryLock } from '../sys/lease.ts';
+import { makePath } from '../sys/make-path.ts';
 import { filesystemStatus } from '../sys/statfs.ts';
 import { replacePrivate } from './private-file.ts';
 
@@ -66,13 +67,27 @@ export function contentPath(cacheDirectory: string, id: number): string {
  * what Ebb would take for its own.
  */
 export function makeDirectories(cacheDirectory: string): void {
+  requireDirectory(cacheDirectory);
   requireNothingOfOthers(cacheDirectory);
   try {
-    mkdirSync(cacheDirectory, { recursive: true, mode: 0o700 });
-    mkdirSync(treePath(cacheDirectory), { recursive: true, mode: 0o700 });
+    makePath(cacheDirectory, 0o700);
+    makePath(treePath(cacheDirectory), 0o700);
   } catch (error) {
     throw directoryError(cacheDirectory, error);
   }
+}
+
+function requireDirectory(cacheDirectory: string): void {
+  let isOther: boolean;
+  try {
+    const status = statSync(cacheDirectory, { throwIfNoEntry: false });
+    isOther = status !== undefined && !status.isDirectory();
+  } catch (error) {
+    throw directoryError(cacheDirectory, error);
+  }
+  if (!isOther) return;
+  const message = `The cache directory ${cacheDirectory} is no directory: name another one.`;
+  throw ebbError('ENOTDIR', message, { retryable: false });
 }
 
 /** What a daemon empties or writes over, and how it is left by a start that went no further. */

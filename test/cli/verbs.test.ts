@@ -6,6 +6,7 @@ import { after, before, test } from 'node:test';
 import { ebbError } from '../../src/base/errors.ts';
 import { runFiles, writeRunRecord } from '../../src/base/run-directory.ts';
 import type { FileInfo } from '../../src/daemon/api.ts';
+import { renderTop } from '../../src/cli/verbs/top.ts';
 import { ebb, gib, scriptedDaemon, tree } from './support.ts';
 import type { CliResult, ScriptedDaemon } from './support.ts';
 
@@ -234,6 +235,13 @@ test('status, top, log, explain', async () => {
   assert.equal(explain.code, 1);
   assert.match(explain.stdout, /a\.txt: DUL\n  It was read last week\.\n  version  "abc"\n$/);
   assert.match(explain.stderr, /^ebb explain: .*\/no: no no\n$/);
+});
+
+test('top cuts long commands in its tables', () => {
+  const one = { pid: 7, command: `x${'y'.repeat(100)}`, uid: 0, recalls: 1, bytes: 1 };
+  const reading = { nowMs: 0, live: [], requesters: [one], bytesPerSecond: 0 };
+  const shown = renderTop('/mnt', reading).join('\n');
+  assert.match(shown, / xy{36}\.\.\. +0 /);
 });
 
 test('umount of a busy mount lists who holds it', async () => {

@@ -22,6 +22,7 @@ interface TopOptions {
 const intervalMinMs = 100;
 const liveRowsMax = 20;
 const requesterRowsMax = 10;
+const commandColumnsMax = 40;
 
 export const top: Verb = {
   name: 'top',
@@ -140,7 +141,7 @@ export function renderTop(mountPoint: string, reading: Top): string[] {
       .slice(0, requesterRowsMax)
       .map((one) => [
         String(one.pid),
-        visible(one.command),
+        shortCommand(one.command),
         String(one.uid),
         formatCount(one.recalls),
         formatBytes(one.bytes),
@@ -153,10 +154,16 @@ export function renderTop(mountPoint: string, reading: Top): string[] {
   ];
 }
 
+/** Columns of other things stay in sight; `--json` has all of it. */
+function shortCommand(command: string): string {
+  const shown = visible(command);
+  return shown.length <= commandColumnsMax ? shown : `${shown.slice(0, commandColumnsMax - 3)}...`;
+}
+
 function liveCells(entry: TopEntry): string[] {
   return [
     String(entry.pid),
-    visible(entry.command),
+    shortCommand(entry.command),
     formatBytes(entry.doneBytes),
     formatBytes(entry.lengthBytes),
     formatBytes(entry.offsetBytes),

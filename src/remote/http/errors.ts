@@ -26,7 +26,10 @@ export function statusError(
 ): EbbError {
   switch (status) {
     case 401:
-      return ebbError('EACCES', `The server wants other credentials for ${what} (401).`);
+      return ebbError(
+        'EACCES',
+        `The server wants credentials for ${what} (401): none were given, or not the right ones.`,
+      );
     case 403:
       return ebbError('EACCES', `The server refuses access to ${what} (403).`);
     case 404:
@@ -121,6 +124,10 @@ export function networkError(error: unknown, host: string): EbbError {
   }
   if (/^(?:CERT_|ERR_TLS_)/.test(code)) {
     return ebbError('EACCES', sentence, { cause: error, retryable: false });
+  }
+  if (/wrong.version.number/i.test(describe(error))) {
+    const message = `${host}: it does not speak TLS there; is it http: instead of https:?`;
+    return ebbError('EIO', message, { cause: error, retryable: false });
   }
   if (/^(?:ERR_SSL_|EPROTO)/.test(code)) {
     const message = `${host}: the TLS handshake failed (${describe(error)}).`;

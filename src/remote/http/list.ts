@@ -52,7 +52,7 @@ async function fetchListing(
   let missing: Error | undefined;
   const head = (answer: FinalHead): BodyTarget | undefined => {
     const problem = childInstead(answer, path) ?? listingProblem(answer, key, context.nowMs());
-    if (problem?.code === 'ENOENT' && key !== '') {
+    if (problem?.code === 'ENOENT' && path !== '/') {
       missing = problem;
       return undefined;
     }
@@ -116,10 +116,11 @@ async function fileInstead(
   missing: Error,
   signal: AbortSignal,
 ): Promise<Error> {
-  const path = requestPath(context.basePath, key, false);
+  const isRoot = key === '';
+  const path = isRoot ? context.basePath.slice(0, -1) : requestPath(context.basePath, key, false);
   const head = await headOf(context.client, { method: 'HEAD', path }, signal);
   if (head.status !== 200) return missing;
-  return ebbError('ENOTDIR', `${key} is a file, not a directory.`);
+  return ebbError('ENOTDIR', `${isRoot ? head.url : key} is a file, not a directory.`);
 }
 
 function parseInto(parser: ListingParser, queue: BatchQueue, piece: Uint8Array): BodyTarget {

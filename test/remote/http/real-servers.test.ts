@@ -336,3 +336,22 @@ test('a directory that is called like an index page does not answer for its pare
     });
   }
 });
+
+test('what stands at the place of the root says what is wrong with it', async () => {
+  using tree = temporaryTree();
+  writeFileSync(path.join(tree.path, 'file.img'), 'x');
+  await using server = await startNginx({ root: tree.path });
+  const cases = [
+    ['file.img', { code: 'ENOTDIR', message: /\/file\.img is a file, not a directory/ }],
+    ['nothing', { code: 'ENOENT', message: /has no .*\/nothing\/ \(404\)/ }],
+  ] as const;
+  for (const [name, expected] of cases) {
+    await withRemote({ url: server.url + name }, (remote) =>
+      assert.rejects(listAll(remote, ''), expected),
+    );
+  }
+  const secure = server.url.replace('http:', 'https:');
+  await withRemote({ url: secure }, (remote) =>
+    assert.rejects(listAll(remote, ''), { message: /does not speak TLS there; is it http:/ }),
+  );
+});
