@@ -7,8 +7,10 @@
  * without one it ends when it is loaded (prime.ts).
  */
 import path from 'node:path';
+import { toEbbError } from '../../base/errors.ts';
+import { readdirSync } from '../../base/node-fs.ts';
 import { dropCapabilities } from '../../sys/capabilities.ts';
-import { clearCloseOnExec } from '../../sys/fd.ts';
+import { clearCloseOnExec, setCloseOnExec } from '../../sys/fd.ts';
 import { dieWithParent, execute, limitResource, ResourceLimit } from '../../sys/execute.ts';
 import { confineToPaths, LandlockRight } from '../../sys/landlock.ts';
 import { forbidNewPrivileges, installFilter } from '../../sys/seccomp.ts';
@@ -57,7 +59,23 @@ const compiledCode = Object.entries(
   codeCache === undefined ? {} : codeCacheEnvironment(codeCache),
 ).map(([name, value]) => `${name}=${value}`);
 
+/**
+ * What whoever mounts had open when he did is none of the server's business. Node keeps only the first descriptors from
+ * its children, up to a number that is free.
+ */
+function closeAllOnExec(): void {
+  for (const name of readdirSync('/proc/self/fd')) {
+    try {
+      setCloseOnExec(Number(name));
+    } catch (error) {
+      // That of this listing.
+      if (toEbbError(error).code !== 'EBADF') throw error;
+    }
+  }
+}
+
 dieWithParent();
+closeAllOnExec();
 limitResource(ResourceLimit.core, 0);
 limitResource(ResourceLimit.fileSize, logMaxBytes);
 limitResource(ResourceLimit.openFiles, openFilesMax);
@@ -68,7 +86,6 @@ dropCapabilities();
 forbidNewPrivileges();
 confineToPaths(readable);
 const args = receiveTask(InheritedFd.broker);
-// Node has set it on all that it found open.
 for (const fd of [0, 1, 2, ...Object.values(InheritedFd)]) clearCloseOnExec(fd);
 const program = serverFilter(InheritedFd.broker);
 const listener = installFilter(program);

@@ -25,6 +25,8 @@ const koffi = process.argv[2] ?? '';
 const parentPid = Number(process.argv[3]);
 /** A name in the test's own directory. */
 const scratch = `${process.argv[4]}-hostile`;
+/** Far behind those that Node closes by itself when it starts. */
+const strayFd = 200;
 const attempts: Record<string, string> = {};
 
 function attempt(name: string, act: () => unknown): void {
@@ -77,6 +79,7 @@ attempt('stat', () => statSync('/etc'));
 attempt('list', () => readdirSync('/'));
 attempt('readlink', () => readlinkSync('/proc/self/exe'));
 attempt('write into the image', () => writeSync(InheritedFd.image, 'x', 0));
+attempt('write to a file that who mounts has open', () => writeSync(strayFd, 'x'));
 attempt('koffi', () => createRequire(import.meta.url)(koffi) as unknown);
 attempt('dlopen', () => {
   process.dlopen({ exports: {} }, koffi);

@@ -1,7 +1,7 @@
 /** Hostile code in the server's place: what it tries, and that it gets nothing. */
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
-import { readFileSync, readSync, writeSync } from 'node:fs';
+import { closeSync, readFileSync, readSync, writeSync } from 'node:fs';
 import { createServer } from 'node:net';
 import type { AddressInfo } from 'node:net';
 import path from 'node:path';
@@ -13,7 +13,7 @@ import { Errno } from '../../../src/base/errno.ts';
 import { parseMountInfo } from '../../../src/base/mount-info.ts';
 import { startServer } from '../../../src/image/sandbox/start.ts';
 import { landlockVersion } from '../../../src/sys/landlock.ts';
-import { OpenFlag, openFd } from '../../../src/sys/fd.ts';
+import { OpenFlag, openFd, replaceFd } from '../../../src/sys/fd.ts';
 import { PollEvent, PollSet } from '../../../src/sys/poll.ts';
 import { socketPair } from '../../../src/sys/socket.ts';
 import { closedByte } from '../../../src/image/sandbox/inherited.ts';
@@ -22,6 +22,8 @@ import { runOk } from '../../support/run.ts';
 import { temporaryDirectory } from '../../support/temporary.ts';
 
 const here = import.meta.dirname;
+/** As in `flock 200`; hostile-script.ts knows the number. */
+const strayFd = 200;
 const koffi = fileURLToPath(import.meta.resolve('koffi'));
 
 /** The last process of the chain that `pid` began. */
@@ -75,6 +77,11 @@ for (const namespaces of [true, false]) {
     const { port } = listener.address() as AddressInfo;
     using device = openFd('/dev/null', OpenFlag.rdwr);
     using image = openFd(secret, OpenFlag.rdonly);
+    const stray = path.join(directory.path, 'stray');
+    {
+      using file = openFd(stray, OpenFlag.wronly | OpenFlag.creat, 0o600);
+      replaceFd(strayFd, file.fd);
+    }
     try {
       using server = await startServer({
         script: path.join(here, 'hostile-script.ts'),
@@ -106,8 +113,11 @@ for (const namespaces of [true, false]) {
       assert.ok(Object.keys(attempts).length > 25, 'it tried');
       assert.equal(attempts['open /etc/passwd'], 'ENOSYS');
       assert.equal(attempts['spawn'], 'ENOSYS');
+      assert.equal(attempts['write to a file that who mounts has open'], 'EBADF');
+      assert.equal(readFileSync(stray, 'utf8'), '');
       assert.match(attempts['4 GiB of memory'] ?? '', /allocation failed/);
     } finally {
+      closeSync(strayFd);
       listener.close();
     }
   });
