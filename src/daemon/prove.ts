@@ -13,6 +13,9 @@ export async function proveContent(
   content: Pick<ContentFile, 'key' | 'version' | 'sizeBytes'>,
   signal: AbortSignal,
 ): Promise<RemoteProof> {
+  signal.throwIfAborted();
+  const { key, version: proven, sizeBytes } = content;
+  if (remote.hasNow?.(key, proven, sizeBytes) === true) return { version: proven, sizeBytes };
   const object = await remote.stat(content.key, { signal });
   if (object.kind !== 'file') return { version: '', sizeBytes: -1 };
   const { version = isUnprovable(content) ? content.version : '' } = object;

@@ -141,20 +141,27 @@ export class KnownFiles {
 
   /**
    * For `movedTo`. Undefined: somebody may have it mapped, have moved its ctime with his first store, and go on.
-   * Writers of what is not all here, for certain, are recorded before they are let in.
+   * Writers of what is not all here, for certain, are recorded before they are let in. `ctimeWithoutWriter`: the
+   * inode's ctime, if nobody had it open for writing afterwards.
    */
-  moment(file: StubFile, hasNoWriter: () => boolean): Moment | undefined {
+  moment(file: StubFile, ctimeWithoutWriter: () => FileTime | undefined): Moment | undefined {
     const atMs = Date.now();
-    const ctime = this.#store.changedAt(file);
-    if (ctime === undefined) return undefined;
-    const isAsSettled = sameTime(ctime, this.#known.get(file.id)?.settledCtime);
-    const isQuiet = isAsSettled || !file.residency.isRecorded || hasNoWriter();
-    return isQuiet ? { ctime, atMs } : undefined;
+    const ctime = this.#quietCtime(file) ?? ctimeWithoutWriter();
+    return ctime && { ctime, atMs };
   }
 
-  /** The inode's ctime when somebody may have written to it since that moment; else undefined. */
-  movedTo(file: StubFile, since: Moment | undefined): FileTime | undefined {
-    const now = this.#store.changedAt(file);
+  /** The inode's ctime, when what is known of the file shows that nobody can be writing to it. */
+  #quietCtime(file: StubFile): FileTime | undefined {
+    const settledCtime = this.#known.get(file.id)?.settledCtime;
+    const { isRecorded } = file.residency;
+    if (isRecorded && settledCtime === undefined) return undefined;
+    const ctime = this.#store.changedAt(file);
+    const isQuiet = ctime !== undefined && (!isRecorded || sameTime(ctime, settledCtime));
+    return isQuiet ? ctime : undefined;
+  }
+
+  /** The inode's ctime `now` when somebody may have written to it since that moment; else undefined. */
+  movedTo(now: FileTime | undefined, since: Moment | undefined): FileTime | undefined {
     if (now === undefined) return undefined;
     const isSame = sameTime(now, since?.ctime) && (tellsChanges(now) || isOlder(now, since));
     return isSame ? undefined : now;

@@ -174,7 +174,7 @@ export class NativeServer {
    * while no event told of it, or may have changed it (since `before`): then nothing may be freed.
    */
   beforeFreeing(fd: number, file: StubFile, before: Moment | undefined): void {
-    this.#writers.requireUnmoved(file, before);
+    this.#writers.requireUnmoved(fd, file, before);
     this.#known.unsettle(file.id);
     this.#streams.forget(file.id);
     this.#marks.askAgain(fd);

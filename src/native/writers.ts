@@ -14,6 +14,7 @@ import type { OwnedFd } from '../sys/fd.ts';
 import { decodeHandle, openByHandle } from '../sys/handle.ts';
 import { dropLease, tryLease } from '../sys/lease.ts';
 import { fileStatus, sameTime } from '../sys/stat.ts';
+import type { FileTime } from '../sys/stat.ts';
 import type { StubFile, StubStore } from '../tree/stubs/stub-store.ts';
 import type { FileGates } from './file-gates.ts';
 import type { KnownFiles, Moment } from './known-files.ts';
@@ -115,7 +116,7 @@ export class Writers {
   /** For `requireUnmoved`: as it is before `changesTakenIn` is asked. What cannot be looked at may be changing. */
   moment(file: StubFile): Moment | undefined {
     try {
-      return this.#options.known.moment(file, () => this.#hasNoWriter(file));
+      return this.#options.known.moment(file, () => this.#ctimeWithoutWriter(file));
     } catch (error) {
       if (error instanceof EbbError) return undefined;
       throw error;
@@ -129,17 +130,17 @@ export class Writers {
     const before = file && this.moment(file);
     await changesTakenIn();
     await gates.opened(fileId);
-    return () => file !== undefined && known.movedTo(file, before) === undefined;
+    return () => file !== undefined && known.movedTo(store.changedAt(file), before) === undefined;
   }
 
   /**
    * To be asked under a write lease. Throws EBUSY when the file's ctime has moved since `before`: whoever did it has
    * closed the file, so his events are queued, but perhaps not yet taken in. When they are, and the file is clean
-   * still, it was chmod(2) and the like.
+   * still, it was chmod(2) and the like. `fd`: that has the lease.
    */
-  requireUnmoved(file: StubFile, before: Moment | undefined): void {
+  requireUnmoved(fd: number, file: StubFile, before: Moment | undefined): void {
     const { known, gates, changesTakenIn } = this.#options;
-    const ctime = known.movedTo(file, before);
+    const ctime = known.movedTo(fileStatus(fd).ctime, before);
     if (ctime === undefined) return;
     const taken = changesTakenIn().then(() => gates.opened(file.id));
     void taken.then(
@@ -293,11 +294,17 @@ export class Writers {
   }
 
   #hasNoWriter(file: StubFile): boolean {
+    return this.#ctimeWithoutWriter(file) !== undefined;
+  }
+
+  /** The inode's ctime; undefined: somebody may have it open for writing. */
+  #ctimeWithoutWriter(file: StubFile): FileTime | undefined {
     using fd = this.#openFile(file);
-    if (fd === undefined || !this.#options.store.closeOwn(file)) return false;
-    const granted = tryLease(fd.fd, 'read');
-    if (granted) dropLease(fd.fd);
-    return granted;
+    if (fd === undefined || !this.#options.store.closeOwn(file)) return undefined;
+    // Before the lease: who writes afterwards moves it.
+    const { ctime } = fileStatus(fd.fd);
+    // Closing it gives the lease up.
+    return tryLease(fd.fd, 'read') ? ctime : undefined;
   }
 
   /** Who writes to it all day would have each of his calls told, and told to nobody. */

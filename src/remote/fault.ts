@@ -104,6 +104,11 @@ class FaultyRemote extends WrappedRemote {
     return false;
   }
 
+  /** And each stat. */
+  override hasNow(): boolean {
+    return false;
+  }
+
   #fault(call: FaultCall['call'], key: string, offsetBytes: number): Fault | undefined {
     const index = this.#calls;
     this.#calls += 1;

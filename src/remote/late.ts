@@ -58,6 +58,10 @@ export class LateRemote implements Remote {
     return this.#remote?.readReady?.(...range) ?? false;
   }
 
+  hasNow(key: string, version: string, sizeBytes: number): boolean {
+    return this.#remote?.hasNow?.(key, version, sizeBytes) ?? false;
+  }
+
   /** Does not wait for a try that is under way: it may hang. What it opens is closed then. */
   async close(): Promise<void> {
     this.#closed = true;

@@ -140,6 +140,11 @@ export interface Remote {
    * rejects.
    */
   readReady?(...range: ReadyRange): boolean | Promise<void>;
+  /**
+   * Whether an object of this version and size is there now, as `stat` would say, by what can be looked up in the
+   * calling thread without waiting. False says nothing: a `stat` does. Never throws.
+   */
+  hasNow?(key: string, version: string, sizeBytes: number): boolean;
   /** Frees connections. Calls under way reject. */
   close(): Promise<void>;
 }

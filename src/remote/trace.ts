@@ -143,6 +143,11 @@ class TracedRemote extends WrappedRemote {
     return false;
   }
 
+  /** And each stat. */
+  override hasNow(): boolean {
+    return false;
+  }
+
   async #traced<T>(span: Span, work: () => Promise<T>): Promise<T> {
     let result: T;
     try {

@@ -42,6 +42,11 @@ export abstract class WrappedRemote implements Remote {
     return this.inner.readReady?.(...range) ?? false;
   }
 
+  /** Who does something to `stat` must do it to this, or say false. */
+  hasNow(key: string, version: string, sizeBytes: number): boolean {
+    return this.inner.hasNow?.(key, version, sizeBytes) ?? false;
+  }
+
   close(): Promise<void> {
     return this.inner.close();
   }

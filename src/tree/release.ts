@@ -248,16 +248,13 @@ async function releaseLeased<File extends Releasable>(
   if (back.length > 0) await recordPutBack(port, back, results);
 }
 
-/** Step 4. The refusals of those whose marks cannot be changed. Throws when the catalog refuses all. */
+/** Step 4, of files whose residency is empty by now. The refusals of those whose marks cannot be changed. Throws when the catalog refuses all. */
 async function recordNothingHere<File extends Releasable>(
   port: ReleasePort<File>,
   going: readonly Leased<File>[],
 ): Promise<(Refused | undefined)[]> {
   if (going.length === 0) return [];
-  const rows = going.map(({ file }) => {
-    const { sizeBytes, chunkBytes } = file.residency;
-    return rowOf(file.id, Residency.create(sizeBytes, chunkBytes));
-  });
+  const rows = going.map(({ file }) => rowOf(file.id, file.residency));
   port.commit(rows);
   const refusals: (Refused | undefined)[] = [];
   for (const [at, { file, fd }] of going.entries()) {

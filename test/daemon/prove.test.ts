@@ -35,3 +35,21 @@ test('a version is proved by itself, with its size', async () => {
   assert.ok(!(await isProved(version, { kind: 'directory', sizeBytes, version })));
   assert.ok(!(await isProved(version, { kind: 'file', sizeBytes, version: 'etag:"b"' })));
 });
+
+test('what the remote says at once is proof, and only what it says of this version and size; else it is asked', async () => {
+  const version = 'v';
+  for (const said of [true, false]) {
+    const asked: unknown[] = [];
+    const stat = async (): Promise<ObjectAttributes> => ({ kind: 'file', sizeBytes, version: 'w' });
+    const hasNow = (...about: unknown[]): boolean => {
+      asked.push(about);
+      return said;
+    };
+    const remote = { stat, hasNow } as unknown as Remote;
+    const proof = await proveContent(remote, { key: 'x', version, sizeBytes }, signal);
+    assert.deepEqual(proof, { version: said ? version : 'w', sizeBytes });
+    assert.deepEqual(asked, [['x', version, sizeBytes]]);
+    const stopped = proveContent(remote, { key: 'x', version, sizeBytes }, AbortSignal.abort());
+    await assert.rejects(stopped, { name: 'AbortError' });
+  }
+});

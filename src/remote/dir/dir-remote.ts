@@ -197,6 +197,18 @@ class DirectoryRemote implements Remote {
     }
   }
 
+  /** On a local file system, of what the kernel has in memory. The version names the inode. */
+  hasNow(key: string, version: string, sizeBytes: number): boolean {
+    if (this.#closed.signal.aborted || !this.#root.hasStableInodes) return false;
+    try {
+      using found = findAtOnce(this.#root, key);
+      if (found === undefined || kindOf(found.stats) !== 'file') return false;
+      return found.stats.size === BigInt(sizeBytes) && versionOf(found.stats, true) === version;
+    } catch {
+      return false;
+    }
+  }
+
   close(): Promise<void> {
     this.#ready.closeAll();
     this.#closed.abort(ebbError('ESHUTDOWN', `The remote ${this.displayName} was closed.`));
