@@ -248,7 +248,10 @@ async function releaseLeased<File extends Releasable>(
   if (back.length > 0) await recordPutBack(port, back, results);
 }
 
-/** Step 4, of files whose residency is empty by now. The refusals of those whose marks cannot be changed. Throws when the catalog refuses all. */
+/**
+ * Step 4, of files whose residency is empty by now. The refusals of those whose marks cannot be changed. Throws when the
+ * catalog refuses all.
+ */
 async function recordNothingHere<File extends Releasable>(
   port: ReleasePort<File>,
   going: readonly Leased<File>[],

@@ -36,7 +36,7 @@ test('a version is proved by itself, with its size', async () => {
   assert.ok(!(await isProved(version, { kind: 'file', sizeBytes, version: 'etag:"b"' })));
 });
 
-test('what the remote says at once is proof, and only what it says of this version and size; else it is asked', async () => {
+test('what the remote says at once of this version and size is proof; else it is asked', async () => {
   const version = 'v';
   for (const said of [true, false]) {
     const asked: unknown[] = [];
