@@ -19,7 +19,7 @@ import type { EbbError } from '../base/errors.ts';
 import type { OwnedFd } from '../sys/fd.ts';
 import { dropLease, leaseKind, tryLease } from '../sys/lease.ts';
 import type { ResidencyRow } from './durability.ts';
-import { Residency } from './residency.ts';
+import type { Residency } from './residency.ts';
 
 /** So many contents hold their leases, and keep openers waiting, for each other's sake. */
 export const releaseBatchMax = 128;
@@ -249,8 +249,8 @@ async function releaseLeased<File extends Releasable>(
 }
 
 /**
- * Step 4, of files whose residency is empty by now. The refusals of those whose marks cannot be changed. Throws when the
- * catalog refuses all.
+ * Step 4, of files whose residency is empty by now. The refusals of those whose marks cannot be changed. Throws when
+ * the catalog refuses all.
  */
 async function recordNothingHere<File extends Releasable>(
   port: ReleasePort<File>,
