@@ -71,3 +71,15 @@ test('who is not stopped gives up in time, once; who is disposed does not, also 
   process.runs(60_000);
   assert.equal(process.fired, 1);
 });
+
+test('who is stopped while he looks looks again, so often and no more', (context) => {
+  const process = new Process(context);
+  process.timer(4_000);
+  for (let stops = 0; stops < 12; stops += 1) {
+    process.isStopped(stoppedMs);
+    process.runs(attendedMs - 100);
+    assert.equal(process.fired, 0, `given up after ${stops + 1} stops`);
+  }
+  for (let stops = 0; stops < 2; stops += 1) process.isStopped(stoppedMs);
+  assert.equal(process.fired, 1);
+});
