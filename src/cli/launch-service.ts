@@ -5,7 +5,14 @@
  */
 import { spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
-import { closeSync, openSync, renameSync, rmSync } from '../base/node-fs.ts';
+import {
+  closeSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+} from '../base/node-fs.ts';
 import path from 'node:path';
 import type { Writable } from 'node:stream';
 import { daemonEnvironment } from '../base/daemon-environment.ts';
@@ -81,12 +88,33 @@ export function takeAhead(script: string, log: string): Launched | undefined {
   return started;
 }
 
+/** Node keeps those before it from its children, and those behind up to the first number that is free. */
+const foreignFirst = 16;
+const closedOnExec = 0o2000000;
+
+/** What the caller has open, as the lock of a script is, ends with the caller: a service lives on. */
+function closeForeign(kept: readonly KeptDescriptor[]): void {
+  for (const name of readdirSync('/proc/self/fd')) {
+    const foreign = Number(name);
+    if (foreign < foreignFirst || kept.some(({ fd }) => fd === foreign)) continue;
+    try {
+      // In octal (proc_pid_fdinfo(5)).
+      const facts = readFileSync(`/proc/self/fdinfo/${foreign}`, 'latin1');
+      const [, flags = '0'] = /^flags:\s+(\d+)$/m.exec(facts) ?? [];
+      if ((Number.parseInt(flags, 8) & closedOnExec) === 0) closeSync(foreign);
+    } catch {
+      // It was that of the listing.
+    }
+  }
+}
+
 /** In a session of its own. `output`: its log. */
 export function launch(
   script: string,
   output: number | 'inherit',
   kept: readonly KeptDescriptor[] = [],
 ): Launched {
+  closeForeign(kept);
   const child = spawn(process.execPath, [...process.execArgv, ...serviceFlags, script], {
     cwd: '/',
     env: { ...daemonEnvironment, ...process.env, ...keptVariable(kept) },

@@ -127,3 +127,17 @@ for (const [kind, act] of kinds) {
     });
   }
 }
+
+test('what a script has open while it mounts, as a lock, is its own: no process of the mount keeps it', async () => {
+  const lock = path.join(directory.path, 'lock');
+  const words = 'exec 200>"$1"; flock 200; exec "$2" image mount "$3" "$4"';
+  const launcher = path.join(import.meta.dirname, '../../ebb');
+  const image = path.join(directory.path, 'disk.img');
+  const env = { EBB_RUN_DIR: path.join(directory.path, 'run') };
+  await runOk('bash', ['-c', words, 'script', lock, launcher, image, mountPoint], { env });
+  try {
+    await runOk('flock', ['--nonblock', lock, 'true']);
+  } finally {
+    await runOk(launcher, ['umount', mountPoint], { env });
+  }
+});
