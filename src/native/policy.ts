@@ -19,7 +19,10 @@ const holeProbers = (
   // It takes a text that has a hole for a binary file.
   'grep ggrep ' +
   'qemu-img qemu-nbd qemu-storage-daemon nbdkit virt-sparsify mke2fs mkfs.ext4 mkfs.erofs mkfs.xfs debugfs ' +
-  'ddrescue bmaptool ostree'
+  'ddrescue bmaptool ostree ' +
+  // They look for holes where their clients do (nfsd is the kernel's), and machines where their disks are copied.
+  'nfsd ganesha.nfsd smbd virtiofsd glusterfsd qemu-kvm qemu-system-x86_64 qemu-system-i386 ' +
+  'qemu-system-aarch64 qemu-system-arm qemu-system-ppc64 qemu-system-riscv64 qemu-system-s390x'
 ).split(' ');
 
 function rules(verdict: NativeVerdict, executables: string): VerdictRule[] {

@@ -211,6 +211,8 @@ test('the defaults: indexers get nothing, scanners ranges, backups whole files; 
   assert.ok(verdicts.looksForHoles('/usr/bin/tar', 'any'));
   assert.ok(verdicts.looksForHoles('/usr/bin/coreutils', 'cp'), 'one program that is all of them');
   assert.ok(!verdicts.looksForHoles('/usr/bin/coreutils', 'cat'));
+  assert.ok(verdicts.looksForHoles('/usr/bin/ganesha.nfsd', 'svc_1'), 'for its clients');
+  assert.ok(verdicts.looksForHoles(undefined, 'nfsd'), 'a thread of the kernel');
   assert.ok(
     !verdicts.looksForHoles('/usr/bin/cat', 'cat') && !verdicts.looksForHoles(undefined, ''),
   );
