@@ -36,6 +36,7 @@ export class ChangeRecords {
       if (areRecorded.every(Boolean)) strikeOut(this.#journalFd, message.place);
     });
   }
+
   /** Resolves when all that was told is recorded or cannot be; never rejects. */
   async settled(): Promise<void> {
     while (this.#unrecorded.size > 0) await Promise.all(this.#unrecorded);

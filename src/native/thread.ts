@@ -117,6 +117,8 @@ export class NativeThread {
     this.#control.stop();
     await this.#ended;
   }
+
+  /** Settles as `ended`, when the port is closed. */
   async #untilAllIsTold(ended: Promise<void>): Promise<void> {
     const allTold = once(this.#port, 'close');
     try {
