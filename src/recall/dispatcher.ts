@@ -122,6 +122,8 @@ export class Dispatcher {
     const { stallMaxMs } = this.#options.limits;
     let nextMs = Infinity;
     for (const flight of this.#active) {
+      // Who has to wait for the local disk is not the remote's fault; he has a deadline of his own.
+      if (flight.transfer?.isWriting === true) flight.progressAtMs = nowMs;
       const dueMs = flight.progressAtMs + stallMaxMs;
       if (dueMs > nowMs) {
         nextMs = Math.min(nextMs, dueMs);

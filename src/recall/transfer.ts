@@ -91,6 +91,11 @@ export class Transfer implements RangeSink {
     return this.#positionBytes;
   }
 
+  /** Bytes are on their way to the local disk; more may not be taken from the remote until they are there. */
+  get isWriting(): boolean {
+    return this.#writesPending > 0;
+  }
+
   /**
    * Runs to the end. Resolves when every byte is written and reported; rejects with EbbError after the last
    * write that was under way has ended, so that afterwards nothing of this transfer touches the file.

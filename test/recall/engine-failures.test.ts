@@ -114,6 +114,20 @@ test('a stalled request is given up, also when only read-ahead waits for it', as
   await assert.rejects(get, /sent nothing of file for 1000 ms/);
 });
 
+test('a request is not given up as stalled while it is the local disk that takes its time', async () => {
+  const written = Promise.withResolvers<void>();
+  const slow = { beforeWrite: () => written.promise };
+  await using it = scene(64 * MiB, { limits: { stallMaxMs: 1000 } }, slow);
+  const get = it.engine.ensure(it.file, 0, MiB, by(1, 'get'));
+  it.remote.grant(0, chunk);
+  await settle();
+  it.clock.advance(5_000);
+  it.engine.tick();
+  written.resolve();
+  it.remote.open();
+  await get;
+});
+
 test('the engine rings by itself when the clock is real', async () => {
   const remote = new HeldRemote(MiB * 8);
   using file = new LocalFile({ sizeBytes: 8 * MiB });
