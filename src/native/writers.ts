@@ -194,13 +194,13 @@ export class Writers {
 
   /**
    * Content was written or cut, or mtime alone was set (touch -m), which looks the same. The file is the user's own
-   * then, unless it is full of poison still: whoever was let in to empty it has not done so, and may never do.
+   * then, unless there is proof that it was not cut off: whoever was let in to empty it has not done so, and may never
+   * do.
    */
   async #modified(file: StubFile): Promise<void> {
     const { gates, store } = this.#options;
     await gates.alone(file.id, async () => {
-      const isStub = store.hasPoison && file.change === discarding && store.unchanged(file);
-      if (!isStub) await this.#setDirty(file);
+      if (!store.isUncut(file)) await this.#setDirty(file);
     });
   }
 

@@ -114,7 +114,7 @@ async function killWhoEmpties(scene: NativeScene, file: StubFile): Promise<void>
   await waitFor(() => file.change === discarding, { what: 'the writer to be recorded' });
 }
 
-for (const type of ['xfs', 'btrfs'] as const) {
+for (const type of ['ext4', 'xfs', 'btrfs'] as const) {
   test(`${type}: who was killed before he emptied a file has not emptied it, though its time is set then`, async () => {
     await using scene = await nativeScene(type);
     const file = scene.add('f', sizeBytes);

@@ -7,14 +7,15 @@
  */
 import { StubChange } from '../../base/stub-facts.ts';
 import type { StubFacts } from '../../base/stub-facts.ts';
-import { ebbError } from '../../base/errors.ts';
+import { EbbError, ebbError } from '../../base/errors.ts';
 import { syncFile } from '../../sys/file-io.ts';
-import { fileStatus, sameTime, tellsChanges } from '../../sys/stat.ts';
+import { fileStatus, sameTime, setFileTimes, tellsChanges } from '../../sys/stat.ts';
 import type { FileTime } from '../../sys/stat.ts';
 import type { MarkSeal } from '../mark.ts';
 import type { StubAccess } from './stub-access.ts';
 import type { LoadedStub } from './stub-file.ts';
-import { wasCutOff } from './evidence.ts';
+import { hasBlockAside, setBlockAside, wasCutOff } from './evidence.ts';
+import type { StubTimes } from './kept-times.ts';
 import { writeStubMark } from './stub-mark.ts';
 
 const { clean, intent, discarding, dirty } = StubChange;
@@ -27,6 +28,8 @@ export interface ChangePort {
   lookup(id: number): StubFacts | undefined;
   /** Durable when it returns. */
   commit(row: Pick<StubFacts, 'id' | 'change' | 'ctimeSeconds' | 'ctimeNanoseconds'>): void;
+  /** As `StubOwner.keepTimes`. */
+  keepTimes(stub: LoadedStub, times: StubTimes): Disposable | undefined;
   /** What is here of this stub is durable. */
   settled(id: number): Promise<void>;
 }
@@ -74,6 +77,14 @@ export class Changes {
     return record.change === clean || isUntouched;
   }
 
+  /** As `StubStore.isUncut`. */
+  isUncut(stub: LoadedStub): boolean {
+    if (stub.change !== discarding) return false;
+    if (this.#port.hasPoison) return this.unchanged(stub);
+    using fd = this.#port.access.openForReading(stub.handle);
+    return fileStatus(fd.fd).sizeBytes === stub.sizeBytes && hasBlockAside(fd.fd, stub.sizeBytes);
+  }
+
   async #record(stub: LoadedStub, change: StubChange): Promise<void> {
     await stub.idle();
     const before = stub.change;
@@ -91,8 +102,27 @@ export class Changes {
       const message = `The disk of the tree did not take what had arrived of ${stub.key}.`;
       throw ebbError('EIO', message, { retryable: true });
     }
+    if (change === discarding && !this.#port.hasPoison) this.#setBlockAside(stub);
     await this.#write(stub, before, change);
     stub.change = change;
+  }
+
+  /** Synced with the mark. */
+  #setBlockAside(stub: LoadedStub): void {
+    if (stub.residency.complete) return;
+    try {
+      using fd = this.#port.access.openForWriting(stub.handle);
+      const { atime, mtime } = fileStatus(fd.fd);
+      using _kept = this.#port.keepTimes(stub, { atime, mtime });
+      try {
+        setBlockAside(fd.fd, stub.sizeBytes);
+      } finally {
+        setFileTimes(fd.fd, atime, mtime);
+      }
+    } catch (error) {
+      // No room, no extents: what lies in the file tells as much as it can.
+      if (!(error instanceof EbbError)) throw error;
+    }
   }
 
   async #write(stub: LoadedStub, before: StubChange, change: StubChange): Promise<void> {

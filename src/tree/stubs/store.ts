@@ -113,6 +113,7 @@ export class NativeStubStore implements StubStore, StubOwner {
       hasPoison: this.poison !== undefined,
       lookup: (id) => this.records.get(id),
       commit: (row) => this.records.setChange([row]),
+      keepTimes: (stub, times) => this.keepTimes(stub, times),
       settled: (id) => this.log.settled(id),
     });
     this.#times =
@@ -201,6 +202,10 @@ export class NativeStubStore implements StubStore, StubOwner {
       if (error instanceof EbbError && error.code === 'ESTALE') return false;
       throw error;
     }
+  }
+
+  isUncut(file: StubFile): boolean {
+    return this.#changes.isUncut(this.mine(file));
   }
 
   changedAt(file: StubFile): FileTime | undefined {

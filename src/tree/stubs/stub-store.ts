@@ -87,6 +87,11 @@ export interface StubStore extends AsyncDisposable {
    * file that was not whole: it was not cut off, as what lies in it shows, whatever else was done to it. Synchronous.
    */
   unchanged(file: StubFile): boolean;
+  /**
+   * There is proof that a `discarding` file was not cut off: poison, or the block that was set aside. False where there
+   * is none, so that a file that was not may be taken for one that was. Throws ESTALE, EAGAIN while it is leased.
+   */
+  isUncut(file: StubFile): boolean;
   /** The inode's ctime now; undefined when it was deleted. Opens nothing. */
   changedAt(file: StubFile): FileTime | undefined;
   setPinned(file: StubFile, pinned: boolean): void;

@@ -1,5 +1,5 @@
 /** Where the kernel says that a file's blocks are (Documentation/filesystems/fiemap.rst). */
-import { ioctlBytes } from '../../../src/sys/ioctl.ts';
+import { fileExtents } from '../../../src/sys/fiemap.ts';
 
 export interface MappedRange {
   readonly logicalBytes: number;
@@ -8,37 +8,18 @@ export interface MappedRange {
   readonly unwritten: boolean;
 }
 
-const fiemapRequest = 0xc020660b;
-const headerSize = 32;
-const extentSize = 56;
 const extentsPerCall = 500;
-const flags = { last: 0x1, inline: 0x200, unwritten: 0x800 };
 
 /** All mapped ranges of an open file, adjoining ones joined; none of inline content. */
 export function fiemap(descriptor: number): MappedRange[] {
   const ranges: MappedRange[] = [];
-  for (let start = 0n, isLast = false; !isLast;) {
-    const bytes = Buffer.alloc(headerSize + extentsPerCall * extentSize);
-    bytes.writeBigUInt64LE(start, 0);
-    bytes.writeBigUInt64LE(2n ** 63n - 1n - start, 8);
-    bytes.writeUInt32LE(extentsPerCall, 24);
-    const result = ioctlBytes(descriptor, fiemapRequest, bytes);
-    if (result < 0) throw new Error('FIEMAP failed');
-    const count = bytes.readUInt32LE(20);
-    isLast = count === 0;
-    for (let at = headerSize; at < headerSize + count * extentSize; at += extentSize) {
-      const flag = bytes.readUInt32LE(at + 40);
-      const logical = bytes.readBigUInt64LE(at);
-      const length = bytes.readBigUInt64LE(at + 16);
-      if ((flag & flags.last) !== 0) isLast = true;
-      start = logical + length;
-      if ((flag & flags.inline) !== 0) continue;
-      ranges.push({
-        logicalBytes: Number(logical),
-        physicalBytes: Number(bytes.readBigUInt64LE(at + 8)),
-        lengthBytes: Number(length),
-        unwritten: (flag & flags.unwritten) !== 0,
-      });
+  for (let start = 0, isLast = false; !isLast;) {
+    const extents = fileExtents(descriptor, start, Number.MAX_SAFE_INTEGER - start, extentsPerCall);
+    isLast = extents.length === 0;
+    for (const { isUnwritten: unwritten, isInline, isLast: ends, ...extent } of extents) {
+      isLast ||= ends;
+      start = extent.logicalBytes + extent.lengthBytes;
+      if (!isInline) ranges.push({ ...extent, unwritten });
     }
   }
   return joined(ranges);

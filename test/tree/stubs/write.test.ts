@@ -20,6 +20,7 @@ import { describe, test } from 'node:test';
 import { OpenFlag, openFd } from '../../../src/sys/fd.ts';
 import { tryLease } from '../../../src/sys/lease.ts';
 import { fileStatus, setFileTimes } from '../../../src/sys/stat.ts';
+import { runOk } from '../../support/run.ts';
 import { sourceBytes } from '../support/cache.ts';
 import { FailingDisk } from '../support/failing-disk.ts';
 import { imageTypes, newTree, openStubs, recall, stubMtime } from '../support/stubs.ts';
@@ -163,6 +164,49 @@ for (const type of imageTypes) {
       await recall(file);
       assert.deepEqual(new Uint8Array(readFileSync(name)), sourceBytes(0, sizeBytes));
     });
+
+    test('a writer that truncates and is killed, its daemon, too; then the time is set: a stub still', async () => {
+      using tree = newTree(type);
+      const name = path.join(tree.data, 'f');
+      {
+        using stubs = openStubs(tree);
+        const file = stubs.add('f', sizeBytes);
+        await stubs.store.setChange(file, 2);
+        assert.deepEqual(fileStatus(name).mtime, stubMtime);
+      }
+      utimesSync(name, 1, 2);
+      using stubs = openStubs(tree);
+      const file = stubs.store.get(stubs.catalog.page(0, 1)[0]?.id ?? 0);
+      assert.ok(file !== undefined);
+      assert.equal(stubs.store.isUncut(file), true);
+      assert.equal(stubs.store.unchanged(file), true);
+      using marked = openFd(name, OpenFlag.rdonly);
+      assert.equal(stubs.store.factsOfMark(marked.fd)?.change, 0);
+      await stubs.store.setChange(file, 0);
+      await recall(file);
+      assert.deepEqual(new Uint8Array(readFileSync(name)), sourceBytes(0, sizeBytes));
+    });
+
+    for (const [how, program] of [
+      ['made longer again', 'truncate -s 0 f; truncate -s 20000 f'],
+      ['its room set aside', 'truncate -s 0 f; fallocate -l 20000 f'],
+      ['more room set aside', 'truncate -s 0 f; fallocate -n -l 1MiB f; truncate -s 20000 f'],
+      [
+        'room set aside behind it',
+        'truncate -s 0 f; truncate -s 20000 f; fallocate -n -o 20000 -l 64KiB f',
+      ],
+      ['written', 'head -c 20000 /dev/zero > f'],
+    ] as const) {
+      test(`a file that was cut off is never taken for a stub: ${how}`, async () => {
+        using tree = newTree(type);
+        using stubs = openStubs(tree);
+        const file = stubs.add('f', sizeBytes);
+        await stubs.store.setChange(file, 2);
+        await runOk('sh', ['-c', `set -e; cd "$0"; ${program}`, tree.data]);
+        assert.equal(stubs.store.isUncut(file), false);
+        assert.equal(stubs.store.unchanged(file), false);
+      });
+    }
 
     test('bytes that no record claims, after a crash: a writer that truncates has not done so yet', async () => {
       using tree = newTree(type);
