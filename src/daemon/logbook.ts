@@ -1,6 +1,7 @@
 /** The daemon's log: lines on standard error (a file in background mode) and the last ones in memory for `ebb log`. */
 import type { Clock } from '../base/clock.ts';
 import type { LogRecord } from './api.ts';
+import { Repeats, countedEveryMs } from './repeats.ts';
 
 const rememberedRecordsMax = 10_000;
 /** A follower that does not read loses the oldest lines, not the daemon's memory. */
@@ -17,6 +18,8 @@ export class Logbook {
   readonly #followers = new Set<Follower>();
   #records: LogRecord[] = [];
   #lastError: string | null = null;
+  readonly #repeats = new Repeats();
+  #timer: NodeJS.Timeout | undefined;
 
   constructor(clock: Clock, minimum: LogRecord['level'], write: (line: string) => void) {
     this.#clock = clock;
@@ -45,6 +48,35 @@ export class Logbook {
       `${new Date(record.timeMs).toISOString()} ${level} ${message}${fieldsText(fields)}\n`,
     );
     for (const follower of this.#followers) follower(record);
+  }
+
+  /**
+   * A warning that may come by the thousand (each recall on a full disk). `kind`: what of it is the same each time, in
+   * words. Of each kind the first ones are said, all others are counted, and the counts said once a minute.
+   */
+  trouble(kind: string, message: string, fields?: LogRecord['fields']): void {
+    const nowMs = this.#clock.monotonicMs();
+    this.sayCounted(nowMs);
+    if (this.#repeats.isToBeSaid(kind, message, nowMs)) return this.log('warn', message, fields);
+    this.#lastError = message;
+    this.#sayCountedLater();
+  }
+
+  /** What `trouble` has counted for a minute. Called by a timer, too. */
+  sayCounted(nowMs: number): void {
+    for (const { kind, count, withinMs, last } of this.#repeats.take(nowMs)) {
+      const seconds = Math.round(withinMs / 1_000);
+      this.log('warn', `${kind}: ${count} more within ${seconds} s, the last: ${last}`);
+    }
+  }
+
+  #sayCountedLater(): void {
+    if (this.#timer !== undefined) return;
+    this.#timer = setTimeout(() => {
+      this.#timer = undefined;
+      this.sayCounted(this.#clock.monotonicMs());
+      if (this.#repeats.isCounting) this.#sayCountedLater();
+    }, countedEveryMs).unref();
   }
 
   /** The last `lines` records, then, with `follow`, every new one until the signal fires. */

@@ -216,9 +216,7 @@ export class SpaceKeeper {
 
   /** On the timer nobody hears of a failure to look (a disk that fails): the log does. */
   #checkInTime(): void {
-    this.#checkNow().catch((error: unknown) => {
-      this.#options.logbook.log('error', `release: ${toEbbError(error).message}`);
-    });
+    this.#checkNow().catch((error: unknown) => this.#failed(error));
   }
 
   async #checkNow(): Promise<void> {
@@ -230,20 +228,25 @@ export class SpaceKeeper {
   /** Starts a stroke when a limit is passed; gives the one under way, which resolves to the bytes that it freed. */
   #check(excessBytes: number, isUrgentNow: boolean): Promise<number> | undefined {
     if (this.#stroke !== undefined) return this.#stroke;
-    const { monotonicMs, logbook } = this.#options;
+    const { monotonicMs } = this.#options;
     if (this.#releaser === undefined || this.#closing.signal.aborted) return undefined;
     const pausedUntilMs = isUrgentNow ? this.#urgentAtMs : this.#pausedUntilMs;
     if (this.#holds > 0 || monotonicMs() < pausedUntilMs) return undefined;
     if (excessBytes === 0) return undefined;
     this.#stroke = this.#release(this.#releaser, excessBytes)
       .catch((error: unknown) => {
-        logbook.log('error', `release: ${toEbbError(error).message}`);
+        this.#failed(error);
         return 0;
       })
       .finally(() => {
         this.#stroke = undefined;
       });
     return this.#stroke;
+  }
+
+  #failed(error: unknown): void {
+    const { code, message } = toEbbError(error);
+    this.#options.logbook.trouble(`failed release, ${code}`, `release: ${message}`);
   }
 
   #isOver(ask: Ask): boolean {

@@ -66,3 +66,57 @@ test('a follower whose client is gone already ends at once', async () => {
   logbook.log('info', 'one');
   assert.deepEqual(await all(logbook.read(5, true, AbortSignal.abort())), ['one']);
 });
+
+test('trouble that repeats itself is said a few times, then counted, and is new again after a quiet minute', () => {
+  const lines: string[] = [];
+  const clock = new ManualClock(0);
+  const logbook = new Logbook(clock, 'info', (line) => lines.push(line));
+  const fail = (count: number, code: string): void => {
+    for (let file = 0; file < count; file += 1)
+      logbook.trouble(`failed recalls, ${code}`, `recall of f${file} failed: ${code}`, { file });
+  };
+  const said = (): string[] => lines.splice(0).map((line) => line.slice(25).trimEnd());
+  fail(5_000, 'ENOSPC');
+  assert.equal(logbook.lastError, 'recall of f4999 failed: ENOSPC');
+  const first = said();
+  assert.equal(first.length, 10);
+  assert.equal(first[9], 'warn recall of f9 failed: ENOSPC file=9');
+  // Another trouble is not lost in it.
+  fail(1, 'EIO');
+  assert.deepEqual(said(), ['warn recall of f0 failed: EIO file=0']);
+  for (let minute = 0; minute < 60; minute += 1) {
+    clock.advance(60_000);
+    fail(5_000, 'ENOSPC');
+  }
+  const hour = said();
+  assert.equal(hour.length, 60);
+  assert.equal(
+    hour[0],
+    'warn failed recalls, ENOSPC: 4990 more within 60 s, the last: recall of f4999 failed: ENOSPC',
+  );
+  // Also when nothing more comes: a timer asks.
+  clock.advance(60_000);
+  logbook.sayCounted(clock.monotonicMs());
+  assert.equal(said().length, 1);
+  clock.advance(60_000);
+  fail(1, 'ENOSPC');
+  assert.deepEqual(said(), ['warn recall of f0 failed: ENOSPC file=0']);
+});
+
+test('however many kinds of trouble there are, what is said has an end', () => {
+  const lines: string[] = [];
+  const logbook = new Logbook(new ManualClock(0), 'info', (line) => lines.push(line));
+  for (let kind = 0; kind < 100_000; kind += 1) logbook.trouble(`kind ${kind}`, 'bad');
+  assert.ok(lines.length < 100, `${lines.length} lines`);
+});
+
+test('the counts come by themselves, without another line', (t) => {
+  const lines: string[] = [];
+  const clock = new ManualClock(0);
+  t.mock.timers.enable({ apis: ['setTimeout'] });
+  const logbook = new Logbook(clock, 'info', (line) => lines.push(line));
+  for (let file = 0; file < 12; file += 1) logbook.trouble('kind', `bad ${file}`);
+  clock.advance(60_000);
+  t.mock.timers.tick(60_000);
+  assert.match(lines.at(-1) ?? '', /warn kind: 2 more within 60 s, the last: bad 11\n$/);
+});

@@ -113,6 +113,12 @@ for (const type of treeFilesystems) {
       assert.match(await tree.logTail(), /are missing, and nothing can be released/);
       const [again] = await compareFiles(tree.path, source, [large]);
       assert.equal(again?.wrong, -1);
+      const refused = await compareFiles(tree.path, source, names);
+      const full = refused.filter(({ errno }) => errno === ENOSPC);
+      assert.ok(full.length > names.length / 2, `${full.length} files found no room`);
+      const log = (await tree.ebbOk(['log', '--lines', '1000', tree.path])).stdout.toString();
+      const lines = log.match(/recall of .* failed/g) ?? [];
+      assert.ok(lines.length > 0 && lines.length < full.length, log);
       await rm(filler);
       // btrfs gives blocks back with its next transaction.
       await runOk('sync', ['--file-system', tree.filesystem.path]);

@@ -238,7 +238,7 @@ async function build(
   const contents = await Contents.open(
     configuration.cacheDirectory,
     remoteIdentity(configuration.remote),
-    (problem) => logbook.log('warn', problem.message),
+    ({ kind, message }) => logbook.trouble(`trouble with the cache, ${kind}`, message),
   );
   teardown.add('closing the cache', () => contents.close());
   const { catalog } = contents;
@@ -253,7 +253,8 @@ async function build(
     ttlMs: configuration.ttlMs,
     deadlineMs: configuration.deadlineMs,
     onChange: (change) => notices.changed(change),
-    onProblem: (message, error) => logbook.log('warn', `${message}: ${error.message}`),
+    onProblem: (message, error) =>
+      logbook.trouble(`trouble with listings, ${error.code}`, `${message}: ${error.message}`),
   });
   teardown.add('closing the namespace', () => namespace.close());
   if (established === undefined) {

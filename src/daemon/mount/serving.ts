@@ -81,7 +81,8 @@ export function makeServing(options: ServingOptions): Serving {
     onEvent: (event) => {
       if (event.kind !== 'failed') return;
       const { key, offsetBytes, lengthBytes } = event.flight;
-      logbook.log('warn', `recall of ${key} failed: ${event.error?.message ?? 'unknown'}`, {
+      const { code, message } = event.error ?? { code: 'EIO', message: 'unknown' };
+      logbook.trouble(`failed recalls, ${code}`, `recall of ${key} failed: ${message}`, {
         offsetBytes,
         lengthBytes,
       });

@@ -136,12 +136,15 @@ export async function buildTree(
     records: catalog,
     whileLeased: () => server.turn.lease(),
     onProblem: ({ message, cause }) =>
-      logbook.log('warn', cause === undefined ? message : `${message} (${cause.message})`),
+      logbook.trouble(
+        `trouble with files, ${cause?.code ?? 'changed past Ebb'}`,
+        cause === undefined ? message : `${message} (${cause.message})`,
+      ),
   });
   teardown.add('closing the stubs', () => store[Symbol.asyncDispose]());
 
   const accessTimes = new AccessTimes(catalog, (error) =>
-    logbook.log('warn', `times of access: ${toEbbError(error).message}`),
+    logbook.trouble('times of access', `times of access: ${toEbbError(error).message}`),
   );
   teardown.add('writing times of access', () => accessTimes[Symbol.dispose]());
   const readFailures = new BoundedMap<number, string>(readFailuresMax);
@@ -163,8 +166,8 @@ export async function buildTree(
       // What users are changing refuses recalls, too, and that says nothing of the remote.
       if (store.get(file.id)?.change !== StubChange.clean) return;
       catalog.setLost(file.id, true);
-      logbook.log(
-        'warn',
+      logbook.trouble(
+        'files that went at the remote',
         `the remote has no longer what ${file.key} is here; ebb refresh looks again`,
       );
     },
@@ -173,10 +176,14 @@ export async function buildTree(
       if (kind !== 'failed' || error === undefined) return;
       if (error.retryable) reachability.failed(flight.contentId, error);
       const { key, offsetBytes, lengthBytes } = flight;
-      logbook.log('warn', `recall of ${key} failed: ${error.message}`, {
-        offsetBytes,
-        lengthBytes,
-      });
+      logbook.trouble(
+        `failed recalls, ${error.code}`,
+        `recall of ${key} failed: ${error.message}`,
+        {
+          offsetBytes,
+          lengthBytes,
+        },
+      );
     },
   });
 
@@ -196,11 +203,13 @@ export async function buildTree(
     onAccesses: (accesses) => accessTimes.add(accesses),
     onStep: () => pulse.step(),
     onRescan: () => void settleChanges(parts),
-    onProblem: ({ message, cause }) =>
-      logbook.log(
-        'warn',
-        cause === undefined ? message : `${message} ${toEbbError(cause).message}`,
-      ),
+    onProblem: ({ message, cause }) => {
+      const error = cause === undefined ? undefined : toEbbError(cause);
+      logbook.trouble(
+        `trouble with requests, ${error?.code ?? 'without a cause'}`,
+        error === undefined ? message : `${message} ${error.message}`,
+      );
+    },
     onReadEnded: (id, error) => {
       if (error === undefined) readFailures.delete(id);
       else readFailures.set(id, error.message);
