@@ -29,8 +29,8 @@ const lookAgainMs = 2_000;
 const looksMax = 256;
 const deletionsPerTurnMax = 1024;
 /**
- * Deletions that are remembered, 40 bytes each. A record of more than these stays, and with it that the file was
- * deleted or renamed here: it does not come again.
+ * Deletions that are remembered, 40 bytes each. The record of one beyond these stays: it counts as a file, and it keeps
+ * the file from coming again, as that of one that was renamed does.
  */
 const deletedMax = 1_048_576;
 /** Let-in writers that are remembered; what became of others is found out when somebody asks. */
@@ -46,6 +46,8 @@ export interface WritersOptions {
   /** As `IgnoreMarks`. */
   readonly neverTellOfContent: (fd: number) => void;
   readonly onProblem: (fileId: number | undefined, message: string, cause: unknown) => void;
+  /** For tests. Default 1,048,576. */
+  readonly deletedMax?: number;
 }
 
 /** A writer that is let in: as long as its thread shows this text, its system call is not over. */
@@ -68,6 +70,8 @@ export class Writers {
   readonly #resolving = new Map<number, Promise<void>>();
   /** Ids. */
   readonly #deleted = new Set<number>();
+  /** Of these, so many are still to be looked at in this round. */
+  #deletedToLookAt = 0;
   #timer: NodeJS.Timeout | undefined;
   #closed = false;
 
@@ -155,7 +159,7 @@ export class Writers {
     const file = this.#options.store.byHandle(event.handle);
     if (file === undefined) return undefined;
     if (event.deleted) {
-      if (this.#deleted.size < deletedMax) this.#deleted.add(file.id);
+      this.#rememberDeleted(file.id);
       this.#lookAgainSoon(0);
       return undefined;
     }
@@ -359,11 +363,22 @@ export class Writers {
     this.#open.set(file.id, writers);
   }
 
+  #rememberDeleted(id: number): void {
+    const { deletedMax: max = deletedMax } = this.#options;
+    if (this.#deleted.has(id) || this.#deleted.size >= max) return;
+    this.#deleted.add(id);
+    this.#deletedToLookAt += 1;
+  }
+
   /** Whether some were not looked at. An inode may outlive its last name: then it is looked at again. */
   async #forgetDeleted(): Promise<boolean> {
     const { store, known } = this.#options;
-    const some = this.#deleted.values().take(deletionsPerTurnMax).toArray();
-    const isMore = this.#deleted.size > some.length;
+    // Those that are there still wait for the next round, however many they are.
+    if (this.#deletedToLookAt === 0) this.#deletedToLookAt = this.#deleted.size;
+    const count = Math.min(this.#deletedToLookAt, deletionsPerTurnMax);
+    const some = this.#deleted.values().take(count).toArray();
+    this.#deletedToLookAt -= count;
+    const isMore = this.#deletedToLookAt > 0;
     // To the end, until they are forgotten.
     for (const id of some) this.#deleted.delete(id);
     for (const id of some) this.#deleted.add(id);
