@@ -31,7 +31,7 @@ const allowedImports: Readonly<Record<string, readonly string[]>> = {
 };
 
 /** The CLI may also know the control API's types and nothing else of the daemon; `mount` starts it by path. */
-const cliMayImport = new Set(['daemon/api.ts', 'daemon/helper-api.ts']);
+const cliMayImport = new Set(['daemon/api.ts', 'daemon/helper-api.ts', 'daemon/start-api.ts']);
 
 const maximumLines = 450;
 const maximumColumns = 120;

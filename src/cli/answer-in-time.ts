@@ -1,7 +1,7 @@
 /** Questions that a daemon answers at once: who asks all of them must not wait for one that hangs. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ebbError } from '../base/errors.ts';
-import type { RunRecord } from '../daemon/api.ts';
+import type { RunRecord } from '../base/run-directory.ts';
 import { formatDuration } from './units.ts';
 
 /** A busy disk keeps a daemon quiet for seconds; a supervisor ends one that hangs after a minute. Shorter in tests. */

@@ -23,11 +23,11 @@ import type {
   MountStatus,
   PathsRequest,
   Progress,
-  RunRecord,
   StopResult,
   Top,
   TreeStatus,
 } from '../daemon/api.ts';
+import type { RunRecord } from '../base/run-directory.ts';
 
 /** A mount's supervisor replaces a daemon that died: for so long its socket may be without anybody. */
 const successorWaitMs = 5_000;

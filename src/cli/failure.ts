@@ -1,5 +1,5 @@
 /** Services and helper programs that did nothing, and said why. */
-import type { Failure } from '../daemon/api.ts';
+import type { Failure } from '../daemon/start-api.ts';
 import { visibleSentence } from './terminal.ts';
 import type { Terminal } from './terminal.ts';
 import type { ExitCode } from './verb.ts';

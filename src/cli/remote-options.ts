@@ -5,7 +5,7 @@
 import { readFileSync } from 'node:fs';
 import type { Command } from 'commander';
 import { ebbError, toEbbError } from '../base/errors.ts';
-import type { RemoteAccess } from '../daemon/api.ts';
+import type { RemoteAccess } from '../daemon/start-api.ts';
 import { dropUndefined, optional } from './option-values.ts';
 import { absolutePath } from './target.ts';
 import { parseCount, parseDuration, parseSize } from './units.ts';

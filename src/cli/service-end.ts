@@ -1,7 +1,8 @@
 /** How a mount or a tree ends, for the verbs that ask for it: who is in the way, and when its processes are gone. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { isRunning, removeRunRecord } from '../base/run-directory.ts';
-import type { RunRecord, StopResult } from '../daemon/api.ts';
+import type { StopResult } from '../daemon/api.ts';
+import type { RunRecord } from '../base/run-directory.ts';
 import { visible } from './terminal.ts';
 import type { Terminal } from './terminal.ts';
 

@@ -7,7 +7,7 @@ import { closeSync, openSync, readFileSync, renameSync } from 'node:fs';
 import { createInterface } from 'node:readline';
 import type { Readable, Writable } from 'node:stream';
 import { ensureRunDirectory, isRunning, readRunRecords, runFiles } from '../base/run-directory.ts';
-import type { Failure } from '../daemon/api.ts';
+import type { Failure } from '../daemon/start-api.ts';
 import type { KeptDescriptor } from './kept-descriptors.ts';
 import { launch, scriptOf, takeAhead } from './launch-service.ts';
 import type { Launched, Program } from './launch-service.ts';

@@ -1,6 +1,6 @@
 /** A tree's configuration: what `ebb attach` sent, checked, with every default in one place. */
 import * as v from 'valibot';
-import type { AttachOptions } from './api.ts';
+import type { AttachOptions } from './start-api.ts';
 import { absolutePath, natural, parseLine, permissions, positive } from './options.ts';
 import { remoteAccessEntries } from './options.ts';
 

@@ -2,7 +2,7 @@
  * What the helper programs print that some verbs run (src/cli/helper.ts): like api.ts, all that the CLI knows of them.
  */
 import type { ImageRequest } from '../image/reader/lines.ts';
-import type { Failure, RemoteAccess } from './api.ts';
+import type { Failure, RemoteAccess } from './start-api.ts';
 
 export type {
   ImageDone,

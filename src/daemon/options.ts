@@ -5,7 +5,7 @@ import path from 'node:path';
 import * as v from 'valibot';
 import { ebbError } from '../base/errors.ts';
 import { isHttpUrl, withoutCredentials } from '../base/http-url.ts';
-import type { MountOptions } from './api.ts';
+import type { MountOptions } from './start-api.ts';
 
 export const optionDefaults = {
   ttlMs: 60_000,

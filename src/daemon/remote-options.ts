@@ -1,6 +1,6 @@
 /** How a daemon opens its remote. */
 import type { openRemote } from '../remote/open-remote.ts';
-import type { RemoteAccess } from './api.ts';
+import type { RemoteAccess } from './start-api.ts';
 import type { Logbook } from './logbook.ts';
 
 type RemoteOptions = Parameters<typeof openRemote>[0];

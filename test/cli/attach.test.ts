@@ -21,12 +21,8 @@ import {
   runFiles,
   writeRunRecord,
 } from '../../src/base/run-directory.ts';
-import type {
-  AttachOptions,
-  DetachRequest,
-  DetachResult,
-  TreeStatus,
-} from '../../src/daemon/api.ts';
+import type { DetachRequest, DetachResult, TreeStatus } from '../../src/daemon/api.ts';
+import type { AttachOptions } from '../../src/daemon/start-api.ts';
 import { runOk } from '../support/run.ts';
 import { loopFilesystem, temporaryDirectory } from '../support/temporary.ts';
 import { ebb, gib, scratch, scriptedDaemon } from './support.ts';

@@ -4,7 +4,7 @@ import { mkdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from 'n
 import path from 'node:path';
 import { test } from 'node:test';
 import { runFiles } from '../../src/base/run-directory.ts';
-import type { MountOptions } from '../../src/daemon/api.ts';
+import type { MountOptions } from '../../src/daemon/start-api.ts';
 import { ebb, gib, scratch, scriptedDaemon } from './support.ts';
 import type { CliResult } from './support.ts';
 

@@ -12,7 +12,8 @@ import {
 import { ebbError } from '../../src/base/errors.ts';
 import type { ControlHandlers } from '../../src/daemon/control/handlers.ts';
 import { startControlServer } from '../../src/daemon/control/server.ts';
-import type { FileInfo, PathsRequest, RunRecord } from '../../src/daemon/api.ts';
+import type { FileInfo, PathsRequest } from '../../src/daemon/api.ts';
+import type { RunRecord } from '../../src/base/run-directory.ts';
 import { patience } from '../support/patience.ts';
 
 const cliTimeoutMs = patience * 30_000;

@@ -12,7 +12,7 @@ import { text } from 'node:stream/consumers';
 import { test } from 'node:test';
 import { mountAt, readMountInfo } from '../../src/base/mount-info.ts';
 import { ensureRunDirectory, runFiles } from '../../src/base/run-directory.ts';
-import type { StartResult } from '../../src/daemon/api.ts';
+import type { StartResult } from '../../src/daemon/start-api.ts';
 import { childrenOf } from '../support/processes.ts';
 import { killAtExit } from '../support/run.ts';
 import { temporaryDirectory } from '../support/temporary.ts';

@@ -1,6 +1,6 @@
 /** From the options of `ebb attach` to the `AttachOptions` that the supervisor gets. */
 import type { Command } from 'commander';
-import type { AttachOptions, RequesterRule, RequesterVerdict } from '../../daemon/api.ts';
+import type { AttachOptions, RequesterRule, RequesterVerdict } from '../../daemon/start-api.ts';
 import {
   cacheSizeOption,
   dropUndefined,

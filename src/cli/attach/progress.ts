@@ -1,6 +1,6 @@
 /** The progress line of `ebb attach`. */
 import { systemClock } from '../../base/clock.ts';
-import type { AttachProgress } from '../../daemon/api.ts';
+import type { AttachProgress } from '../../daemon/start-api.ts';
 import { RateMeter } from '../progress.ts';
 import { ProgressLine } from '../progress-line.ts';
 import { visible } from '../terminal.ts';

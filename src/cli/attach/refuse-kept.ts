@@ -2,7 +2,7 @@
  * What a service manager kept of a tree that cannot be attached again, because of wrong options say: readers wait for
  * whoever gets the descriptors, so a supervisor is started that only ends all of it in order.
  */
-import type { AttachStartResult } from '../../daemon/api.ts';
+import type { AttachStartResult } from '../../daemon/start-api.ts';
 import { takeKeptDescriptors } from '../kept-descriptors.ts';
 import { startService } from '../start-service.ts';
 import { ExitCode } from '../verb.ts';

@@ -1,7 +1,7 @@
 /** From the options of `ebb mount` to the `MountOptions` that the daemon gets. */
 import path from 'node:path';
 import type { Command } from 'commander';
-import type { MountOptions } from '../../daemon/api.ts';
+import type { MountOptions } from '../../daemon/start-api.ts';
 import {
   cacheSizeOption,
   dropUndefined,

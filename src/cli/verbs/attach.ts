@@ -1,6 +1,6 @@
 /** `ebb attach`: check, start the supervisor, show how the names come in, report. */
 import { isHttpUrl, withoutCredentials } from '../../base/http-url.ts';
-import type { AttachProgress, AttachStartResult } from '../../daemon/api.ts';
+import type { AttachProgress, AttachStartResult } from '../../daemon/start-api.ts';
 import type { AttachCheck } from '../../daemon/helper-api.ts';
 import { AttachProgressLine } from '../attach/progress.ts';
 import { endKeptTree } from '../attach/refuse-kept.ts';

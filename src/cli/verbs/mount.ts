@@ -1,5 +1,5 @@
 /** `ebb mount`: check, start the daemon, report. */
-import type { StartResult } from '../../daemon/api.ts';
+import type { StartResult } from '../../daemon/start-api.ts';
 import { complain } from '../failure.ts';
 import { checkMountPoint, checkNoLoop, checkRemote } from '../mount/checks.ts';
 import { expandFstabOptions } from '../mount/fstab-options.ts';

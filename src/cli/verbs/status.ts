@@ -1,7 +1,8 @@
 /** `ebb status`: all mounts in a table, or one in detail. */
 import { toEbbError } from '../../base/errors.ts';
 import { systemClock } from '../../base/clock.ts';
-import type { MountStatus, RunRecord, TreeStatus } from '../../daemon/api.ts';
+import type { MountStatus, TreeStatus } from '../../daemon/api.ts';
+import type { RunRecord } from '../../base/run-directory.ts';
 import { answerInTime } from '../answer-in-time.ts';
 import { ControlClient } from '../client.ts';
 import { renderFacts, renderTable } from '../table.ts';

@@ -13,7 +13,8 @@ import {
 } from '../../base/mount-info.ts';
 import type { MountInfo } from '../../base/mount-info.ts';
 import { isRunning, removeRunRecord } from '../../base/run-directory.ts';
-import type { RunRecord, StopResult } from '../../daemon/api.ts';
+import type { StopResult } from '../../daemon/api.ts';
+import type { RunRecord } from '../../base/run-directory.ts';
 import { ControlClient } from '../client.ts';
 import { waitForExit, warnOfHolders } from '../service-end.ts';
 import { absolutePath, Mounts } from '../target.ts';

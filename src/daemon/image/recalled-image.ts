@@ -23,7 +23,7 @@ import { Contents } from '../mount/contents.ts';
 import { Leftovers } from '../mount/leftovers.ts';
 import type { TreeOptions, TreeProblem } from '../../tree/content-store.ts';
 import { defaultCacheDirectory, optionDefaults, remoteIdentity } from '../options.ts';
-import type { RemoteAccess } from '../api.ts';
+import type { RemoteAccess } from '../start-api.ts';
 import { CopyRoom } from './copy-room.ts';
 import { locateImage } from './locate.ts';
 import { rangesOnly, requireVersion } from './ranges-only.ts';

@@ -2,7 +2,7 @@
 import type { PopulateResult, Populator } from '../../attach/populate.ts';
 import { ebbError } from '../../base/errors.ts';
 import type { StubCatalog } from '../../catalog/stub-catalog.ts';
-import type { AttachProblem, AttachStartResult } from '../api.ts';
+import type { AttachProblem, AttachStartResult } from '../start-api.ts';
 import type { SupervisorLink } from './supervisor-link.ts';
 
 /** What `ebb attach` is told besides who serves. */

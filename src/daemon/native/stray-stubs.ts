@@ -11,7 +11,7 @@ import { fileStatus, sameTime } from '../../sys/stat.ts';
 import { inspectMarked } from '../../tree/stubs/marked-facts.ts';
 import { mayBeStub } from '../../tree/stubs/stub-mark.ts';
 import type { NativeStubStore } from '../../tree/stubs/store.ts';
-import type { AttachProblem } from '../api.ts';
+import type { AttachProblem } from '../start-api.ts';
 import type { TreeParts } from './tree-parts.ts';
 
 const wayOut = 'delete it, or move it out of the tree';

@@ -1,6 +1,6 @@
 /** Stands in for the daemon in tests of `ebb mount`: does what its options' `remote` says. */
 import { readFileSync, writeSync } from 'node:fs';
-import type { MountOptions } from '../../../src/daemon/api.ts';
+import type { MountOptions } from '../../../src/daemon/start-api.ts';
 
 const options = JSON.parse(readFileSync(0, 'utf8')) as MountOptions;
 const { pathname } = new URL(options.remote);

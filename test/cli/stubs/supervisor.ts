@@ -1,6 +1,10 @@
 /** Stands in for the supervisor in tests of `ebb attach`: does what its options' `remote` says. */
 import { readFileSync, writeSync } from 'node:fs';
-import type { AttachOptions, AttachProgress, AttachStartResult } from '../../../src/daemon/api.ts';
+import type {
+  AttachOptions,
+  AttachProgress,
+  AttachStartResult,
+} from '../../../src/daemon/start-api.ts';
 
 const options = JSON.parse(readFileSync(0, 'utf8')) as AttachOptions;
 const pathname = options.remote === undefined ? '/again' : new URL(options.remote).pathname;
