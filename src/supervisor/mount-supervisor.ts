@@ -32,6 +32,8 @@ import { Watchdog } from './watchdog.ts';
 
 /** A successor that does not answer the kernel by then is stopped: readers wait for it. */
 const restartMaxMs = 60_000;
+/** A first one that is to stop, has mounted nothing and has not ended by then does nothing any more. */
+const cancelMaxMs = 5_000;
 /** Starts in a row that fail before it is given up: about 20 s of pauses in all. */
 const failedStartsMax = 5;
 /** For how long a planned restart waits until the successor has loaded everything. */
@@ -120,7 +122,13 @@ export class MountSupervisor {
         this.#established = established;
       });
     }
-    const cancel = (): void => daemon.send({ kind: 'stop' });
+    let late: NodeJS.Timeout | undefined;
+    const cancel = (): void => {
+      daemon.send({ kind: 'stop' });
+      late = setTimeout(() => {
+        if (this.#device === undefined) daemon.kill();
+      }, cancelMaxMs);
+    };
     signal.addEventListener('abort', cancel, { once: true });
     try {
       this.#command(daemon);
@@ -132,6 +140,7 @@ export class MountSupervisor {
       this.#finish(true);
       throw error;
     } finally {
+      clearTimeout(late);
       signal.removeEventListener('abort', cancel);
     }
   }

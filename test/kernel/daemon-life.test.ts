@@ -13,7 +13,7 @@ import { test } from 'node:test';
 import { mountAt, readMountInfo } from '../../src/base/mount-info.ts';
 import { ensureRunDirectory, runFiles } from '../../src/base/run-directory.ts';
 import type { StartResult } from '../../src/daemon/start-api.ts';
-import { childrenOf } from '../support/processes.ts';
+import { childrenOf, processLives } from '../support/processes.ts';
 import { killAtExit } from '../support/run.ts';
 import { temporaryDirectory } from '../support/temporary.ts';
 import { waitFor } from '../support/wait-for.ts';
@@ -61,27 +61,35 @@ async function place() {
   return { temporary, at };
 }
 
-test('a signal during a start that hangs ends it, and nothing is left', async () => {
-  const { temporary, at } = await place();
-  await using _temporary = temporary;
-  const hanging = createServer(() => undefined);
-  const asked = new Promise<void>((resolve) => hanging.once('request', () => resolve()));
-  await new Promise<void>((resolve) => hanging.listen(0, '127.0.0.1', resolve));
-  try {
-    const { port } = hanging.address() as AddressInfo;
-    const daemon = start(temporary.path, { remote: `http://127.0.0.1:${port}/` });
-    await asked;
-    daemon.child.kill('SIGTERM');
-    const result = await daemon.result;
-    assert.ok(result?.ok === false, JSON.stringify(result));
-    assert.equal(result.code, 'EINTR');
-    assert.equal(await daemon.ended, 1);
-    assert.equal(mountAt(readMountInfo(), at('mnt')), undefined);
-  } finally {
-    hanging.closeAllConnections();
-    hanging.close();
-  }
-});
+for (const [what, prepare, code] of [
+  ['waits for its remote', () => undefined, 'EINTR'],
+  ['does nothing any more', (pid: number) => process.kill(pid, 'SIGSTOP'), 'EIO'],
+] as const) {
+  test(`a signal ends a start that ${what}, and nothing is left`, async () => {
+    const { temporary, at } = await place();
+    await using _temporary = temporary;
+    const hanging = createServer(() => undefined);
+    const asked = new Promise<void>((resolve) => hanging.once('request', () => resolve()));
+    await new Promise<void>((resolve) => hanging.listen(0, '127.0.0.1', resolve));
+    try {
+      const { port } = hanging.address() as AddressInfo;
+      const supervisor = start(temporary.path, { remote: `http://127.0.0.1:${port}/` });
+      await asked;
+      const daemons = childrenOf(supervisor.child.pid ?? 0);
+      for (const pid of daemons) prepare(pid);
+      supervisor.child.kill('SIGTERM');
+      const result = await supervisor.result;
+      assert.ok(result?.ok === false, JSON.stringify(result));
+      assert.equal(result.code, code);
+      assert.equal(await supervisor.ended, 1);
+      assert.equal(mountAt(readMountInfo(), at('mnt')), undefined);
+      assert.deepEqual(daemons.filter(processLives), []);
+    } finally {
+      hanging.closeAllConnections();
+      hanging.close();
+    }
+  });
+}
 
 test('a mount whose record cannot be written is taken away again', async () => {
   const { temporary, at } = await place();
