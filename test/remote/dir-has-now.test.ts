@@ -4,6 +4,7 @@ import {
   mkdirSync,
   renameSync,
   rmSync,
+  statSync,
   symlinkSync,
   truncateSync,
   utimesSync,
@@ -20,6 +21,7 @@ import type { Remote } from '../../src/remote/remote.ts';
 import { retryingRemote } from '../../src/remote/retry.ts';
 import { tracedRemote } from '../../src/remote/trace.ts';
 import { noSignal } from '../conformance/collect.ts';
+import { undisturbed } from '../support/kernel-caches.ts';
 import { runOk } from '../support/run.ts';
 import { temporaryDirectory } from '../support/temporary.ts';
 
@@ -31,8 +33,8 @@ interface Origin extends AsyncDisposable {
   readonly remote: Remote;
   readonly file: string;
   readonly version: string;
-  /** What `remote`, or what was put around it, says of the file now. */
-  has(remote?: Remote): boolean | undefined;
+  /** What `remote`, or what was put around it, says of the file now, which the kernel knows by this path. */
+  has(remote?: Remote, at?: string): Promise<boolean | undefined>;
 }
 
 /** The remote is `root`, where `sub/file` is made. */
@@ -46,7 +48,11 @@ async function origin(root: string): Promise<Origin> {
     remote,
     file,
     version,
-    has: (one = remote) => one.hasNow?.(key, version, sizeBytes),
+    has: (one = remote, at = file) =>
+      undisturbed(() => {
+        statSync(at, { throwIfNoEntry: false });
+        return one.hasNow?.(key, version, sizeBytes);
+      }),
     [Symbol.asyncDispose]: () => remote.close(),
   };
 }
@@ -55,7 +61,7 @@ test('it is there: its version, with its size, by whatever path', asRoot, async 
   await using directory = await temporaryDirectory('has');
   await using there = await origin(directory.path);
   const { remote, version } = there;
-  assert.equal(there.has(), true);
+  assert.equal(await there.has(), true);
   assert.equal(remote.hasNow?.(key, version, sizeBytes + 1), false, 'another size');
   assert.equal(remote.hasNow?.(key, `${version}0`, sizeBytes), false, 'another version');
   assert.equal(remote.hasNow?.('sub/other', version, sizeBytes), false, 'no such name');
@@ -64,11 +70,15 @@ test('it is there: its version, with its size, by whatever path', asRoot, async 
   const link = `${directory.path}-link`;
   symlinkSync(directory.path, link);
   const linked = await openDirectoryRemote(link);
-  assert.equal(there.has(linked), true, 'a symlink before the root is followed');
+  assert.equal(
+    await there.has(linked, path.join(link, key)),
+    true,
+    'a symlink before the root is followed',
+  );
   rmSync(link);
   await linked.close();
   await remote.close();
-  assert.equal(there.has(), false, 'nobody is asked any more');
+  assert.equal(await there.has(), false, 'nobody is asked any more');
 });
 
 for (const [what, change] of [
@@ -102,7 +112,7 @@ for (const [what, change] of [
     await using directory = await temporaryDirectory('has');
     await using there = await origin(directory.path);
     change(there.file);
-    assert.equal(there.has(), false);
+    assert.equal(await there.has(), false);
   });
 }
 
@@ -115,15 +125,15 @@ test('below another mount nothing is said, nor by a root that was replaced', asR
   // The same directory, so the same inode and version, through another mount.
   await runOk('mount', ['--bind', covered, covered]);
   try {
-    assert.equal(there.has(), false);
+    assert.equal(await there.has(), false);
   } finally {
     await runOk('umount', [covered]);
   }
-  assert.equal(there.has(), true);
+  assert.equal(await there.has(), true);
   renameSync(root, `${root}.old`);
   mkdirSync(path.join(root, 'sub'), { recursive: true });
   writeFileSync(there.file, 'a'.repeat(sizeBytes));
-  assert.equal(there.has(), false);
+  assert.equal(await there.has(), false);
 });
 
 test('what is put around it says the same, or nothing where a stat is more', asRoot, async () => {
@@ -131,12 +141,14 @@ test('what is put around it says the same, or nothing where a stat is more', asR
   await using there = await origin(directory.path);
   const { remote } = there;
   const late = new LateRemote({ kind: 'dir', displayName: '/far' }, () => Promise.resolve(remote));
-  assert.equal(there.has(late), false, 'it is not open yet');
+  assert.equal(await there.has(late), false, 'it is not open yet');
   await late.stat(key, { signal: noSignal });
   const wrapped: readonly (readonly [Remote, boolean])[] = [
     [retryingRemote(checkedRemote(limitedRemote(late, { requestsMax: 1 }))), true],
     [tracedRemote(remote, { onRequest: () => undefined }), false],
     [faultyRemote(remote, () => undefined), false],
   ];
-  for (const [outer, may] of wrapped) assert.equal(there.has(outer), may, outer.constructor.name);
+  for (const [outer, may] of wrapped) {
+    assert.equal(await there.has(outer), may, outer.constructor.name);
+  }
 });
