@@ -1,4 +1,4 @@
-/** docs/benchmarks.md: medians and ratios, with the machine, the date and the versions that they belong to. */
+/** What was measured, as Markdown: medians and ratios, with the machine, the date and the versions they belong to. */
 import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import os from 'node:os';
@@ -88,13 +88,6 @@ export function section(result: ScenarioResult): string {
 
 /** The whole document. */
 export function document(results: readonly ScenarioResult[], quick: boolean): string {
-  const intro = [
-    '# Benchmarks',
-    '',
-    'Written by `node bench/run.ts`; the only place from which performance is quoted.',
-    '',
-    ...environment(quick).map((line) => `- ${line}`),
-    '',
-  ];
+  const intro = ['# Benchmarks', '', ...environment(quick).map((line) => `- ${line}`), ''];
   return `${intro.join('\n')}\n${results.map(section).join('\n')}`;
 }

@@ -3,7 +3,8 @@
  *
  *   node bench/run.ts [--quick] [--peers ebb,rclone] [--out FILE] [SCENARIO...]
  *
- * Prints each scenario's table; `--out docs/benchmarks.md` writes the document that may be quoted.
+ * Prints each scenario's table; `--out FILE` writes them all with the machine, the date and the versions. What is
+ * quoted is docs/benchmarks.md and the pages behind it, into which such tables go by hand.
  *
  * Needs root (mounting, dropping caches) and the Debian packages nginx-light, httpdirfs, rclone, gcc, libfuse3-dev,
  * pkg-config; for images e2fsprogs, fuse2fs, fuse3; for tree-build linux-source-6.1, make, bc, bison, flex, libelf-dev.

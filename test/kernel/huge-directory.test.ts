@@ -1,6 +1,6 @@
 /**
  * One directory with very many names, through the whole of a mount. EBB_HUGE_NAMES: how many (1,000,000 is what the
- * figures of docs/benchmarks.md are for; TMPDIR should then be a tmpfs).
+ * figures of docs/benchmarks/mount.md are for; TMPDIR should then be a tmpfs).
  */
 import assert from 'node:assert/strict';
 import { readdirSync } from 'node:fs';
