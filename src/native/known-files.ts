@@ -106,19 +106,27 @@ export class KnownFiles {
   /**
    * All chunks are here: as soon as that is durable, nothing needs main any more. Before that a writer would change
    * what no record says to be here. It is not made durable for this: until it is the thread answers by itself, which
-   * costs less than a transaction and its syncs for each file.
+   * costs less than a transaction and its syncs for each file. `ctimeWithoutWriter`: as in `moment`. Of what was
+   * recorded before, somebody may have been let in unasked, and go on: his closing it must not look as if nothing
+   * had been done.
    */
-  async settleComplete(fileId: number): Promise<void> {
+  async settleComplete(
+    fileId: number,
+    ctimeWithoutWriter: (file: StubFile) => FileTime | undefined,
+  ): Promise<void> {
     const known = this.#known.get(fileId);
     if (known === undefined || !known.file.residency.complete) return;
     const { file, state, generation } = known;
+    const wasRecorded = file.residency.isRecorded;
     // Otherwise it is settled, or waited for already.
     if (!isChanged(state, KnownState.ranges, KnownState.settling)) return;
     try {
       await this.#store.committed(fileId);
       if (this.#known.get(fileId) !== known || known.generation !== generation) return;
       if (file.change !== StubChange.clean || !file.residency.complete) return;
-      known.settledCtime ??= ifTelling(this.#store.changedAt(file));
+      const ctime = (): FileTime | undefined =>
+        wasRecorded ? ctimeWithoutWriter(file) : this.#store.changedAt(file);
+      known.settledCtime ??= ifTelling(ctime());
       isChanged(state, KnownState.settling, KnownState.settled);
     } finally {
       if (known.generation === generation) isChanged(state, KnownState.settling, KnownState.ranges);

@@ -434,7 +434,8 @@ export class NativeServer {
   }
 
   #settleComplete(fileId: number): void {
-    this.#known.settleComplete(fileId).catch((error: unknown) => {
+    const ctimeWithoutWriter = this.#writers.ctimeWithoutWriter;
+    this.#known.settleComplete(fileId, ctimeWithoutWriter).catch((error: unknown) => {
       this.#problem(fileId, 'A complete file cannot be recorded as such.', error);
     });
   }

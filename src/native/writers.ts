@@ -120,12 +120,22 @@ export class Writers {
   /** For `requireUnmoved`: as it is before `changesTakenIn` is asked. What cannot be looked at may be changing. */
   moment(file: StubFile): Moment | undefined {
     try {
-      return this.#options.known.moment(file, () => this.#ctimeWithoutWriter(file));
+      return this.#options.known.moment(file, () => this.ctimeWithoutWriter(file));
     } catch (error) {
       if (error instanceof EbbError) return undefined;
       throw error;
     }
   }
+
+  /** The inode's ctime; undefined: somebody may have it open for writing. */
+  readonly ctimeWithoutWriter = (file: StubFile): FileTime | undefined => {
+    using fd = this.#openFile(file);
+    if (fd === undefined || !this.#options.store.closeOwn(file)) return undefined;
+    // Before the lease: who writes afterwards moves it.
+    const { ctime } = fileStatus(fd.fd);
+    // Closing it gives the lease up.
+    return tryLease(fd.fd, 'read') ? ctime : undefined;
+  };
 
   /** As `NativeServer.recorded`. */
   async recorded(fileId: number): Promise<() => boolean> {
@@ -298,17 +308,7 @@ export class Writers {
   }
 
   #hasNoWriter(file: StubFile): boolean {
-    return this.#ctimeWithoutWriter(file) !== undefined;
-  }
-
-  /** The inode's ctime; undefined: somebody may have it open for writing. */
-  #ctimeWithoutWriter(file: StubFile): FileTime | undefined {
-    using fd = this.#openFile(file);
-    if (fd === undefined || !this.#options.store.closeOwn(file)) return undefined;
-    // Before the lease: who writes afterwards moves it.
-    const { ctime } = fileStatus(fd.fd);
-    // Closing it gives the lease up.
-    return tryLease(fd.fd, 'read') ? ctime : undefined;
+    return this.ctimeWithoutWriter(file) !== undefined;
   }
 
   /** Who writes to it all day would have each of his calls told, and told to nobody. */

@@ -189,21 +189,24 @@ test('a file is settled when it is complete and that is durable, not before', as
   known.tell(file);
   known.tell(file);
   assert.equal(stateOf(7), KnownState.ranges);
-  await known.settleComplete(7);
+  await known.settleComplete(7, () => undefined);
   assert.ok(!known.isSettled(7), 'it is not complete');
   file.residency.markResident(0, 10);
   const durable = Promise.withResolvers<void>();
   durableAfter(durable.promise);
-  const settling = known.settleComplete(7);
+  const settling = known.settleComplete(7, () => undefined);
   assert.equal(stateOf(7), KnownState.settling);
-  await known.settleComplete(7);
+  await known.settleComplete(7, () => undefined);
   assert.equal(stateOf(7), KnownState.settling, 'who asks again does not wait');
   durable.resolve();
   await settling;
   assert.equal(stateOf(7), KnownState.settled);
   known.unsettle(7);
   durableAfter(Promise.reject(new Error('the store is closed')));
-  await assert.rejects(known.settleComplete(7), /closed/);
+  await assert.rejects(
+    known.settleComplete(7, () => undefined),
+    /closed/,
+  );
   assert.equal(stateOf(7), KnownState.ranges);
 });
 
@@ -214,7 +217,7 @@ test('a release between completeness and its record leaves the file unsettled', 
   file.residency.markResident(0, 10);
   const durable = Promise.withResolvers<void>();
   durableAfter(durable.promise);
-  const settling = known.settleComplete(7);
+  const settling = known.settleComplete(7, () => undefined);
   known.unsettle(7);
   file.residency.clear();
   // All here again, but that is another claim than the one that became durable.

@@ -8,6 +8,8 @@ import { test } from 'node:test';
 import { ebbError } from '../../src/base/errors.ts';
 import { StubChange } from '../../src/base/stub-facts.ts';
 import { TreeReleaser } from '../../src/daemon/native/tree-releaser.ts';
+import { OpenFlag } from '../../src/sys/fd.ts';
+import { decodeHandle, openByHandle } from '../../src/sys/handle.ts';
 import type { ToMain } from '../../src/native/messages.ts';
 import type { StubFile } from '../../src/tree/stubs/stub-store.ts';
 import { patternBytes } from '../support/pattern.ts';
@@ -210,6 +212,32 @@ test('who closes a mapping that he wrote to when all that was done is taken in h
   await server.recorded(file.id);
   assert.equal(file.change, dirty);
 });
+
+for (const type of ['ext4', 'xfs', 'btrfs'] as const) {
+  test(`${type}: who got in unasked before a release was given up, and writes as others read, keeps it`, async () => {
+    await using scene = await nativeScene(type);
+    const file = scene.add('f', sizeBytes);
+    await settle(scene, 'f', file);
+    const { server, store } = scene;
+    const writer = await mapAndWrite(scene);
+    // He was past the open event, and not yet at the lease: the second try shows him, when events come again.
+    const ctime = store.changedAt(file);
+    assert.ok(ctime);
+    const now = { ctime, atMs: Date.now() };
+    store.closeOwn(file);
+    using fd = openByHandle(store.rootFd, decodeHandle(file.handle), OpenFlag.rdonly);
+    assert.throws(() => server.beforeFreeing(fd.fd, file, now), { code: 'EBUSY' });
+    fd.close();
+    await scene.shellOk('cat f > /dev/null; cat f > /dev/null');
+    await server.changesTakenIn();
+    await endOf(writer);
+    await server.recorded(file.id);
+    const result = await scene.release(file);
+    await expectContent(scene, 'f', withNew(2_000_000));
+    assert.equal(result.released, false);
+    assert.equal(file.change, dirty);
+  });
+}
 
 for (const type of ['ext4', 'xfs'] as const) {
   test(`${type}: who writes through a mapping while it is recorded that the last writer changed nothing`, async () => {
