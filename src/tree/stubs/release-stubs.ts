@@ -32,10 +32,13 @@ function portOf(store: NativeStubStore): ReleasePort<LoadedStub> {
     free: (stub, fd, before) => {
       const { atime, mtime } = fileStatus(fd);
       using _kept = store.keepTimes(stub, { atime, mtime });
-      if (store.poison !== undefined) store.poison.cover(fd, stub.sizeBytes);
-      else punchContent(fd, stub.sizeBytes);
-      // Both, so that it is no FAN_MODIFY.
-      if (!store.isInvisible) setFileTimes(fd, atime, mtime);
+      try {
+        if (store.poison !== undefined) store.poison.cover(fd, stub.sizeBytes);
+        else punchContent(fd, stub.sizeBytes);
+      } finally {
+        // Both, so that it is no FAN_MODIFY. Also half-way: it would look changed, and not be released again.
+        if (!store.isInvisible) setFileTimes(fd, atime, mtime);
+      }
       return before.residentBytes;
     },
   };
