@@ -66,6 +66,8 @@ export class EventCursor {
   #nextAt = 0;
   #recordsAt = 0;
 
+  /** Where the event begins in `bytes`. */
+  atBytes = 0;
   /** `FanEvent` bits (the low 32; there are no others). */
   mask = 0;
   /**
@@ -125,6 +127,7 @@ export class EventCursor {
     if (headerBytes < metadataBytes || headerBytes > eventBytes) {
       this.#refuse(`event metadata of ${headerBytes} bytes in an event of ${eventBytes}`);
     }
+    this.atBytes = at;
     this.#nextAt = at + eventBytes;
     this.#recordsAt = at + headerBytes;
     this.mask = view.getUint32(at + 8, true);

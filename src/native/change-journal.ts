@@ -5,13 +5,13 @@
  * The kernel writes the events into that memory itself, so there is no moment at which they are in no queue and not
  * here: a read(2) that has taken events off the queue copies them before its thread can die. They stay as the kernel
  * wrote them, one read behind the other, in blocks with zeros behind the last. Main strikes out what one read returned
- * when all of it is recorded. A successor takes in what is left before it reads anything.
+ * when all of it is recorded, but for what cannot be. A successor takes in what is left before it reads anything.
  */
 import { EventReader } from '../fanotify/event-reader.ts';
 import type { IncomingEvent, OnTrouble } from '../fanotify/event-reader.ts';
 import { metadataVersion } from '../fanotify/constants.ts';
 import type { Group } from '../fanotify/group.ts';
-import { pwrite } from '../sys/io.ts';
+import { pread, pwrite } from '../sys/io.ts';
 
 /** Lengths in event headers have 16 bits. */
 const blockBytes = 32_768;
@@ -47,6 +47,35 @@ export function strikeOut(journalFd: number, { atBytes, lengthBytes }: JournalPl
   pwrite(journalFd, Uint8Array.of(1), atBytes + struckAt);
 }
 
+/** As `strikeOut`, of all but the events that begin at `exceptAtBytes`, in this order. */
+export function strikeOutBut(
+  journalFd: number,
+  place: JournalPlace,
+  exceptAtBytes: readonly number[],
+): void {
+  let fromBytes = place.atBytes;
+  const strikeUpTo = (toBytes: number): void => {
+    if (toBytes === fromBytes) return;
+    strikeOut(journalFd, { atBytes: fromBytes, lengthBytes: toBytes - fromBytes });
+  };
+  for (const atBytes of exceptAtBytes) {
+    strikeUpTo(atBytes);
+    fromBytes = atBytes + eventBytes(journalFd, atBytes);
+  }
+  strikeUpTo(place.atBytes + place.lengthBytes);
+}
+
+/** As `strikeOut`, of one event that was left out then. */
+export function strikeOutEvent(journalFd: number, atBytes: number): void {
+  strikeOut(journalFd, { atBytes, lengthBytes: eventBytes(journalFd, atBytes) });
+}
+
+function eventBytes(journalFd: number, atBytes: number): number {
+  const header = new Uint8Array(headerBytes);
+  pread(journalFd, header, atBytes);
+  return new DataView(header.buffer).getUint32(0, true);
+}
+
 /** For the event thread: reads a group as an `EventReader` does, by way of the journal. */
 export class ChangeJournal {
   readonly #group: Group;
@@ -61,6 +90,8 @@ export class ChangeJournal {
   #atBytes: number | undefined;
   /** What the last read returned. */
   #lengthBytes = 0;
+  /** What a predecessor left and is being handled. */
+  #leftAtBytes: number | undefined;
 
   /** `memory`: of `changeJournalBytes`. `onHandled`: all events of a place have been handled. */
   constructor(
@@ -76,6 +107,12 @@ export class ChangeJournal {
     this.#onHandled = onHandled;
     this.#spare = new EventReader(group, onTrouble);
     this.#reader = this.#spare;
+  }
+
+  /** Where the event is that is being handled. Undefined: not in the journal. */
+  get eventAtBytes(): number | undefined {
+    if (this.#leftAtBytes !== undefined) return this.#leftAtBytes;
+    return this.#atBytes === undefined ? undefined : this.#atBytes + this.#reader.atBytes;
   }
 
   /** Has what a predecessor left handled. Once, before anything is read. */
@@ -108,6 +145,7 @@ export class ChangeJournal {
   ): void {
     const reader = this.#readerOf(place);
     reader.reset(place.lengthBytes);
+    this.#leftAtBytes = place.atBytes;
     try {
       reader.handleAll(handle, overflow);
       this.#onHandled(place);
@@ -117,6 +155,8 @@ export class ChangeJournal {
       this.#view.setUint8(place.atBytes + struckAt, 1);
       const message = "What was left of users' changes cannot be read.";
       this.#onTrouble({ kind: 'malformed', message, errno: 0, cause });
+    } finally {
+      this.#leftAtBytes = undefined;
     }
   }
 

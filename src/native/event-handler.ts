@@ -174,6 +174,7 @@ export class EventHandler {
       modified: (mask & FanEvent.modify) !== 0,
       closedForWriting: (mask & FanEvent.closeWrite) !== 0,
       deleted: (mask & FanEvent.deleteSelf) !== 0,
+      atBytes: this.changesReader.eventAtBytes,
     });
   }
 

@@ -45,6 +45,8 @@ export interface Changed {
   readonly modified: boolean;
   readonly closedForWriting: boolean;
   readonly deleted: boolean;
+  /** Of its event, in the journal; undefined: it is not there. */
+  readonly atBytes: number | undefined;
 }
 
 /** All changes that were read together have been told: once they are recorded they are struck out of the journal. */

@@ -101,8 +101,8 @@ export class NativeServer {
       neverTellOfContent: (fd) => this.#marks.neverTellOfContent(fd),
       onProblem: (fileId, message, cause) => this.#problem(fileId, message, cause),
     });
-    const { changeJournal } = options.groups;
-    this.#changes = new ChangeRecords(changeJournal, (event) => this.#writers.changed(event));
+    const { changeJournal: fd } = options.groups;
+    this.#changes = new ChangeRecords(fd, store, (event) => this.#writers.changed(event));
   }
 
   /** Takes in a message of the event thread. Never throws. */
@@ -143,7 +143,9 @@ export class NativeServer {
 
   /** Somebody is being served from the file, or it is being recorded what he does to it: not to be released. */
   isBusy(fileId: number): boolean {
-    return this.#busy.has(fileId) || this.#gates.isShut(fileId);
+    return (
+      this.#busy.has(fileId) || this.#gates.isShut(fileId) || this.#changes.isUnrecorded(fileId)
+    );
   }
 
   /**
@@ -160,8 +162,9 @@ export class NativeServer {
   }
 
   /** As `changesTakenIn`; what users did to this file is recorded by then. The result tells whether it is still so. */
-  recorded(fileId: number): Promise<() => boolean> {
-    return this.#writers.recorded(fileId);
+  async recorded(fileId: number): Promise<() => boolean> {
+    const isStill = await this.#writers.recorded(fileId);
+    return () => !this.#changes.isUnrecorded(fileId) && isStill();
   }
 
   /** For `beforeFreeing`: before `changesTakenIn` is asked. */

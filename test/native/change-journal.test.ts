@@ -3,7 +3,13 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { Group } from '../../src/fanotify/group.ts';
 import type { EventTrouble, IncomingEvent } from '../../src/fanotify/event-reader.ts';
-import { ChangeJournal, changeJournalBytes, strikeOut } from '../../src/native/change-journal.ts';
+import {
+  ChangeJournal,
+  changeJournalBytes,
+  strikeOut,
+  strikeOutBut,
+  strikeOutEvent,
+} from '../../src/native/change-journal.ts';
 import type { JournalPlace } from '../../src/native/change-journal.ts';
 import { setNonblocking } from '../../src/sys/fd.ts';
 import { write } from '../../src/sys/io.ts';
@@ -29,6 +35,8 @@ function eventOf(file: number): Uint8Array {
 class Scene implements Disposable {
   readonly troubles: EventTrouble[] = [];
   readonly places: JournalPlace[] = [];
+  /** Where the event of a file is, by file. */
+  readonly eventAtBytes = new Map<number, number | undefined>();
   readonly #owned = new DisposableStack();
   readonly #memory = this.#owned.use(createMemoryFile('changes'));
   readonly #ends = socketPair().map((end) => this.#owned.use(end));
@@ -56,7 +64,9 @@ class Scene implements Disposable {
     const object = event.fids().find(({ kind }) => kind === 'object');
     if (object === undefined) return;
     const { buffer, byteOffset } = object.handle.bytes;
-    this.#files.push(new DataView(buffer, byteOffset).getUint32(0, true));
+    const file = new DataView(buffer, byteOffset).getUint32(0, true);
+    this.#files.push(file);
+    this.eventAtBytes.set(file, this.#journal.eventAtBytes);
   };
 
   /** Files whose events, read together, were handled. */
@@ -76,6 +86,17 @@ class Scene implements Disposable {
   strikeOut(place: JournalPlace | undefined): void {
     assert.ok(place);
     strikeOut(this.#memory.fd, place);
+  }
+
+  /** All but the events of these files, of what was read together. */
+  strikeOutBut(place: JournalPlace | undefined, files: readonly number[]): void {
+    assert.ok(place);
+    const left = files.map((file) => this.eventAtBytes.get(file) ?? -1);
+    strikeOutBut(this.#memory.fd, place, left);
+  }
+
+  strikeOutEvent(file: number): void {
+    strikeOutEvent(this.#memory.fd, this.eventAtBytes.get(file) ?? -1);
   }
 
   scribble(atBytes: number, bytes: Uint8Array): void {
@@ -112,6 +133,23 @@ test('what was read and is not recorded is handled by each successor; what is re
   for (const place of scene.places.splice(0)) scene.strikeOut(place);
   assert.deepEqual(scene.succeed(), []);
   assert.deepEqual(scene.troubles, []);
+});
+
+test('of what was read together, what cannot be recorded stays, and nothing else', () => {
+  for (const left of [[], [1], [2], [5], [1, 2], [2, 4], [4, 5], [1, 3, 5], [1, 2, 3, 4, 5]]) {
+    using scene = new Scene();
+    scene.read(7);
+    scene.strikeOut(scene.places.pop());
+    scene.read(1, 2, 3, 4, 5);
+    scene.strikeOutBut(scene.places.pop(), left);
+    assert.deepEqual(scene.succeed(), left);
+    for (const file of left) scene.strikeOutEvent(file);
+    assert.deepEqual(scene.succeed(), []);
+    assert.deepEqual(scene.read(6), [6]);
+    assert.equal(scene.eventAtBytes.get(6), 0, 'its memory is used again');
+    assert.deepEqual(scene.succeed(), [6]);
+    assert.deepEqual(scene.troubles, []);
+  }
 });
 
 test('memory is used again when it is recorded; what no longer fits is handled, and not kept', () => {

@@ -54,7 +54,8 @@ function scene(rootFd: number, names: readonly string[], deletedMax?: number): S
   });
   const deleted = (id: number): void => {
     const handle = handles[id] as Uint8Array;
-    const event = { modified: false, closedForWriting: false, deleted: true } as const;
+    const what = { modified: false, closedForWriting: false, deleted: true } as const;
+    const event = { ...what, atBytes: undefined };
     assert.equal(writers.changed({ kind: 'changed', handle, ...event }), undefined);
   };
   return { writers, forgotten, looked: () => looked, deleted };

@@ -66,6 +66,8 @@ export interface NativeScene extends AsyncDisposable {
   readonly memory: MemoryRemote;
   readonly catalog: StubCatalog;
   readonly store: StubStore;
+  /** Of what was read of changes and is not recorded. */
+  readonly journalFd: number;
   readonly engine: RecallEngine;
   readonly server: NativeServer;
   readonly thread: NativeThread;
@@ -188,6 +190,7 @@ export async function nativeScene(
     memory,
     catalog,
     store,
+    journalFd: journal.fd,
     engine,
     server,
     thread,
