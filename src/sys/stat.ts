@@ -1,18 +1,24 @@
 /** statx(2) with nanoseconds, birth time and allocated blocks; utimensat(2) with nanoseconds. */
 
 import { AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW } from './fd.ts';
-import { bind, lastErrno, lazily, onlyCString, systemError } from './ffi.ts';
+import { bind, bindAsync, lastErrno, lazily, onlyCString, systemError } from './ffi.ts';
 
 /** STATX_BASIC_STATS | STATX_BTIME | STATX_MNT_ID. */
 const mask = 0x7ff | 0x800 | 0x1000;
 const STATX_BTIME = 0x800;
 const STATX_MNT_ID_UNIQUE = 0x4000;
+const AT_STATX_FORCE_SYNC = 0x2000;
 const AT_STATX_DONT_SYNC = 0x4000;
+/** STATX_MTIME | STATX_CTIME | STATX_INO | STATX_SIZE. */
+const versionMask = 0x40 | 0x80 | 0x100 | 0x200;
 const mountIdAt = 144;
 
 const native = lazily(() => ({
   statx: bind<
     (dir: number, path: Uint8Array, flags: number, mask: number, into: Uint8Array) => number
+  >('int statx(int dirfd, const void *path, int flags, unsigned int mask, void *buf)'),
+  statxInPool: bindAsync<
+    [fd: number, path: Uint8Array, flags: number, mask: number, into: Uint8Array]
   >('int statx(int dirfd, const void *path, int flags, unsigned int mask, void *buf)'),
   futimens: bind<(fd: number, times: BigInt64Array) => number>(
     'int futimens(int fd, const void *times)',
@@ -135,6 +141,20 @@ export function uniqueMountId(fd: number): bigint {
   const result = native().statx(fd, noPath, flags, STATX_MNT_ID_UNIQUE, answer);
   if (result < 0) throw systemError(lastErrno(), 'statx', `descriptor ${fd}`);
   return view.getBigUint64(mountIdAt, true);
+}
+
+/** What comes here is for the kernel to keep. */
+const notLookedAt = new Uint8Array(256);
+
+/**
+ * Has the kernel ask for the attributes of an open file anew, in the thread pool: a network file system's it keeps for
+ * seconds or minutes without asking (actimeo= of nfs(5), FUSE's timeouts), while bytes are read as they are now. What
+ * fstat(2) says afterwards is no older than the call. Rejects with EIO, ESTALE, ...
+ */
+export async function refreshAttributes(fd: number): Promise<void> {
+  const flags = AT_EMPTY_PATH | AT_STATX_FORCE_SYNC;
+  const result = await native().statxInPool(fd, noPath, flags, versionMask, notLookedAt);
+  if (result < 0) throw systemError(-result, 'statx', `descriptor ${fd}`);
 }
 
 /** 64 bits without sign. */

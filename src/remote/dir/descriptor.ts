@@ -1,6 +1,7 @@
 /** Open files of the origin: calls that may wait for a disk or a network run in the thread pool. */
 import { closeSync, fstat, fstatSync, open } from 'node:fs';
 import type { BigIntStats } from 'node:fs';
+import { refreshAttributes } from '../../sys/stat.ts';
 
 /** An owned file descriptor. */
 export class Descriptor implements Disposable {
@@ -39,6 +40,12 @@ export class Descriptor implements Disposable {
         else reject(error);
       });
     });
+  }
+
+  /** The same, and not what the kernel remembers of a network file system: no older than the call. */
+  async statAnew(): Promise<BigIntStats> {
+    await refreshAttributes(this.fd);
+    return await this.stat();
   }
 
   /** `/proc/self/fd/N`: the open file itself, whatever became of its name. */

@@ -5,7 +5,8 @@
  *   are listed as kind `other`, so that `explain` can say what they are; reading one is EOPNOTSUPP.
  * - Every buffer is verified against the version (fstat) before it is promised to the sink. A write
  *   moves the times before it moves bytes, so a check after the read sees every write whose bytes
- *   the read could have seen.
+ *   the read could have seen. Where attributes come by a network they are asked for anew: the kernel
+ *   would give old ones together with new bytes.
  * - Holes are read, not looked up with SEEK_DATA: where the origin is itself managed (a placeholder
  *   whose content comes on read), lseek reports a hole where there is content. Zeros are believed
  *   only from read(2).
@@ -320,7 +321,7 @@ class DirectoryRemote implements Remote {
       verify: () =>
         isLocal
           ? this.#said(key, () => check(content.statNow()))
-          : this.#asked(key, async () => check(await content.stat()), signal),
+          : this.#asked(key, async () => check(await content.statAnew()), signal),
     };
   }
 }
