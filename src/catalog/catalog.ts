@@ -120,6 +120,8 @@ export interface CatalogReader extends Disposable {
    * and `residentBytes` are those of the whole tree, orphans included: what the cache holds.
    */
   totals(directoryId: number): CatalogTotals;
+  /** Whether a directory here or below was never listed, or the size of a file below is not known. O(subtree). */
+  lacksFacts(directoryId: number): boolean;
 }
 
 export interface Catalog extends CatalogReader {

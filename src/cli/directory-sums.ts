@@ -9,6 +9,7 @@ interface Open {
   directories: number;
   remoteBytes: number;
   residentBytes: number;
+  incomplete: boolean;
 }
 
 export class DirectorySums {
@@ -26,11 +27,12 @@ export class DirectorySums {
     if (current === undefined) return finished;
     if (info.kind === 'directory' && info.path !== current.path) {
       current.directories += 1;
-      this.#open.push(newOpen(info.path));
+      this.#open.push({ ...newOpen(info.path), incomplete: info.unlisted === true });
     } else if (info.kind === 'file') {
       current.files += 1;
       current.remoteBytes += Math.max(0, info.sizeBytes);
       current.residentBytes += info.residentBytes;
+      if (info.sizeBytes < 0) current.incomplete = true;
     }
     return finished;
   }
@@ -52,6 +54,7 @@ export class DirectorySums {
         parent.directories += last.directories;
         parent.remoteBytes += last.remoteBytes;
         parent.residentBytes += last.residentBytes;
+        if (last.incomplete) parent.incomplete = true;
       }
       finished.push({ ...last });
     }
@@ -60,7 +63,7 @@ export class DirectorySums {
 }
 
 function newOpen(path: string): Open {
-  return { path, files: 0, directories: 0, remoteBytes: 0, residentBytes: 0 };
+  return { path, files: 0, directories: 0, remoteBytes: 0, residentBytes: 0, incomplete: false };
 }
 
 function contains(directory: string, path: string): boolean {

@@ -1,4 +1,4 @@
-/** What `ls -R`, `find` and `du` say of directories that nobody has listed yet: a sum over them would be silence. */
+/** What `ls -R` and `find` say of directories that nobody has listed yet. */
 import type { BriefFileInfo } from '../daemon/api.ts';
 import type { Terminal } from './terminal.ts';
 import { plural } from './units.ts';

@@ -154,6 +154,8 @@ export interface DiskUsage {
   readonly directories: number;
   readonly remoteBytes: number;
   readonly residentBytes: number;
+  /** There is more at the remote: a directory was never listed, or the size of a file is not known yet. */
+  readonly incomplete: boolean;
 }
 
 export interface PathsRequest {

@@ -79,7 +79,7 @@ async function attachAfresh(task: Task): Promise<Service> {
   const { lock, replaced } = await onceFree(tree, () => lockTree(tree));
   using _lock = lock;
   signal.throwIfAborted();
-  const prepared = await prepare(JSON.stringify(task.options));
+  const prepared = await prepare(JSON.stringify(task.options), signal);
   const guard = await onceFree(tree, () => Guard.set(prepared.ebbDirectory));
   const factsFile = new FactsFile();
   const pledge = makePledge();
@@ -334,9 +334,10 @@ type Prepared = Opaque & { readonly ebbDirectory: string; readonly treeId: strin
 
 /**
  * What needs to know more than a supervisor does is done by a process of its own: the directories of the tree and of
- * its state. It has ended when this returns, and has not seen the tree watched.
+ * its state. It has ended when this returns, and has not seen the tree watched. Rejects when `signal` fires: what it had
+ * begun then is found again by the next one.
  */
-async function prepare(line: string): Promise<Prepared> {
+async function prepare(line: string, signal: AbortSignal): Promise<Prepared> {
   const script = fileURLToPath(new URL('../daemon/native-prepare.ts', import.meta.url));
   const child = spawn(process.execPath, [...process.execArgv, script], {
     cwd: '/',
@@ -344,7 +345,11 @@ async function prepare(line: string): Promise<Prepared> {
   });
   child.stdin.on('error', () => undefined); // it died first: that it did not answer says so
   child.stdin.end(line);
+  const stop = (): void => void child.kill('SIGKILL');
+  signal.addEventListener('abort', stop);
   const answer = (await json(child.stdout).catch(() => ({}))) as Opaque;
+  signal.removeEventListener('abort', stop);
+  signal.throwIfAborted();
   const { ok, ebbDirectory, treeId, code, error } = answer;
   if (ok === true && typeof ebbDirectory === 'string' && typeof treeId === 'string') {
     return { ...answer, ebbDirectory, treeId };

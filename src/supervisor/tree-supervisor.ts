@@ -34,6 +34,8 @@ const restartMaxMs = 60_000;
 const warmMaxMs = 30_000;
 /** What a daemon gets to deny what is pending and to close its catalog. */
 const endMaxMs = 30_000;
+/** The same when a signal has ended the start: nobody has seen the tree, and somebody waits. */
+const cancelMaxMs = 5_000;
 
 export interface SupervisorOptions {
   readonly tree: string;
@@ -121,7 +123,7 @@ export class TreeSupervisor {
     } catch (error) {
       supervisor.#isHidden = true;
       await supervisor.#standbys.close();
-      await supervisor.finish();
+      await supervisor.finish(signal.aborted ? cancelMaxMs : endMaxMs);
       throw error;
     } finally {
       signal.removeEventListener('abort', stopped);
@@ -180,8 +182,8 @@ export class TreeSupervisor {
   }
 
   /** After a `stop` that stopped: the daemon ends, who still has the data open is denied, `ended` resolves. */
-  async finish(): Promise<void> {
-    await this.#end(this.#daemon);
+  async finish(maxMs = endMaxMs): Promise<void> {
+    await this.#end(this.#daemon, maxMs);
     await this.#finishAfter(undefined, undefined);
   }
 
@@ -359,9 +361,9 @@ export class TreeSupervisor {
     }
   }
 
-  async #end(daemon: Daemon | undefined): Promise<void> {
+  async #end(daemon: Daemon | undefined, maxMs = endMaxMs): Promise<void> {
     daemon?.send({ kind: 'end' });
-    await this.#awaitEnd(daemon, endMaxMs);
+    await this.#awaitEnd(daemon, maxMs);
   }
 
   async #awaitEnd(daemon: Daemon | undefined, maxMs: number | undefined): Promise<void> {

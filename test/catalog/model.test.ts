@@ -173,6 +173,7 @@ function everything(catalog: Catalog): unknown {
     byName: nodes.map((node) => catalog.child(node.parentId, node.name)),
     directories: nodes.map((node) => catalog.subdirectoryCount(node.id)),
     totals: [1, ...nodes.map((node) => node.id)].map((id) => catalog.totals(id)),
+    lacksFacts: [1, ...nodes.map((node) => node.id)].map((id) => catalog.lacksFacts(id)),
     contents: contents.map((content) => ({ ...content })),
     nodesOfContents: contents.map((content) => catalog.node(content.id)),
     orphans: catalog.orphans(0, 1_000).map((content) => content.id),

@@ -207,6 +207,7 @@ function scriptedHandlers(record: RunRecord, asked: ScriptedDaemon['asked']): Co
       directories: 1,
       remoteBytes: 2 * gib + 1000,
       residentBytes: 5096,
+      incomplete: true,
     }),
     explain: async (file) => {
       const info = tree.find((one) => one.path === file);

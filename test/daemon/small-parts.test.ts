@@ -1,5 +1,7 @@
 /** Small parts of the daemon: teardown, bounded memory, patterns, sentences. */
 import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { Socket } from 'node:net';
 import { test } from 'node:test';
@@ -46,7 +48,7 @@ test('a bounded map forgets what was set longest ago', () => {
   );
 });
 
-test('top names processes as the kernel does, without waiting for a lock of theirs', () => {
+function viewsOf(pids: readonly number[]): RecallViews {
   const totals = {
     inFlight: 0,
     waiting: 0,
@@ -56,8 +58,7 @@ test('top names processes as the kernel does, without waiting for a lock of thei
     retries: 0,
   };
   const account = { recalls: 1, bytes: 7, contentId: 1, key: 'a' };
-  const pids = [process.pid, 2 ** 22 + 1];
-  const views = new RecallViews(
+  return new RecallViews(
     {
       totals: () => totals,
       flights: () => [],
@@ -65,11 +66,24 @@ test('top names processes as the kernel does, without waiting for a lock of thei
     },
     systemClock,
   );
+}
+
+const commandsOf = (views: RecallViews): readonly string[] =>
+  views.top().requesters.map(({ command }) => command);
+
+test('top names processes as the kernel does, without waiting for a lock of theirs', () => {
   const own = readFileSync('/proc/self/comm', 'utf8').trimEnd();
-  assert.deepEqual(
-    views.top().requesters.map(({ command }) => command),
-    [own, '[gone]'],
-  );
+  assert.deepEqual(commandsOf(viewsOf([process.pid, 2 ** 22 + 1])), [own, '[gone]']);
+});
+
+test('top knows how those were called that have ended since they waited', async () => {
+  const child = spawn('cat', { stdio: ['pipe', 'ignore', 'ignore'] });
+  const pid = child.pid ?? 0;
+  const views = viewsOf([pid]);
+  views.began({ pid, uid: 0, gid: 0 });
+  child.stdin.end();
+  await once(child, 'exit');
+  assert.deepEqual(commandsOf(views), ['cat']);
 });
 
 test('patterns of paths', () => {

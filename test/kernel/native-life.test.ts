@@ -3,31 +3,39 @@
  * somebody uses it, attached twice, served by a daemon that does not start, detached.
  */
 import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import {
   cpSync,
   existsSync,
   mkdirSync,
+  readFileSync,
   readdirSync,
   renameSync,
   rmSync,
   statSync,
   writeFileSync,
 } from 'node:fs';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import path from 'node:path';
+import { text } from 'node:stream/consumers';
 import { after, before, describe, test } from 'node:test';
+import { runFiles } from '../../src/base/run-directory.ts';
 import { AttachedTree, treeFilesystems } from '../support/attached-tree.ts';
 import { CorpusWriter } from '../support/corpus.ts';
 import { startDelayProxyProcess } from '../support/delay-proxy.ts';
 import { childrenOf, killTogether, processLives } from '../support/processes.ts';
 import { runEbb } from '../support/mount.ts';
 import { Holder } from '../support/holder.ts';
-import { run } from '../support/run.ts';
+import { killAtExit, run } from '../support/run.ts';
 import type { RunResult } from '../support/run.ts';
 import { startNginx } from '../support/servers.ts';
 import { loopFilesystem, mountsBelow, temporaryDirectory } from '../support/temporary.ts';
 import type { TemporaryDirectory } from '../support/temporary.ts';
 import { waitFor } from '../support/wait-for.ts';
 
+const launcher = path.join(import.meta.dirname, '../../ebb');
 const endMaxMs = 15_000;
 const files = { 'large.bin': 9_000_000, 'sub/small.bin': 5_000, 'sub/deep/middle.bin': 700_000 };
 const names = Object.keys(files);
@@ -304,6 +312,44 @@ test('a remote that cannot be listed leaves an ordinary directory behind', async
   assert.equal(statSync(tree).mode & 0o777, 0o750);
   assert.deepEqual(readdirSync(state), []);
   assert.deepEqual(await mountsBelow(tree), []);
+});
+
+test('a signal ends an attaching whose daemon does nothing any more, and nobody is left', async () => {
+  const hanging = createServer(() => undefined);
+  const asked = once(hanging, 'request');
+  hanging.listen(0, '127.0.0.1');
+  await once(hanging, 'listening');
+  await using filesystem = await loopFilesystem({ type: 'xfs' });
+  const tree = path.join(filesystem.path, 'tree');
+  mkdirSync(tree);
+  const state = path.join(directory.path, 'state-of-hanging');
+  const runDirectory = path.join(directory.path, 'run-of-hanging');
+  mkdirSync(runDirectory, { mode: 0o700 });
+  const { port } = hanging.address() as AddressInfo;
+  const words = ['attach', '--state', state, tree, `http://127.0.0.1:${port}/`];
+  const env = { ...process.env, EBB_RUN_DIR: runDirectory };
+  const attaching = spawn(launcher, words, { env, stdio: ['ignore', 'ignore', 'pipe'] });
+  killAtExit(attaching);
+  try {
+    const said = text(attaching.stderr);
+    const ended = once(attaching, 'exit');
+    await asked;
+    const [supervisor = 0] = childrenOf(attaching.pid ?? 0);
+    const daemons = childrenOf(supervisor);
+    for (const pid of daemons) process.kill(pid, 'SIGSTOP');
+    attaching.kill('SIGTERM');
+    assert.deepEqual(await ended, [1, null]);
+    assert.match(await said, /^ebb attach: stopped by a signal while starting$/m);
+    assert.ok(daemons.length > 0);
+    assert.deepEqual(daemons.filter(processLives), []);
+    await waitFor(() => !processLives(supervisor), { what: 'the end of the supervisor' });
+    const { log } = runFiles(tree, runDirectory);
+    assert.match(readFileSync(log, 'utf8'), /does not end within 5000 ms/);
+    assert.deepEqual(await mountsBelow(tree), []);
+  } finally {
+    hanging.closeAllConnections();
+    hanging.close();
+  }
 });
 
 test('users see nothing of the tree before all of it can be served', async () => {

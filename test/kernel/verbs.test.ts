@@ -113,6 +113,10 @@ test('find, ls -R and du show what is known and ask nothing; --deep lists all', 
     assert.equal((await out('ls', '-R', mount.path)).split('\n').length, 2);
     const [short, long] = [await out('du', '-s', mount.path), await out('du', mount.path)];
     assert.equal(short, long.split('\n').at(-1)?.trim());
+    assert.match(short, /^5\+ +0 /, 'at least');
+    for (const words of [[], ['-s']]) {
+      assert.match(await out('du', ...words, at('sub')), /^0\+ +0 /, 'nobody has listed it');
+    }
     assert.equal((await origin.counters()).requests, 0, 'the remote was asked');
     const deep = (await out('find', '--deep', mount.path)).split('\n');
     assert.deepEqual(deep, [at('sub'), at('sub/deep'), at('sub/deep/file'), at('top')]);

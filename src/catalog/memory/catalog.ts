@@ -95,6 +95,15 @@ export class MemoryCatalog implements Catalog {
     };
   }
 
+  lacksFacts(directoryId: number): boolean {
+    const isUnlisted = (node: Node | undefined): boolean =>
+      node?.kind === NodeKind.directory && node.listedAtMs === 0;
+    if (isUnlisted(this.#nodes.get(directoryId))) return true;
+    return this.#below(directoryId).some(
+      (node) => isUnlisted(node) || (node.kind === NodeKind.file && node.sizeBytes < 0),
+    );
+  }
+
   together<Result>(work: () => Result): Result {
     return work();
   }

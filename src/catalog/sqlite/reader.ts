@@ -44,6 +44,12 @@ const sql = {
       coalesce(sum(b.size) FILTER (WHERE b.facts & 3 = 1 AND b.size > 0), 0),
       coalesce(sum(c.resident), 0), count(c.id)
     FROM below b LEFT JOIN contents c ON c.id = b.id`,
+  isUnlisted: 'SELECT 1 FROM nodes WHERE id = ? AND listed_ms = 0 AND facts & 3 = 2',
+  // Both stop at the first one.
+  rootLacksFacts: `SELECT 1 FROM nodes WHERE parent > 0
+      AND (listed_ms = 0 AND facts & 3 = 2 OR size < 0 AND facts & 3 = 1) LIMIT 1`,
+  lacksFacts: `${descendants} SELECT 1 FROM below b JOIN nodes n ON n.id = b.id
+    WHERE n.listed_ms = 0 AND b.facts & 3 = 2 OR b.size < 0 AND b.facts & 3 = 1 LIMIT 1`,
 } as const;
 
 type Statements = { readonly [Name in keyof typeof sql]: StatementSync };
@@ -106,6 +112,14 @@ export class SqliteCatalogReader implements CatalogReader {
     const row = (found as number[] | undefined) ?? [];
     const [files = 0, directories = 0, remoteBytes = 0, residentBytes = 0, contents = 0] = row;
     return { files, directories, remoteBytes, residentBytes, contents };
+  }
+
+  lacksFacts(directoryId: number): boolean {
+    const { isUnlisted, rootLacksFacts, lacksFacts } = this.#statements;
+    if (this.get(isUnlisted, directoryId) !== undefined) return true;
+    const found =
+      directoryId === ROOT_NODE_ID ? this.get(rootLacksFacts) : this.get(lacksFacts, directoryId);
+    return found !== undefined;
   }
 
   [Symbol.dispose](): void {

@@ -6,7 +6,7 @@ import type { Target } from '../target.ts';
 import { visible } from '../terminal.ts';
 import type { Terminal } from '../terminal.ts';
 import { formatBytesShort } from '../units.ts';
-import { deepHelp, Unlisted } from '../unlisted.ts';
+import { deepHelp } from '../unlisted.ts';
 import { ExitCode } from '../verb.ts';
 import type { Verb } from '../verb.ts';
 
@@ -23,9 +23,9 @@ export const du: Verb = {
   synopsis: ['[-s] [-h] [--deep] [--json] [PATH...]'],
   description: [
     'Prints, for each directory below PATH and for PATH itself, the bytes of all files below it as the remote has ' +
-      'them, the bytes of them that are here, and the path. Only the catalog is read and nothing is asked for: ' +
-      'directories that were never listed count as empty (--deep lists them first), and files whose size is not ' +
-      'known yet as nothing.',
+      'them, the bytes of them that are here, and the path. Only the catalog is read and nothing is asked for. A + ' +
+      'after the remote size means at least: a directory was never listed (--deep lists them first), or the size of ' +
+      'a file is not known before it is used.',
     'Without PATH the working directory is meant, or the only mount there is.',
   ],
   examples: [
@@ -45,18 +45,25 @@ export const du: Verb = {
   },
   run: async (command, terminal) => {
     const options = command.opts<DuOptions>();
-    if (terminal.isTerminal && options.json !== true) {
-      terminal.print(line('REMOTE', 'LOCAL', 'PATH'));
-    }
+    const isRead = terminal.isTerminal && options.json !== true;
+    if (isRead) terminal.print(line('REMOTE', 'LOCAL', 'PATH'));
+    let incomplete = false;
     for (const target of new Mounts().locateAll(command.args)) {
-      await measure(target, options, terminal);
+      if (await measure(target, options, terminal)) incomplete = true;
+    }
+    if (isRead && incomplete) {
+      const deep = options.deep === true ? '' : '; --deep lists all directories first';
+      terminal.warn(`ebb du: + means at least, not all is known${deep}`);
     }
     return ExitCode.done;
   },
 };
 
-async function measure(target: Target, options: DuOptions, terminal: Terminal): Promise<void> {
+/** Whether anything is not known of it. */
+async function measure(target: Target, options: DuOptions, terminal: Terminal): Promise<boolean> {
+  let incomplete = false;
   const show = (sum: DirectorySum): void => {
+    incomplete ||= sum.incomplete;
     const path = absoluteInMount(target.client.record.mountPoint, sum.path);
     if (options.json === true) {
       terminal.print(JSON.stringify({ ...sum, path }));
@@ -65,7 +72,12 @@ async function measure(target: Target, options: DuOptions, terminal: Terminal): 
     const size = (bytes: number): string =>
       options.humanReadable === true ? formatBytesShort(bytes) : String(bytes);
     terminal.print(
-      line(size(sum.remoteBytes), size(sum.residentBytes), visible(shownPath(target, sum.path))),
+      line(
+        size(sum.remoteBytes),
+        size(sum.residentBytes),
+        visible(shownPath(target, sum.path)),
+        sum.incomplete,
+      ),
     );
   };
   if (options.summarize === true) {
@@ -73,22 +85,26 @@ async function measure(target: Target, options: DuOptions, terminal: Terminal): 
       ...(await target.client.du(target.inside, options.deep === true)),
       path: target.inside,
     });
-    return;
+    return incomplete;
   }
   const sums = new DirectorySums(target.inside);
-  const unlisted = new Unlisted('du', terminal);
   const mode = options.deep === true ? 'deep' : 'recursive';
+  let isEmpty = true;
   for await (const info of target.client.ls(target.inside, mode)) {
-    unlisted.see(info);
+    isEmpty = false;
     for (const sum of sums.add(info)) show(sum);
     await terminal.drained();
   }
-  for (const sum of sums.end()) show(sum);
-  unlisted.tell();
+  // Of what is empty only this tells whether anybody has listed it.
+  const isUnlisted = isEmpty && (await target.client.du(target.inside, false)).incomplete;
+  for (const sum of sums.end()) show(isUnlisted ? { ...sum, incomplete: true } : sum);
+  return incomplete;
 }
 
 const sizeColumns = 11;
 
-function line(remote: string, local: string, path: string): string {
-  return `${remote.padStart(sizeColumns)} ${local.padStart(sizeColumns)}  ${path}`;
+/** A + stands behind the column: sizes stay below one another. */
+function line(remote: string, local: string, path: string, isAtLeast = false): string {
+  const mark = isAtLeast ? '+' : ' ';
+  return `${remote.padStart(sizeColumns)}${mark} ${local.padStart(sizeColumns)}  ${path}`;
 }

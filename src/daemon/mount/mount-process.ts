@@ -26,7 +26,6 @@ import { Capability, hasCapability, raiseOpenFilesLimit } from '../../sys/proces
 import type { StopResult } from '../api.ts';
 import { checkMountPoint, connectionOptions, mountIt, tuneReadAhead } from './attach.ts';
 import { Contents } from './contents.ts';
-import { RecallViews } from '../control/recall-views.ts';
 import { startControlServer } from '../control/server.ts';
 import { TokenDesk } from '../handles/token-desk.ts';
 import { TokenSeal } from '../handles/token.ts';
@@ -309,7 +308,7 @@ async function build(
     predecessors: start.restarts,
     startedAtSeconds: Math.floor(start.startedAtMs / 1_000),
   };
-  const { preparer, recall, server, isBusy, wholeFetchedBytes } = makeServing({
+  const { preparer, recall, server, isBusy, recallViews } = makeServing({
     configuration,
     clock,
     remote,
@@ -417,7 +416,7 @@ async function build(
     namesTold: () => notices.told(namesStallMaxMs),
     storedContent: (nodeId) => contents.get(nodeId),
     readFailures,
-    recallViews: new RecallViews(recall, clock, wholeFetchedBytes),
+    recallViews,
   };
   const restart = async (): Promise<void> => {
     await contents.flush();

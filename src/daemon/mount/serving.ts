@@ -15,6 +15,7 @@ import { Preparer } from '../../recall/namespace/prepare.ts';
 import { WholeFetch } from '../../recall/namespace/whole-fetch.ts';
 import type { Reserve } from '../../recall/recall.ts';
 import type { Remote } from '../../remote/remote.ts';
+import { RecallViews } from '../control/recall-views.ts';
 import type { Logbook } from '../logbook.ts';
 import type { Configuration } from '../options.ts';
 import { recallLimits } from '../recall-limits.ts';
@@ -51,7 +52,7 @@ export interface Serving {
   readonly server: MountServer;
   /** Whether bytes are on their way into this content. */
   readonly isBusy: (contentId: number) => boolean;
-  readonly wholeFetchedBytes: () => number;
+  readonly recallViews: RecallViews;
 }
 
 export function makeServing(options: ServingOptions): Serving {
@@ -67,7 +68,9 @@ export function makeServing(options: ServingOptions): Serving {
     reserve: (bytes) => options.reserve(bytes, 'demand'),
     onFetched: ({ nodeId, key, bytes, requester }) => {
       wholeFetchedBytes += bytes;
-      if (requester !== undefined) recall.credit(requester, nodeId, key, bytes);
+      if (requester === undefined) return;
+      recallViews.began(requester);
+      recall.credit(requester, nodeId, key, bytes);
     },
   });
   teardown.add('ending whole fetches', () => wholeFetch.close());
@@ -79,6 +82,7 @@ export function makeServing(options: ServingOptions): Serving {
     reserve: options.reserve,
     onStale: (file) => void namespace.revalidate(file.id, undefined, true).catch(() => undefined),
     onEvent: (event) => {
+      if (event.kind === 'started') recallViews.began(event.flight.requester);
       if (event.kind !== 'failed') return;
       const { key, offsetBytes, lengthBytes } = event.flight;
       const { code, message } = event.error ?? { code: 'EIO', message: 'unknown' };
@@ -88,6 +92,7 @@ export function makeServing(options: ServingOptions): Serving {
       });
     },
   });
+  const recallViews = new RecallViews(recall, clock, () => wholeFetchedBytes);
   teardown.add('ending recalls', () => recall.close());
   const prefetcher = new Prefetcher({
     namespace,
@@ -136,6 +141,6 @@ export function makeServing(options: ServingOptions): Serving {
     recall,
     server,
     isBusy: (id) => recall.isBusy(id) || wholeFetch.isPouring(id),
-    wholeFetchedBytes: () => wholeFetchedBytes,
+    recallViews,
   };
 }

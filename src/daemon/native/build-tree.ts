@@ -172,6 +172,7 @@ export async function buildTree(
       );
     },
     onEvent: ({ kind, flight, error }) => {
+      if (kind === 'started') recallViews.began(flight.requester);
       if (kind === 'finished') reachability.answered(flight.contentId);
       if (kind !== 'failed' || error === undefined) return;
       if (error.retryable) reachability.failed(flight.contentId, error);
@@ -186,6 +187,7 @@ export async function buildTree(
       );
     },
   });
+  const recallViews = new RecallViews(recall, clock);
 
   const groups = {
     access: inherited.access.fd,
@@ -288,7 +290,7 @@ export async function buildTree(
     catalog,
     store,
     recall,
-    recallViews: new RecallViews(recall, clock),
+    recallViews,
     server,
     releaser,
     space,

@@ -101,7 +101,8 @@ export class Queries {
       // The root's sum is that of the whole cache: what has no name any more is below no directory.
       const namelessBytes = node.id === ROOT_NODE_ID ? this.#orphanBytes() : 0;
       const resident = residentBytes - namelessBytes;
-      return { path, files, directories, remoteBytes, residentBytes: resident };
+      const incomplete = catalog.lacksFacts(node.id);
+      return { path, files, directories, remoteBytes, residentBytes: resident, incomplete };
     }
     const { residentBytes } = factsOf(node, facts);
     return {
@@ -110,6 +111,7 @@ export class Queries {
       directories: 0,
       remoteBytes: Math.max(0, node.sizeBytes),
       residentBytes,
+      incomplete: node.kind === NodeKind.file && node.sizeBytes < 0,
     };
   }
 

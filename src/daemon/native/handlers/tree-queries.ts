@@ -99,7 +99,7 @@ export class TreeQueries {
     const start = files.entry(path);
     if (start.kind !== 'directory') add(start);
     else for await (const entry of files.below(path, signal)) add(entry);
-    return { path, ...sums };
+    return { path, ...sums, incomplete: false };
   }
 
   async explain(path: string, signal: AbortSignal): Promise<Explanation> {
