@@ -62,7 +62,10 @@ async function runVerb(
     command.parse(verb.prepareArguments?.(argv) ?? [...argv], { from: 'user' });
     return await verb.run(command, terminal);
   } catch (error) {
-    const code = explainFailure(verb.name, error, terminal);
+    const [word] = command.args.length > 0 ? command.args : argv;
+    const action = verb.actions?.find((known) => known === word);
+    const name = action === undefined ? verb.name : `${verb.name} ${action}`;
+    const code = explainFailure(name, verb.name, error, terminal);
     return (await verb.afterFailure?.(code)) ?? code;
   }
 }
@@ -81,17 +84,25 @@ async function buildCommand(verb: Verb): Promise<Command> {
   return command;
 }
 
-/** Says in one sentence on standard error what ended the verb; returns the exit code. */
-function explainFailure(name: string, error: unknown, terminal: Terminal): ExitCode {
+/**
+ * Says in one sentence on standard error what ended the verb; returns the exit code. `name`: of verb and action;
+ * `manualName`: of the verb.
+ */
+function explainFailure(
+  name: string,
+  manualName: string,
+  error: unknown,
+  terminal: Terminal,
+): ExitCode {
   const say = (sentence: string): void =>
     terminal.warn(`ebb ${name}: ${visibleSentence(sentence)}`);
   if (error instanceof UsageError) {
-    say(`${error.message} (ebb ${name} --help)`);
+    say(`${error.message} (ebb ${manualName} --help)`);
     return ExitCode.usage;
   }
   if (isCommanderError(error)) {
     const sentence = error.message.replace(/^error: /, '').replaceAll('\n', ' ');
-    say(`${sentence.replace('(Did you mean', '(did you mean')} (ebb ${name} --help)`);
+    say(`${sentence.replace('(Did you mean', '(did you mean')} (ebb ${manualName} --help)`);
     return ExitCode.usage;
   }
   if (error instanceof EbbError) {

@@ -13,6 +13,8 @@ export interface Example {
 
 export interface Verb {
   readonly name: string;
+  /** Words that its first argument may be: complaints name them with the verb. */
+  readonly actions?: readonly string[];
   /** One line, without a full stop. */
   readonly summary: string;
   /** Without the leading `ebb NAME`; each form one entry. */

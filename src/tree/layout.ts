@@ -11,10 +11,12 @@
 import { randomBytes, randomUUID } from 'node:crypto';
 import {
   existsSync,
+  fstatSync,
   lstatSync,
   readFileSync,
   readdirSync,
   rmSync,
+  rmdirSync,
   statSync,
   writeFileSync,
 } from 'node:fs';
@@ -27,6 +29,7 @@ import type { OwnedFd } from '../sys/fd.ts';
 import { tryLock } from '../sys/lease.ts';
 import { makePath } from '../sys/make-path.ts';
 import { filesystemStatus } from '../sys/statfs.ts';
+import { handleSecretName } from './handle-secret.ts';
 import { replacePrivate } from './private-file.ts';
 
 const treeFormat = 1;
@@ -62,19 +65,29 @@ export function contentPath(cacheDirectory: string, id: number): string {
   return `${contentDirectory(cacheDirectory, id)}/${id}`;
 }
 
+/** What was there before a start: only what it has made itself may go with it. */
+export type Former = 'nothing' | 'empty directory' | 'something';
+
 /**
- * Makes the directories that are missing. Throws EACCES, ENOSPC, EROFS, ENOTDIR, and ENOTEMPTY where somebody else has
- * what Ebb would take for its own.
+ * Makes the directories that are missing; returns what was there. Throws EACCES, ENOSPC, EROFS, ENOTDIR, and ENOTEMPTY
+ * where somebody else has what Ebb would take for its own.
  */
-export function makeDirectories(cacheDirectory: string): void {
+export function makeDirectories(cacheDirectory: string): Former {
   requireDirectory(cacheDirectory);
   requireNothingOfOthers(cacheDirectory);
+  const former = formerOf(cacheDirectory);
   try {
     makePath(cacheDirectory, 0o700);
     makePath(treePath(cacheDirectory), 0o700);
   } catch (error) {
     throw directoryError(cacheDirectory, error);
   }
+  return former;
+}
+
+function formerOf(cacheDirectory: string): Former {
+  if (lstatSync(cacheDirectory, { throwIfNoEntry: false }) === undefined) return 'nothing';
+  return isEmptyDirectory(cacheDirectory) ? 'empty directory' : 'something';
 }
 
 function requireDirectory(cacheDirectory: string): void {
@@ -127,26 +140,55 @@ function directoryError(cacheDirectory: string, error: unknown): EbbError {
   return ebbError(known.code, `${where}: ${known.message}`, { cause: error });
 }
 
-/** Forgets which remote the cache belongs to: for one that never held anything. */
-export function disownTree(cacheDirectory: string): void {
+/**
+ * After a start that went no further (a mistyped URL): the cache belongs to no remote yet, and what was made for it
+ * goes. Its lock is held, its catalog is closed. Content, of which the catalog may have been lost, stays as it is.
+ */
+export function removeUnused(cacheDirectory: string, former: Former): void {
+  if (!isEmptyDirectory(treePath(cacheDirectory))) return;
   rmSync(path.join(cacheDirectory, treeFactsName), { force: true });
+  if (former === 'something') return;
+  const catalog = path.basename(catalogPath(cacheDirectory));
+  // Who waits for the lock makes all of it anew: it goes last.
+  const names = [catalog, `${catalog}-wal`, `${catalog}-shm`, handleSecretName, 'secret', 'lock'];
+  for (const name of names) rmSync(path.join(cacheDirectory, name), { force: true });
+  const directories = [path.join(cacheDirectory, 'spool'), treePath(cacheDirectory)];
+  if (former === 'nothing') directories.push(cacheDirectory);
+  for (const directory of directories) {
+    try {
+      rmdirSync(directory);
+    } catch {
+      // It is not there, or somebody else has put something into it.
+    }
+  }
 }
 
 /** Takes the lock for as long as the descriptor is open. Throws EBUSY with a sentence that names the holder. */
 export function lockCache(cacheDirectory: string): OwnedFd {
   const lockPath = path.join(cacheDirectory, 'lock');
-  const lock = openFd(lockPath, OpenFlag.rdwr | OpenFlag.creat | OpenFlag.nofollow, 0o600);
-  if (!tryLock(lock.fd)) {
+  for (;;) {
+    const lock = openFd(lockPath, OpenFlag.rdwr | OpenFlag.creat | OpenFlag.nofollow, 0o600);
+    if (!tryLock(lock.fd)) {
+      lock.close();
+      const pid = readFileSync(lockPath, 'latin1').trim();
+      throw ebbError(
+        'EBUSY',
+        `Another daemon (pid ${/^\d+$/.test(pid) ? pid : 'unknown'}) uses the cache ${cacheDirectory}.`,
+        { retryable: false },
+      );
+    }
+    if (isStillAt(lock, lockPath)) {
+      writeFileSync(lockPath, `${process.pid}\n`);
+      return lock;
+    }
+    // Who had it took the cache away.
     lock.close();
-    const pid = readFileSync(lockPath, 'latin1').trim();
-    throw ebbError(
-      'EBUSY',
-      `Another daemon (pid ${/^\d+$/.test(pid) ? pid : 'unknown'}) uses the cache ${cacheDirectory}.`,
-      { retryable: false },
-    );
   }
-  writeFileSync(lockPath, `${process.pid}\n`);
-  return lock;
+}
+
+function isStillAt({ fd }: OwnedFd, file: string): boolean {
+  const there = statSync(file, { bigint: true, throwIfNoEntry: false });
+  return there !== undefined && there.ino === fstatSync(fd, { bigint: true }).ino;
 }
 
 /**

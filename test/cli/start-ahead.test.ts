@@ -27,9 +27,12 @@ test('a command line that is refused leaves nothing of the broker that was start
   const image = path.join(directory.path, 'disk.img');
   const missing = path.join(directory.path, 'missing');
   const refused: [string[], RegExp][] = [
-    [['--wat', image, missing], /^ebb image: unknown option '--wat' \(ebb image --help\)\n$/],
-    [['-o', 'rw', image, directory.path], /^ebb image: images are mounted read-only/],
-    [['http://127.0.0.1:9/a.img', missing], /^ebb image: the mount point .*missing does not exist/],
+    [['--wat', image, missing], /^ebb image mount: unknown option '--wat' \(ebb image --help\)\n$/],
+    [['-o', 'rw', image, directory.path], /^ebb image mount: images are mounted read-only/],
+    [
+      ['http://127.0.0.1:9/a.img', missing],
+      /^ebb image mount: the mount point .*missing does not exist/,
+    ],
   ];
   for (const [words, sentence] of refused) {
     const { code, stderr } = await ebb(['image', 'mount', ...words], { runDirectory });
@@ -73,5 +76,8 @@ test('a run directory that cannot be trusted is refused as for every other mount
   const words = ['image', 'mount', path.join(directory.path, 'disk.img'), directory.path];
   const { code, stderr } = await ebb(words, { runDirectory });
   assert.equal(code, 1);
-  assert.match(stderr, /^ebb image: .*run is not a directory: remove it, it may be an attack\.\n$/);
+  assert.match(
+    stderr,
+    /^ebb image mount: .*run is not a directory: remove it, it may be an attack\.\n$/,
+  );
 });

@@ -51,7 +51,7 @@ test('--force replaces by what is whole: a file that cannot be read costs nobody
   const words = ['image', 'cp', '--force', damaged];
   const result = await ebb([...words, '/damaged', '/sound', '/link', copy]);
   assert.equal(result.code, 1);
-  assert.match(result.stderr, /^ebb image: damaged: .*\n$/);
+  assert.match(result.stderr, /^ebb image cp: damaged: .*\n$/);
   assert.equal(readFileSync(path.join(copy, 'damaged'), 'utf8'), 'mine');
   assert.equal(readFileSync(path.join(copy, 'sound'), 'utf8'), 'new');
   assert.equal(readlinkSync(path.join(copy, 'link')), 'elsewhere');
@@ -59,7 +59,7 @@ test('--force replaces by what is whole: a file that cannot be read costs nobody
   rmSync(path.join(copy, 'sound'));
   mkdirSync(path.join(copy, 'sound'));
   const onto = await ebb([...words, '/sound', copy]);
-  assert.match(onto.stderr, /^ebb image: sound: It is a directory here already/);
+  assert.match(onto.stderr, /^ebb image cp: sound: It is a directory here already/);
   assert.deepEqual(tree(copy), ['damaged', 'directory', 'link', 'sound']);
 });
 

@@ -2,7 +2,17 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
-import { closeSync, mkdirSync, openSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { randomUUID } from 'node:crypto';
+import {
+  closeSync,
+  existsSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  readdirSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
@@ -134,6 +144,36 @@ test('a start that fails after mounting takes the mount away and ends', async ()
   assert.equal(await readFile(at('mnt/f'), 'utf8'), 'content');
   daemon.child.kill('SIGTERM');
   assert.equal(await daemon.ended, 0);
+});
+
+test('a first start that fails leaves the cache directory as it was', async () => {
+  const { temporary, at } = await place();
+  await using _temporary = temporary;
+  const cache = at('cache');
+  const fails = async (): Promise<void> => {
+    const { result, ended } = start(temporary.path, { remote: 'http://127.0.0.1:9/', retries: 0 });
+    const answer = await result;
+    assert.ok(answer?.ok === false);
+    assert.match(answer.error, /nobody listens/);
+    assert.equal(await ended, 1);
+  };
+  await fails();
+  assert.equal(existsSync(cache), false);
+  mkdirSync(cache);
+  await fails();
+  assert.deepEqual(readdirSync(cache), []);
+  writeFileSync(path.join(cache, 'notes'), 'mine');
+  await fails();
+  assert.deepEqual(readFileSync(path.join(cache, 'notes'), 'utf8'), 'mine');
+  assert.ok(!readdirSync(cache).includes('ebb-tree.json'), 'it belongs to no remote yet');
+  // Content whose catalog was lost stays: a later mount takes it up.
+  const facts = { format: 1, treeId: randomUUID(), remote: 'http://127.0.0.1:9' };
+  writeFileSync(path.join(cache, 'ebb-tree.json'), JSON.stringify(facts));
+  mkdirSync(path.join(cache, 'tree/0'), { recursive: true });
+  writeFileSync(path.join(cache, 'tree/0/7'), 'content');
+  await fails();
+  assert.ok(readdirSync(cache).includes('ebb-tree.json'));
+  assert.equal(readFileSync(path.join(cache, 'tree/0/7'), 'utf8'), 'content');
 });
 
 test('a second daemon on the same cache is refused and says who has it', async () => {

@@ -133,7 +133,7 @@ class View {
     if ('info' in line) {
       infoLines(this.#image, line.info).forEach((text) => terminal.print(text));
       const { problem } = line.info;
-      if (problem !== null) terminal.warn(`ebb image: ${visibleSentence(problem)}`);
+      if (problem !== null) terminal.warn(`ebb image ${this.#action}: ${visibleSentence(problem)}`);
     } else if ('entry' in line) {
       this.#entry(line.entry);
     } else if ('error' in line) {
@@ -176,7 +176,7 @@ class View {
     this.#line.erase();
     this.#complaints += 1;
     const where = path === '' ? '' : `${visible(path)}: `;
-    this.#terminal.warn(`ebb image: ${where}${visibleSentence(message)}`);
+    this.#terminal.warn(`ebb image ${this.#action}: ${where}${visibleSentence(message)}`);
   }
 
   #progress({ path, files, bytes }: { path: string; files: number; bytes: number }): void {

@@ -105,12 +105,12 @@ export async function mountImage(
     { imagePath, mountPoint, ...options, ...own },
   );
   child.unref();
-  if (!result.ok) return complain(result, 'ebb image', json, terminal);
+  if (!result.ok) return complain(result, 'ebb image mount', json, terminal);
   if (json) {
     terminal.print(JSON.stringify(result));
     return ExitCode.done;
   }
-  for (const note of result.notes) terminal.warn(`ebb image: ${visible(note)}`);
+  for (const note of result.notes) terminal.warn(`ebb image mount: ${visible(note)}`);
   const name = result.label === '' ? '' : ` (${visible(result.label)})`;
   terminal.print(
     `Mounted ${visible(withoutCredentials(imagePath))}${name} at ${visible(mountPoint)}, read-only; ` +

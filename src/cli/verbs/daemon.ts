@@ -14,6 +14,7 @@ const pollMs = 50;
 
 export const daemon: Verb = {
   name: 'daemon',
+  actions: ['restart'],
   summary: 'replace the daemon of a mount or tree, which stays',
   synopsis: ['restart [-n] [--json] DIR...'],
   description: [
@@ -53,7 +54,7 @@ export const daemon: Verb = {
           options.json === true ? JSON.stringify({ mountPoint, pid, restarts }) : line,
         );
       } catch (error) {
-        terminal.warn(`ebb daemon: ${visibleSentence(toEbbError(error).message)}`);
+        terminal.warn(`ebb daemon restart: ${visibleSentence(toEbbError(error).message)}`);
         code = ExitCode.failed;
       }
     }

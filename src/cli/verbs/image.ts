@@ -12,6 +12,7 @@ function collect(value: string, before: readonly string[] = []): string[] {
 
 export const image: Verb = {
   name: 'image',
+  actions: ['mount', ...readActions],
   summary: 'look into a disk image without trusting it',
   synopsis: [
     'mount [-o OPTION,...] [--json] IMAGE|URL DIR',

@@ -23,6 +23,7 @@ type Action = (typeof actions)[number];
 
 export const pool: Verb = {
   name: 'pool',
+  actions,
   summary: 'a file system for trees, in a file',
   synopsis: [
     'create --size SIZE [--overcommit] [--json] IMAGE [DIR]',
@@ -136,7 +137,7 @@ function report(
   json: boolean,
   terminal: Terminal,
 ): ExitCode {
-  if (!result.ok) return complain(result, 'ebb pool', json, terminal);
+  if (!result.ok) return complain(result, `ebb pool ${action}`, json, terminal);
   if (json) {
     terminal.print(JSON.stringify(result));
     return ExitCode.done;

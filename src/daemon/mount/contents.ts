@@ -13,7 +13,8 @@ import { openTree, reservedBytesDefault } from '../../tree/content-store.ts';
 import type { ContentStore, TreeOptions, TreeProblem } from '../../tree/content-store.ts';
 import { handleRecord, openHandleSecret } from '../../tree/handle-secret.ts';
 import type { HandleSecret } from '../../tree/handle-secret.ts';
-import { catalogPath, disownTree, makeDirectories } from '../../tree/layout.ts';
+import { catalogPath, makeDirectories, removeUnused } from '../../tree/layout.ts';
+import type { Former } from '../../tree/layout.ts';
 import type { StoredContent } from '../../tree/stored-content.ts';
 import { leastRecentlyUsed } from '../pages.ts';
 import type { Reservoir } from '../space-keeper.ts';
@@ -24,15 +25,17 @@ export class Contents implements LocalContents, Reservoir {
   readonly reservedBytes = reservedBytesDefault;
   readonly count: (() => Promise<void>) | undefined;
   readonly #clock: Clock;
+  readonly #former: Former;
   /** Contents without a row whose file goes in a moment. */
   readonly #deleting = new Set<number>();
   /** Files that are not ours, on their way out. */
   readonly #removals = new SingleFlight<number, void>();
 
-  private constructor(store: ContentStore, catalog: Catalog, clock: Clock) {
+  private constructor(store: ContentStore, catalog: Catalog, clock: Clock, former: Former) {
     this.store = store;
     this.catalog = catalog;
     this.#clock = clock;
+    this.#former = former;
     this.count = countsLate(store.directory) ? () => store.sync() : undefined;
   }
 
@@ -47,7 +50,7 @@ export class Contents implements LocalContents, Reservoir {
     clock: Clock = systemClock,
     more: Pick<TreeOptions, 'limits' | 'syncData'> = {},
   ): Promise<Contents> {
-    makeDirectories(cacheDirectory);
+    const former = makeDirectories(cacheDirectory);
     // The catalog is opened only once the lock is ours.
     const late: { catalog?: Catalog } = {};
     const opened = (): Catalog => {
@@ -67,7 +70,7 @@ export class Contents implements LocalContents, Reservoir {
       store.abandon();
       throw error;
     }
-    return new Contents(store, late.catalog, clock);
+    return new Contents(store, late.catalog, clock, former);
   }
 
   get catalogPath(): string {
@@ -175,10 +178,13 @@ export class Contents implements LocalContents, Reservoir {
   }
 
   async close(): Promise<void> {
-    // Nothing was ever listed (a mistyped URL): the cache belongs to no remote yet.
     const hasNames = this.catalog.children(ROOT_NODE_ID, 0, 1).length > 0;
     if (!hasNames && this.catalog.node(ROOT_NODE_ID)?.listedAtMs === 0) {
-      disownTree(this.store.directory);
+      // Nothing was ever listed, so there is nothing to commit.
+      this.catalog[Symbol.dispose]();
+      removeUnused(this.store.directory, this.#former);
+      this.store.abandon();
+      return;
     }
     try {
       await this.store[Symbol.asyncDispose]();
