@@ -334,8 +334,8 @@ type Prepared = Opaque & { readonly ebbDirectory: string; readonly treeId: strin
 
 /**
  * What needs to know more than a supervisor does is done by a process of its own: the directories of the tree and of
- * its state. It has ended when this returns, and has not seen the tree watched. Rejects when `signal` fires: what it had
- * begun then is found again by the next one.
+ * its state. It has ended when this returns, and has not seen the tree watched. Rejects when `signal` fires: what it
+ * had begun then is found again by the next one.
  */
 async function prepare(line: string, signal: AbortSignal): Promise<Prepared> {
   const script = fileURLToPath(new URL('../daemon/native-prepare.ts', import.meta.url));
