@@ -46,8 +46,17 @@ export interface Workshop {
   readonly usersRecorded: (id: number) => Promise<() => boolean>;
 }
 
-/** The file system cannot hold this one name or file; others are not concerned. */
-const ownFault: ReadonlySet<string> = new Set(['EINVAL', 'EILSEQ', 'ENAMETOOLONG', 'EFBIG']);
+/**
+ * The file system cannot hold this one name or file; others are not concerned. EOVERFLOW: btrfs has no room for more
+ * names with one hash.
+ */
+const ownFault: ReadonlySet<string> = new Set([
+  'EINVAL',
+  'EILSEQ',
+  'ENAMETOOLONG',
+  'EFBIG',
+  'EOVERFLOW',
+]);
 /** Stubs made in the staging directory before they are made durable and put into place. */
 const stagedMax = 1_024;
 /** A key no remote has: the files that stand for a hard link's identity at the remote. */
@@ -75,12 +84,16 @@ export class DirectoryWork {
     this.#isDirect = isDirect;
   }
 
-  /** All but the directories below, which are made here and filled by others. */
-  async perform(plan: DirectoryPlan): Promise<void> {
+  /**
+   * All but the directories below, which are made here and filled by others. Resolves to the names of those that cannot
+   * be.
+   */
+  async perform(plan: DirectoryPlan): Promise<ReadonlySet<string>> {
     const { catalog, queue, turns } = this.#shop;
+    const unmade = new Set<string>();
     for (const { object, isNew } of plan.directories) {
       await turns.pause();
-      if (isNew) this.#makeDirectory(object.name);
+      if (isNew && !this.#makeDirectory(object.name)) unmade.add(object.name);
     }
     await this.#files(plan.files);
     for (const step of plan.symlinks) {
@@ -99,6 +112,7 @@ export class DirectoryWork {
     for (const id of plan.lostIds) catalog.setLost(id, true);
     for (const id of plan.foundIds) catalog.setLost(id, false);
     for (const { kind, key, message } of plan.reports) this.#shop.report(kind, key, message);
+    return unmade;
   }
 
   #keyOf(name: string): string {
@@ -109,9 +123,9 @@ export class DirectoryWork {
     this.#shop.report('kept', this.#keyOf(name), 'somebody took the name meanwhile');
   }
 
-  /** Closed to users until it is filled and gets its own mode. */
-  #makeDirectory(name: string): void {
-    this.#unlessOwnFault(name, () => {
+  /** Closed to users until it is filled and gets its own mode. False: it cannot be. */
+  #makeDirectory(name: string): boolean {
+    const isThere = this.#unlessOwnFault(name, () => {
       try {
         makeDirectory(this.#fd, name, 0o700);
         this.#shop.count('made', 0);
@@ -120,6 +134,7 @@ export class DirectoryWork {
       }
       return true;
     });
+    return isThere === true;
   }
 
   /** The result; undefined after a report when this one thing cannot be. Others (ENOSPC, EIO) are thrown. */
@@ -182,7 +197,9 @@ export class DirectoryWork {
         return undefined;
       }
     });
-    if (made !== undefined) this.#remember(object, made);
+    if (made === undefined) return;
+    this.#remember(object, made);
+    this.#count(made);
   }
 
   #stage(step: FileStep): Staged | undefined {
@@ -250,11 +267,14 @@ export class DirectoryWork {
     if (isNew) {
       queue.addRecord(record);
       if (link !== undefined) queue.addLink({ key: linkKey(link), version, id: record.id }, record);
-      this.#shop.count('stubs', record.sizeBytes);
     } else {
       queue.addKnown({ key: this.#keyOf(object.name), version, id: record.id });
-      this.#shop.count('links', 0);
     }
+  }
+
+  #count({ record, isNew }: Made): void {
+    if (isNew) this.#shop.count('stubs', record.sizeBytes);
+    else this.#shop.count('links', 0);
   }
 
   #knowName({ name, version, link = '' }: ExactFile, record: StubRecord): void {
@@ -284,13 +304,18 @@ export class DirectoryWork {
     const at = { fd: store.stagingFd, name };
     const target = { fd: this.#fd, name: step.object.name };
     const { replaces } = step;
-    if (replaces === undefined ? placeNew(at, target) : await this.#replace(at, target, replaces)) {
+    const isPlaced =
+      replaces === undefined
+        ? this.#unlessOwnFault(step.object.name, () => placeNew(at, target))
+        : await this.#replace(at, target, replaces);
+    if (isPlaced === true) {
+      this.#count({ record, isNew });
       if (replaces !== undefined) await this.#forgetReplaced(at, replaces, record);
       return;
     }
-    if (replaces === undefined) this.#kept(step.object.name);
-    else
+    if (replaces !== undefined)
       this.#shop.report('conflict', this.#keyOf(step.object.name), 'it was changed here meanwhile');
+    else if (isPlaced === false) this.#kept(step.object.name);
     // Not there: users have it. In a race it may have stayed where they could take it.
     if (removeFileIfThere(at.fd, at.name) && isNew) await this.#forget(record);
   }

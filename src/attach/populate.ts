@@ -344,10 +344,11 @@ class Run {
 
   async #perform(fd: number, key: string, plan: DirectoryPlan, isFirst: boolean): Promise<void> {
     const isDirect = isFirst && !this.#request.isExposed;
-    await new DirectoryWork(this.#shop, fd, key, isDirect).perform(plan);
+    const unmade = await new DirectoryWork(this.#shop, fd, key, isDirect).perform(plan);
     for (const { object } of plan.directories) {
       const child = joinKey(key, object.name);
-      if (this.#listed(child) !== undefined) continue;
+      // What was known and is not there is taken for deleted by a user.
+      if (this.#listed(child) !== undefined || unmade.has(object.name)) continue;
       // Known from now on, so that an interrupted run finds it; complete when it has a time.
       this.#queue.addListed({
         key: child,

@@ -194,12 +194,13 @@ class ActionRun {
 }
 
 /** `3 new, 1 updated`; `no changes seen`. */
-function changesText({ new: added, updated, gone, kept, unsure }: RefreshChanges): string {
+function changesText({ new: added, updated, gone, kept, leftOut, unsure }: RefreshChanges): string {
   const counts = [
     [added, 'new'],
     [updated, 'updated'],
     [gone, 'gone'],
     [kept, 'kept as they are here'],
+    [leftOut, 'left out'],
     [unsure, 'to be asked about when they are used'],
   ] as const;
   const said = counts.filter(([count]) => count > 0);

@@ -192,6 +192,8 @@ export interface RefreshChanges {
   readonly gone: number;
   /** Of trees: not as at the remote, because they are the user's own or maybe the last copy. */
   readonly kept: number;
+  /** Of trees: the file system cannot hold them, or they are neither files, directories nor symlinks. */
+  readonly leftOut: number;
   /** Of mounts: files that may have changed; they are asked about when they are next used. */
   readonly unsure: number;
 }

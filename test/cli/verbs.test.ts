@@ -157,8 +157,8 @@ test('acting verbs: --json, -q, -n', async () => {
 test('get counts what it brought, and says what was here; refresh says what has changed', async () => {
   const common = { doneBytes: 10, sizeBytes: 10, totalDoneBytes: 20, totalBytes: 20 };
   const files = { ...common, filesDone: 1, filesTotal: 2, outcome: 'ok' } as const;
-  const changes = { new: 1234, updated: 1, gone: 0, kept: 2, unsure: 0 };
-  const nothing = { new: 0, updated: 0, gone: 0, kept: 0, unsure: 0 };
+  const changes = { new: 1234, updated: 1, gone: 0, kept: 2, leftOut: 3, unsure: 0 };
+  const nothing = { new: 0, updated: 0, gone: 0, kept: 0, leftOut: 0, unsure: 0 };
   await using counting = await scriptedDaemon({
     get: async function* () {
       yield { ...files, path: 'a', broughtBytes: 0 };
@@ -183,9 +183,9 @@ test('get counts what it brought, and says what was here; refresh says what has 
   assert.equal(refresh.code, 1);
   assert.equal(
     refresh.stdout.replaceAll(at, ''),
-    '/docs: refreshed, 1,234 new, 1 updated, 2 kept as they are here\n' +
+    '/docs: refreshed, 1,234 new, 1 updated, 2 kept as they are here, 3 left out\n' +
       '/flat: refreshed, no changes seen\n' +
-      '2 entries refreshed, 1,234 new, 1 updated, 2 kept as they are here, 1 failed\n',
+      '2 entries refreshed, 1,234 new, 1 updated, 2 kept as they are here, 3 left out, 1 failed\n',
   );
   assert.equal(refresh.stderr.replaceAll(at, ''), 'ebb refresh: /gone: no such file\n');
 });

@@ -37,11 +37,11 @@ test('bytes that were here before are not counted as brought, and empty files no
 });
 
 test('what a refresh has found counts also where something of it was refused', async () => {
-  const changes = { new: 1, updated: 2, gone: 3, kept: 4, unsure: 5 };
+  const changes = { new: 1, updated: 2, gone: 3, kept: 4, leftOut: 5, unsure: 6 };
   const result = await resultOf([0, 0], (file) => {
     file.changes = changes;
     return file.path === '0' ? new Refusal('EEXIST', 'changed here') : undefined;
   });
-  const twice = { new: 2, updated: 4, gone: 6, kept: 8, unsure: 10 };
+  const twice = { new: 2, updated: 4, gone: 6, kept: 8, leftOut: 10, unsure: 12 };
   assert.deepEqual(result, { ok: 1, failed: 0, refused: 1, bytes: 0, changes: twice });
 });

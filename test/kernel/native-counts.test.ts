@@ -23,11 +23,15 @@ test('refresh says what it found, get what it brought', async () => {
   await rm(at('gone'));
   await rm(at('link'));
   await symlink('other', at('link'));
+  await runOk('mkfifo', [at('pipe')]);
   await mkdir(at('new'));
   await writeFile(at('new/file'), 'new');
   await runOk('sh', ['-c', 'echo user >"$0/mine"', tree.path]);
   const refreshed = await said('refresh');
-  assert.match(refreshed, /2 new, 2 updated, 1 gone, 1 kept as they are here, 1 refused\n/);
+  assert.match(
+    refreshed,
+    /2 new, 2 updated, 1 gone, 1 kept as they are here, 1 left out, 1 refused\n/,
+  );
   assert.match(refreshed, /mine: it was changed here; the remote has a new version, too/);
   await runOk('cat', [path.join(tree.path, 'same')]);
   assert.match(await said('get'), /^2 files fetched \(1 here already\), 14 B in /m);
@@ -35,5 +39,8 @@ test('refresh says what it found, get what it brought', async () => {
   await appendFile(at('same'), ' more');
   await rm(at('new'), { recursive: true });
   await mkdir(at('other.new'));
-  assert.match(await said('refresh'), /, 1 new, 1 updated, 2 kept as they are here, 1 refused\n/);
+  assert.match(
+    await said('refresh'),
+    /, 1 new, 1 updated, 2 kept as they are here, 1 left out, 1 refused\n/,
+  );
 });

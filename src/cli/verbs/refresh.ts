@@ -16,7 +16,8 @@ export const refresh: Verb = {
       'their new version unless they were changed here.',
     'A PATH with *, ? or [ is a pattern: everything that it matches is asked about, directories, too; ** stands ' +
       'for any number of directories.',
-    'What was found is counted in names: new, updated, gone, and kept as they are here; ebb log names what was kept. ' +
+    'What was found is counted in names: new, updated, gone, kept as they are here, and left out (the file system ' +
+      'cannot hold them, or they are pipes, sockets or devices); ebb log names what was kept and left out. ' +
       'Where the listing of a web server does not tell enough of a file, it is asked about when it is next used.',
     'With -n nothing is asked: patterns match what is known.',
   ],

@@ -15,7 +15,14 @@ import { verifyContent } from '../../control/verify.ts';
 
 const releaseConcurrencyMax = 4;
 const refreshConcurrencyMax = 8;
-const none: RefreshChanges = Object.freeze({ new: 0, updated: 0, gone: 0, kept: 0, unsure: 0 });
+const none: RefreshChanges = Object.freeze({
+  new: 0,
+  updated: 0,
+  gone: 0,
+  kept: 0,
+  leftOut: 0,
+  unsure: 0,
+});
 
 interface NamedNode extends Located {
   readonly sizeBytes: number;
@@ -96,7 +103,7 @@ export class Actions {
       if (node.kind === NodeKind.file) await namespace.revalidate(node.id, signal, true);
       else {
         const id = node.kind === NodeKind.directory ? node.id : node.parentId;
-        return { ...(await namespace.list(id, signal, true)), kept: 0 };
+        return { ...(await namespace.list(id, signal, true)), kept: 0, leftOut: 0 };
       }
     } catch (error) {
       // A new version, or gone: that is what a refresh is for.

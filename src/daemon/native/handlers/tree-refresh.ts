@@ -84,12 +84,13 @@ function countsOf({
 
 function changesOf(result: PopulateResult): RefreshChanges {
   const { made, stubs, links, symlinks, replaced, removed } = result;
-  const { kept, conflict, lost } = result.reported;
+  const { kept, conflict, lost, skipped } = result.reported;
   return {
     new: made + stubs + links + symlinks - replaced,
     updated: replaced,
     gone: removed,
     kept: kept + conflict + lost,
+    leftOut: skipped,
     unsure: 0,
   };
 }
