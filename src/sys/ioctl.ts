@@ -16,12 +16,16 @@ function request(direction: number, type: number, number: number, sizeBytes: num
 }
 
 const fuseType = 229;
+const fsType = 'f'.charCodeAt(0);
 const xfsType = 'X'.charCodeAt(0);
 
 export const IoctlRequest = {
   /** linux/fs.h: struct file_clone_range, 32 bytes. */
   ficloneRange: request(toKernel, 0x94, 13, 32),
   /** linux/fs.h: struct fsxattr, 28 bytes. */
+  /** linux/fs.h: FS_IOC_GETFLAGS, FS_IOC_SETFLAGS; they say long and mean a 32-bit number. */
+  fsGetFlags: request(fromKernel, fsType, 1, 8),
+  fsSetFlags: request(toKernel, fsType, 2, 8),
   fsGetXattr: request(fromKernel, xfsType, 31, 28),
   fsSetXattr: request(toKernel, xfsType, 32, 28),
   /** linux/fs.h: struct fsuuid2 { u8 len; u8 uuid[16]; }. */
@@ -111,6 +115,22 @@ export function setCowExtentSize(fd: number, sizeBytes: number): boolean {
   fsxattrWords[0] = ((fsxattrWords[0] ?? 0) & settableFlags) | cowExtentSizeFlag;
   fsxattrWords[4] = sizeBytes;
   return native().ioctl(fd, IoctlRequest.fsSetXattr, fsxattrBytes) >= 0;
+}
+
+const inodeFlags = new Uint32Array(2);
+const inodeFlagsBytes = new Uint8Array(inodeFlags.buffer);
+/** FS_NOCOW_FL, chattr +C. */
+const noCopyOnWriteFlag = 0x80_0000;
+
+/**
+ * FS_IOC_SETFLAGS: an empty file on btrfs is written in place and without checksums from now on, or neither, whatever
+ * the mount's options and its directory have made it. False where that cannot be said.
+ */
+export function setWrittenInPlace(fd: number, isInPlace: boolean): boolean {
+  if (native().ioctl(fd, IoctlRequest.fsGetFlags, inodeFlagsBytes) < 0) return false;
+  const others = ((inodeFlags[0] ?? 0) & ~noCopyOnWriteFlag) >>> 0;
+  inodeFlags[0] = (others | (isInPlace ? noCopyOnWriteFlag : 0)) >>> 0;
+  return native().ioctl(fd, IoctlRequest.fsSetFlags, inodeFlagsBytes) >= 0;
 }
 
 const backingMap = new Int32Array(4);

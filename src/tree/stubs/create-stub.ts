@@ -44,7 +44,7 @@ export function createStub(
   if (poison === undefined) truncateFile(fd.fd, stub.sizeBytes);
   else {
     poison.trim(fd.fd, stub.sizeBytes);
-    poison.cover(fd.fd, stub.sizeBytes);
+    poison.coverNew(fd.fd, stub.sizeBytes);
   }
   setAttributes(fd.fd, stub);
   // Both times: setting mtime alone raises FAN_MODIFY (fsnotify_change(), Linux 6.18), one for each stub of a tree.

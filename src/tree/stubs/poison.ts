@@ -19,7 +19,7 @@ import type { OwnedFd } from '../../sys/fd.ts';
 import { writeSmallAt } from '../../sys/file-io.ts';
 import { linkFile, removeFile } from '../../sys/entries.ts';
 import { pread } from '../../sys/io.ts';
-import { cloneRange, setCowExtentSize } from '../../sys/ioctl.ts';
+import { cloneRange, setCowExtentSize, setWrittenInPlace } from '../../sys/ioctl.ts';
 import { fileStatus } from '../../sys/stat.ts';
 import { DescriptorCache } from '../descriptor-cache.ts';
 
@@ -89,6 +89,14 @@ export class PoisonFiles implements Disposable {
   }
 
   /**
+   * The same for a new, empty file. On btrfs it becomes what the poison is: there, what has checksums shares no blocks
+   * with what has none (mount -o nodatacow, chattr +C), and either may have come after the other was made.
+   */
+  coverNew(fd: number, sizeBytes: number): void {
+    likePoison(fd, () => this.cover(fd, sizeBytes));
+  }
+
+  /**
    * For a new stub: content that replaces its poison will take the blocks that it needs. xfs would take 128 KiB for
    * each small file until it is closed, and thousands that are kept open would fill it. Moves ctime.
    */
@@ -127,7 +135,7 @@ export class PoisonFiles implements Disposable {
       syncNow(fd.fd);
     } else {
       using body = this.#sources.use(0);
-      cloneRange(body.fd, 0, poisonBodyBytes, fd.fd, 0);
+      likePoison(fd.fd, () => cloneRange(body.fd, 0, poisonBodyBytes, fd.fd, 0));
       writeSmallAt(fd.fd, pattern.subarray(0, rest), poisonBodyBytes);
     }
     try {
@@ -136,6 +144,18 @@ export class PoisonFiles implements Disposable {
       if (!(error instanceof EbbError) || error.code !== 'EEXIST') throw error;
     }
   }
+}
+
+/** `clone` shares blocks with an empty file, and is tried again when that has to be of the other kind. */
+function likePoison(fd: number, clone: () => void): void {
+  for (const isInPlace of [false, true]) {
+    try {
+      return clone();
+    } catch (error) {
+      if (toEbbError(error).code !== 'EINVAL' || !setWrittenInPlace(fd, isInPlace)) throw error;
+    }
+  }
+  clone();
 }
 
 function syncNow(fd: number): void {
