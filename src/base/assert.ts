@@ -11,11 +11,3 @@ export class AssertionError extends Error {
 export function assert(condition: unknown, message: string): asserts condition {
   if (!condition) throw new AssertionError(`Bug in Ebb: ${message}`);
 }
-
-/**
- * For the branch that the types rule out: fails to compile when a case was forgotten, throws when
- * reached.
- */
-export function unreachable(value: never, message: string): never {
-  throw new AssertionError(`Bug in Ebb: ${message}: ${String(value)}`);
-}

@@ -63,15 +63,6 @@ export function isValidName(name: string): boolean {
   return nameProblem(name) === undefined;
 }
 
-/** The same for raw bytes. */
-export function isValidNameBytes(name: Uint8Array): boolean {
-  if (name.length === 0 || name.length > nameMaxBytes) return false;
-  if (name[0] === 0x2e && (name.length === 1 || (name.length === 2 && name[1] === 0x2e))) {
-    return false;
-  }
-  return !name.includes(0) && !name.includes(0x2f);
-}
-
 function isAscii(bytes: Uint8Array): boolean {
   for (let index = 0; index < bytes.length; index += 1) {
     if ((bytes[index] as number) >= 0x80) return false;

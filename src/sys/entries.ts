@@ -16,9 +16,6 @@ type OnName = (directory: number, name: Uint8Array, argument: number) => number;
 
 const native = lazily(() => ({
   mkdirat: bind<OnName>('int mkdirat(int dirfd, const void *path, uint32_t mode)'),
-  mknodat: bind<(directory: number, name: Uint8Array, mode: number, device: number) => number>(
-    'int mknodat(int dirfd, const void *path, uint32_t mode, uint64_t dev)',
-  ),
   symlinkat: bind<(target: Uint8Array, directory: number, name: Uint8Array) => number>(
     'int symlinkat(const void *target, int dirfd, const void *path)',
   ),
@@ -35,9 +32,6 @@ const native = lazily(() => ({
   fchownat: bind<
     (directory: number, name: Uint8Array, uid: number, gid: number, flags: number) => number
   >('int fchownat(int dirfd, const void *path, uint32_t uid, uint32_t gid, int flags)'),
-  fchmodat: bind<(directory: number, name: Uint8Array, mode: number, flags: number) => number>(
-    'int fchmodat(int dirfd, const void *path, uint32_t mode, int flags)',
-  ),
 }));
 
 type Name = string | Uint8Array;
@@ -49,14 +43,6 @@ function shown(name: Name): string {
 /** mkdirat(2); umask applies to `mode`. Throws EEXIST, ENOSPC, EDQUOT, EMLINK, ENAMETOOLONG, ... */
 export function makeDirectory(directoryFd: number, name: Name, mode: number): void {
   orThrow(native().mkdirat(directoryFd, cString(name), mode), 'mkdir', shown(name));
-}
-
-/**
- * mknodat(2): a new empty file (`mode` with S_IFREG), FIFO, socket or device, without opening it: raises no open event.
- * umask applies. Throws EEXIST, EPERM, ENOSPC, ...
- */
-export function makeNode(directoryFd: number, name: Name, mode: number, device = 0): void {
-  orThrow(native().mknodat(directoryFd, cString(name), mode, device), 'mknod', shown(name));
 }
 
 /** symlinkat(2): `name` leads to `target`, 1 .. 4095 bytes. Throws EEXIST, ENAMETOOLONG, ENOENT (empty), ... */
@@ -133,16 +119,8 @@ export function removeDirectory(directoryFd: number, name: Name): void {
   orThrow(native().unlinkat(directoryFd, cString(name), AT_REMOVEDIR), 'rmdir', shown(name));
 }
 
-/** uid and gid that mean "as it is". */
-export const keepOwner = 0xffff_ffff;
-
-/** fchownat(2); a symlink is not followed. `keepOwner` leaves one as it is. Clears set-id bits of files. */
+/** fchownat(2); a symlink is not followed. Clears set-id bits of files. */
 export function setOwner(directoryFd: number, name: Name, uid: number, gid: number): void {
   const result = native().fchownat(directoryFd, cString(name), uid, gid, AT_SYMLINK_NOFOLLOW);
   orThrow(result, 'chown', shown(name));
-}
-
-/** fchmodat(2), which follows a symlink: not for names that others can replace. umask does not apply. */
-export function setMode(directoryFd: number, name: Name, mode: number): void {
-  orThrow(native().fchmodat(directoryFd, cString(name), mode, 0), 'chmod', shown(name));
 }

@@ -6,7 +6,7 @@
  * in node:fs, see fallocate.ts. None of these opens or closes, so node:fs never thinks that it owns
  * the descriptor (see fd.ts).
  */
-import { fdatasync, fsync, read, write } from 'node:fs';
+import { fdatasync, fsync, write } from 'node:fs';
 import { ebbError, toEbbError } from '../base/errors.ts';
 import { Errno } from '../base/errno.ts';
 import { checkOffset, systemError } from './ffi.ts';
@@ -20,7 +20,7 @@ export async function writeAllAt(fd: number, bytes: Uint8Array, offset: number):
   checkOffset(offset, 'A file offset');
   let done = 0;
   while (done < bytes.byteLength) {
-    const count = await transfer(write, fd, bytes, done, bytes.byteLength - done, offset + done);
+    const count = await writeAt(fd, bytes, done, offset + done);
     if (count === 0) throw ebbError('EIO', 'write stored nothing and gave no reason.');
     done += count;
   }
@@ -41,20 +41,6 @@ export function writeSmallAt(fd: number, bytes: Uint8Array, offset: number): voi
 }
 
 /**
- * Fills `bytes` from `offset`; resolves to the count, which is less only at the end of the file.
- */
-export async function readAllAt(fd: number, bytes: Uint8Array, offset: number): Promise<number> {
-  checkOffset(offset, 'A file offset');
-  let done = 0;
-  while (done < bytes.byteLength) {
-    const count = await transfer(read, fd, bytes, done, bytes.byteLength - done, offset + done);
-    if (count === 0) break;
-    done += count;
-  }
-  return done;
-}
-
-/**
  * fdatasync(2): data and what is needed to find it are on stable storage. Rejects with EIO, ENOSPC,
  * ...
  */
@@ -67,25 +53,9 @@ export function syncFile(fd: number): Promise<void> {
   return settle((done) => fsync(fd, done));
 }
 
-type Transfer = (
-  fd: number,
-  bytes: Uint8Array,
-  start: number,
-  lengthBytes: number,
-  offset: number,
-  done: (error: Error | null, count: number) => void,
-) => void;
-
-function transfer(
-  operation: Transfer,
-  fd: number,
-  bytes: Uint8Array,
-  start: number,
-  lengthBytes: number,
-  offset: number,
-): Promise<number> {
+function writeAt(fd: number, bytes: Uint8Array, start: number, offset: number): Promise<number> {
   return new Promise((resolve, reject) => {
-    operation(fd, bytes, start, lengthBytes, offset, (error, count) => {
+    write(fd, bytes, start, bytes.byteLength - start, offset, (error, count) => {
       if (error === null) resolve(count);
       else reject(toEbbError(error));
     });

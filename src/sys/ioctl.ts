@@ -3,9 +3,8 @@
  * (x86-64, arm64).
  */
 import { Errno } from '../base/errno.ts';
-import { bind, checkOffset, lastErrno, lazily, orErrno, orThrow, systemError } from './ffi.ts';
+import { bind, checkOffset, lastErrno, lazily, orErrno, systemError } from './ffi.ts';
 
-const none = 0;
 const toKernel = 1;
 const fromKernel = 2;
 const both = 3;
@@ -33,10 +32,8 @@ export const IoctlRequest = {
   /** linux/btrfs.h: struct btrfs_ioctl_fs_info_args, 1 KiB; its UUID after two u64. */
   btrfsInfo: request(fromKernel, 0x94, 31, 1024),
   /** linux/fuse.h. */
-  fuseClone: request(fromKernel, fuseType, 0, 4),
   fuseBackingOpen: request(toKernel, fuseType, 1, 16),
   fuseBackingClose: request(toKernel, fuseType, 2, 4),
-  fuseSyncInit: request(none, fuseType, 3, 0),
   /** fs/xfs/libxfs/xfs_fs.h: struct xfs_fsop_handlereq, 56 bytes. */
   xfsFdToHandle: request(both, xfsType, 106, 56),
   xfsOpenByHandle: request(both, xfsType, 107, 56),
@@ -157,15 +154,4 @@ export function fuseBackingOpen(deviceFd: number, fileFd: number): number {
 export function fuseBackingClose(deviceFd: number, id: number): number {
   backingId[0] = id;
   return orErrno(native().ioctl(deviceFd, IoctlRequest.fuseBackingClose, backingIdBytes));
-}
-
-/**
- * FUSE_DEV_IOC_SYNC_INIT: the next mount(2) on this device waits for the answer to INIT. False
- * where the kernel does not know it (before 6.18).
- */
-export function fuseSyncInit(deviceFd: number): boolean {
-  const result = orErrno(native().ioctl(deviceFd, IoctlRequest.fuseSyncInit, null));
-  if (result === -Errno.ENOTTY) return false;
-  orThrow(result, 'ioctl(FUSE_DEV_IOC_SYNC_INIT)', `descriptor ${deviceFd}`);
-  return true;
 }

@@ -1,15 +1,12 @@
 /** sync_file_range(2): starts writing a file's dirty pages without waiting for them. syncfs(2): waits for all. */
 import { Semaphore } from '../base/semaphore.ts';
-import { bind, bindAsync, lazily, orThrow, systemError } from './ffi.ts';
+import { bindAsync, lazily, systemError } from './ffi.ts';
 
 /** SYNC_FILE_RANGE_WRITE */
 const startWriting = 2;
 
-const syncfs = 'int syncfs(int fd)';
-
 const native = lazily(() => ({
-  syncfs: bind<(fd: number) => number>(syncfs),
-  syncfsAsync: bindAsync<[fd: number]>(syncfs),
+  syncfs: bindAsync<[fd: number]>('int syncfs(int fd)'),
   syncFileRange: bindAsync<[fd: number, offset: number, lengthBytes: number, flags: number]>(
     'int sync_file_range(int fd, int64_t offset, int64_t nbytes, unsigned int flags)',
   ),
@@ -30,16 +27,12 @@ export async function startWriteback(fd: number): Promise<void> {
 }
 
 /**
- * syncfs(2): all that was written to the file system of an open file (not O_PATH) is durable when it returns. Blocks,
- * for seconds on a slow disk. Throws EIO, ENOSPC, EDQUOT when earlier writes failed (each open file is told once).
+ * syncfs(2): all that was written to the file system of an open file (not O_PATH) is durable when it settles, which
+ * takes seconds on a slow disk. Rejects with EIO, ENOSPC, EDQUOT when earlier writes failed (each open file is told
+ * once).
  */
-export function syncFilesystem(fd: number): void {
-  orThrow(native().syncfs(fd), 'syncfs', `descriptor ${fd}`);
-}
-
-/** The same without blocking the thread. */
 export async function syncFilesystemAsync(fd: number): Promise<void> {
   using _permit = await calls.acquire();
-  const result = await native().syncfsAsync(fd);
+  const result = await native().syncfs(fd);
   if (result < 0) throw systemError(-result, 'syncfs', `descriptor ${fd}`);
 }

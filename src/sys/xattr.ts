@@ -9,9 +9,6 @@ import { bind, cString, lastErrno, lazily, onlyCString, orThrow, systemError } f
 /** XATTR_SIZE_MAX and XATTR_LIST_MAX of the kernel: no value and no list is larger. */
 export const xattrSizeMaxBytes = 65536;
 
-/** XATTR_CREATE (EEXIST if it is there) and XATTR_REPLACE (ENODATA if it is not). */
-export const XattrFlag = { create: 1, replace: 2 } as const;
-
 /** An open file, or a path whose final symlink is not followed. */
 export type XattrTarget = number | string;
 
@@ -79,9 +76,9 @@ export function getXattr(target: XattrTarget, name: string): Uint8Array<ArrayBuf
  * Sets a value of at most `xattrSizeMaxBytes`. Throws ENOSPC, EDQUOT, E2BIG, ERANGE, EOPNOTSUPP,
  * EPERM, ...
  */
-export function setXattr(target: XattrTarget, name: string, value: Uint8Array, flags = 0): void {
+export function setXattr(target: XattrTarget, name: string, value: Uint8Array): void {
   const [native, where] = locate(target);
-  const result = native.set(where, nameOf(name), value, value.byteLength, flags);
+  const result = native.set(where, nameOf(name), value, value.byteLength, 0);
   if (result < 0) throw systemError(lastErrno(), `setxattr ${name}`, describe(target));
 }
 

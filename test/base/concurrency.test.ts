@@ -6,7 +6,6 @@ import { backoffMs } from '../../src/base/backoff.ts';
 import { Batches } from '../../src/base/batches.ts';
 import { deadline, endedWithin, sleep } from '../../src/base/deadline.ts';
 import { ebbError } from '../../src/base/errors.ts';
-import { Ring } from '../../src/base/ring.ts';
 import { Semaphore } from '../../src/base/semaphore.ts';
 import type { Permit } from '../../src/base/semaphore.ts';
 
@@ -183,21 +182,6 @@ test('backoff: doubles to a cap, full jitter, never before Retry-After', () => {
         assert.ok(waitMs >= ms && waitMs <= ms + 30_000);
       },
     ),
-  );
-});
-
-test('a ring keeps the last ones in order', () => {
-  fc.assert(
-    fc.property(fc.integer({ min: 1, max: 7 }), fc.array(fc.nat()), fc.nat(9), (size, items, n) => {
-      const ring = new Ring<number>(size);
-      for (const item of items) ring.push(item);
-      const kept = items.slice(-size);
-      assert.deepEqual(ring.last(), kept);
-      assert.deepEqual(ring.last(n), n === 0 ? [] : kept.slice(-n));
-      assert.equal(ring.length, kept.length);
-      ring.clear();
-      assert.deepEqual(ring.last(), []);
-    }),
   );
 });
 

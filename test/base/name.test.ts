@@ -1,13 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import {
-  decodeName,
-  encodeName,
-  isValidName,
-  isValidNameBytes,
-  nameProblem,
-} from '../../src/base/name.ts';
+import { decodeName, encodeName, isValidName, nameProblem } from '../../src/base/name.ts';
 
 const bytesOf = (...values: number[]): Uint8Array => Uint8Array.from(values);
 
@@ -97,18 +91,4 @@ test('valid names are exactly those a directory can hold', () => {
     assert.equal(isValidName(name), false);
   }
   assert.equal(isValidName('\udcc3\udca9'), false, 'a second spelling of é');
-});
-
-test('names as bytes and as strings have the same rule', () => {
-  fc.assert(
-    fc.property(
-      fc.oneof(almostUtf8, fc.uint8Array({ minLength: 250, maxLength: 260 })),
-      (bytes) => {
-        assert.equal(isValidNameBytes(bytes), isValidName(decodeName(bytes)));
-      },
-    ),
-  );
-  assert.equal(isValidNameBytes(bytesOf(0x2e)), false);
-  assert.equal(isValidNameBytes(bytesOf(0x2e, 0x2e)), false);
-  assert.equal(isValidNameBytes(bytesOf(0x2e, 0x2e, 0x2e)), true);
 });

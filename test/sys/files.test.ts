@@ -14,13 +14,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { test } from 'node:test';
-import {
-  FallocateMode,
-  fallocate,
-  fallocateAsync,
-  punchHole,
-  punchHoleAsync,
-} from '../../src/sys/fallocate.ts';
+import { FallocateMode, fallocate, punchHole } from '../../src/sys/fallocate.ts';
 import { OpenFlag, OwnedFd, openFd } from '../../src/sys/fd.ts';
 import {
   decodeHandle,
@@ -35,7 +29,6 @@ import { Seek, pwrite, seek } from '../../src/sys/io.ts';
 import { fileStatus, fileStatusAt, setFileTimes } from '../../src/sys/stat.ts';
 import { FilesystemMagic, filesystemStatus } from '../../src/sys/statfs.ts';
 import {
-  XattrFlag,
   getXattr,
   listXattrs,
   removeXattr,
@@ -64,7 +57,7 @@ for (const type of ['ext4', 'xfs', 'btrfs'] as const) {
     const content = new Uint8Array(4 * MiB).fill(0x5a);
     assert.equal(pwrite(file.fd, content, 0), content.length);
     punchHole(file.fd, MiB, MiB);
-    await punchHoleAsync(file.fd, 3 * MiB, MiB);
+    punchHole(file.fd, 3 * MiB, MiB);
     assert.equal(seek(file.fd, 0, Seek.hole), MiB);
     assert.equal(seek(file.fd, MiB, Seek.data), 2 * MiB);
     assert.equal(seek(file.fd, 2 * MiB, Seek.hole), 3 * MiB);
@@ -76,10 +69,9 @@ for (const type of ['ext4', 'xfs', 'btrfs'] as const) {
 
     fallocate(file.fd, FallocateMode.keepSize, 4 * MiB, MiB);
     assert.equal(fileStatus(file.fd).sizeBytes, 4 * MiB);
-    await fallocateAsync(file.fd, 0, 4 * MiB, MiB);
+    fallocate(file.fd, 0, 4 * MiB, MiB);
     assert.equal(fileStatus(file.fd).sizeBytes, 5 * MiB);
     assert.throws(() => fallocate(file.fd, 0, 0, 2 ** 40), { code: 'ENOSPC' });
-    await assert.rejects(fallocateAsync(file.fd, 0, 0, 2 ** 40), { code: 'ENOSPC' });
   });
 
   test(`${type}: handles survive renames, tell reused inodes, and open`, () => {
@@ -248,10 +240,6 @@ test('extended attributes of files, symlinks and odd names', () => {
   assert.deepEqual(getXattr(file.fd, 'user.empty'), new Uint8Array(0));
   assert.deepEqual(listXattrs(name).sort(), ['user.a', 'user.empty', 'user.\udcff']);
   assert.deepEqual(listXattrs(file.fd).sort(), listXattrs(name).sort());
-  assert.throws(() => setXattr(name, 'user.a', bytes('x'), XattrFlag.create), { code: 'EEXIST' });
-  assert.throws(() => setXattr(name, 'user.b', bytes('x'), XattrFlag.replace), {
-    code: 'ENODATA',
-  });
   assert.equal(removeXattr(file.fd, 'user.empty'), true);
   assert.equal(removeXattr(name, 'user.empty'), false);
   setXattr(directory.join('link'), 'trusted.ebb', bytes('on the link'));

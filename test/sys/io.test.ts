@@ -1,24 +1,12 @@
 import assert from 'node:assert/strict';
-import { closeSync, openSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { closeSync, openSync, readFileSync, statSync } from 'node:fs';
 import { test } from 'node:test';
 import { Worker } from 'node:worker_threads';
 import { Errno } from '../../src/base/errno.ts';
 import { EventFd } from '../../src/sys/event-fd.ts';
 import { OpenFlag, OwnedFd, duplicateFd, openFd, setNonblocking } from '../../src/sys/fd.ts';
-import { readAllAt, syncData, syncFile, writeAllAt, writeSmallAt } from '../../src/sys/file-io.ts';
-import {
-  IoVector,
-  Seek,
-  pipe,
-  pread,
-  pwrite,
-  read,
-  readv,
-  seek,
-  splice,
-  write,
-  writev,
-} from '../../src/sys/io.ts';
+import { syncData, syncFile, writeAllAt, writeSmallAt } from '../../src/sys/file-io.ts';
+import { Seek, pipe, pread, pwrite, read, seek, write } from '../../src/sys/io.ts';
 import { PollEvent, PollSet } from '../../src/sys/poll.ts';
 import { LoopFilesystem, TemporaryDirectory } from './support.ts';
 
@@ -84,7 +72,6 @@ test('hot functions return -errno', () => {
   assert.equal(pread(closed, memory, 0), -Errno.EBADF);
   assert.equal(pwrite(closed, memory, 0), -Errno.EBADF);
   assert.equal(seek(closed, 0, Seek.set), -Errno.EBADF);
-  assert.equal(splice(closed, undefined, closed, undefined, 1), -Errno.EBADF);
   using zero = openFd('/dev/zero', OpenFlag.rdonly);
   assert.equal(write(zero.fd, memory), -Errno.EBADF);
   for (const offset of [-1, 0.5, 2 ** 53, Number.NaN]) {
@@ -107,8 +94,6 @@ test('offsets beyond 2^32 and up to the limit of the file system', async () => {
     const back = new Uint8Array(4);
     assert.equal(pread(file.fd, back, offset), 4);
     assert.deepEqual(back, written);
-    assert.equal(await readAllAt(file.fd, back, offset), 4);
-    assert.deepEqual(back, written);
   }
   assert.equal(statSync(xfs.join('sparse')).size, 2 ** 53 - 1);
   assert.equal(seek(file.fd, 2 ** 33, Seek.set), 2 ** 33);
@@ -121,7 +106,6 @@ test('offsets beyond 2^32 and up to the limit of the file system', async () => {
   assert.equal(pread(file.fd, back, 2 ** 45 + 7), 5);
   assert.equal(text(back), 'async');
   await assert.rejects(writeAllAt(file.fd, back, 2 ** 53), { code: 'EOVERFLOW' });
-  await assert.rejects(readAllAt(file.fd, back, -1), { code: 'EINVAL' });
 });
 
 test('writes report a full file system; sync works', async () => {
@@ -139,44 +123,9 @@ test('writes report a full file system; sync works', async () => {
   assert.throws(filling, { code: 'ENOSPC' });
   assert.throws(() => writeSmallAt(1_000_000, bytes('abc'), 0), { code: 'EBADF' });
   const back = new Uint8Array(3);
-  assert.equal(await readAllAt(file.fd, back, 0), 3);
+  assert.equal(pread(file.fd, back, 0), 3);
   assert.equal(text(back), 'abc');
   await assert.rejects(syncData(1_000_000), { code: 'EBADF' });
-});
-
-test('vectors gather and scatter', () => {
-  using ends = disposablePipe();
-  const vector = new IoVector(3);
-  vector.set(0, bytes('head'));
-  vector.set(1, bytes('longer body').subarray(7));
-  vector.set(2, bytes('tail'), 2);
-  assert.equal(writev(ends.writeEnd, vector, 3), 10);
-  vector.set(2, bytes('TAIL'), 4);
-  assert.equal(writev(ends.writeEnd, vector, 1), 4);
-  const [first, second] = [new Uint8Array(7), new Uint8Array(20)];
-  const into = new IoVector(2);
-  into.set(0, first);
-  into.set(1, second);
-  assert.equal(readv(ends.readEnd, into, 2), 14);
-  assert.equal(text(first), 'headbod');
-  assert.equal(text(second.subarray(0, 7)), 'ytahead');
-  assert.throws(() => writev(ends.writeEnd, vector, 4), /Bug in Ebb/);
-  assert.throws(() => vector.set(3, first), /Bug in Ebb/);
-  assert.equal(writev(1_000_000, vector, 1), -Errno.EBADF);
-});
-
-test('splice moves bytes from a file at an offset into a pipe and on', () => {
-  using directory = new TemporaryDirectory();
-  writeFileSync(directory.join('from'), 'x'.repeat(5000) + 'payload');
-  using from = openFd(directory.join('from'), OpenFlag.rdonly);
-  using to = openFd(directory.join('to'), readWriteNew);
-  using ends = disposablePipe();
-  assert.equal(splice(from.fd, 5000, ends.writeEnd, undefined, 100), 7);
-  assert.equal(splice(ends.readEnd, undefined, to.fd, 2 ** 32 + 3, 100), 7);
-  const back = new Uint8Array(7);
-  assert.equal(pread(to.fd, back, 2 ** 32 + 3), 7);
-  assert.equal(text(back), 'payload');
-  assert.equal(splice(from.fd, 2 ** 53, ends.writeEnd, undefined, 1), -Errno.EINVAL);
 });
 
 test('non-blocking pipes say EAGAIN; a duplicate shares the mode', () => {

@@ -9,12 +9,7 @@ import { Errno } from '../../src/base/errno.ts';
 import { OpenFlag, openFd } from '../../src/sys/fd.ts';
 import { lastErrno } from '../../src/sys/ffi.ts';
 import { read, write } from '../../src/sys/io.ts';
-import {
-  IoctlRequest,
-  fuseBackingClose,
-  fuseBackingOpen,
-  fuseSyncInit,
-} from '../../src/sys/ioctl.ts';
+import { IoctlRequest, fuseBackingClose, fuseBackingOpen } from '../../src/sys/ioctl.ts';
 import { dropLease, leaseKind, tryLease, tryLock } from '../../src/sys/lease.ts';
 import { MountFlag, UnmountFlag, mount, unmount, unmountAsync } from '../../src/sys/mount.ts';
 import {
@@ -160,10 +155,8 @@ test('limits and capabilities', () => {
 });
 
 test('the requests of /dev/fuse have the numbers of linux/fuse.h', () => {
-  assert.equal(IoctlRequest.fuseClone, 0x8004e500);
   assert.equal(IoctlRequest.fuseBackingOpen, 0x4010e501);
   assert.equal(IoctlRequest.fuseBackingClose, 0x4004e502);
-  assert.equal(IoctlRequest.fuseSyncInit, 0xe503);
   assert.equal(IoctlRequest.ficloneRange, 0x4020940d);
 });
 
@@ -173,9 +166,6 @@ test('the requests of /dev/fuse on a device that is not mounted', () => {
   assert.equal(fuseBackingOpen(device.fd, file.fd), -Errno.EPERM);
   assert.equal(fuseBackingClose(device.fd, 1), -Errno.EPERM);
   assert.equal(fuseBackingOpen(file.fd, file.fd), -Errno.ENOTTY);
-  assert.equal(fuseSyncInit(file.fd), false);
-  assert.equal(typeof fuseSyncInit(device.fd), 'boolean');
-  assert.throws(() => fuseSyncInit(1_000_000), { code: 'EBADF' });
   assert.equal(read(1_000_000, new Uint8Array(1)), -Errno.EBADF);
   assert.equal(lastErrno(), Errno.EBADF);
 });

@@ -7,13 +7,13 @@ import { OpenFlag, openFd } from '../../src/sys/fd.ts';
 import { pwrite } from '../../src/sys/io.ts';
 import { MountAttribute, changeMount, cloneMount } from '../../src/sys/mount-tree.ts';
 import { fileStatus } from '../../src/sys/stat.ts';
-import { syncFilesystem } from '../../src/sys/writeback.ts';
+import { syncFilesystemAsync } from '../../src/sys/writeback.ts';
 import { openXfsHandle, xfsHandleOf } from '../../src/sys/xfs-handle.ts';
 import { LoopFilesystem } from './support.ts';
 
 const bytes = (value: string): Uint8Array => new Uint8Array(Buffer.from(value, 'latin1'));
 
-test('xfs: what is written by handle moves neither mtime nor ctime', () => {
+test('xfs: what is written by handle moves neither mtime nor ctime', async () => {
   using loop = new LoopFilesystem('xfs');
   writeFileSync(loop.join('file'), 'x'.repeat(10_000));
   using root = openFd(loop.path, OpenFlag.rdonly | OpenFlag.directory);
@@ -27,7 +27,7 @@ test('xfs: what is written by handle moves neither mtime nor ctime', () => {
     assert.equal(pwrite(invisible.fd, bytes('hidden'), 5000), 6);
     // Growing, too.
     assert.equal(pwrite(invisible.fd, bytes('tail'), 20_000), 4);
-    syncFilesystem(root.fd);
+    await syncFilesystemAsync(root.fd);
   }
   const after = fileStatus(plain.fd);
   assert.deepEqual([after.mtime, after.ctime], [before.mtime, before.ctime]);

@@ -24,11 +24,6 @@ function primaryCode(error: unknown): number | undefined {
   return typeof errcode === 'number' ? errcode & 0xff : undefined;
 }
 
-/** Whether the error is SQLite's "UNIQUE constraint failed" and the like. */
-export function isConstraintError(error: unknown): boolean {
-  return primaryCode(error) === Primary.constraint;
-}
-
 /** The error for a catalog file that cannot be trusted. */
 export function damagedCatalog(path: string, why: string, cause?: unknown): EbbError {
   return ebbError(
