@@ -67,7 +67,7 @@ export function openReplayed(device: BlockDevice, options: ReplayOptions = {}): 
   if (options.journal === 'ignore') {
     return { volume, replay: { ...nothing, state: 'ignored' }, device, overlay: undefined };
   }
-  const { journalInode, blockSizeBytes, blockCount } = superblock;
+  const { journalInode, blockSizeBytes } = superblock;
   if (journalInode === 0) {
     throw unsupported(
       'The file system has its journal on another device, and changes in it that are not in place yet. ' +
@@ -86,12 +86,16 @@ export function openReplayed(device: BlockDevice, options: ReplayOptions = {}): 
     ? readFastCommits(log, journal, superblock.inodeSizeBytes, endSequence)
     : [];
   for (const block of blocks.keys()) {
-    if (block >= blockCount) {
-      throw corrupt(`its journal has block ${block} of a file system of ${blockCount} blocks`);
-    }
     if (log.owns(block)) throw corrupt(`its journal has block ${block}, which is its own`);
   }
   const overlay = new ReplayOverlay(device, log, journal, blocks);
+  // As it is now: it may have been enlarged while it was mounted, and the journal says so, too.
+  const { blockCount } = openVolume(overlay, options).superblock;
+  for (const block of blocks.keys()) {
+    if (block >= blockCount) {
+      throw corrupt(`its journal has block ${block} of a file system of ${blockCount} blocks`);
+    }
+  }
   const isFastReplayed = fastChanges.length > 0 && options.journal !== 'full-commits';
   if (isFastReplayed) replayFastCommits(overlay, options, fastChanges);
   return {

@@ -1,19 +1,21 @@
 /** Journals that the kernel left behind, replayed in memory: the same as after e2fsck's replay, and the kernel's. */
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
-import { lstatSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
+import { lstatSync, readdirSync, readFileSync, readlinkSync, writeFileSync } from 'node:fs';
+import { truncate } from 'node:fs/promises';
 import path from 'node:path';
 import { after, before, test } from 'node:test';
+import { memoryDevice } from '../../../src/ext4/block-device.ts';
 import { openReplayed } from '../../../src/ext4/journal/replay.ts';
 import type { ReplayedVolume } from '../../../src/ext4/journal/replay.ts';
 import type { Volume } from '../../../src/ext4/volume.ts';
 import { loopMount } from '../../support/loop-mount.ts';
-import { run } from '../../support/run.ts';
+import { run, runOk } from '../../support/run.ts';
 import { temporaryDirectory } from '../../support/temporary.ts';
 import type { TemporaryDirectory } from '../../support/temporary.ts';
 import { copyOf, dirtyImage, Shutdown } from '../support/dirty.ts';
 import type { DirtyOptions } from '../support/dirty.ts';
-import { openImage } from '../support/images.ts';
+import { debugfs, makeImage, openImage } from '../support/images.ts';
 import { contentOf, walkVolume } from '../support/walk.ts';
 
 let directory: TemporaryDirectory;
@@ -92,17 +94,75 @@ for (const [name, options] of cases) {
   });
 }
 
+test('a file system that was enlarged while it was mounted, which only its journal says, is read as it is now', async () => {
+  const words = ['-t', 'ext4', '-b', '1024', '-J', 'size=1', '-N', '64'];
+  const image = await makeImage(directory.path, words, 8 * 1024 * 1024, 'grown');
+  await truncate(image, 40 * 1024 * 1024);
+  const larger = await copyOf(image, 'larger');
+  await runOk('resize2fs', [larger], { debianPackage: 'e2fsprogs' });
+  // Inodes behind the first 64 are in the new groups.
+  await debugfs(
+    larger,
+    Array.from({ length: 150 }, (_, index) => `mkdir d${index}`),
+  );
+  await logDifferences(image, larger);
+  const before = readFileSync(image);
+  const replayed = openReplayed(memoryDevice(before));
+  assert.equal(replayed.volume.superblock.blockCount, 40 * 1024);
+  assert.ok([...walkVolume(replayed.volume)].some(({ inode }) => inode.number > 100));
+  await compareWithE2fsck(image, before, replayed);
+  // The mount that replays knows the old size only (EIO for what is in the new groups), the next one does not.
+  const mountedOnce = await copyOf(image, 'once');
+  await (await loopMount(mountedOnce))[Symbol.asyncDispose]();
+  await compareWithKernel(mountedOnce, replayed.volume);
+});
+
+/** Makes `image` one that has become `other` by a transaction in its journal. */
+async function logDifferences(image: string, other: string): Promise<void> {
+  const bytes = readFileSync(image);
+  const logged = readFileSync(other);
+  const { volume } = openReplayed(memoryDevice(bytes));
+  const { blockSizeBytes } = volume.superblock;
+  const own = journalBlocks(volume);
+  const changed: number[] = [];
+  for (let block = 0; block < bytes.length / blockSizeBytes; block += 1) {
+    const [from, to] = [block * blockSizeBytes, (block + 1) * blockSizeBytes];
+    const isSame = bytes.subarray(from, to).equals(logged.subarray(from, to));
+    if (!isSame && !own.has(block)) changed.push(block);
+  }
+  const contents = changed.map((block) =>
+    logged.subarray(block * blockSizeBytes, (block + 1) * blockSizeBytes),
+  );
+  const source = `${image}-logged`;
+  writeFileSync(source, Buffer.concat(contents));
+  await debugfs(other, ['jo', `jw -b ${changed.join(',')} ${source}`, 'jc']);
+  await debugfs(image, ['feature needs_recovery']);
+  const dirty = readFileSync(image);
+  const written = readFileSync(other);
+  for (const block of own) {
+    const [from, to] = [block * blockSizeBytes, (block + 1) * blockSizeBytes];
+    written.copy(dirty, from, from, to);
+  }
+  writeFileSync(image, dirty);
+}
+
+function journalBlocks(volume: Volume): Set<number> {
+  const own = new Set<number>();
+  const journal = volume.inode(volume.superblock.journalInode);
+  for (const extent of volume.extents(journal, { pastEnd: true })) {
+    for (let at = 0; at < extent.blockCount; at += 1) own.add(extent.physicalBlock + at);
+  }
+  return own;
+}
+
 /** Every block but those of the journal and the superblock, which says that it was replayed. */
 async function compareWithE2fsck(image: string, before: Buffer, replayed: ReplayedVolume) {
   const copy = await copyOf(image, 'e2fsck');
   await run('e2fsck', ['-y', '-E', 'journal_only', copy], { debianPackage: 'e2fsprogs' });
   const expected = readFileSync(copy);
   const { device, volume } = replayed;
-  const { blockSizeBytes, blockCount, journalInode } = volume.superblock;
-  const own = new Set<number>();
-  for (const extent of volume.extents(volume.inode(journalInode), { pastEnd: true })) {
-    for (let at = 0; at < extent.blockCount; at += 1) own.add(extent.physicalBlock + at);
-  }
+  const { blockSizeBytes, blockCount } = volume.superblock;
+  const own = journalBlocks(volume);
   const block = Buffer.alloc(blockSizeBytes);
   let changed = 0;
   for (let number = 0; number < blockCount; number += 1) {
