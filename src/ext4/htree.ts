@@ -72,6 +72,7 @@ function descend(
   hash: number,
   levels: number,
 ): void {
+  const passed = [0];
   for (let current = root, level = 0; ; level += 1) {
     // The last entry whose hash is not larger; the first has none and counts as 0.
     let low = 1;
@@ -83,8 +84,11 @@ function descend(
     }
     current.at = low - 1;
     steps.push(current);
-    if (level === levels) return;
     const logical = target(current);
+    // Names would be looked for where none are (dx_probe).
+    if (passed.includes(logical)) throw corrupt(`an index leads back to block ${logical}`);
+    if (level === levels) return;
+    passed.push(logical);
     current = step(directory, indexBlock(image, directory, logical), logical);
   }
 }

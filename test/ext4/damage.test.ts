@@ -181,6 +181,7 @@ test('an index that is wrong is left aside, and one that is right is used', asyn
     [32, 0xff], // limit
     [34, 0], // count
     [36, 0xff], // first block
+    [36, 0], // which is the index itself
   ] as const) {
     const copy = Buffer.from(bytes);
     copy.fill(value, blocks[0]! * 1024 + offset, blocks[0]! * 1024 + offset + 1);
