@@ -165,10 +165,15 @@ export class Directories {
     const { map, cache, superblock } = this.#image;
     const end = Math.ceil(directory.sizeBytes / superblock.blockSizeBytes);
     for (let at = Math.floor(from / superblock.blockSizeBytes); at < end;) {
-      const { physicalBlock, blockCount, unwritten } = map.run(directory, at);
+      const { physicalBlock, blockCount } = map.run(directory, at);
       const count = Math.min(blockCount, end - at);
-      // A hole in a directory is a mistake, but one that hides nothing: the kernel goes on, too.
-      if (physicalBlock !== undefined && !unwritten) {
+      if (physicalBlock === undefined) {
+        // Names are missing. The kernel goes on where it has no index and it is not the first block.
+        if (at === 0 || (directory.flags & InodeFlag.index) !== 0) {
+          throw corrupt(`directory ${directory.number} has no block ${at}`);
+        }
+      } else {
+        // Who marked it as never written was wrong: the kernel does not look at that, either.
         cache.prefetch(rangeOf(physicalBlock, Math.min(count, prefetchBlocksMax)));
         for (let index = 0; index < count; index += 1) {
           this.#onBlock();

@@ -9,6 +9,7 @@ import {
   linkSync,
   mkdirSync,
   openSync,
+  readdirSync,
   readFileSync,
   readSync,
   statSync,
@@ -17,6 +18,7 @@ import {
 } from 'node:fs';
 import path from 'node:path';
 import { test } from 'node:test';
+import { decodeName } from '../../src/base/name.ts';
 import { memoryDevice } from '../../src/ext4/block-device.ts';
 import { Directories } from '../../src/ext4/directory.ts';
 import { openReplayed } from '../../src/ext4/journal/replay.ts';
@@ -274,6 +276,46 @@ test('a value in an inode of its own is held against its checksum, without other
   const volume = openVolume(memoryDevice(bytes));
   const [attribute] = volume.xattrs(resolvePath(volume, '/file'));
   assert.throws(() => attribute?.value, damaged);
+});
+
+test('a block that an indexed directory lacks is damage; one that counts as never written is read', async () => {
+  await using scratch = await temporaryDirectory('verdict');
+  const parameters = ['-t', 'ext4', '-b', '1024', '-O', '^metadata_csum'];
+  const image = await makeImage(scratch.path, parameters, 16 * mebibyte);
+  {
+    await using mounted = await loopMount(image);
+    for (const [name, count] of [
+      ['few', 3],
+      ['many', 300],
+    ] as const) {
+      mkdirSync(path.join(mounted.path, name));
+      for (let index = 0; index < count; index += 1)
+        writeFileSync(path.join(mounted.path, name, `entry ${index}`), '');
+    }
+  }
+  // i_block[4] has the length of the first extent.
+  await debugfs(image, ['sif /few block[4] 0x8001', 'punch /many 3 3']);
+  await using mounted = await loopMount(image, { mountOptions: 'ro' });
+  using device = openImage(image);
+  const volume = openVolume(device);
+  const namesOf = (name: string): string[] =>
+    [...volume.entries(resolvePath(volume, name), 0)].map((entry) => decodeName(entry.name));
+  assert.deepEqual(namesOf('/few').sort(), readdirSync(path.join(mounted.path, 'few')).sort());
+  assert.equal(namesOf('/few').length, 3);
+  assert.throws(() => readdirSync(path.join(mounted.path, 'many')), { errno: -117 });
+  assert.throws(() => namesOf('/many'), damaged);
+  // Nobody hears that there is no such name.
+  const many = resolvePath(volume, '/many');
+  let lost = 0;
+  for (let index = 0; index < 300; index += 1) {
+    try {
+      assert.ok(volume.lookup(many, Buffer.from(`entry ${index}`)) !== undefined);
+    } catch (error) {
+      assert.equal((error as { code?: string }).code, 'EUCLEAN');
+      lost += 1;
+    }
+  }
+  assert.ok(lost > 10 && lost < 100, `${lost}`);
 });
 
 test('one question to a directory has an end, however large its blocks are', async () => {

@@ -106,6 +106,12 @@ const damage: readonly (readonly [string, readonly string[], RegExp])[] = [
     ['sif /etc/one flags 0x80800'],
     /etc\/one: it is encrypted, in a file system without/,
   ],
+  ['a directory without a block', ['punch /etc 0 0'], /etc: .*has no block 0/],
+  [
+    'a directory without one of its blocks',
+    ['punch /many 2 2'],
+    /many: block 2 of the directory is missing/,
+  ],
   ['an index of nothing', ['zap_block -f /many -p 0x77 0'], /many: .*damaged/],
 ];
 

@@ -146,6 +146,7 @@ export class Check {
     const { blockSizeBytes } = this.#volume.superblock;
     // What seals a file stands behind its end.
     const endBytes = inode.type === 'file' && !inode.verity ? inode.sizeBytes : Infinity;
+    let nextBlock = 0;
     for (const extent of this.#volume.extents(inode, { pastEnd: true })) {
       this.bytes += extent.blockCount * blockSizeBytes;
       const lastBlock = extent.logicalBlock + extent.blockCount - 1;
@@ -154,6 +155,8 @@ export class Check {
         this.#say(path, `it has content behind its end, at ${endBytes} bytes`);
         return;
       }
+      if (inode.type === 'directory' && extent.logicalBlock !== nextBlock) break;
+      nextBlock = extent.logicalBlock + extent.blockCount;
       if (this.#claimed === undefined) continue;
       let isShared = false;
       for (let at = 0; at < extent.blockCount; at += 1) {
@@ -170,6 +173,10 @@ export class Check {
         );
         return;
       }
+    }
+    const isWhole = inode.inlineData || nextBlock * blockSizeBytes >= inode.sizeBytes;
+    if (inode.type === 'directory' && !isWhole) {
+      this.#say(path, `block ${nextBlock} of the directory is missing`);
     }
   }
 
