@@ -38,7 +38,39 @@ export const mountedAnswer = {
 } as const;
 
 export const frameHeaderBytes = 8;
-export const framePayloadMaxBytes = 32 * 1024 * 1024;
+/** An f64. Of `map`: two, and three for each extent. */
+const numberBytes = 8;
+const headNumbers = 2;
+const numbersPerExtent = 3;
+const kibibyte = 1024;
+/** Of a piece of a tree. */
+export const framePayloadMaxBytes = 32 * kibibyte * kibibyte;
+/** Sentences may name all partitions of a disk. As hostile JSON it takes the broker some tens of MiB. */
+const wordsMaxBytes = kibibyte * kibibyte;
+/** Extents of a file that is mapped; the server names fewer (`runsPerRequestMax`). */
+export const mapExtentsMax = 65_536;
+/** What the payload of a frame may have. Of a type that does not exist: nothing. */
+export function payloadMaxBytes(type: number): number {
+  switch (type) {
+    case FrameType.opened:
+    case FrameType.failed:
+      return wordsMaxBytes;
+    case FrameType.tree:
+      return framePayloadMaxBytes;
+    case FrameType.map:
+      return (headNumbers + mapExtentsMax * numbersPerExtent) * numberBytes;
+    case FrameType.prefetch:
+      return prefetchRangesMax * 2 * numberBytes;
+    case FrameType.ask:
+      return 3 * numberBytes;
+    case FrameType.unmap:
+    case FrameType.mapAgain:
+      return numberBytes;
+    default:
+      return 0;
+  }
+}
+
 /** The longest range of one `ask`. */
 export const askMaxBytes = 4 * 1024 * 1024;
 /** Ranges of one `prefetch`; more are dropped. */
@@ -88,9 +120,6 @@ export interface MapRequest {
     readonly lengthBytes: number;
   }[];
 }
-
-const headNumbers = 2;
-const numbersPerExtent = 3;
 
 /** A `MapRequest` before it is sent. */
 export interface FilePlaces {

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { FrameDecoder } from '../../src/image/broker/frames.ts';
-import { framePayloadMaxBytes } from '../../src/image/messages.ts';
+import { FrameType, framePayloadMaxBytes, mapExtentsMax } from '../../src/image/messages.ts';
 
 function encoded(type: number, payload: Uint8Array): Uint8Array {
   return Buffer.concat([new Uint8Array(Uint32Array.of(type, payload.length).buffer), payload]);
@@ -11,7 +11,7 @@ function encoded(type: number, payload: Uint8Array): Uint8Array {
 
 test('frames are the same in whatever pieces they come', () => {
   const frame = fc.record({
-    type: fc.nat(),
+    type: fc.constantFrom(FrameType.opened, FrameType.map, FrameType.tree),
     payload: fc.oneof(
       fc.uint8Array({ maxLength: 40 }),
       fc.nat(200_000).map((size) => new Uint8Array(size).fill(size)),
@@ -39,15 +39,34 @@ test('frames are the same in whatever pieces they come', () => {
   );
 });
 
-test('a frame that is too long is nonsense at once', () => {
-  const head = new Uint8Array(Uint32Array.of(1, framePayloadMaxBytes + 1).buffer);
-  assert.throws(() => new FrameDecoder().push(head), { code: 'EPROTO' });
+test('a frame that is longer than what its type has to say is nonsense at once', () => {
+  const mebibyte = 1024 * 1024;
+  const longest: readonly (readonly [type: number, payloadBytes: number])[] = [
+    [FrameType.opened, mebibyte],
+    [FrameType.failed, mebibyte],
+    [FrameType.map, 16 + 24 * mapExtentsMax],
+    [FrameType.unmap, 8],
+    [FrameType.mapAgain, 8],
+    [FrameType.tree, framePayloadMaxBytes],
+    [FrameType.ended, 0],
+    [FrameType.ask, 24],
+    [FrameType.prefetch, 16 * 1024],
+    [FrameType.serving, 0],
+    [0xffff_ffff, 0],
+  ];
+  for (const [type, payloadBytes] of longest) {
+    const headOf = (lengthBytes: number): Uint8Array =>
+      new Uint8Array(Uint32Array.of(type, lengthBytes).buffer);
+    assert.doesNotThrow(() => new FrameDecoder().push(headOf(payloadBytes)));
+    const tooLong = headOf(payloadBytes + 1);
+    assert.throws(() => new FrameDecoder().push(tooLong), { code: 'EPROTO' }, `${type}`);
+  }
 });
 
 test('a frame that comes byte by byte takes no more memory than its bytes', () => {
   const count = 1024 * 1024;
   const decoder = new FrameDecoder();
-  decoder.push(new Uint8Array(Uint32Array.of(1, count + 1).buffer));
+  decoder.push(new Uint8Array(Uint32Array.of(FrameType.tree, count + 1).buffer));
   const usedBytes = (): number => {
     const { heapUsed, arrayBuffers } = process.memoryUsage();
     return heapUsed + arrayBuffers;

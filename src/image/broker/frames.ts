@@ -1,7 +1,7 @@
 /** The broker's end of the socket pair: frames of a process that may have become anything. */
 import { Socket } from 'node:net';
 import { ebbError } from '../../base/errors.ts';
-import { frameHeaderBytes, framePayloadMaxBytes } from '../messages.ts';
+import { frameHeaderBytes, payloadMaxBytes } from '../messages.ts';
 
 export interface Frame {
   readonly type: number;
@@ -16,8 +16,8 @@ export class FrameDecoder {
   #haveBytes = 0;
 
   /**
-   * The frames that are complete now; `bytes` is not kept. Throws EPROTO when one is larger than allowed: nothing after
-   * it counts.
+   * The frames that are complete now; `bytes` is not kept. Throws EPROTO when one is larger than its type may be:
+   * nothing after it counts.
    */
   push(bytes: Uint8Array): Frame[] {
     this.#append(bytes);
@@ -26,13 +26,14 @@ export class FrameDecoder {
     let at = 0;
     while (this.#haveBytes - at >= frameHeaderBytes) {
       const lengthBytes = view.getUint32(at + 4, true);
-      if (lengthBytes > framePayloadMaxBytes) {
+      const type = view.getUint32(at, true);
+      if (lengthBytes > payloadMaxBytes(type)) {
         throw ebbError('EPROTO', 'The server of the image sends nonsense.');
       }
       const endAt = at + frameHeaderBytes + lengthBytes;
       if (this.#haveBytes < endAt) break;
       frames.push({
-        type: view.getUint32(at, true),
+        type,
         payload: this.#bytes.slice(at + frameHeaderBytes, endAt),
       });
       at = endAt;

@@ -94,7 +94,7 @@ for (const [name, options] of cases) {
   });
 }
 
-test('a file system that was enlarged while it was mounted, which only its journal says, is read as it is now', async () => {
+test('a file system that was enlarged while mounted, as only its journal says, is read as it is now', async () => {
   const words = ['-t', 'ext4', '-b', '1024', '-J', 'size=1', '-N', '64'];
   const image = await makeImage(directory.path, words, 8 * 1024 * 1024, 'grown');
   await truncate(image, 40 * 1024 * 1024);
