@@ -15,6 +15,7 @@ import {
 } from '../base/node-fs.ts';
 import path from 'node:path';
 import type { Writable } from 'node:stream';
+import { endOf } from '../base/child-end.ts';
 import { daemonEnvironment } from '../base/daemon-environment.ts';
 import { ensureRunDirectory, runDirectory } from '../base/run-directory.ts';
 import type { KeptDescriptor } from './kept-descriptors.ts';
@@ -121,10 +122,7 @@ export function launch(
     detached: true,
     stdio: ['pipe', output, output, 'pipe', ...kept.map(({ fd }) => fd)],
   });
-  const ended = new Promise<string>((resolve) => {
-    child.once('error', (error) => resolve(error.message));
-    child.once('exit', (code, signal) => resolve(signal ?? `exit code ${code}`));
-  });
+  const ended = endOf(child).then(({ how }) => how);
   (child.stdin as Writable).on('error', () => {}); // it died first: its end says more
   return { child, ended };
 }

@@ -1,6 +1,8 @@
 /** One daemon of a tree or mount: started with the supervisor's descriptors, spoken to, waited for. */
 import { spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
+import { endOf } from '../base/child-end.ts';
+import type { ChildEnd } from '../base/child-end.ts';
 import { daemonEnvironment } from '../base/daemon-environment.ts';
 import { toEbbError } from '../base/errors.ts';
 import { writeFileSync } from 'node:fs';
@@ -16,8 +18,8 @@ export interface DaemonProgram {
 }
 
 export class DaemonProcess<ToDaemon extends object> {
-  /** How it ended, for people. Resolves when no thread of it is left: nothing of it answers any more. */
-  readonly ended: Promise<{ readonly how: string; readonly inOrder: boolean }>;
+  /** Resolves when no thread of it is left: nothing of it answers any more. */
+  readonly ended: Promise<ChildEnd>;
   /** Undefined: it could not even be tried. */
   readonly #child: ChildProcess | undefined;
 
@@ -27,12 +29,7 @@ export class DaemonProcess<ToDaemon extends object> {
       return;
     }
     this.#child = child;
-    this.ended = new Promise((resolve) => {
-      child.once('error', (error) => resolve({ how: error.message, inOrder: false }));
-      child.once('exit', (code, signal) =>
-        resolve({ how: signal ?? `exit code ${code}`, inOrder: code === 0 }),
-      );
-    });
+    this.ended = endOf(child);
   }
 
   /** `onMessage` knows what its daemon's script sends. Never throws: whatever keeps it from living ends it. */

@@ -6,6 +6,7 @@ import { spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
 import { readFileSync, statSync } from '../../base/node-fs.ts';
 import path from 'node:path';
+import { endOf } from '../../base/child-end.ts';
 import { openFd, OpenFlag } from '../../sys/fd.ts';
 import type { OwnedFd } from '../../sys/fd.ts';
 import { socketPair } from '../../sys/socket.ts';
@@ -183,9 +184,6 @@ export function launchServer(
     },
     stdio: ['ignore', output, output, nothing.fd, nothing.fd, socket.fd, nothing.fd],
   });
-  const ended = new Promise<string>((resolve) => {
-    child.once('error', (error) => resolve(error.message));
-    child.once('exit', (code, signal) => resolve(signal ?? `exit code ${code}`));
-  });
+  const ended = endOf(child).then(({ how }) => how);
   return { server: new SandboxedServer(child, ours, ended), program };
 }
