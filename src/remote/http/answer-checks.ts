@@ -43,7 +43,8 @@ export function answerProblem(
   }
   const coded = codingProblem(head, key);
   if (coded !== undefined) return coded;
-  if (head.redirected && isHtml(headers) && !isNamedLikeHtml(key)) {
+  const isStored = isNamedLikeHtml(key) && hasValidator(headers);
+  if (head.redirected && isHtml(headers) && !isStored) {
     const message = `${key} was redirected to a web page (${url}): probably a login page.`;
     return ebbError('EACCES', message);
   }

@@ -426,6 +426,14 @@ function faults(fastLane: boolean): void {
         ? answer(200, { 'Content-Type': 'text/html' }, '<form>')
         : answer(302, { Location: '/login' });
     await refuses(login, { code: 'EACCES' });
+    await against(login, async (remote) => {
+      const page = 'page.html';
+      await assert.rejects(readInto(remote, page, range), { code: 'EACCES' });
+      await assert.rejects(readInto(remote, page, {}), { code: 'EACCES' });
+      await assert.rejects(remote.stat(page, { signal: new AbortController().signal }), {
+        code: 'EACCES',
+      });
+    });
     const slash: Script = (request) => answer(301, { Location: `${request.path}/` });
     await refuses(slash, { code: 'EISDIR' });
   });
