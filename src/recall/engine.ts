@@ -343,8 +343,9 @@ export class RecallEngine implements Recall {
     if (error.code === 'ESTALE') this.#abandon(content, error);
     const leaving: Waiter[] = [];
     for (const waiter of content.waitersOf(flight)) {
-      const isUrgent = intentRank[flight.origin] > intentRank[waiter.options.intent];
-      if (isUrgent && (isForgone || !waiter.retried)) {
+      const { intent } = waiter.options;
+      const isUrgent = intentRank[flight.origin] > intentRank[intent];
+      if (isForgone ? isUrgent || !isAhead(intent) : isUrgent && !waiter.retried) {
         waiter.retried ||= !isForgone;
         this.#retries += 1;
         this.#hungry.planOn(content, waiter);
