@@ -1,12 +1,15 @@
-/** A server that does not come back from computing: its mount ends, so that nobody waits for it. Needs root. */
+/** A server that does not come back from computing, or cannot die: its mount ends, and nobody waits for it. Root. */
 import assert from 'node:assert/strict';
+import { closeSync, existsSync, openSync } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
 import path from 'node:path';
 import { test } from 'node:test';
 import { serveImage } from '../../src/image/broker/serve.ts';
 import { makeImage } from '../ext4/support/images.ts';
+import { mountPointIn, ServerProcess } from '../fuse/server.ts';
 import { run } from '../support/run.ts';
 import { mountsBelow, temporaryDirectory } from '../support/temporary.ts';
+import { waitFor } from '../support/wait-for.ts';
 
 const computingMaxMs = 300;
 
@@ -38,3 +41,39 @@ for (const [how, args, said] of [
     assert.deepEqual(await mountsBelow(mountPoint), []);
   });
 }
+
+test('a server that waits for a dead disk, and cannot be killed, keeps neither the mount nor its users', async () => {
+  await using directory = await temporaryDirectory('stuck');
+  await using disk = await ServerProcess.start({
+    module: './pattern-filesystem.ts',
+    mountPoint: await mountPointIn(directory),
+  });
+  const image = path.join(directory.path, 'mount/blocked');
+  // From then on the kernel knows that nobody wants to hear of a close(2), for which this process would wait.
+  closeSync(openSync(image, 'r'));
+  const mountPoint = path.join(directory.path, 'image');
+  await mkdir(mountPoint);
+  const here = path.join(import.meta.dirname, '../image/sandbox');
+  const mounted = await serveImage(
+    { imagePath: image, mountPoint, native: false, allowOther: false },
+    {
+      script: path.join(here, 'computing-server.ts'),
+      scripts: here,
+      args: ['stuck'],
+      output: 'ignore',
+      computingMaxMs: 1000,
+    },
+  );
+  await disk.event('message', 'blocked');
+  disk.child.kill('SIGSTOP');
+  const serving = (await run('pgrep', ['-f', 'computing-server.*stuck'])).stdout.toString();
+  const pids = serving.trim().split('\n');
+  const isThere = (pid: string): boolean => existsSync(`/proc/${pid}`);
+  const reader = run('ls', [mountPoint], { timeoutMs: 60_000 });
+  assert.match((await mounted.ended) ?? '', /computes without reading anything/);
+  assert.equal((await reader).timedOut, false);
+  assert.deepEqual(await mountsBelow(mountPoint), []);
+  assert.ok(pids.some(isThere), 'it lives on, as nobody can help');
+  disk.child.kill('SIGKILL');
+  await waitFor(() => !pids.some(isThere), { what: 'its end' });
+});

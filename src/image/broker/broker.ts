@@ -21,6 +21,8 @@ import type { ImageSource } from './source.ts';
 
 /** Files below this size are read in one request, at most. */
 const readAheadBytes = 1024 * 1024;
+/** How long a server may take to die. One that waits for a disk cannot: then the mount ends without it. */
+const dyingMaxMs = 3000;
 
 export class Broker {
   readonly #source: ImageSource;
@@ -39,6 +41,8 @@ export class Broker {
   #backings: Backings | undefined;
   #failure: string | undefined;
   #isUnmounted = false;
+  /** How it died once it was killed; undefined: it does not. */
+  #died: Promise<string | undefined> | undefined;
 
   /** `desk`: of a remote image. `mapDirectory`: see `findMapDirectory`. Closes source and desk, and ends the keeper. */
   constructor(
@@ -87,17 +91,23 @@ export class Broker {
 
   stop(): void {
     // What lies over it is not ours to take away; without its server it is of no use below.
-    if (this.#connection === undefined || !this.#isOnTop()) return this.#server.kill();
+    if (this.#connection === undefined || !this.#isOnTop()) return void this.#kill();
     this.#connection.unmount({ lazy: true }).catch((error: unknown) => {
       this.#failure ??= toEbbError(error).message;
-      this.#server.kill();
+      void this.#kill();
     });
   }
 
   /** Ends it all: something else failed. */
   giveUp(error: unknown): void {
     this.#failure ??= toEbbError(error).message;
+    void this.#kill();
+  }
+
+  #kill(): Promise<string | undefined> {
     this.#server.kill();
+    this.#died ??= this.#server.endedWithin(dyingMaxMs).finally(() => this.#link.close());
+    return this.#died;
   }
 
   #take({ type, payload }: Frame): void {
@@ -110,7 +120,7 @@ export class Broker {
         const failure = why === undefined ? said : ebbError(said.code, `${said.message} ${why}`);
         this.#failure = failure.message;
         this.#settleOpened.reject(failure);
-        return this.#server.kill();
+        return void this.#kill();
       }
       case FrameType.map:
         return this.#link.answer(this.#map(payload));
@@ -126,7 +136,7 @@ export class Broker {
         return this.#tuneReadAhead();
       case FrameType.ended:
         this.#isUnmounted = true;
-        return this.#server.kill();
+        return void this.#kill();
       default:
         throw ebbError('EPROTO', nonsense);
     }
@@ -162,8 +172,7 @@ export class Broker {
   async #untilTheEnd(linkEnded: Promise<undefined>): Promise<string | undefined> {
     await linkEnded;
     this.#watch?.[Symbol.dispose]();
-    this.#server.kill();
-    const how = await this.#server.ended;
+    const how = (await this.#kill()) ?? 'it waits for the disk of the image';
     const connection = this.#connection;
     if (connection !== undefined) await this.#takeAway(connection, how);
     this.#backings?.[Symbol.dispose]();

@@ -54,6 +54,22 @@ export class SandboxedServer implements Disposable {
     this.child.kill('SIGKILL');
   }
 
+  /**
+   * `ended`; undefined after `timeoutMs`: what waits for a disk that does not answer cannot be killed. Nobody waits for
+   * it any more then, nor does this process when it wants to end.
+   */
+  async endedWithin(timeoutMs: number): Promise<string | undefined> {
+    const { promise, resolve } = Promise.withResolvers<undefined>();
+    const timer = setTimeout(() => resolve(undefined), timeoutMs);
+    try {
+      const how = await Promise.race([this.ended, promise]);
+      if (how === undefined) this.child.unref();
+      return how;
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
   [Symbol.dispose](): void {
     this.kill();
     this.socket.close();

@@ -1,8 +1,9 @@
 /**
  * A server that an image has led into a loop: says that it has opened the image, and computes from then on. With
- * `reads` it reads a byte now and then, and says nonsense after a while.
+ * `reads` it reads a byte now and then, and says nonsense after a while. With `stuck` a thread of it reads the image.
  */
-import { readSync, writeSync } from 'node:fs';
+import { read, readSync, writeSync } from 'node:fs';
+import { stat } from 'node:fs/promises';
 import { FrameType } from '../../../src/image/messages.ts';
 import { closedByte, InheritedFd, loadedByte } from '../../../src/image/sandbox/inherited.ts';
 
@@ -24,11 +25,14 @@ function compute(untilMs: number): void {
   while (processorMs() < untilMs);
 }
 
+// Behind the gate no thread is made any more.
+await stat('/');
 writeSync(fd, Uint8Array.of(loadedByte));
 readSync(fd, byte);
 if (byte[0] !== closedByte) process.exit(9);
 send(FrameType.opened, Buffer.from(JSON.stringify({ blockBytes: 4096, startBytes: 0 })));
 for (let done = 0; done < 4;) done += readSync(fd, byte);
+if (process.argv[3] === 'stuck') read(InheritedFd.image, byte, 0, 1, 0, () => undefined);
 const startedMs = processorMs();
 const lastsMs = process.argv[3] === 'reads' ? Number(process.argv[4]) : Infinity;
 for (let doneMs = 0; doneMs < lastsMs; doneMs += roundMs) {
