@@ -7,6 +7,9 @@ import type { EbbError } from './errors.ts';
 import { readFileSync } from './node-fs.ts';
 import { decodeName } from './name.ts';
 
+/** Mounts of Ebb have the type `fuse.ebb`. */
+export const mountSubtype = 'ebb';
+
 export interface MountInfo {
   readonly mountId: number;
   /** Of the mount that it is mounted on. */

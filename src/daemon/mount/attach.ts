@@ -1,6 +1,7 @@
 /** Attaching the FUSE connection to the mount point. */
 import { statSync } from 'node:fs';
 import { ebbError, toEbbError } from '../../base/errors.ts';
+import { mountSubtype } from '../../base/mount-info.ts';
 import { mountPrivileged, mountUnprivileged } from '../../fuse/connection.ts';
 import type { Connection } from '../../fuse/connection.ts';
 import type { NegotiationOptions } from '../../fuse/negotiation.ts';
@@ -41,7 +42,7 @@ export async function mountIt(
   const options = {
     mountPoint: configuration.mountPoint,
     fsname: remoteIdentity(configuration.remote),
-    subtype: 'ebb',
+    subtype: mountSubtype,
     allowOther: configuration.allowOther ?? privileged,
     defaultPermissions: true,
     readOnly: true,

@@ -8,8 +8,9 @@
  * an xfs mostly 128. So on local file systems a mount that was not seen before is asked for its name.
  */
 import type { BigIntStats } from 'node:fs';
-import { opendir, statfs } from 'node:fs/promises';
+import { opendir, readFile, statfs } from 'node:fs/promises';
 import { ebbError, toEbbError } from '../../base/errors.ts';
+import { mountSubtype, readMountInfo } from '../../base/mount-info.ts';
 import { encodeName } from '../../base/name.ts';
 import { OpenFlag } from '../../sys/fd.ts';
 import { filesystemUuid } from '../../sys/ioctl.ts';
@@ -38,13 +39,14 @@ export class RemoteRoot {
   /** The mount that was last found to be that of `name`. Local file systems only. */
   #mountId: bigint | undefined;
 
-  private constructor(path: string, stats: BigIntStats, { magic, isLocal, name, mountId }: Named) {
+  private constructor(path: string, stats: BigIntStats, named: Named) {
+    const { magic, isLocal, isStable, name, mountId } = named;
     this.path = path;
     this.#device = stats.dev;
     this.#inode = stats.ino;
     this.isLocal = isLocal;
     this.isInMemory = magic === FilesystemMagic.tmpfs;
-    this.hasStableInodes = hasStableInodes(magic);
+    this.hasStableInodes = isStable;
     this.name = name;
     this.#mountId = mountId;
   }
@@ -156,6 +158,8 @@ interface Named {
   /** linux/magic.h. */
   readonly magic: number;
   readonly isLocal: boolean;
+  /** See `RemoteRoot.hasStableInodes`. */
+  readonly isStable: boolean;
   readonly name: string;
   readonly mountId: bigint | undefined;
 }
@@ -169,7 +173,19 @@ async function nameOf(handle: Descriptor, { ino }: BigIntStats): Promise<Named> 
     isLocal ? await filesystemName(handle, magic) : '',
   ];
   const mountId = isLocal ? uniqueMountId(handle.fd) : undefined;
-  return { magic, isLocal, name: parts.join(':'), mountId };
+  const isStable = hasStableInodes(magic) || (await isMountOfEbb(handle));
+  return { magic, isLocal, isStable, name: parts.join(':'), mountId };
+}
+
+/**
+ * Whether it is a mount of Ebb's: there an inode number stands for one version, and is all that tells two of one size
+ * and time apart (src/mount/attributes.ts). The file system itself is asked nothing.
+ */
+async function isMountOfEbb(handle: Descriptor): Promise<boolean> {
+  const about = await readFile(`/proc/self/fdinfo/${handle.fd}`, 'utf8');
+  const mountId = Number(/^mnt_id:\s*(\d+)$/m.exec(about)?.[1]);
+  const mount = readMountInfo().find((one) => one.mountId === mountId);
+  return mount?.fileSystemType === `fuse.${mountSubtype}`;
 }
 
 /**
