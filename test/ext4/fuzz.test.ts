@@ -21,6 +21,8 @@ const seed = asked === undefined ? 1 : Date.now() % 2 ** 32;
 const limits = { entriesMax: 3000, readMaxBytes: 8 * 1024 * 1024 };
 const readsMax = 60_000;
 const processorMaxMs = 5000;
+/** Of this process at its peak: the reader and what tries it. */
+const memoryMaxKiB = 512 * 1024;
 
 for (const [index, subject] of subjects.entries()) {
   test(`damaged images of ${subject.name} are answered`, async () => {
@@ -72,6 +74,8 @@ for (const [index, subject] of subjects.entries()) {
       mutator.undo();
     }
     assert.ok(Buffer.compare(before, image) === 0, 'the image is as it was');
+    const { maxRSS } = process.resourceUsage();
+    assert.ok(maxRSS <= memoryMaxKiB, `${maxRSS} KiB`);
     // The damage is felt, and what is left is read nevertheless.
     assert.ok((total.errors.get('EUCLEAN') ?? 0) > inputsPerImage / 20);
     assert.ok(total.entries > inputsPerImage * 10);

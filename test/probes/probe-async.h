@@ -10,8 +10,13 @@ struct uring {
   struct io_uring_sqe *entries;
 };
 
-static void uring_open(struct uring *ring, unsigned depth) {
+/* How requests are made: by the caller, by a worker, into registered memory from a registered file, by the kernel's
+ * own thread. */
+enum uring_mode { uring_inline, uring_async, uring_fixed, uring_polled };
+
+static void uring_open(struct uring *ring, unsigned depth, enum uring_mode mode) {
   memset(ring, 0, sizeof *ring);
+  if (mode == uring_polled) ring->parameters.flags = IORING_SETUP_SQPOLL;
   ring->fd = (int)syscall(SYS_io_uring_setup, depth, &ring->parameters);
   if (ring->fd < 0) unsupported("io_uring_setup");
   struct io_uring_params *p = &ring->parameters;
@@ -27,7 +32,8 @@ static void uring_open(struct uring *ring, unsigned depth) {
 }
 
 /* Submits one batch of reads of `block` bytes from *offset on and waits for all of it. */
-static void uring_batch(struct uring *ring, struct file *file, size_t *offset, size_t block, int async) {
+static void uring_batch(struct uring *ring, struct file *file, size_t *offset, size_t block,
+                        enum uring_mode mode) {
   struct io_uring_params *p = &ring->parameters;
   unsigned *tail = (unsigned *)(ring->submission + p->sq_off.tail);
   unsigned mask = *(unsigned *)(ring->submission + p->sq_off.ring_mask);
@@ -37,9 +43,9 @@ static void uring_batch(struct uring *ring, struct file *file, size_t *offset, s
     unsigned slot = (*tail + count) & mask;
     struct io_uring_sqe *entry = &ring->entries[slot];
     memset(entry, 0, sizeof *entry);
-    entry->opcode = IORING_OP_READ;
-    entry->flags = async ? IOSQE_ASYNC : 0;
-    entry->fd = file->fd;
+    entry->opcode = mode == uring_fixed ? IORING_OP_READ_FIXED : IORING_OP_READ;
+    entry->flags = mode == uring_async ? IOSQE_ASYNC : mode == uring_fixed ? IOSQE_FIXED_FILE : 0;
+    entry->fd = mode == uring_fixed ? 0 : file->fd;
     entry->off = *offset;
     entry->addr = (uint64_t)(uintptr_t)(file->buffer + *offset);
     entry->len = (unsigned)(file->size - *offset < block ? file->size - *offset : block);
@@ -48,7 +54,8 @@ static void uring_batch(struct uring *ring, struct file *file, size_t *offset, s
     *offset += entry->len;
   }
   __atomic_store_n(tail, *tail + count, __ATOMIC_RELEASE);
-  long got = syscall(SYS_io_uring_enter, ring->fd, count, count, IORING_ENTER_GETEVENTS, NULL, 0);
+  long got = syscall(SYS_io_uring_enter, ring->fd, count, count,
+                     IORING_ENTER_GETEVENTS | (mode == uring_polled ? IORING_ENTER_SQ_WAKEUP : 0), NULL, 0);
   if (got != (long)count) fail("io_uring_enter");
   unsigned *head = (unsigned *)(ring->completion + p->cq_off.head);
   unsigned *end = (unsigned *)(ring->completion + p->cq_off.tail);
@@ -66,15 +73,23 @@ static void uring_batch(struct uring *ring, struct file *file, size_t *offset, s
   }
 }
 
-static void with_uring(struct file *file, int async) {
+static void with_uring(struct file *file, enum uring_mode mode) {
   struct uring ring;
-  uring_open(&ring, 8);
-  for (size_t offset = 0; offset < file->size;) uring_batch(&ring, file, &offset, 50000, async);
+  uring_open(&ring, 8, mode);
+  if (mode == uring_fixed && file->size > 0) {
+    struct iovec memory = {file->buffer, file->size};
+    if (syscall(SYS_io_uring_register, ring.fd, IORING_REGISTER_BUFFERS, &memory, 1) != 0 ||
+        syscall(SYS_io_uring_register, ring.fd, IORING_REGISTER_FILES, &file->fd, 1) != 0)
+      unsupported("io_uring_register");
+  }
+  for (size_t offset = 0; offset < file->size;) uring_batch(&ring, file, &offset, 50000, mode);
   close(ring.fd);
 }
 
-static void by_uring(struct file *file) { with_uring(file, 0); }
-static void by_uring_async(struct file *file) { with_uring(file, 1); }
+static void by_uring(struct file *file) { with_uring(file, uring_inline); }
+static void by_uring_async(struct file *file) { with_uring(file, uring_async); }
+static void by_uring_fixed(struct file *file) { with_uring(file, uring_fixed); }
+static void by_uring_polled(struct file *file) { with_uring(file, uring_polled); }
 
 static void by_aio(struct file *file) {
   aio_context_t context = 0;

@@ -320,6 +320,8 @@ static const struct {
     {"aio", by_aio},
     {"uring", by_uring},
     {"uring-async", by_uring_async},
+    {"uring-fixed", by_uring_fixed},
+    {"uring-polled", by_uring_polled},
     {"threads", by_threads},
 };
 

@@ -37,6 +37,19 @@ int main(int count, char **arguments) {
 }
 `;
 
+/** From the end, page by page. */
+const librarySource = `
+__asm__(".section .rodata\\n.local table, table_end\\n.balign 4096\\n"
+        "table: .incbin \\"noise\\"\\ntable_end:\\n.previous");
+extern const unsigned char table[] __attribute__((visibility("hidden")));
+extern const unsigned char table_end[] __attribute__((visibility("hidden")));
+int sum(void) {
+  unsigned sum = 0;
+  for (const unsigned char *at = table_end; at-- > table;) sum = sum * 31 + *at;
+  return (int)(sum >> 1);
+}
+`;
+
 /** Compiles the program above; it carries `noiseBytes` and needs all of them. */
 export async function compileInto(
   writer: CorpusWriter,
@@ -102,6 +115,35 @@ const script = execProbe(
     chmodSync(writer.at('script'), 0o755);
   },
   './script one two',
+);
+
+const interpreted = execProbe(
+  'exec-interpreter',
+  (writer) => {
+    copyFileSync('/bin/bash', writer.at('interpreter'));
+    chmodSync(writer.at('interpreter'), 0o755);
+    writer.age('interpreter');
+    writer.text('script', '#!./interpreter\necho "by ${BASH##*/}" "$@"\n');
+    chmodSync(writer.at('script'), 0o755);
+  },
+  './script one two',
+);
+
+/** Larger than what is brought whole, and not executable, as libraries are. */
+const library = execProbe(
+  'dlopen',
+  async (writer) => {
+    const build = path.join(writer.root, '..', 'build-library');
+    await runOk('mkdir', ['-p', build]);
+    writeFileSync(path.join(build, 'noise'), noise('library', 3 * mebibyte));
+    writeFileSync(path.join(build, 'library.c'), librarySource);
+    const flags = ['-shared', '-fPIC', '-O1', '-o', writer.at('library.so'), 'library.c'];
+    await runOk('gcc', flags, { cwd: build, timeoutMs: 60_000, debianPackage: 'gcc' });
+    await runOk('rm', ['-rf', build]);
+    chmodSync(writer.at('library.so'), 0o644);
+    writer.age('library.so');
+  },
+  `python3 -c 'import ctypes; print(ctypes.CDLL("./library.so").sum())'`,
 );
 
 const database: Probe = {
@@ -188,6 +230,8 @@ export const programProbes: readonly Probe[] = [
   dynamicProgram,
   systemProgram,
   script,
+  interpreted,
+  library,
   database,
   repository,
   archive,

@@ -36,6 +36,8 @@ const methods: readonly string[] = [
   'aio',
   'uring',
   'uring-async',
+  'uring-fixed',
+  'uring-polled',
   'threads',
 ];
 
