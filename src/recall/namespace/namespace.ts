@@ -18,12 +18,12 @@ import type { Listed, ListingChanges, ListingOutcome } from './listing-entry.ts'
 import { ListingRequest } from './listing-request.ts';
 import { Ahead, looksLikeFile } from './ahead.ts';
 import type { LookedFor } from './ahead.ts';
+import { CatalogChanges } from './catalog-changes.ts';
 import { KnownNodes } from './known-nodes.ts';
 import { newNode, refreshed, staysTheSame, wasJustFetched } from './reconcile.ts';
-import type { NamespaceChange, NamespaceOptions } from './namespace-options.ts';
+import type { NamespaceOptions } from './namespace-options.ts';
 import { isUnreachable, Reachability } from './reachability.ts';
 import { SingleFlight } from './single-flight.ts';
-import { TurnBatch } from './turn-batch.ts';
 
 /** What came of asking: the node, and why it is only what was known before. */
 interface Asked {
@@ -41,18 +41,16 @@ export class Namespace {
   /** Every change of nodes goes through this class, which has forgotten what it changes. */
   readonly #nodes: KnownNodes;
   readonly #reachability: Reachability;
+  readonly #changes: CatalogChanges;
   /** The last listing with files told too little of them. Until there was one: web servers do. */
   #isListingVague: boolean;
-  /** Answers that came in one turn of the event loop are one transaction. */
-  readonly #batch = new TurnBatch((runAll) => this.#together(runAll));
-  /** Changes that are not in the catalog yet: nobody may hear of them before. */
-  #unheard: NamespaceChange[] | undefined;
 
   constructor(options: NamespaceOptions) {
     this.#options = options;
     this.#nodes = new KnownNodes(options.catalog);
     this.#ahead = new Ahead(options.ttlMs);
     this.#reachability = new Reachability(options.clock);
+    this.#changes = new CatalogChanges(options, () => this.#nodes.forgetNames());
     this.#isListingVague = options.remote.kind === 'http';
   }
 
@@ -198,28 +196,7 @@ export class Namespace {
 
   /** Runs `work`, which changes the catalog, together with what else is entered in this turn of the event loop. */
   enter<Result>(work: () => Result): Promise<Result> {
-    return this.#batch.run(work);
-  }
-
-  #together(work: () => void): void {
-    const changes: NamespaceChange[] = [];
-    this.#unheard = changes;
-    try {
-      this.#options.catalog.together(work);
-    } catch (error) {
-      // What is remembered may be of what was not entered.
-      this.#nodes.forgetNames();
-      throw error;
-    } finally {
-      this.#unheard = undefined;
-      // Also after a failure: part of it may be there, and to look again harms nobody.
-      for (const change of changes) this.#options.onChange(change);
-    }
-  }
-
-  #changed(change: NamespaceChange): void {
-    if (this.#unheard === undefined) this.#options.onChange(change);
-    else this.#unheard.push(change);
+    return this.#changes.enter(work);
   }
 
   /** Takes in facts about a file that came with its content (the head of a GET). Same results as `resolve`. */
@@ -233,7 +210,7 @@ export class Namespace {
     const confirmed = { ...this.#known(nodeId), checkedAtMs: clock.nowMs() };
     catalog.updateNode(confirmed);
     this.#nodes.remember(confirmed);
-    this.#changed({ kind: 'facts', nodeId });
+    this.#changes.tell({ kind: 'facts', nodeId });
     return confirmed;
   }
 
@@ -339,7 +316,7 @@ export class Namespace {
       if (gone.length > 0) this.#nodes.forgetNames();
       else if (mayBeRemembered || directoryId === ROOT_NODE_ID) this.#nodes.forgetFacts();
       else this.#nodes.forget(directoryId);
-      this.#changed({ kind: 'directory', directoryId, gone, appeared, namesChanged });
+      this.#changes.tell({ kind: 'directory', directoryId, gone, appeared, namesChanged });
     }
   }
 
@@ -413,7 +390,7 @@ export class Namespace {
       const facts = refreshed(node, object, nowMs, true);
       catalog.updateNode(facts);
       this.#nodes.remember(facts);
-      this.#changed({ kind: 'facts', nodeId: node.id });
+      this.#changes.tell({ kind: 'facts', nodeId: node.id });
       return facts;
     }
     const kind = node.kind;
@@ -437,7 +414,7 @@ export class Namespace {
   }
 
   #nameChanged(node: Node): void {
-    this.#changed({
+    this.#changes.tell({
       kind: 'directory',
       directoryId: node.parentId,
       gone: [node],

@@ -14,6 +14,7 @@ import type { TreeParts } from '../tree-parts.ts';
 const releaseConcurrencyMax = releaseBatchMax;
 const verifyConcurrencyMax = 4;
 const pinConcurrencyMax = 4;
+
 /** A file that came from the remote. No more than this is kept of each of a million files. */
 interface NamedStub {
   readonly path: string;
