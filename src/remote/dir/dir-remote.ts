@@ -148,7 +148,9 @@ class DirectoryRemote implements Remote {
     using linked = linkSignals(options.signal, this.#closed.signal);
     const look = async (): Promise<ObjectAttributes> => {
       using found = await find(this.#root, key);
-      return await this.#describe(found.stats, found.path);
+      const isLocal = this.#root.isLocal && found.stats.dev === this.#root.device;
+      const stats = isLocal ? found.stats : await found.handle.statAnew();
+      return await this.#describe(stats, found.path);
     };
     return await abandonOnAbort(this.#asked(key, look, linked.signal), linked.signal);
   }

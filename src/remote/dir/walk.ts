@@ -50,9 +50,7 @@ export async function find(root: RemoteRoot, key: string): Promise<Found> {
   const path = last === undefined ? Buffer.from(directory.path) : directory.entry(last);
   const flags = OpenFlag.path | (last === undefined ? OpenFlag.directory : OpenFlag.nofollow);
   const handle = stack.use(await Descriptor.open(path, flags));
-  const remembered = await handle.stat();
-  const isLocal = root.isLocal && remembered.dev === root.device;
-  const stats = isLocal ? remembered : await handle.statAnew();
+  const stats = await handle.stat();
   const owned = stack.move();
   return { handle, stats, path, [Symbol.dispose]: () => owned.dispose() };
 }
