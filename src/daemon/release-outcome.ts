@@ -5,6 +5,7 @@ import type { ReleaseOutcome } from './space-keeper.ts';
 /** Refusals that pass when somebody closes the file. */
 const openings: ReadonlySet<ReleaseRefusal> = new Set(['open', 'opened meanwhile']);
 
+/** Refused because somebody has it open. */
 export function isOpenRefusal(result: ReleaseResult): boolean {
   return !result.released && openings.has(result.refusal);
 }

@@ -54,6 +54,7 @@ function negativeEntry(timeoutMs: number): Entry {
   };
 }
 
+/** Answers while the request is being handled. */
 export function immediately(call: Call): Answerer {
   return {
     unique: call.unique,
@@ -65,6 +66,7 @@ export function immediately(call: Call): Answerer {
   };
 }
 
+/** Answers a request that was deferred, in a later turn. */
 export function later(answers: DeferredAnswers, call: DeferredCall): Answerer {
   return {
     unique: call.unique,

@@ -92,6 +92,7 @@ export function hashName(key: Uint8Array): number {
   return hashBytes(key, key.lastIndexOf(slash) + 1, key.length) >>> (32 - restBits);
 }
 
+/** Whether two keys are the same behind their last slash. */
 export function haveSameName(key: Uint8Array, other: Uint8Array): boolean {
   const name = key.subarray(key.lastIndexOf(slash) + 1);
   return Buffer.compare(name, other.subarray(other.lastIndexOf(slash) + 1)) === 0;
@@ -103,6 +104,7 @@ export function hashRangeOfDirectory(key: Uint8Array): { from: number; to: numbe
   return { from, to: from + 2 ** restBits };
 }
 
+/** Whether two keys are the same up to their last slash. */
 export function isInSameDirectory(key: Uint8Array, other: Uint8Array): boolean {
   const end = key.lastIndexOf(slash) + 1;
   if (other.lastIndexOf(slash) + 1 !== end) return false;

@@ -43,6 +43,7 @@ export function normalizePath(path: string): string {
   return parts.join('/');
 }
 
+/** This and the next three reject with EINVAL for what is not such a request, EMSGSIZE above `requestBodyMaxBytes`. */
 export async function readPathsRequest(message: IncomingMessage): Promise<PathsRequest> {
   const request = validate(pathsSchema, await readJson(message));
   return {
@@ -70,6 +71,7 @@ export async function readDetachRequest(message: IncomingMessage): Promise<Detac
 /** The parameters of a query string, still percent-encoded. Unknown names are ignored. */
 export type Query = ReadonlyMap<string, string>;
 
+/** Of a name that comes twice the last one counts. */
 export function parseQuery(query: string): Query {
   const parameters = new Map<string, string>();
   for (const pair of query.split('&')) {
@@ -79,6 +81,7 @@ export function parseQuery(query: string): Query {
   return parameters;
 }
 
+/** Relative to the mount; `path` is missing: the mount itself. This and the next three throw EINVAL. */
 export function pathOf(query: Query): string {
   return normalizePath(decodePathParameter(query.get('path') ?? ''));
 }

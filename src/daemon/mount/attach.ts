@@ -35,6 +35,7 @@ export function checkMountPoint(mountPoint: string): void {
   if (!isDirectory) throw ebbError('ENOTDIR', `the mount point ${mountPoint} is not a directory`);
 }
 
+/** `privileged`: by mount(2), else through fusermount3. Rejects as `mountPrivileged` and `mountUnprivileged` do. */
 export async function mountIt(
   configuration: Configuration,
   privileged: boolean,
@@ -64,6 +65,7 @@ export function connectionOptions(passthrough: boolean): NegotiationOptions {
   };
 }
 
+/** Never throws: without it large reads take more requests. */
 export function tuneReadAhead(connection: Connection, logbook: Logbook): void {
   try {
     connection.setReadAhead(kernelReadAheadBytes);

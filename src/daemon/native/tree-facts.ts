@@ -26,11 +26,13 @@ export function isManaged<Facts extends Pick<StubRecord, 'change'>>(
   );
 }
 
+/** Bytes that are here; of what is the user's own, all of them. */
 export function residentBytesOf(entry: TreeEntry, sources: TreeFactSources): number {
   if (entry.kind !== 'file') return 0;
   return isManaged(entry.record) ? sources.residentBytes(entry.record) : entry.status.sizeBytes;
 }
 
+/** `-`: what has no content. */
 export function stateOf(entry: BriefEntry, sources: TreeFactSources): FileState {
   if (entry.kind !== 'file') return '-';
   const { record } = entry;
