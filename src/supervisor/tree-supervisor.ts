@@ -36,6 +36,8 @@ const warmMaxMs = 30_000;
 const endMaxMs = 30_000;
 /** The same when a signal has ended the start: nobody has seen the tree, and somebody waits. */
 const cancelMaxMs = 5_000;
+/** Daemons that are started to record what users changed last; none after `restartMaxMs`. */
+const recordersMax = 3;
 
 export interface SupervisorOptions {
   readonly tree: string;
@@ -85,6 +87,8 @@ export class TreeSupervisor {
   #restarts = 0;
   #hiding: Promise<HideResult> | undefined;
   #isHidden = false;
+  /** The last daemon has recorded all that users changed. */
+  #isRecorded = false;
   #finishing: Promise<void> | undefined;
   /** Cuts a pause between two starts short. */
   #wake = new AbortController();
@@ -200,14 +204,45 @@ export class TreeSupervisor {
       // Another one, when it died before the tree was hidden. Since then none was started.
       await this.#end(this.#daemon);
       this.#denier.stop();
-      if (this.#exposure !== undefined) {
-        await denyWhileReachable(this.#exposure.shown, { tree, denier: this.#denier, log });
-      }
+      if (this.#exposure === undefined) return;
+      await this.#recordWhatIsLeft();
+      await denyWhileReachable(this.#exposure.shown, {
+        tree,
+        denier: this.#denier,
+        log,
+        // Who still has a file open may write to it.
+        onWaiting: () => (this.#isRecorded = false),
+      });
+      await this.#recordWhatIsLeft();
     } catch (error) {
       log('error', `while the tree was taken away: ${toEbbError(error).message}`);
     } finally {
       this.#over.resolve();
     }
+  }
+
+  /** Nobody else knows what users changed last: what was read is in the journal, the rest in the queue. */
+  async #recordWhatIsLeft(): Promise<void> {
+    const { log } = this.#options;
+    const endsAtMs = performance.now() + restartMaxMs;
+    for (let recorders = 0; !this.#isRecorded && recorders < recordersMax; recorders += 1) {
+      if (performance.now() > endsAtMs) break;
+      log('info', 'another daemon records what users changed last');
+      this.#restarts += 1;
+      const daemon = this.#spawn();
+      const overdue = setTimeout(() => daemon.kill(), restartMaxMs);
+      try {
+        await Promise.race([this.#startDaemon(daemon), daemon.ended]);
+      } catch (error) {
+        log('error', toEbbError(error).message);
+        daemon.kill();
+      } finally {
+        clearTimeout(overdue);
+      }
+      daemon.send({ kind: 'end' });
+      await this.#awaitEnd(daemon, endMaxMs);
+    }
+    if (!this.#isRecorded) log('error', 'what users changed last may not be recorded');
   }
 
   /** It loads its code, and does nothing before it is told to. */
@@ -273,7 +308,7 @@ export class TreeSupervisor {
       case 'ready':
         this.#isServing = true;
         this.#urgency.over();
-        this.#standbys.wanted();
+        if (!this.#isHidden) this.#standbys.wanted();
         return this.#starting?.resolve(message);
       case 'alive':
         return this.#isHidden ? undefined : this.#watchdog.heard();
@@ -309,15 +344,17 @@ export class TreeSupervisor {
 
   #daemonEnded(how: string, inOrder: boolean): void {
     this.#daemon = undefined;
+    const hasServed = this.#isServing;
+    this.#isServing = false;
+    this.#isRecorded = inOrder && hasServed;
     this.#watchdog.stop();
     this.#urgency.over();
     const { guard, log } = this.#options;
     // Before anybody reads: what the dead one had taken is answered by its numbers.
     const denied = guard.sweep(openFilesLimit().soft);
     if (this.#isHidden && inOrder && denied === 0) return;
-    const life = this.#isServing ? 'served' : 'failed';
+    const life = hasServed ? 'served' : 'failed';
     const isPlanned = this.#isReplacing;
-    this.#isServing = false;
     this.#isReplacing = false;
     if (isPlanned && denied === 0) log('info', 'the daemon is replaced');
     else log('error', `the daemon ended (${how}); ${denied} waiting calls got EIO`);
