@@ -147,7 +147,8 @@ export class Changes {
     try {
       this.#commit(stub.id, change, fileStatus(fd.fd).ctime);
     } catch (error) {
-      if (!isMarked) await mark(before);
+      // What is the user's stays marked as that: release believes it, whatever becomes of this process.
+      if (change !== dirty) await mark(before);
       throw error;
     }
   }
