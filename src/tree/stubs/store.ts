@@ -276,6 +276,9 @@ export class NativeStubStore implements StubStore, StubOwner {
       throw ebbError('EBUSY', `${stub.key} is not wholly here: recall it first.`);
     }
     await this.log.settled(stub.id);
+    if (!stub.settled) {
+      throw ebbError('EIO', syncFailedMessage(stub.key, 'tree'), { retryable: true });
+    }
     using fd = this.access.openForReading(stub.handle);
     removeStubMark(fd.fd);
     await syncFile(fd.fd);

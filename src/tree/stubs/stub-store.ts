@@ -122,7 +122,10 @@ export interface StubStore extends AsyncDisposable {
   ): Promise<readonly ReleaseResult[]>;
   /** Forgets records whose inode is gone (deleted by the user); their keys stay known (`StubCatalog.bury`). */
   forget(ids: readonly number[]): Promise<void>;
-  /** Turns a wholly resident stub into an ordinary file: no mark, no record (detach). EBUSY when it is not. */
+  /**
+   * Turns a wholly resident stub into an ordinary file: no mark, no record (detach). EBUSY when it is not, EIO when the
+   * disk did not take its bytes: then it is a stub that has to be recalled.
+   */
   unmark(file: StubFile): Promise<void>;
 }
 

@@ -371,3 +371,20 @@ test('a stub that is wholly here becomes an ordinary file', async () => {
     sourceBytes(0, sizeBytes),
   );
 });
+
+test('a stub whose bytes the disk did not take does not become an ordinary file', async () => {
+  using tree = newTree('xfs');
+  const disk = new FailingDisk(true);
+  using stubs = openStubs(tree, { syncData: disk.syncData });
+  const { store, catalog } = stubs;
+  const file = stubs.add('f', sizeBytes);
+  await recall(file);
+  await assert.rejects(store.unmark(file), { code: 'EIO' });
+  using fd = openFd(path.join(tree.data, 'f'), OpenFlag.rdonly);
+  assert.equal(store.factsOfMark(fd.fd)?.id, file.id);
+  assert.equal(catalog.get(file.id)?.residentBytes, 0);
+  disk.fails = false;
+  await recall(file);
+  await store.unmark(file);
+  assert.equal(store.factsOfMark(fd.fd), undefined);
+});
