@@ -12,6 +12,7 @@ import { compileHelper } from '../probes/probe.ts';
 import { AttachedTree, treeFilesystems } from '../support/attached-tree.ts';
 import { CorpusWriter, noise } from '../support/corpus.ts';
 import { ServingHammer, startStress } from '../support/hammer.ts';
+import { releaseAll } from '../support/releases.ts';
 import { startTreeUsers, writeSharedAndOwn } from '../support/tree-users.ts';
 import { temporaryDirectory } from '../support/temporary.ts';
 import type { TemporaryDirectory } from '../support/temporary.ts';
@@ -25,6 +26,8 @@ const seed = Number(process.env['EBB_SEED'] ?? 1);
 const users = 3;
 const readers = 3;
 const killAfterMaxMs = 1_000;
+/** After it was asked for: it takes some hundredths of a second. */
+const killInReleaseMaxMs = 60;
 /** On a busy machine. How long it took is reported. */
 const answerMaxMs = 60_000;
 /** Of a reader: EIO, or EINTR of a call that was cut short. */
@@ -81,7 +84,11 @@ for (const type of types) {
         what: 'a daemon that can be asked',
         timeoutMs: answerMaxMs,
       });
+      // Half of them while it releases what they do not have open.
+      const releasing = round % 2 === 1 ? releaseAll(client) : undefined;
+      if (releasing !== undefined) await sleep(random.readUInt8(round * 4) % killInReleaseMaxMs);
       process.kill(status.pid, 'SIGKILL');
+      await releasing;
       waitsMs.push(await served(hammer, tree.path, round));
       assert.ok(!working.hasEnded && !stress.hasEnded, `round ${round} (seed ${seed})`);
       // What is clean and not open becomes cold again.

@@ -1,8 +1,9 @@
 /**
  * A power cut at any moment, as far as it can be had without cutting power: supervisor and daemon are killed under
- * readers and somebody who releases all the time, and what is on the disks of tree and catalog at that moment is
- * looked at as it would be after a boot. What had not been written is lost, of both. No record and no mark claims a
- * chunk whose bytes are not there: not one that was still on its way (I2), nor one whose blocks were being freed (I6).
+ * readers and somebody who brings files and releases them all the time, and what is on the disks of tree and catalog
+ * at that moment is looked at as it would be after a boot. What had not been written is lost, of both. No record and no
+ * mark claims a chunk whose bytes are not there: not one that was still on its way (I2), nor one whose blocks were
+ * being freed (I6).
  */
 import type { StubFacts } from '../../src/base/stub-facts.ts';
 import assert from 'node:assert/strict';
@@ -11,6 +12,7 @@ import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { after, before, describe, test } from 'node:test';
 import { readSecret } from '../../src/attach/tree-layout.ts';
+import { ControlClient } from '../../src/cli/client.ts';
 import { openSqliteStubCatalog } from '../../src/catalog/stubs-sqlite/catalog.ts';
 import { decodeHandle, openByHandle } from '../../src/sys/handle.ts';
 import { Residency } from '../../src/tree/residency.ts';
@@ -22,7 +24,7 @@ import { untilDurable } from '../support/durable.ts';
 import { startStress } from '../support/hammer.ts';
 import { loopMount } from '../support/loop-mount.ts';
 import { killTogether, processLives } from '../support/processes.ts';
-import { releaseAgainAndAgain } from '../support/releases.ts';
+import { bringAndReleaseAgainAndAgain } from '../support/releases.ts';
 import { runOk } from '../support/run.ts';
 import { loopFilesystem, temporaryDirectory } from '../support/temporary.ts';
 import type {
@@ -35,10 +37,15 @@ import { waitFor } from '../support/wait-for.ts';
 const rounds = Number(process.env['EBB_POWER_CUT_ROUNDS'] ?? 3);
 const seed = Number(process.env['EBB_SEED'] ?? 1);
 const readers = 6;
-const cutAfterMinMs = 500;
-const cutAfterMaxMs = 3_000;
+/** After the first file was released. */
+const cutAfterMinMs = 0;
+const cutAfterMaxMs = 2_000;
 const stateDiskBytes = 64 * mebibyte;
-const names = Array.from({ length: 16 }, (_unused, index) => `d${index % 2}/file-${index}.bin`);
+const readNames = Array.from({ length: 16 }, (_unused, index) => `d${index % 2}/file-${index}.bin`);
+/** Brought and released all the time; nobody else has them open. */
+const churned = 'churned';
+const churnedNames = Array.from({ length: 48 }, (_unused, index) => `${churned}/${index}.bin`);
+const names = [...readNames, ...churnedNames];
 
 let directory: TemporaryDirectory;
 let source: string;
@@ -50,9 +57,10 @@ before(async () => {
   directory = await temporaryDirectory('power-cut');
   source = path.join(directory.path, 'source');
   const writer = new CorpusWriter(source);
-  for (const [index, name] of names.entries()) {
+  for (const [index, name] of readNames.entries()) {
     writer.bytes(name, Math.floor(((index + 1) * 7 * mebibyte) / 4) + 11 * index);
   }
+  for (const [index, name] of churnedNames.entries()) writer.bytes(name, 900 * (index + 1) + index);
   helper = await compileHelper(directory.path, 'hammer');
   outer = await loopFilesystem({ type: 'xfs', sizeBytes: 16 * 1024 ** 3 });
 });
@@ -88,11 +96,14 @@ async function crash(type: LoopFilesystemType, round: number, afterMs: number): 
     });
     const status = await tree.status();
     const { pid, supervisorPid } = status;
-    const place = { helper, mount: tree.path, source, names };
+    const place = { helper, mount: tree.path, source, names: readNames };
     await using _stress = startStress({ ...place, readers, seconds: 600, seed: seed + round });
-    const releasing = releaseAgainAndAgain(tree, () => !processLives(supervisorPid));
+    const client = new ControlClient(tree.runRecord());
+    const first = Promise.withResolvers<void>();
+    const releasing = bringAndReleaseAgainAndAgain(client, churned, first.resolve);
+    await first.promise;
     await sleep(afterMs);
-    // The others are cut whenever it comes: on a slow machine before anything is here.
+    // The others are cut whenever it comes, with whatever is here.
     if (round === 0) await untilDurable({ cacheDirectory: status.stateDirectory }, chunkBytes);
     killTogether([supervisorPid, pid]);
     await waitFor(() => !processLives(pid) && !processLives(supervisorPid), { what: 'the end' });
@@ -175,6 +186,7 @@ for (const type of treeFilesystems) {
         `${type}: ${claimedMib} MiB were claimed, and there; ${released} files were released`,
       );
       assert.ok(claimed > 0, 'nothing was ever durable: nothing was tested');
+      assert.ok(released > 0, 'nothing was ever released: nothing was tested');
     });
   });
 }
