@@ -12,7 +12,7 @@ export function fileOf(
 ): StubFile | undefined {
   const file = known.byHandle(handle, isMarked);
   if (file !== undefined) return file;
-  if (store.factsOfMark(descriptor) !== undefined) {
+  if (store.isMarked(descriptor)) {
     throw ebbError('EIO', 'A stub has no record in the catalog: the tree has to be rebuilt.');
   }
   if (store.isStubInSnapshot(descriptor)) {

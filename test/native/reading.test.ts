@@ -7,6 +7,7 @@ import { test } from 'node:test';
 import { createHash } from 'node:crypto';
 import type { ErrnoCode } from '../../src/base/errno.ts';
 import { ebbError } from '../../src/base/errors.ts';
+import { renameEntry } from '../../src/sys/entries.ts';
 import { defaultNativePolicy } from '../../src/native/policy.ts';
 import { fillPattern, patternBytes } from '../support/pattern.ts';
 import { eventReads } from '../support/process-costs.ts';
@@ -283,11 +284,29 @@ for (const type of ['ext4', 'xfs', 'btrfs'] as const) {
   });
 }
 
-test('a stub without a record is not read as data', async () => {
+test('a stub without a record is not read as data, whatever its mark says; a copied mark is none', async () => {
   await using scene = await nativeScene('ext4');
-  const file = scene.add('f', 3 * MiB);
-  await scene.store.forget([file.id]);
-  assert.equal((await scene.shellOk(`${readSome} f`)).trim(), 'EIO');
+  const { store, catalog } = scene;
+  const forgotten = scene.add('forgotten', 3 * MiB);
+  const damaged = scene.add('damaged', 3 * MiB);
+  // Its name is too long for a mark.
+  const key = `${'d'.repeat(250)}/`.repeat(13);
+  const times = { seconds: 1, nanoseconds: 0 };
+  const owner = { uid: undefined, gid: undefined, xattrs: undefined };
+  const id = catalog.reserveIds(1);
+  const stub = { id, key, version: 'v', sizeBytes: 3 * MiB, mtime: times, mode: 0o644, ...owner };
+  store.create(store.stagingFd, Buffer.from('staged'), stub);
+  renameEntry(store.stagingFd, 'staged', store.rootFd, 'long', 'keep');
+  const get = 'getfattr -n trusted.ebb --only-values damaged | od -An -v -tx1 | tr -d " \\n"';
+  const mark = await scene.shellOk(get);
+  const other = mark.endsWith('0') ? '1' : '0';
+  const set = `setfattr -n trusted.ebb -v 0x${mark.slice(0, -1)}${other} damaged`;
+  await scene.shellOk(`${set}; echo mine > own; setfattr -n trusted.ebb -v 0x${mark} own`);
+  await store.forget([forgotten.id, damaged.id]);
+  for (const name of ['forgotten', 'damaged', 'long']) {
+    assert.equal((await scene.shellOk(`${readSome} ${name}`)).trim(), 'EIO', name);
+  }
+  assert.equal(await scene.shellOk('cat own'), 'mine\n');
 });
 
 function sha256(bytes: Uint8Array): string {

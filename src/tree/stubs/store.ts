@@ -38,7 +38,7 @@ import { StubAccess } from './stub-access.ts';
 import { LoadedStub } from './stub-file.ts';
 import { StubMaker } from './stub-maker.ts';
 import type { StubOwner } from './stub-file.ts';
-import { markInSnapshot, removeStubMark, writeStubMark } from './stub-mark.ts';
+import { hasOwnMark, markInSnapshot, removeStubMark, writeStubMark } from './stub-mark.ts';
 import type { NewStub, StubFile, StubProblem, StubStore } from './stub-store.ts';
 
 /** The part of the catalog (catalog/stub-catalog.ts) that the store uses. */
@@ -184,6 +184,10 @@ export class NativeStubStore implements StubStore, StubOwner {
   factsOfMark(fd: number): StubFacts | undefined {
     const marked = inspectMarked(fd, this.seal, this.hasPoison);
     return marked && 'facts' in marked ? marked.facts : undefined;
+  }
+
+  isMarked(fd: number): boolean {
+    return hasOwnMark(fd, this.seal);
   }
 
   isStubInSnapshot(fd: number): boolean {

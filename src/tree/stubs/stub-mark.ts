@@ -105,10 +105,18 @@ export function mayBeStub(
   seal: MarkSeal,
 ): boolean {
   const reading = decodeMark(bytes, encodeHandle(handle), seal);
+  return isOwn(reading) || markOfOriginal(bytes, handle, treeFd, seal) !== undefined;
+}
+
+/** A mark of this tree and inode, or one of which it cannot be told any more whose it is. */
+export function hasOwnMark(fd: number, seal: MarkSeal): boolean {
+  const reading = readStubMark(fd, seal);
+  return reading !== undefined && isOwn(reading);
+}
+
+function isOwn(reading: MarkReading): boolean {
   if (reading.ok) return true;
-  if (reading.refusal === 'of another tree') return false;
-  const isCopied = reading.refusal === 'copied from another file';
-  return !isCopied || markOfOriginal(bytes, handle, treeFd, seal) !== undefined;
+  return reading.refusal !== 'of another tree' && reading.refusal !== 'copied from another file';
 }
 
 export function removeStubMark(fd: number): void {

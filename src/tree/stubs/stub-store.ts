@@ -70,6 +70,11 @@ export interface StubStore extends AsyncDisposable {
    * `insert`), and for `rebuild`.
    */
   factsOfMark(fd: number): StubFacts | undefined;
+  /**
+   * An open file with a mark of this tree for this very inode, whether or not that says enough for `factsOfMark`, or
+   * with one of which it cannot be told any more.
+   */
+  isMarked(fd: number): boolean;
 
   /** An open file that is what a snapshot made of one of the tree's, and not all of its content is in it. */
   isStubInSnapshot(fd: number): boolean;
