@@ -30,6 +30,15 @@ export interface StubOwner {
   changedPastUs(stub: LoadedStub, message: string): void;
 }
 
+/** Of a file that is about to be written to. */
+interface TimesBefore extends StubTimes {
+  /** When they were looked at, since 1970. */
+  readonly atMs: number;
+}
+
+/** The kernel's clock for files may be so much behind ours: a tick, at the most. */
+const tickMaxMs = 20;
+
 export class LoadedStub extends LocalContent implements StubFile {
   readonly mtime: FileTime;
   /** As recorded, durably. */
@@ -91,10 +100,10 @@ export class LoadedStub extends LocalContent implements StubFile {
   }
 
   /** Throws ESTALE when it has another size. */
-  #requireUncut(fd: number): StubTimes {
+  #requireUncut(fd: number): TimesBefore {
     const { sizeBytes, atime, mtime } = fileStatus(fd);
     if (sizeBytes !== this.sizeBytes) throw this.#changedPastUs(sizeBytes);
-    return { atime, mtime };
+    return { atime, mtime, atMs: Date.now() };
   }
 
   /** The kernel reads a block of poison before it writes a part of it: that waits for the disk. */
@@ -104,15 +113,17 @@ export class LoadedStub extends LocalContent implements StubFile {
   }
 
   /** After a write, however it ended. Throws ESTALE, which is worse than whatever that failed with. */
-  #wrote(fd: number, lengthBytes: number, offsetBytes: number, times: StubTimes): void {
+  #wrote(fd: number, lengthBytes: number, offsetBytes: number, times: TimesBefore): void {
     this.#port.dirtied(this);
-    const { sizeBytes } = fileStatus(fd);
+    const { sizeBytes, mtime } = fileStatus(fd);
     if (sizeBytes !== this.sizeBytes) {
       if (sizeBytes === offsetBytes + lengthBytes) cutBack(fd, offsetBytes);
       throw this.#changedPastUs(sizeBytes);
     }
+    // One that a user has set meanwhile is his.
+    if (this.#owner.isInvisible || !isSince(mtime, times.atMs)) return;
     // Both times: setting mtime alone raises FAN_MODIFY, as if a user had written (fsnotify_change(), Linux 6.18).
-    if (!this.#owner.isInvisible) setFileTimes(fd, times.atime, times.mtime);
+    setFileTimes(fd, times.atime, times.mtime);
   }
 
   #fillsBlocks(offsetBytes: number, lengthBytes: number): boolean {
@@ -139,6 +150,14 @@ export class LoadedStub extends LocalContent implements StubFile {
       retryable: false,
     });
   }
+}
+
+/** Whether a write since `atMs` may have set this time; where the file system keeps whole seconds, in the same one. */
+function isSince({ seconds, nanoseconds }: FileTime, atMs: number): boolean {
+  const fromMs = atMs - tickMaxMs;
+  const timeMs = seconds * 1_000 + nanoseconds / 1_000_000;
+  const isLater = timeMs >= (nanoseconds === 0 ? Math.floor(fromMs / 1_000) * 1_000 : fromMs);
+  return isLater && timeMs <= Date.now() + 1;
 }
 
 /**

@@ -4,9 +4,10 @@ import { statSync, utimesSync } from 'node:fs';
 import path from 'node:path';
 import { describe, test } from 'node:test';
 
-import { fileStatus } from '../../../src/sys/stat.ts';
+import { fileStatus, sameTime } from '../../../src/sys/stat.ts';
 import type { LoadedStub } from '../../../src/tree/stubs/stub-file.ts';
 import { imageTypes, newTree, openStubs, recall, stubMtime } from '../support/stubs.ts';
+import { waitFor } from '../../support/wait-for.ts';
 import type { TestStubs, TestTree } from '../support/stubs.ts';
 
 const sizeBytes = 20_000;
@@ -61,6 +62,25 @@ for (const type of imageTypes.filter((one) => one !== 'xfs')) {
       for (const name of ['whole', 'touched']) {
         assert.equal(statSync(path.join(tree.data, name)).mtimeMs, movedTo * 1_000);
       }
+    });
+
+    test('a time that a user sets while his file is written to is his', async () => {
+      using tree = newTree(type);
+      using stubs = openStubs(tree);
+      const largeBytes = 16 * 1024 * 1024;
+      const file = stubs.add('f', largeBytes);
+      const name = path.join(tree.data, 'f');
+      const writing = file.write(new Uint8Array(largeBytes), 0);
+      // The write has begun, and nobody has set it back: that is for this thread to do.
+      await waitFor(() => !sameTime(fileStatus(name).mtime, stubMtime), {
+        what: 'mtime to move',
+        intervalMs: 0,
+      });
+      utimesSync(name, movedTo, movedTo);
+      await writing;
+      assert.equal(statSync(name).mtimeMs, movedTo * 1_000);
+      await file.write(new Uint8Array(4_096), 0);
+      assert.equal(statSync(name).mtimeMs, movedTo * 1_000);
     });
   });
 }
