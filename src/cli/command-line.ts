@@ -59,6 +59,7 @@ async function runVerb(
     }
   }
   try {
+    requireAction(verb, argv);
     command.parse(verb.prepareArguments?.(argv) ?? [...argv], { from: 'user' });
     return await verb.run(command, terminal);
   } catch (error) {
@@ -68,6 +69,17 @@ async function runVerb(
     const code = explainFailure(name, verb.name, error, terminal);
     return (await verb.afterFailure?.(code)) ?? code;
   }
+}
+
+/** Said before that other arguments are missing: who mistypes the action is not helped by those. */
+function requireAction({ actions }: Verb, [word]: readonly string[]): void {
+  if (actions === undefined || word === undefined || word.startsWith('-')) return;
+  if (actions.includes(word)) return;
+  const known =
+    actions.length > 1
+      ? `the actions are ${actions.join(', ')}`
+      : `the action is ${actions.join('')}`;
+  throw new UsageError(`${known}, not "${word}"`);
 }
 
 function endOfOptions(argv: readonly string[]): number {

@@ -124,7 +124,8 @@ async function readAnswer<Result>(
 
 /**
  * In the background only the start can be ended so: who insists does not wait for what becomes of it. A terminal that
- * hangs up ends nothing there: a long attaching goes on.
+ * hangs up ends nothing there: a long attaching goes on. In the foreground it ends the service, to which SIGHUP itself
+ * means something else.
  */
 function handSignalsOn(child: ChildProcess, foreground: boolean): void {
   let isAsked = false;
@@ -132,7 +133,7 @@ function handSignalsOn(child: ChildProcess, foreground: boolean): void {
     process.on(signal, () => {
       if (isAsked && !foreground) process.exit(ExitCode.failed);
       isAsked = true;
-      child.kill(signal as NodeJS.Signals);
+      child.kill(signal === 'SIGINT' ? 'SIGINT' : 'SIGTERM');
     });
   }
 }

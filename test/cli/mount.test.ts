@@ -1,13 +1,17 @@
 /** `ebb mount` before and around the daemon, which is a stub here: checks, options, secrets, failures. */
 import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { test } from 'node:test';
 import { runFiles } from '../../src/base/run-directory.ts';
 import type { MountOptions } from '../../src/daemon/start-api.ts';
+import { killAtExit } from '../support/run.ts';
 import { ebb, gib, scratch, scriptedDaemon } from './support.ts';
 import type { CliResult } from './support.ts';
 
+const launcher = path.join(import.meta.dirname, '../../ebb');
 const stub = path.join(import.meta.dirname, 'stubs/daemon.ts');
 
 function mount(directory: string, words: readonly string[]): Promise<CliResult> {
@@ -97,6 +101,23 @@ test('the daemon says no, or dies', async () => {
   const front = await mount(temporary.path, ['-f', 'http://stub/ok', point]);
   assert.equal(front.code, 0);
   assert.match(front.stderr, /"foreground":true/);
+});
+
+test('a terminal that hangs up ends what is in the foreground', async () => {
+  using temporary = scratch();
+  const point = path.join(temporary.path, 'point');
+  mkdirSync(point);
+  const runDirectory = path.join(temporary.path, 'run');
+  mkdirSync(runDirectory, { mode: 0o700 });
+  const child = spawn(launcher, ['mount', '-f', 'http://stub/waits', point], {
+    env: { ...process.env, EBB_RUN_DIR: runDirectory, EBB_DAEMON_MAIN: stub },
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  killAtExit(child);
+  const ended = once(child, 'exit');
+  await once(child.stdout, 'data');
+  child.kill('SIGHUP');
+  assert.deepEqual(await ended, [0, null]);
 });
 
 test('what is wrong is said before anything is started', async () => {

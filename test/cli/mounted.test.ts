@@ -60,6 +60,17 @@ test('mount, read, list, refuse, umount, rebuild, mount', { timeout: mountTimeou
   assert.equal(await state('cold.bin'), 'OFL');
   assert.match((await run(['du', '-s', at('mnt')])).stdout, / 1400000 +700000  /);
 
+  // One PATH that is wrong does not keep the others from being served.
+  const wrong = at('mnt/sub/none');
+  for (const words of [['ls'], ['find'], ['du'], ['get', '-n'], ['pin'], ['unpin'], ['verify']]) {
+    const both = await run([...words, wrong, at('mnt/sub/file.bin')]);
+    assert.equal(both.code, 1, words.join(' '));
+    assert.equal(both.stderr, `ebb ${words[0]}: ${wrong}: no such file or directory\n`);
+    assert.match(both.stdout, /file\.bin/, words.join(' '));
+  }
+  const nobody = await run(['umount', '-n', at('mnt')]);
+  assert.equal(nobody.stdout, `Nobody uses ${at('mnt')}; nothing was unmounted.\n`);
+
   const inUse = await run(['rebuild', at('cache')]);
   assert.equal(inUse.code, 3, inUse.stderr);
 

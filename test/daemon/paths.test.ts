@@ -16,9 +16,14 @@ function setUp(scene: ServedScene): Paths {
   return new Paths(scene.contents.catalog, scene.namespace);
 }
 
+const rethrow = (_path: string, thrown: unknown): never => {
+  throw thrown;
+};
+
 async function found(paths: Paths, literal: string[], globs: string[] = []): Promise<string[]> {
   const all: string[] = [];
-  for await (const { path } of paths.files({ paths: literal, globs }, signal)) all.push(path);
+  for await (const { path } of paths.files({ paths: literal, globs }, signal, rethrow))
+    all.push(path);
   return all;
 }
 
@@ -65,7 +70,7 @@ test('a request whose client went away stops', async () => {
   await using scene = await servedScene();
   const paths = setUp(scene);
   const controller = new AbortController();
-  const walking = paths.files({ paths: [''] }, controller.signal);
+  const walking = paths.files({ paths: [''] }, controller.signal, rethrow);
   await walking.next();
   controller.abort();
   await assert.rejects(walking.next());

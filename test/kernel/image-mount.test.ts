@@ -55,6 +55,12 @@ for (const [name, mkfsArguments] of kinds) {
     await using mounted = await mountImage(image);
     assertSame(await manifest(mounted.path), expected);
     await nothingCounts(mounted.path);
+    const again = await mounted.ebb('image', 'mount', image.path, mounted.path);
+    assert.equal(again.code, 1);
+    assert.match(
+      again.stderr.toString(),
+      /^ebb image mount: .* is mounted already; take it away with: ebb umount /,
+    );
     const umount = await mounted.ebb('umount', mounted.path);
     assert.equal(umount.code, 0, umount.stderr.toString());
     assert.equal(mounted.isMounted(), false);

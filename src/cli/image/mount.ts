@@ -1,5 +1,6 @@
 /** `ebb image mount`: starts the broker and says what it says. */
 import { isHttpUrl, withoutCredentials } from '../../base/http-url.ts';
+import { ebbError } from '../../base/errors.ts';
 import { complain } from '../failure.ts';
 import { checkCachePlace } from '../mount/checks.ts';
 import { defaultCacheParent } from '../mount/options.ts';
@@ -15,6 +16,7 @@ import { parseSize } from '../units.ts';
 import { ExitCode, UsageError } from '../verb.ts';
 import { parsePlaceOptions } from './options.ts';
 import type { PlaceOptions } from './options.ts';
+import { imageMounts } from './mounts.ts';
 import { imageService } from './service.ts';
 
 type MountOptions = PlaceOptions['selection'] &
@@ -89,6 +91,10 @@ export async function mountImage(
 ): Promise<ExitCode> {
   const options = parseMountOptions(words);
   const mountPoint = realDirectory(directory, 'mount point');
+  if (imageMounts().some((one) => one.mountPoint === mountPoint)) {
+    const unmount = `ebb umount ${shellWord(mountPoint)}`;
+    throw ebbError('EBUSY', `${mountPoint} is mounted already; take it away with: ${unmount}`);
+  }
   const isRemote = isHttpUrl(image);
   const imagePath = isRemote ? image : absolutePath(image);
   if (!isRemote) refuseCopyOptions(remote, 'images on a web server');

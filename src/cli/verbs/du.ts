@@ -1,13 +1,13 @@
 /** `ebb du`: how much is there and how much of it is here. */
 import { DirectorySums } from '../directory-sums.ts';
 import type { DirectorySum } from '../directory-sums.ts';
-import { absoluteInMount, Mounts, shownPath } from '../target.ts';
+import { eachTarget } from '../each-target.ts';
+import { absoluteInMount, shownPath } from '../target.ts';
 import type { Target } from '../target.ts';
 import { visible } from '../terminal.ts';
 import type { Terminal } from '../terminal.ts';
 import { formatBytesShort } from '../units.ts';
 import { deepHelp } from '../unlisted.ts';
-import { ExitCode } from '../verb.ts';
 import type { Verb } from '../verb.ts';
 
 interface DuOptions {
@@ -48,14 +48,14 @@ export const du: Verb = {
     const isRead = terminal.isTerminal && options.json !== true;
     if (isRead) terminal.print(line('REMOTE', 'LOCAL', 'PATH'));
     let incomplete = false;
-    for (const target of new Mounts().locateAll(command.args)) {
+    const code = await eachTarget('du', command.args, terminal, async (target) => {
       if (await measure(target, options, terminal)) incomplete = true;
-    }
+    });
     if (isRead && incomplete) {
       const deep = options.deep === true ? '' : '; --deep lists all directories first';
       terminal.warn(`ebb du: + means at least, not all is known${deep}`);
     }
-    return ExitCode.done;
+    return code;
   },
 };
 

@@ -1,5 +1,6 @@
 /** `ebb explain`: why is this file as it is, and what can be done about it? */
 import { toEbbError } from '../../base/errors.ts';
+import { withoutName } from '../each-target.ts';
 import { renderFacts } from '../table.ts';
 import { absoluteInMount, Mounts } from '../target.ts';
 import { visible, visibleSentence } from '../terminal.ts';
@@ -41,9 +42,9 @@ export const explain: Verb = {
         );
         for (const line of renderFacts(facts)) terminal.print(line);
       } catch (error) {
-        terminal.warn(
-          `ebb explain: ${visible(typed)}: ${visibleSentence(toEbbError(error).message)}`,
-        );
+        const { message } = toEbbError(error);
+        const sentence = visibleSentence(withoutName(mounts.tryLocate(typed)?.inside, message));
+        terminal.warn(`ebb explain: ${visible(typed)}: ${sentence}`);
         code = ExitCode.failed;
       }
     }

@@ -2,14 +2,15 @@
 import { systemClock } from '../../base/clock.ts';
 import type { FileInfo } from '../../daemon/api.ts';
 import { fileCells, fileColumns } from '../file-line.ts';
+import { eachTarget } from '../each-target.ts';
 import { briefFilter, fileFilter, isBrief } from '../file-filter.ts';
 import type { FilterOptions } from '../file-filter.ts';
 import { alignRows } from '../table.ts';
-import { absoluteInMount, Mounts, shownPath } from '../target.ts';
+import { absoluteInMount, shownPath } from '../target.ts';
 import type { Target } from '../target.ts';
 import { visible } from '../terminal.ts';
 import { deepHelp, Unlisted } from '../unlisted.ts';
-import { ExitCode, UsageError } from '../verb.ts';
+import { UsageError } from '../verb.ts';
 import type { Verb } from '../verb.ts';
 
 interface FindOptions extends FilterOptions {
@@ -73,7 +74,7 @@ export const find: Verb = {
     const unlisted = new Unlisted('find', terminal);
     const isShort = options.long !== true && options.json !== true && isBrief(options);
     const search = isShort ? briefMatches(options) : matches(options, systemClock.nowMs());
-    for (const target of new Mounts().locateAll(command.args)) {
+    const code = await eachTarget('find', command.args, terminal, async (target) => {
       const mode = options.deep === true ? 'deep' : 'recursive';
       for await (const { path, info } of search(target, mode, unlisted)) {
         const shown = shownPath(target, path);
@@ -89,9 +90,9 @@ export const find: Verb = {
         }
         await terminal.drained();
       }
-    }
+    });
     unlisted.tell();
-    return ExitCode.done;
+    return code;
   },
 };
 

@@ -1,5 +1,6 @@
 /** `ebb handle`: a token for a file, and taking tokens back. */
 import { toEbbError } from '../../base/errors.ts';
+import { withoutName } from '../each-target.ts';
 import { absoluteInMount, Mounts } from '../target.ts';
 import { visible, visibleSentence } from '../terminal.ts';
 import { clientOfToken } from '../token-target.ts';
@@ -52,8 +53,10 @@ export const handle: Verb = {
         const path = absoluteInMount(client.record.mountPoint, inside);
         terminal.print(json === true ? JSON.stringify({ path, token }) : token);
       } catch (error) {
-        const message = visibleSentence(toEbbError(error).message);
-        terminal.warn(`ebb handle: ${visible(typed)}: ${message}`);
+        const { message } = toEbbError(error);
+        const inside = revoke === true ? undefined : mounts.tryLocate(typed)?.inside;
+        const sentence = visibleSentence(withoutName(inside, message));
+        terminal.warn(`ebb handle: ${visible(typed)}: ${sentence}`);
         code = ExitCode.failed;
       }
     }

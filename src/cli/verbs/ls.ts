@@ -1,14 +1,15 @@
 /** `ebb ls`: names with their state. */
 import type { FileInfo } from '../../daemon/api.ts';
 import type { LsMode } from '../client.ts';
+import { eachTarget } from '../each-target.ts';
 import { fileCells, fileColumns } from '../file-line.ts';
 import { alignRows } from '../table.ts';
-import { absoluteInMount, Mounts, shownPath } from '../target.ts';
+import { absoluteInMount, shownPath } from '../target.ts';
 import type { Target } from '../target.ts';
 import { visible } from '../terminal.ts';
 import type { Terminal } from '../terminal.ts';
 import { deepHelp, Unlisted } from '../unlisted.ts';
-import { ExitCode, UsageError } from '../verb.ts';
+import { UsageError } from '../verb.ts';
 import type { Verb } from '../verb.ts';
 
 interface LsOptions {
@@ -62,17 +63,15 @@ export const ls: Verb = {
     if (options.deep === true && options.recursive !== true) {
       throw new UsageError('--deep goes with -R');
     }
-    const targets = new Mounts().locateAll(command.args);
     let printed = false;
-    for (const target of targets) {
-      if (targets.length > 1 && options.json !== true && options.directory !== true) {
+    return await eachTarget('ls', command.args, terminal, async (target) => {
+      if (command.args.length > 1 && options.json !== true && options.directory !== true) {
         if (printed) terminal.print('');
         terminal.print(`${visible(target.typed)}:`);
       }
       await list(target, options, terminal);
       printed = true;
-    }
-    return ExitCode.done;
+    });
   },
 };
 

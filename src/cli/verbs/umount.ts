@@ -18,18 +18,25 @@ import type { RunRecord } from '../../base/run-directory.ts';
 import { ControlClient } from '../client.ts';
 import { waitForExit, warnOfHolders } from '../service-end.ts';
 import { absolutePath, Mounts } from '../target.ts';
-import { visible, visibleSentence } from '../terminal.ts';
+import { shellWord, visible, visibleSentence } from '../terminal.ts';
 import type { Terminal } from '../terminal.ts';
 import { ExitCode } from '../verb.ts';
 import type { Verb } from '../verb.ts';
 
+interface UmountOptions {
+  readonly lazy?: boolean;
+  readonly json?: boolean;
+  readonly dryRun?: boolean;
+}
+
 export const umount: Verb = {
   name: 'umount',
   summary: 'take a mount away again',
-  synopsis: ['[-l] [--json] DIR...'],
+  synopsis: ['[-l | -n] [--json] DIR...'],
   description: [
     'Unmounts DIR and ends its daemon. The cache stays: the next mount of the same remote finds it. A mount that ' +
       'somebody uses is not taken away; who uses it is listed.',
+    'DIR is a mount, a mounted image, or an attached tree, which is detached (ebb detach DIR does the same).',
     'If the daemon died, the dead mount and what it left behind are cleaned up.',
   ],
   exitCodes: {
@@ -50,7 +57,7 @@ export const umount: Verb = {
       .option('--json', 'Prints one JSON object a line: StopResult with "mountPoint".');
   },
   run: async (command, terminal) => {
-    const options = command.opts<{ lazy?: boolean; json?: boolean; dryRun?: boolean }>();
+    const options = command.opts<UmountOptions>();
     let code: ExitCode = ExitCode.done;
     for (const typed of command.args) {
       try {
@@ -60,7 +67,7 @@ export const umount: Verb = {
           options.dryRun === true,
         );
         if (options.json === true) terminal.print(JSON.stringify({ mountPoint, ...result }));
-        const busy = report(mountPoint, result, options.dryRun === true, terminal);
+        const busy = report(mountPoint, result, options, terminal);
         if (busy && code === ExitCode.done) code = ExitCode.refused;
       } catch (error) {
         const known = toEbbError(error);
@@ -76,16 +83,20 @@ export const umount: Verb = {
 function report(
   mountPoint: string,
   result: StopResult,
-  dryRun: boolean,
+  { dryRun = false, json = false }: UmountOptions,
   terminal: Terminal,
 ): boolean {
-  if (result.stopped || (dryRun && result.holders.length === 0)) return false;
+  if (dryRun && result.holders.length === 0) {
+    if (!json) terminal.print(`Nobody uses ${visible(mountPoint)}; nothing was unmounted.`);
+    return false;
+  }
+  if (result.stopped) return false;
   terminal.warn(
     `ebb umount: ${visible(mountPoint)} is busy${result.holders.length > 0 ? ':' : ''}`,
   );
   warnOfHolders(result.holders, terminal);
   if (!dryRun)
-    terminal.warn(`    end them, or detach it anyway with: ebb umount -l ${visible(mountPoint)}`);
+    terminal.warn(`    end them, or detach it anyway with: ebb umount -l ${shellWord(mountPoint)}`);
   return true;
 }
 
@@ -142,6 +153,10 @@ async function cleanUp(
   lazy: boolean,
 ): Promise<StopResult> {
   if (isOursAt(mountPoint)) {
+    const owner = ownerElse(mountPoint);
+    if (owner !== undefined) {
+      throw ebbError('EPERM', `${mountPoint} is a mount of user ${owner}, not yours.`);
+    }
     const problem = unmountStale(mountPoint, lazy);
     if (problem !== undefined) {
       const holders = await findMountHolders(mountPoint);
@@ -175,6 +190,14 @@ function isOurs(mount: MountInfo): boolean {
 
 function notOurs(mountPoint: string): EbbError {
   return ebbError('EINVAL', `${mountPoint} is not an ebb mount; ebb status lists them.`);
+}
+
+/** Of somebody else, as the kernel tells it: only he, and root, may take it away. */
+function ownerElse(mountPoint: string): number | undefined {
+  const uid = process.getuid?.();
+  const mount = mountAt(readMountInfo(), mountPoint);
+  const [, owner] = /(?:^|,)user_id=(\d+)/.exec(mount?.superOptions ?? '') ?? [];
+  return uid === 0 || owner === undefined || Number(owner) === uid ? undefined : Number(owner);
 }
 
 /** Unmounts by umount(8) as root, by fusermount3(1) else; returns what they complained about. */

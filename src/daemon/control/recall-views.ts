@@ -22,6 +22,8 @@ const namesPerWindowMax = 100;
  * process holds while it waits for us (base/mount-holders.ts).
  */
 function commandOf(pid: number): string | undefined {
+  // What ebb get and the like ask for.
+  if (pid === process.pid) return 'ebb';
   try {
     return decodeName(readFileSync(`/proc/${pid}/comm`)).trimEnd();
   } catch {

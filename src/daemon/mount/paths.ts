@@ -101,25 +101,39 @@ export class Paths {
     while ((await below.next()).done !== true);
   }
 
-  /** The files that a request names: literal paths, directories as all that is below, and patterns. */
-  async *files(request: PathsRequest, signal: AbortSignal): AsyncGenerator<Located> {
+  /**
+   * The files that a request names: literal paths, directories as all that is below, and patterns. What cannot be found
+   * or listed is told to `onMissing`, and the others follow.
+   */
+  async *files(
+    request: PathsRequest,
+    signal: AbortSignal,
+    onMissing: (path: string, thrown: unknown) => void,
+  ): AsyncGenerator<Located> {
     const seen = new Set<number>();
     const fresh = ({ node }: Located): boolean => {
       if (node.kind !== NodeKind.file || seen.has(node.id)) return false;
       seen.add(node.id);
       return true;
     };
-    for (const path of request.paths) {
-      const node = await this.find(path, signal);
-      if (node.kind !== NodeKind.directory) {
-        if (fresh({ path, node })) yield { path, node };
-        continue;
+    const named = [
+      ...request.paths.map((path) => [path, this.#fromPath(path, signal)] as const),
+      ...(request.globs ?? []).map((glob) => [glob, this.matching(glob, signal)] as const),
+    ];
+    for (const [path, all] of named) {
+      try {
+        for await (const located of all) if (fresh(located)) yield located;
+      } catch (thrown) {
+        signal.throwIfAborted();
+        onMissing(path, thrown);
       }
-      for await (const located of this.below(node, path, signal)) if (fresh(located)) yield located;
     }
-    for (const glob of request.globs ?? []) {
-      for await (const located of this.matching(glob, signal)) if (fresh(located)) yield located;
-    }
+  }
+
+  async *#fromPath(path: string, signal: AbortSignal): AsyncGenerator<Located> {
+    const node = await this.find(path, signal);
+    if (node.kind === NodeKind.directory) yield* this.below(node, path, signal);
+    else yield { path, node };
   }
 
   /** What a pattern names, of any kind. Only what its fixed directories hold is looked at. */

@@ -76,7 +76,11 @@ export class TreeFiles {
   }
 
   /** The files that a request names: literal paths, directories as all that is below, and patterns; each inode once. */
-  async *files(request: PathsRequest, signal: AbortSignal): AsyncGenerator<TreeEntry> {
+  async *files(
+    request: PathsRequest,
+    signal: AbortSignal,
+    onMissing: (path: string, thrown: unknown) => void,
+  ): AsyncGenerator<TreeEntry> {
     const seen = new Set<number>();
     const fresh = ({ kind, record }: TreeEntry): boolean => {
       if (kind !== 'file') return false;
@@ -85,15 +89,24 @@ export class TreeFiles {
       seen.add(record.id);
       return true;
     };
-    for (const path of request.paths) {
-      const entry = this.entry(path);
-      if (fresh(entry)) yield entry;
-      if (entry.kind !== 'directory') continue;
-      for await (const one of this.below(path, signal)) if (fresh(one)) yield one;
+    const named = [
+      ...request.paths.map((path) => [path, this.#fromPath(path, signal)] as const),
+      ...(request.globs ?? []).map((glob) => [glob, this.matching(glob, signal)] as const),
+    ];
+    for (const [path, all] of named) {
+      try {
+        for await (const one of all) if (fresh(one)) yield one;
+      } catch (thrown) {
+        signal.throwIfAborted();
+        onMissing(path, thrown);
+      }
     }
-    for (const glob of request.globs ?? []) {
-      for await (const one of this.matching(glob, signal)) if (fresh(one)) yield one;
-    }
+  }
+
+  async *#fromPath(path: string, signal: AbortSignal): AsyncGenerator<TreeEntry> {
+    const entry = this.entry(path);
+    yield entry;
+    if (entry.kind === 'directory') yield* this.below(path, signal);
   }
 
   /** What a pattern names, of any kind. Only what its fixed directories hold is looked at. */

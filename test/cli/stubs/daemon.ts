@@ -8,6 +8,14 @@ if (pathname === '/dies') {
   process.stderr.write('first line\nlast words\n');
   process.exit(7);
 }
+if (pathname === '/waits') {
+  for (const signal of ['SIGHUP', 'SIGTERM'] as const) {
+    process.on(signal, () => process.exit(signal === 'SIGTERM' ? 0 : 5));
+  }
+  const ready = { ok: true, run: { remote: 'http://stub/' }, files: 0, directories: 0 };
+  writeSync(3, `${JSON.stringify(ready)}\n`);
+  await new Promise((resolve) => setTimeout(resolve, 60_000));
+}
 if (pathname === '/refuses') {
   writeSync(
     3,

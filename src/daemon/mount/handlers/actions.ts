@@ -43,10 +43,11 @@ export class Actions {
   }
 
   async *get(request: PathsRequest, signal: AbortSignal): Action {
-    const files = await this.#files(request, signal);
+    const { files, missing } = await this.#files(request, signal);
     const result = yield* runAction(files, {
       concurrencyMax: getConcurrencyMax,
       signal,
+      missing,
       work: (file) => this.#get(file, request.dryRun === true, signal),
     });
     // Who asked for it counts on it from now on: also after a power cut.
@@ -55,10 +56,12 @@ export class Actions {
   }
 
   async *release(request: PathsRequest, signal: AbortSignal): Action {
-    const files = (await this.#files(request, signal)).filter(({ node }) => this.#hasContent(node));
-    return yield* runAction(files, {
+    const { files, missing } = await this.#files(request, signal);
+    const held = files.filter(({ node }) => this.#hasContent(node));
+    return yield* runAction(held, {
       concurrencyMax: releaseConcurrencyMax,
       signal,
+      missing,
       work: (file) => this.#release(file, request.dryRun === true, signal),
     });
   }
@@ -72,10 +75,12 @@ export class Actions {
   }
 
   async *verify(request: PathsRequest, signal: AbortSignal): Action {
-    const files = (await this.#files(request, signal)).filter(({ node }) => this.#hasContent(node));
-    return yield* runAction(files, {
+    const { files, missing } = await this.#files(request, signal);
+    const held = files.filter(({ node }) => this.#hasContent(node));
+    return yield* runAction(held, {
       concurrencyMax: releaseConcurrencyMax,
       signal,
+      missing,
       work: (file) => this.#verify(file, request.dryRun === true, signal),
     });
   }
@@ -151,12 +156,18 @@ export class Actions {
     return { found: [...found.values()].map(sized), missing };
   }
 
-  async #files(request: PathsRequest, signal: AbortSignal): Promise<NamedNode[]> {
-    const found: NamedNode[] = [];
-    for await (const located of this.#parts.paths.files(request, signal)) {
-      found.push(sized(located));
+  async #files(
+    request: PathsRequest,
+    signal: AbortSignal,
+  ): Promise<{ files: NamedNode[]; missing: Missing[] }> {
+    const files: NamedNode[] = [];
+    const missing: Missing[] = [];
+    const miss = (path: string, thrown: unknown): void =>
+      void missing.push({ path, error: toEbbError(thrown) });
+    for await (const located of this.#parts.paths.files(request, signal, miss)) {
+      files.push(sized(located));
     }
-    return found;
+    return { files, missing };
   }
 
   #hasContent(node: Node): boolean {
@@ -208,10 +219,11 @@ export class Actions {
   }
 
   async *#setPinned(request: PathsRequest, pinned: boolean, signal: AbortSignal): Action {
-    const files = await this.#files(request, signal);
+    const { files, missing } = await this.#files(request, signal);
     return yield* runAction(files, {
       concurrencyMax: releaseConcurrencyMax,
       signal,
+      missing,
       work: async (file) => {
         if (request.dryRun === true) return undefined;
         const { node } = await this.#prepare(file, signal);

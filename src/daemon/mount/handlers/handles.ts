@@ -22,7 +22,8 @@ export class Handles implements HandleHandlers {
   async issue(path: string, signal: AbortSignal): Promise<string> {
     const { paths, preparer, tokens } = this.#parts;
     const node = await paths.find(path, signal);
-    if (node.kind !== NodeKind.file) throw ebbError('EISDIR', `${path} is not a regular file`);
+    if (node.kind !== NodeKind.file)
+      throw ebbError('EISDIR', `${path === '' ? '' : `${path}: `}not a regular file`);
     // Facts that are not exact may still turn out to be those of another node.
     return tokens.issue((await preparer.resolve(node.id, signal)).id);
   }

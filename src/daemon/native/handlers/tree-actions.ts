@@ -1,8 +1,8 @@
 /** The verbs of the control API that act on files of a tree: get, release, pin, unpin, verify, refresh. */
-import { ebbError } from '../../../base/errors.ts';
+import { ebbError, toEbbError } from '../../../base/errors.ts';
 import type { PathsRequest } from '../../api.ts';
 import { Refusal } from '../../control/action-runner.ts';
-import type { FileWork } from '../../control/action-runner.ts';
+import type { FileWork, Missing } from '../../control/action-runner.ts';
 import { getConcurrencyMax, getContent } from '../../control/get.ts';
 import type { Action } from '../../control/handlers.ts';
 import { verifyContent } from '../../control/verify.ts';
@@ -32,9 +32,11 @@ export class TreeActions {
   }
 
   async *get(request: PathsRequest, signal: AbortSignal): Action {
-    const result = yield* this.#parts.work.act(await this.#stubs(request, signal), {
+    const { stubs, missing } = await this.#stubs(request, signal);
+    const result = yield* this.#parts.work.act(stubs, {
       concurrencyMax: getConcurrencyMax,
       signal,
+      missing,
       work: (file, stop) => this.#get(file, request.dryRun === true, stop),
     });
     // Who asked for it counts on it from now on: also after a power cut.
@@ -44,9 +46,11 @@ export class TreeActions {
 
   async *release(request: PathsRequest, signal: AbortSignal): Action {
     const { releaser } = this.#parts;
-    return yield* this.#parts.work.act(await this.#stubs(request, signal, true), {
+    const { stubs, missing } = await this.#stubs(request, signal, true);
+    return yield* this.#parts.work.act(stubs, {
       concurrencyMax: releaseConcurrencyMax,
       signal,
+      missing,
       work: async (file, stop) => {
         const dryRun = request.dryRun === true;
         const outcome = await releaser.release(file.id, { dryRun, patient: true, signal: stop });
@@ -67,9 +71,11 @@ export class TreeActions {
 
   async *verify(request: PathsRequest, signal: AbortSignal): Action {
     const { store, remote } = this.#parts;
-    return yield* this.#parts.work.act(await this.#stubs(request, signal, true), {
+    const { stubs, missing } = await this.#stubs(request, signal, true);
+    return yield* this.#parts.work.act(stubs, {
       concurrencyMax: verifyConcurrencyMax,
       signal,
+      missing,
       work: async (file, stop) => {
         const stub = store.get(file.id);
         if (request.dryRun !== true && stub !== undefined) {
@@ -82,9 +88,11 @@ export class TreeActions {
 
   async *#setPinned(request: PathsRequest, pinned: boolean, signal: AbortSignal): Action {
     const { store, server } = this.#parts;
-    return yield* this.#parts.work.act(await this.#stubs(request, signal), {
+    const { stubs, missing } = await this.#stubs(request, signal);
+    return yield* this.#parts.work.act(stubs, {
       concurrencyMax: pinConcurrencyMax,
       signal,
+      missing,
       work: (file) => {
         const stub = store.get(file.id);
         if (request.dryRun !== true && stub !== undefined) server.setPinned(stub, pinned);
@@ -98,15 +106,18 @@ export class TreeActions {
     request: PathsRequest,
     signal: AbortSignal,
     residentOnly = false,
-  ): Promise<NamedStub[]> {
+  ): Promise<{ stubs: NamedStub[]; missing: Missing[] }> {
     const { files, facts } = this.#parts;
-    const found: NamedStub[] = [];
-    for await (const { path, record } of files.files(request, signal)) {
+    const stubs: NamedStub[] = [];
+    const missing: Missing[] = [];
+    const miss = (path: string, thrown: unknown): void =>
+      void missing.push({ path, error: toEbbError(thrown) });
+    for await (const { path, record } of files.files(request, signal, miss)) {
       if (!isManaged(record)) continue;
       if (residentOnly && facts.residentBytes(record) === 0) continue;
-      found.push({ path, id: record.id, sizeBytes: record.sizeBytes });
+      stubs.push({ path, id: record.id, sizeBytes: record.sizeBytes });
     }
-    return found;
+    return { stubs, missing };
   }
 
   async #get(file: Work, dryRun: boolean, signal: AbortSignal): Promise<Refusal | undefined> {

@@ -38,7 +38,8 @@ export class TreeHandles implements HandleHandlers {
 
   async issue(path: string): Promise<string> {
     const { kind, record } = this.#parts.files.entry(path);
-    if (kind !== 'file') throw ebbError('EISDIR', `${path} is not a regular file`);
+    if (kind !== 'file')
+      throw ebbError('EISDIR', `${path === '' ? '' : `${path}: `}not a regular file`);
     if (record !== undefined) return this.#tokens.issue(record.id);
     throw ebbError('EOPNOTSUPP', `${path} did not come from the remote: it has no token`);
   }
