@@ -34,6 +34,7 @@ for (const [index, subject] of subjects.entries()) {
     assert.ok(healthy.entries > 100, `${healthy.entries} entries`);
     const unexpected = [...healthy.errors.keys()].filter((code) => code !== 'ENOKEY');
     assert.deepEqual(unexpected, []);
+    assert.equal(healthy.errors.has('ENOKEY'), subject.name.startsWith('encrypt'));
     const before = Buffer.from(image);
 
     const { blockSizeBytes } = openVolume(sound).superblock;

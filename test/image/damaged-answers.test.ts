@@ -122,7 +122,8 @@ class Asking {
       const read = this.#ask((call) => this.#fs.read(call, node, fileHandle, at, readBytes));
       if (read.kind === 'data') {
         const right = Buffer.alloc(Math.max(0, Math.min(readBytes, size - at)));
-        this.#volume.read(this.#volume.inode(node), at, right);
+        // Behind the end there is nothing to read, of an encrypted file, either.
+        if (right.length > 0) this.#volume.read(this.#volume.inode(node), at, right);
         assert.ok(read.bytes.equals(right), `${right.length} bytes at ${at}`);
       }
       for (const whence of seekWords) {

@@ -5,11 +5,14 @@ import { setXattr } from '../../../src/sys/xattr.ts';
 import { patternBytes } from '../../support/pattern.ts';
 import { run } from '../../support/run.ts';
 import { debugfs, makeImage } from './images.ts';
+import { someAcl } from './populate.ts';
 
 export interface Subject {
   readonly name: string;
   readonly parameters: readonly string[];
   readonly debugfs?: readonly string[];
+  /** What e2fsck would undo. */
+  readonly debugfsAfter?: readonly string[];
   readonly sizeBytes?: number;
 }
 
@@ -37,6 +40,8 @@ export const subjects: readonly Subject[] = [
       '-O',
       'inline_data,ea_inode,^metadata_csum',
     ],
+    // Larger than a block: an inode of its own has it.
+    debugfs: [`ea_set "a/size 5" user.huge ${'v'.repeat(1500)}`],
   },
   {
     name: 'casefold, three levels',
@@ -46,7 +51,12 @@ export const subjects: readonly Subject[] = [
   {
     name: 'encrypt, meta_bg, 4 KiB blocks',
     parameters: ['-t', 'ext4', '-b', '4096', '-O', 'encrypt,meta_bg,^resize_inode'],
-    debugfs: ['sif flat flags 0x80800'],
+    // Without a policy; the directory has its index.
+    debugfsAfter: [
+      'sif flat flags 0x81800',
+      'sif "a/size 130" flags 0x80800',
+      'sif a/b/long flags 0x80800',
+    ],
     sizeBytes: 4 << 20,
   },
   {
@@ -86,6 +96,7 @@ export async function makeSmallTree(directory: string): Promise<string> {
   setXattr(attributed, 'user.small', Buffer.from('small'));
   setXattr(attributed, 'user.larger', patternBytes(1, 300));
   setXattr(attributed, 'trusted.other', patternBytes(2, 100));
+  setXattr(path.join(source, 'a/size 130'), 'system.posix_acl_access', someAcl);
   return source;
 }
 
@@ -105,5 +116,6 @@ export async function makeSubject(
   if (subject.debugfs !== undefined) await debugfs(image, subject.debugfs);
   // Gives large directories their indexes.
   await run('e2fsck', ['-fyD', image], { debianPackage: 'e2fsprogs' });
+  if (subject.debugfsAfter !== undefined) await debugfs(image, subject.debugfsAfter);
   return new Uint8Array(await readFile(image));
 }

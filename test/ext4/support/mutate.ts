@@ -58,6 +58,8 @@ export function findTargets(image: Uint8Array, device: BlockDevice): Target[] {
     { offset: 1024, sizeBytes: 0x180, step: 4 },
     { offset: descriptor, sizeBytes: wide ? 64 : 32, step: 4 },
     { offset: table, sizeBytes: (firstInode + 20) * inodeSizeBytes, step: 4 },
+    // Those without a name, too: values of attributes.
+    { offset: table, sizeBytes: volume.superblock.inodesPerGroup * inodeSizeBytes, step: 4 },
   ];
   const blocks = new Set<number>();
   for (const { inode } of walkVolume(volume)) {

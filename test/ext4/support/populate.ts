@@ -158,7 +158,7 @@ export function acl(
 }
 
 const none = 0xffffffff;
-const someAcl = acl([
+export const someAcl = acl([
   [0x1, 6, none],
   [0x2, 4, 1000],
   [0x2, 5, 70_000],
