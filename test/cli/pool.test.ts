@@ -78,6 +78,7 @@ test('what cannot be meant is usage', async () => {
   const mine = `${directory.path}/mine`;
   writeFileSync(mine, 'mine');
   const cases: [string[], RegExp][] = [
+    [['make'], /the actions are create, mount, /],
     [['make', '/x'], /the actions are create, mount, /],
     [['create', '/x'], /create wants --size SIZE/],
     [['mount', '/none', '/tmp'], /there is no pool \/none/],
