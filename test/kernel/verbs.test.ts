@@ -7,7 +7,7 @@ import { compileHelper } from '../probes/probe.ts';
 import { freshSources, mebibyte } from '../support/corpus.ts';
 import { ServingHammer } from '../support/hammer.ts';
 import { startLyingOriginProcess } from '../support/lying-origin.ts';
-import { withEbb } from '../support/mount.ts';
+import { runEbb, withEbb } from '../support/mount.ts';
 import { run, runOk, said } from '../support/run.ts';
 import { temporaryDirectory } from '../support/temporary.ts';
 import type { TemporaryDirectory } from '../support/temporary.ts';
@@ -93,6 +93,12 @@ test('--no-allow-other keeps other users out of a mount by root', async () => {
     assert.equal(await said('cat', path.join(mount.path, 'file')), 'text');
     const other = await run('cat', [path.join(mount.path, 'file')], stranger);
     assert.match(other.stderr.toString(), /Permission denied/);
+    const umount = await runEbb(['umount', mount.path], stranger);
+    assert.equal(umount.code, 1);
+    assert.equal(
+      umount.stderr.toString(),
+      `ebb umount: ${mount.path} is a mount of user 0, not yours.\n`,
+    );
   });
 });
 
