@@ -218,8 +218,10 @@ test('a signal to the supervisor stops the tree in order', async () => {
   await using tree = await AttachedTree.attach({ type: 'xfs', remote: source });
   const { pid, supervisorPid } = await tree.status();
   process.kill(supervisorPid, 'SIGTERM');
-  await waitFor(() => !processLives(supervisorPid) && !processLives(pid), {
-    what: 'both to end',
+  await waitFor(() => !processLives(pid), { what: 'the daemon to end', timeoutMs: endMaxMs });
+  assert.deepEqual(await mountsBelow(tree.path), [], 'nobody could reach it any more');
+  await waitFor(() => !processLives(supervisorPid), {
+    what: 'the supervisor to end',
     timeoutMs: endMaxMs,
   });
   assert.deepEqual(readdirSync(tree.path), ['.ebb']);
