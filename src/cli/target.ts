@@ -3,13 +3,15 @@
  * a hanging mount cannot hang the command that is to repair it. Only when no mount is a prefix are symlinks
  * followed (the user may have one that leads into a mount).
  */
-import { readlinkSync, realpathSync, statSync } from 'node:fs';
+import { existsSync, readlinkSync, realpathSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { ebbError } from '../base/errors.ts';
 import { decodeName, encodeName } from '../base/name.ts';
 import { findRun, isRunning, readRunRecords } from '../base/run-directory.ts';
 import type { RunRecord } from '../base/run-directory.ts';
 import { ControlClient } from './client.ts';
+import { imageMounts } from './image/mounts.ts';
+import { shellWord } from './terminal.ts';
 import { UsageError } from './verb.ts';
 
 export interface Target {
@@ -39,7 +41,7 @@ export class Mounts {
     if (dead !== undefined) {
       throw ebbError('ENOTCONN', deadSentence(dead.record));
     }
-    throw ebbError('ENOENT', `${typed} is not inside a mount of yours; ebb status lists them.`);
+    throw ebbError('ENOENT', `${typed} ${whatItIs(absolutePath(typed))}`);
   }
 
   tryLocate(typed: string): Target | undefined {
@@ -73,6 +75,21 @@ export class Mounts {
   #target(found: { record: RunRecord; inside: string }, typed: string): Target {
     return { client: new ControlClient(found.record), inside: found.inside, typed };
   }
+}
+
+/** Why no daemon answers for a path, for the end of a sentence. */
+function whatItIs(absolute: string): string {
+  const image = imageMounts().find(({ mountPoint }) => isAtOrBelow(absolute, mountPoint));
+  if (image !== undefined)
+    return 'is in a mounted image: only ebb status and ebb umount know that.';
+  if (existsSync(path.join(absolute, '.ebb'))) {
+    return `is a tree that is not attached; attach it with: ebb attach ${shellWord(absolute)}`;
+  }
+  return 'is not inside a mount of yours; ebb status lists them.';
+}
+
+function isAtOrBelow(absolute: string, directory: string): boolean {
+  return absolute === directory || absolute.startsWith(`${directory}/`);
 }
 
 /** Absolute and normalized, without asking any file system for it. */

@@ -264,6 +264,13 @@ test('detach is for trees, and status shows them', async () => {
   const wrong = await ebb(['detach', mount.mountPoint], { runDirectory: mount.runDirectory });
   assert.equal(wrong.code, 1);
   assert.match(wrong.stderr, /is a mount, not a tree; take it away with: ebb umount/);
+  using hidden = scratch();
+  mkdirSync(path.join(hidden.path, '.ebb'));
+  for (const words of [['detach'], ['ls']]) {
+    const { code, stderr } = await ebb([...words, hidden.path]);
+    assert.equal(code, 1);
+    assert.match(stderr, /is a tree that is not attached; attach it with: ebb attach \//);
+  }
   const both = await ebb(['detach', '--keep', '--recall', mount.mountPoint]);
   assert.equal(both.code, 2);
 

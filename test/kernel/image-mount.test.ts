@@ -61,6 +61,8 @@ for (const [name, mkfsArguments] of kinds) {
       again.stderr.toString(),
       /^ebb image mount: .* is mounted already; take it away with: ebb umount /,
     );
+    const list = await mounted.ebb('ls', mounted.path);
+    assert.match(list.stderr.toString(), / is in a mounted image: /);
     const umount = await mounted.ebb('umount', mounted.path);
     assert.equal(umount.code, 0, umount.stderr.toString());
     assert.equal(mounted.isMounted(), false);

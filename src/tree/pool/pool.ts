@@ -169,7 +169,10 @@ export async function destroyPool(
     throw ebbError('EINVAL', `${imagePath} is no pool: there is no xfs in it. To delete it: rm`);
   }
   if (mountPoint !== undefined) {
-    throw ebbError('EBUSY', `The pool ${imagePath} is mounted at ${mountPoint}: unmount it first.`);
+    throw ebbError(
+      'EBUSY',
+      `The pool ${imagePath} is mounted at ${mountPoint}: unmount it first (ebb pool umount).`,
+    );
   }
   if (device !== undefined) {
     throw ebbError('EBUSY', `The pool ${imagePath} is attached to ${device}.`);
@@ -188,7 +191,10 @@ async function requireEmpty(imagePath: string): Promise<void> {
   const names = await namesIn(imagePath);
   if (names.length === 0) return;
   const shown = names.slice(0, shownEntriesMax).join(', ');
-  throw ebbError('ENOTEMPTY', `The pool ${imagePath} holds files (${shown}): use force.`);
+  throw ebbError(
+    'ENOTEMPTY',
+    `The pool ${imagePath} holds files (${shown}): --force destroys them with it.`,
+  );
 }
 
 /** Leaves no mount, device or directory, whatever fails. */
