@@ -100,6 +100,7 @@ const damage: readonly (readonly [string, readonly string[], RegExp])[] = [
   ['a directory with two names', ['ln /etc/deep /deep-again'], /another name already|names inode/],
   ['a directory block of nothing', ['zap_block -f /etc -p 0xff 0'], /etc: .*damaged/],
   ['a symlink without a target', ['sif /etc/long size 0'], /etc\/long: .*damaged/],
+  ['a symlink that says to be shorter', ['sif /etc/short size 2'], /etc\/short: .*damaged/],
   ['content behind the end', ['sif /etc/one size 100'], /etc\/one: it has content behind its end/],
   [
     'a file that is encrypted where nothing can be',
