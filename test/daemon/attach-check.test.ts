@@ -93,8 +93,19 @@ test('directories that cannot be trees', async () => {
   mkdirSync(tmpfs);
   mkdirSync(plain);
   await runOk('mount', ['-t', 'tmpfs', 'none', tmpfs]);
+  const at = (name: string): string => path.join(tmpfs, name);
+  const [overlay, ramfs] = [at('overlay'), at('ramfs')];
+  for (const made of [overlay, ramfs, at('upper'), at('lower'), at('work')]) mkdirSync(made);
+  const layers = `upperdir=${at('upper')},lowerdir=${at('lower')},workdir=${at('work')}`;
+  await runOk('mount', ['-t', 'overlay', '-o', layers, 'none', overlay]);
+  await runOk('mount', ['-t', 'ramfs', 'none', ramfs]);
+  await using readOnly = await loopFilesystem({ type: 'ext4', mountOptions: 'ro' });
   for (const [tree, sentence] of [
-    [tmpfs, /is on tmpfs that cannot hold a tree.*ebb pool create/],
+    [at('lower'), /is on tmpfs that cannot hold a tree.*ebb pool create/],
+    [tmpfs, /has mount points in it/],
+    [overlay, /is on overlay[a-z]* that cannot hold a tree.*ebb pool create/],
+    [ramfs, /is on a file system that cannot hold a tree.*ebb pool create/],
+    [readOnly.path, /is on a read-only file system/],
     [plain, /file system of the system itself \(\/\).*ebb pool create/],
   ] as const) {
     const result = await attachCheck(JSON.stringify({ tree, remote: '/srv/remote' }));
