@@ -20,13 +20,18 @@ import { crypto } from './late-modules.ts';
 import { encodeName } from './name.ts';
 import { StatField, statFields } from './process-stat.ts';
 
-/** `<run directory>/<name>.json`, written by each daemon next to its socket. */
-export interface RunRecord {
-  /** Absent: a mount. A tree's record is the supervisor's: its daemon may be another one at any time. */
-  readonly kind?: 'tree';
+export interface ProcessIdentity {
   readonly pid: number;
   /** Process start time in clock ticks (/proc/PID/stat field 22), to tell a reused pid. */
   readonly startTicks: number;
+}
+
+/** `<run directory>/<name>.json`, written by each daemon next to its socket. */
+export interface RunRecord extends ProcessIdentity {
+  /** Absent: a mount. A tree's record is the supervisor's: its daemon may be another one at any time. */
+  readonly kind?: 'tree';
+  /** Of a tree: who starts another supervisor when this one has died (supervisor/keeper.ts). */
+  readonly keeper?: ProcessIdentity;
   readonly mountPoint: string;
   readonly remote: string;
   readonly cacheDirectory: string;
@@ -132,7 +137,7 @@ export function processStartTicks(pid: number): number | undefined {
 }
 
 /** Whether the process that wrote the record still runs (a zombie does not; a reused pid is told apart). */
-export function isRunning(record: Pick<RunRecord, 'pid' | 'startTicks'>): boolean {
+export function isRunning(record: ProcessIdentity): boolean {
   return processStartTicks(record.pid) === record.startTicks;
 }
 
@@ -194,15 +199,20 @@ function isRunRecord(value: unknown): value is RunRecord {
   const fields = value as Readonly<Record<string, unknown>>;
   return (
     (fields['kind'] === undefined || fields['kind'] === 'tree') &&
-    Number.isSafeInteger(fields['pid']) &&
-    Number(fields['pid']) > 0 &&
-    Number.isSafeInteger(fields['startTicks']) &&
+    isProcessIdentity(fields) &&
+    (fields['keeper'] === undefined || isProcessIdentity(fields['keeper'])) &&
     ['mountPoint', 'remote', 'cacheDirectory', 'socketPath'].every(
       (key) => typeof fields[key] === 'string',
     ) &&
     path.isAbsolute(String(fields['mountPoint'])) &&
     path.isAbsolute(String(fields['socketPath']))
   );
+}
+
+function isProcessIdentity(value: unknown): value is ProcessIdentity {
+  if (typeof value !== 'object' || value === null) return false;
+  const { pid, startTicks } = value as Partial<ProcessIdentity>;
+  return Number.isSafeInteger(pid) && Number(pid) > 0 && Number.isSafeInteger(startTicks);
 }
 
 /**

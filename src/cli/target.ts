@@ -7,7 +7,7 @@ import { existsSync, readlinkSync, realpathSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { ebbError } from '../base/errors.ts';
 import { decodeName, encodeName } from '../base/name.ts';
-import { findRun, isRunning, readRunRecords } from '../base/run-directory.ts';
+import { findRun, isRunning, readRunRecords, runFiles } from '../base/run-directory.ts';
 import type { RunRecord } from '../base/run-directory.ts';
 import { ControlClient } from './client.ts';
 import { imageMounts } from './image/mounts.ts';
@@ -160,7 +160,13 @@ export function absoluteInMount(mountPoint: string, inside: string): string {
 }
 
 /** What to do about a mount, or a tree, whose process is gone. */
-export function deadSentence({ kind, pid, mountPoint }: RunRecord): string {
+export function deadSentence({ kind, pid, mountPoint, keeper }: RunRecord): string {
+  if (keeper !== undefined && isRunning(keeper)) {
+    return (
+      `The supervisor of ${mountPoint} (pid ${pid}) is dead. Process ${keeper.pid} keeps what makes readers wait, ` +
+      `and starts another one every few seconds until one lives; why none does is in ${runFiles(mountPoint).log}`
+    );
+  }
   return kind === 'tree'
     ? `The supervisor of ${mountPoint} (pid ${pid}) is dead, and what is not here cannot be read; ` +
         `serve the tree again with: ebb attach ${mountPoint}, or take it away with: ebb umount ${mountPoint}`

@@ -24,11 +24,13 @@ import { Capability, hasCapability, setOpenFilesLimitTo } from '../sys/process.t
 import { fileStatus } from '../sys/stat.ts';
 import { Denier } from './denier.ts';
 import { DescriptorStore } from './descriptor-store.ts';
+import type { Keeping } from './descriptor-store.ts';
 import { treeMountAt } from './exposure.ts';
 import { FactsFile } from './facts-file.ts';
 import type { TreeFacts } from './facts-file.ts';
 import { letGo } from './farewell.ts';
 import { Guard } from './guard.ts';
+import { Keeper } from './keeper.ts';
 import { changeJournalName, descriptorsToKeep, resumeKept, takeKept } from './kept-tree.ts';
 import type { KeptTree } from './kept-tree.ts';
 import type { Opaque } from './messages.ts';
@@ -42,8 +44,11 @@ import { bringUnguarded } from './unguarded.ts';
 
 /** Of supervisor and daemon: each question that waits keeps one descriptor of the daemon. Bounds the sweep, too. */
 const descriptorsMax = 65_536;
-/** Daemons whose supervisor was killed end by themselves, and hold the lock until then. */
-const endingMaxMs = 5_000;
+/**
+ * Daemons whose supervisor and keeper were killed end by themselves, and hold the lock until then; where the keeper
+ * lives, another supervisor is about to be there.
+ */
+const endingMaxMs = 15_000;
 const endingEveryMs = 50;
 
 /** `line`: what `ebb attach` sent. Throws EbbError with a sentence for the user; nothing is left then. */
@@ -54,11 +59,13 @@ export async function attach(line: string, callbacks: Callbacks): Promise<Servic
   }
   setOpenFilesLimitTo(descriptorsMax);
   ensureRunDirectory();
-  // Only a service of its own is started again: in the background it may be anybody's.
+  // Only a service of its own is started again by its manager: in the background it may be anybody's.
   const isService = options['foreground'] === true;
-  const store = isService ? DescriptorStore.ofService(callbacks.log) : undefined;
-  const task = { options, forSupervisor, callbacks, store };
   const kept = takeKept();
+  const store = isService
+    ? DescriptorStore.ofService(callbacks.log)
+    : Keeper.of(line, kept, callbacks.log);
+  const task = { options, forSupervisor, callbacks, store };
   const resumed = kept.size === 0 ? undefined : await resume(kept, task);
   if (resumed !== undefined) return resumed;
   if (forSupervisor.refused !== undefined) throw ebbError('ECANCELED', forSupervisor.refused);
@@ -69,7 +76,7 @@ interface Task {
   readonly options: Opaque & { readonly tree: string };
   readonly forSupervisor: ForSupervisor;
   readonly callbacks: Callbacks;
-  readonly store: DescriptorStore | undefined;
+  readonly store: Keeping | undefined;
 }
 
 async function attachAfresh(task: Task): Promise<Service> {
@@ -82,13 +89,15 @@ async function attachAfresh(task: Task): Promise<Service> {
   const prepared = await prepare(JSON.stringify(task.options), signal);
   const guard = await onceFree(tree, () => Guard.set(prepared.ebbDirectory));
   const factsFile = new FactsFile();
-  const pledge = makePledge();
+  const pledge = task.store?.pledge() ?? makePledge();
   // Nobody else can have it.
   const tenure = await takeTenure(factsFile.fd, () => true);
   const changeJournal = createMemoryFile(changeJournalName);
   const parts = { guard, factsFile, changeJournal, tenure, pledge, prepared, startedAtMs };
   let supervisor: TreeSupervisor | undefined;
+  const isByKeeper = task.store instanceof Keeper;
   try {
+    if (isByKeeper) await keep(task, parts);
     const options = supervisorOptions(task, parts);
     const started = await TreeSupervisor.start(options, signal);
     const { ready } = started;
@@ -104,14 +113,14 @@ async function attachAfresh(task: Task): Promise<Service> {
       const facts = { prepared: later, startedAtMs, ready: known, namedRemote };
       factsFile.write({ tree, treeId, shown, ...facts });
     }
-    await keep(task, parts);
+    if (!isByKeeper) await keep(task, parts);
     const service = await serve(supervisor, ready, { ...task, ...parts });
     if (replaced !== undefined) void bringUnguarded(replaced, task.callbacks.log);
     return service;
   } catch (error) {
     // Users may see the tree already: without the guard they would be let through.
     if (supervisor !== undefined && !(await takeAway(supervisor))) await supervisor.ended;
-    close(parts);
+    await letGoOf(task, parts);
     throw error;
   }
 }
@@ -136,7 +145,8 @@ async function resume(kept: ReturnType<typeof takeKept>, task: Task): Promise<Se
       namedRemote: forSupervisor.namedRemote,
       refused: () =>
         forSupervisor.refused ?? (signal.aborted ? 'the service is being stopped' : undefined),
-      isWanted: () => process.ppid === forSupervisor.startedBy,
+      isWanted: () =>
+        forSupervisor.startedBy === undefined || process.ppid === forSupervisor.startedBy,
       store,
       log,
       // Who started this waits as long as it says something.
@@ -153,7 +163,8 @@ async function resume(kept: ReturnType<typeof takeKept>, task: Task): Promise<Se
 async function goOn(found: KeptTree, task: Task): Promise<Service> {
   const { exposure, restarts, former, facts, ...kept } = found;
   const { prepared, startedAtMs } = facts;
-  const parts = { ...kept, pledge: makePledge(), prepared, startedAtMs };
+  const pledge = task.store?.pledge() ?? makePledge();
+  const parts = { ...kept, pledge, prepared, startedAtMs };
   // Before there is a daemon: from then on a successor waits for the end of this one's.
   await keep(task, parts, former);
   const supervisor = TreeSupervisor.resume(supervisorOptions(task, parts), exposure, restarts);
@@ -181,6 +192,14 @@ interface Parts {
 }
 
 /** Only when nobody can reach the tree any more: the kernel lets everybody through then. */
+async function letGoOf({ store, callbacks }: Task, parts: Parts): Promise<void> {
+  const { guard, prepared } = parts;
+  const groups = [guard.access, guard.open];
+  const denier = new Denier(groups, prepared.treeId, (why) => callbacks.log('error', why));
+  if (store !== undefined) await letGo(groups, denier, () => store.drop());
+  close(parts);
+}
+
 function close({ guard, factsFile, changeJournal, pledge, tenure }: Parts): void {
   for (const part of [guard, factsFile, changeJournal, pledge, tenure]) part[Symbol.dispose]();
 }
@@ -211,30 +230,42 @@ function supervisorOptions(
 async function serve(
   supervisor: TreeSupervisor,
   { remote, stateDirectory, facts }: TreeFacts['ready'],
-  { options, callbacks, store, ...parts }: Task & Parts,
+  work: Task & Parts,
 ): Promise<Service> {
+  const { options, callbacks, store } = work;
   const { tree } = options;
-  const { guard, prepared } = parts;
-  const run: RunRecord = {
-    kind: 'tree',
-    pid: process.pid,
-    startTicks: processStartTicks(process.pid) ?? 0,
-    mountPoint: tree,
-    remote,
-    cacheDirectory: stateDirectory,
-    socketPath: runFiles(tree).socket,
+  const keeper = store instanceof Keeper ? store : undefined;
+  const record = (): RunRecord => {
+    const run: RunRecord = {
+      kind: 'tree',
+      keeper: keeper?.identity,
+      pid: process.pid,
+      startTicks: processStartTicks(process.pid) ?? 0,
+      mountPoint: tree,
+      remote,
+      cacheDirectory: stateDirectory,
+      socketPath: runFiles(tree).socket,
+    };
+    writeRunRecord(run);
+    return run;
   };
-  writeRunRecord(run);
+  const run = record();
+  if (keeper !== undefined) {
+    keeper.onReplaced = () => {
+      try {
+        record();
+      } catch (error) {
+        callbacks.log('error', toEbbError(error).message);
+      }
+    };
+  }
   callbacks.log('info', `${remote} is attached to ${tree}`);
   await store?.started();
   return {
     facts: { ...facts, run, supervisorPid: process.pid },
     ended: supervisor.ended.then(async () => {
-      const groups = [guard.access, guard.open];
-      const denier = new Denier(groups, prepared.treeId, (why) => callbacks.log('error', why));
-      if (store !== undefined) await letGo(groups, denier, () => store.drop());
+      await letGoOf(work, work);
       removeRunRecord(tree);
-      close(parts);
       return true;
     }),
     stop: async () => void (await takeAway(supervisor)),

@@ -25,7 +25,23 @@ export function isPledgeName(name: string): boolean {
 
 export type Log = (level: 'info' | 'warn' | 'error', message: string) => void;
 
-export class DescriptorStore {
+/** Who keeps descriptors of a tree over the death of all of its processes. */
+export interface Keeping {
+  /** For a supervisor that begins. `theirs` is for `keep`. */
+  pledge(): Pledge;
+  /** False: it does not. `former`: pledges of predecessors. */
+  keep(
+    descriptors: ReadonlyMap<string, { readonly fd: number }>,
+    pledge: Pledge,
+    former?: readonly string[],
+  ): Promise<boolean>;
+  /** Resolves when it keeps nothing any more; `names`: and what a predecessor has given. */
+  drop(names?: Iterable<string>): Promise<void>;
+  /** The tree is attached. */
+  started(): Promise<void>;
+}
+
+export class DescriptorStore implements Keeping {
   readonly #address: string;
   readonly #log: Log;
   #names: readonly string[] = [];
@@ -42,6 +58,10 @@ export class DescriptorStore {
   ): DescriptorStore | undefined {
     const address = environment['NOTIFY_SOCKET'];
     return address === undefined || address === '' ? undefined : new DescriptorStore(address, log);
+  }
+
+  pledge(): Pledge {
+    return makePledge();
   }
 
   /**

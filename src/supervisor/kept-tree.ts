@@ -1,6 +1,6 @@
 /**
- * What a supervisor leaves with the service manager (descriptor-store.ts), and how its successor goes on with it, or
- * ends it: whatever is wrong, the tree is taken away, and nobody is let through to it.
+ * What a supervisor leaves with the service manager (descriptor-store.ts) or its keeper (keeper.ts), and how its
+ * successor goes on with it, or ends it: whatever is wrong, the tree is taken away, and nobody is let through to it.
  */
 import { ebbError } from '../base/errors.ts';
 import { Group } from '../fanotify/group.ts';
@@ -9,7 +9,7 @@ import { createMemoryFile } from '../sys/memory-file.ts';
 import { openFilesLimit } from '../sys/process.ts';
 import { Denier } from './denier.ts';
 import { isPledgeName } from './descriptor-store.ts';
-import type { DescriptorStore, Log } from './descriptor-store.ts';
+import type { Keeping, Log } from './descriptor-store.ts';
 import { Exposure } from './exposure.ts';
 import { FactsFile } from './facts-file.ts';
 import type { TreeFacts } from './facts-file.ts';
@@ -18,7 +18,7 @@ import { Guard } from './guard.ts';
 import type { GuardPart } from './guard.ts';
 import { takeTenure } from './tenure.ts';
 
-/** Descriptors that `ebb attach -f` was given by systemd come behind the channel of its supervisor. */
+/** Descriptors that were kept come behind the channel of a supervisor. */
 const firstDescriptor = 4;
 
 const guardNames: Readonly<Record<GuardPart, string>> = {
@@ -46,8 +46,8 @@ export function descriptorsToKeep(
 
 type Kept = ReadonlyMap<string, OwnedFd>;
 
-/** What the service manager gave, by name, owned and close-on-exec; several of one name: the first. */
-export function takeKept(): Kept {
+/** What the service manager or the keeper gave, by name, owned and close-on-exec; several of one name: the first. */
+export function takeKept(): Map<string, OwnedFd> {
   const names = process.env['EBB_KEPT_DESCRIPTORS'];
   delete process.env['EBB_KEPT_DESCRIPTORS'];
   const kept = new Map<string, OwnedFd>();
@@ -81,7 +81,7 @@ export interface Wanted {
   readonly refused: () => string | undefined;
   /** False: another supervisor is being started in the place of this one. */
   readonly isWanted: () => boolean;
-  readonly store: DescriptorStore | undefined;
+  readonly store: Keeping | undefined;
   readonly log: Log;
   /** Called now and then while it takes its time. */
   readonly onWaiting: () => void;

@@ -1,6 +1,7 @@
 /**
- * SIGKILL under readers of a native tree: of the daemon, of the supervisor, of both. Nobody ever reads a byte that is
- * not the source's (I9); who was waiting gets bytes or an errno soon after the daemon is back.
+ * SIGKILL under readers of a native tree: of the daemon, of keeper and supervisor, of all three (of others:
+ * native-keeper.test.ts). Nobody ever reads a byte that is not the source's (I9), but when all three are killed; who
+ * was waiting gets bytes or an errno soon after the daemon is back.
  */
 import assert from 'node:assert/strict';
 import { readdirSync, readFileSync } from 'node:fs';
@@ -15,7 +16,7 @@ import { compareFiles } from '../support/compare.ts';
 import { CorpusWriter, noise } from '../support/corpus.ts';
 import { ServingHammer, startStress } from '../support/hammer.ts';
 import type { HammerReport } from '../support/hammer.ts';
-import { processLives } from '../support/processes.ts';
+import { killTogether, processLives } from '../support/processes.ts';
 import { run } from '../support/run.ts';
 import { mountsBelow, temporaryDirectory } from '../support/temporary.ts';
 import type { TemporaryDirectory } from '../support/temporary.ts';
@@ -176,7 +177,7 @@ for (const type of treeFilesystems) {
       }
     });
 
-    test('the supervisor is killed: the daemon takes the tree away, and it can be attached again', async () => {
+    test('keeper and supervisor are killed: the daemon takes the tree away, and it can be attached again', async () => {
       const options = ['--limit-rate', '20M'];
       await using tree = await AttachedTree.attach({
         type,
@@ -188,7 +189,7 @@ for (const type of treeFilesystems) {
       const place = { helper, mount: tree.path, source, names };
       await using stress = startStress({ ...place, readers, seconds: 600, seed });
       await sleep(killAfterMaxMs / 2);
-      kill(status.supervisorPid);
+      killTogether([tree.keeperPid, status.supervisorPid]);
       await waitFor(async () => (await mountsBelow(tree.path)).length === 0, {
         what: 'the tree to be taken away',
         timeoutMs: readersEndMaxMs,
@@ -203,7 +204,7 @@ for (const type of treeFilesystems) {
       await assertSame(tree, `${type}, attached again`);
     });
 
-    test('both are killed: what is mounted is replaced when the tree is attached again', async () => {
+    test('all three are killed: what is mounted is replaced when the tree is attached again', async () => {
       await using tree = await AttachedTree.attach({ type, remote: source });
       await run('/bin/sh', [
         '-c',
@@ -211,10 +212,7 @@ for (const type of treeFilesystems) {
         path.join(tree.path, names[13] ?? ''),
       ]);
       const status = await tree.status();
-      // A daemon that hears of its supervisor's death takes the tree away.
-      process.kill(status.pid, 'SIGSTOP');
-      kill(status.supervisorPid);
-      kill(status.pid);
+      killTogether([tree.keeperPid, status.supervisorPid, status.pid]);
       await waitFor(() => !processLives(status.pid), { what: 'the daemon to be gone' });
       assert.equal((await mountsBelow(tree.path)).length, 1);
       const { stdout, stderr } = await tree.ebb(['status', tree.path]);

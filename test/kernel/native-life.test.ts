@@ -25,7 +25,7 @@ import { runFiles } from '../../src/base/run-directory.ts';
 import { AttachedTree, treeFilesystems } from '../support/attached-tree.ts';
 import { CorpusWriter } from '../support/corpus.ts';
 import { startDelayProxyProcess } from '../support/delay-proxy.ts';
-import { childrenOf, killTogether, processLives } from '../support/processes.ts';
+import { childrenOf, daemonsOf, killTogether, processLives } from '../support/processes.ts';
 import { runEbb } from '../support/mount.ts';
 import { Holder } from '../support/holder.ts';
 import { killAtExit, run } from '../support/run.ts';
@@ -227,10 +227,10 @@ test('a signal to the supervisor stops the tree in order', async () => {
   assert.deepEqual(readdirSync(tree.path), ['.ebb']);
 });
 
-test('what two killed processes left behind is taken away by ebb umount', async () => {
+test('what killed processes left behind is taken away by ebb umount', async () => {
   await using tree = await AttachedTree.attach({ type: 'xfs', remote: source });
   const { pid, supervisorPid } = await tree.status();
-  killTogether([supervisorPid, pid]);
+  killTogether([tree.keeperPid, supervisorPid, pid]);
   await waitFor(() => !processLives(pid), { what: 'the end' });
   assert.equal((await mountsBelow(tree.path)).length, 1);
   await tree.ebbOk(['umount', tree.path]);
@@ -337,6 +337,7 @@ test('a signal ends an attaching whose daemon does nothing any more, and nobody 
     const ended = once(attaching, 'exit');
     await asked;
     const [supervisor = 0] = childrenOf(attaching.pid ?? 0);
+    // The keeper, too.
     const daemons = childrenOf(supervisor);
     for (const pid of daemons) process.kill(pid, 'SIGSTOP');
     attaching.kill('SIGTERM');
@@ -399,7 +400,7 @@ test('a daemon that does not start: readers get EIO at once; attaching again bri
   const status = await tree.status();
   writeFileSync(flag, '');
   // Also the one that waits.
-  for (const pid of childrenOf(status.supervisorPid)) process.kill(pid, 'SIGKILL');
+  for (const pid of daemonsOf(status.supervisorPid)) process.kill(pid, 'SIGKILL');
   // No start succeeds: whether it waited for one or came later, a reader is told.
   const denied = await shell(tree, 'cat "$0/large.bin" >/dev/null');
   assert.notEqual(denied.code, 0);

@@ -9,7 +9,7 @@ import { AttachedTree } from '../support/attached-tree.ts';
 import { CorpusWriter } from '../support/corpus.ts';
 import { startStress } from '../support/hammer.ts';
 import { Holder } from '../support/holder.ts';
-import { childrenOf, processLives } from '../support/processes.ts';
+import { daemonsOf, processLives } from '../support/processes.ts';
 import { temporaryDirectory } from '../support/temporary.ts';
 import type { TemporaryDirectory } from '../support/temporary.ts';
 import { startTreeUsers, writeSharedAndOwn } from '../support/tree-users.ts';
@@ -60,7 +60,7 @@ test('ebb daemon restart of a tree under load: no call fails; when none starts, 
   let { pid, supervisorPid } = await tree.status();
   const waiting = await waitFor(
     () => {
-      const others = childrenOf(supervisorPid).filter((one) => one !== pid);
+      const others = daemonsOf(supervisorPid).filter((one) => one !== pid);
       return others.length === 1 ? others : undefined;
     },
     { what: 'a daemon that waits', timeoutMs: answerMaxMs },

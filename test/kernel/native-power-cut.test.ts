@@ -105,7 +105,7 @@ async function crash(type: LoopFilesystemType, round: number, afterMs: number): 
     await sleep(afterMs);
     // The others are cut whenever it comes, with whatever is here.
     if (round === 0) await untilDurable({ cacheDirectory: status.stateDirectory }, chunkBytes);
-    killTogether([supervisorPid, pid]);
+    killTogether([tree.keeperPid, supervisorPid, pid]);
     await waitFor(() => !processLives(pid) && !processLives(supervisorPid), { what: 'the end' });
     await runOk('cp', ['--reflink=always', tree.filesystem.imagePath, images.tree]);
     await runOk('cp', ['--reflink=always', disk.imagePath, images.state]);

@@ -13,7 +13,7 @@ import type { TreeStatus } from '../../src/daemon/api.ts';
 import { AttachedTree } from '../support/attached-tree.ts';
 import { CorpusWriter } from '../support/corpus.ts';
 import { Holder } from '../support/holder.ts';
-import { childrenOf, processLives } from '../support/processes.ts';
+import { daemonsOf, killTogether, processLives } from '../support/processes.ts';
 import { run, runOk } from '../support/run.ts';
 import { mountsBelow, temporaryDirectory } from '../support/temporary.ts';
 import type { TemporaryDirectory } from '../support/temporary.ts';
@@ -60,7 +60,7 @@ function sessionNice(pid: number): number | undefined {
 async function untilTwoDaemons(supervisorPid: number): Promise<number[]> {
   return await waitFor(
     () => {
-      const pids = childrenOf(supervisorPid);
+      const pids = daemonsOf(supervisorPid);
       return pids.length === 2 ? pids : undefined;
     },
     { what: 'a daemon that waits', timeoutMs: endMaxMs },
@@ -120,7 +120,7 @@ test('a daemon dies while the tree is taken away: its successor ends, too, befor
       }).catch(() => undefined);
     }
     assert.equal(await isShown(tree), false);
-    await waitFor(() => childrenOf(supervisorPid).length === 0, {
+    await waitFor(() => daemonsOf(supervisorPid).length === 0, {
       what: 'all daemons to end',
       timeoutMs: endMaxMs,
     });
@@ -146,7 +146,7 @@ test('who still uses a tree that was taken away is denied, also while nobody can
   using holder = new Holder(path.join(tree.path, 'large.bin'));
   assert.equal(await holder.said(), 'open');
   const lazily = tree.ebb(['umount', '--lazy', tree.path]);
-  await waitFor(() => childrenOf(supervisorPid).length === 0, {
+  await waitFor(() => daemonsOf(supervisorPid).length === 0, {
     what: 'the daemons to end',
     timeoutMs: endMaxMs,
   });
@@ -174,7 +174,7 @@ test('a daemon that waits and is stopped holds nothing once its supervisor is de
   await untilTwoThreads(waiting);
   // So it cannot hear of anything any more.
   process.kill(waiting, 'SIGSTOP');
-  process.kill(supervisorPid, 'SIGKILL');
+  killTogether([tree.keeperPid, supervisorPid]);
   try {
     await waitFor(() => !processLives(pid), { what: 'the daemon to end', timeoutMs: endMaxMs });
     await waitFor(() => !processLives(waiting), { what: 'the other one to end' });
@@ -197,7 +197,7 @@ test('a daemon dies before it serves: the next one is not ended for it', async (
   // The next one is to be a new process.
   process.kill(waiting, 'SIGKILL');
   // Its supervisor knows that it is gone.
-  await waitFor(() => !childrenOf(supervisorPid).includes(waiting), { what: 'its end' });
+  await waitFor(() => !daemonsOf(supervisorPid).includes(waiting), { what: 'its end' });
   writeFileSync(flag, '');
   const diedAtMs = performance.now();
   process.kill(pid, 'SIGKILL');
@@ -240,5 +240,5 @@ test('--no-standby: none waits, and a daemon that dies is replaced all the same'
   await waitFor(() => !processLives(pid), { what: 'its end' });
   await runOk('cmp', [path.join(tree.path, 'large.bin'), path.join(source, 'large.bin')]);
   const status = await waitFor(() => tree.status(), { what: 'a daemon', timeoutMs: endMaxMs });
-  assert.deepEqual(childrenOf(supervisorPid), [status.pid]);
+  assert.deepEqual(daemonsOf(supervisorPid), [status.pid]);
 });

@@ -11,7 +11,7 @@ import type { RunRecord } from '../../src/base/run-directory.ts';
 import { answerInTime } from '../../src/cli/answer-in-time.ts';
 import { ControlClient } from '../../src/cli/client.ts';
 import type { TreeStatus } from '../../src/daemon/api.ts';
-import { processLives } from './processes.ts';
+import { killTogether, processLives } from './processes.ts';
 import { run, runOk } from './run.ts';
 import type { RunOptions, RunResult } from './run.ts';
 import { loopFilesystem, mountsBelow, temporaryDirectory } from './temporary.ts';
@@ -158,8 +158,14 @@ export class AttachedTree implements AsyncDisposable {
     const record = this.runRecord();
     const status = await answerInTime(record, new ControlClient(record).status());
     assert(status.kind === 'tree');
-    this.#pids = [status.supervisorPid, status.pid];
+    const keeper = record.keeper === undefined ? [] : [record.keeper.pid];
+    this.#pids = [...keeper, status.supervisorPid, status.pid];
     return status;
+  }
+
+  /** Who starts another supervisor. 0: nobody, as in the foreground. */
+  get keeperPid(): number {
+    return this.runRecord().keeper?.pid ?? 0;
   }
 
   /** Orderly stop: the tree is hidden, then everything ends. */
@@ -200,8 +206,8 @@ export class AttachedTree implements AsyncDisposable {
       }
       await this.#ended().catch(() => {});
       await this.#options.end?.();
-      // The supervisor first: it would start another daemon.
-      for (const pid of this.#pids) if (processLives(pid)) process.kill(pid, 'SIGKILL');
+      // Together: each would start another one of those that it is there for.
+      killTogether(this.#pids);
       for (const point of await mountsBelow(this.path)) {
         await run('umount', ['--lazy', point], { timeoutMs: 10_000 });
       }
@@ -219,7 +225,7 @@ export class AttachedTree implements AsyncDisposable {
 
   async #ended(): Promise<void> {
     await waitFor(() => !this.#pids.some(processLives), {
-      what: 'supervisor and daemon to end',
+      what: 'keeper, supervisor and daemon to end',
       timeoutMs: 10_000,
     });
   }

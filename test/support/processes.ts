@@ -22,6 +22,17 @@ export function childrenOf(pid: number): number[] {
   }
 }
 
+/** Of a tree's supervisor: the daemon that serves, and those that wait. */
+export function daemonsOf(supervisorPid: number): number[] {
+  return childrenOf(supervisorPid).filter((pid) => {
+    try {
+      return !readFileSync(`/proc/${pid}/cmdline`, 'latin1').startsWith('/bin/sh\0');
+    } catch {
+      return false;
+    }
+  });
+}
+
 /** Its children, and theirs. */
 export function descendantsOf(pid: number): number[] {
   return childrenOf(pid).flatMap((child) => [child, ...descendantsOf(child)]);

@@ -144,7 +144,7 @@ function printDetails(found: Finding, terminal: Terminal): void {
     terminal.print(`  ${visibleSentence(found.problem)}`);
     return;
   }
-  const facts = detailsOf(found.status).map(([label, value]) => [label, visible(value)] as const);
+  const facts = detailsOf(found).map(([label, value]) => [label, visible(value)] as const);
   for (const line of renderFacts(facts)) terminal.print(line);
 }
 
@@ -157,8 +157,8 @@ function printImage(view: ImageMountView, terminal: Terminal): void {
   for (const line of renderFacts(facts)) terminal.print(line);
 }
 
-function detailsOf(status: Status): [string, string][] {
-  return status.kind === 'tree' ? treeDetails(status) : mountDetails(status);
+function detailsOf({ record, status }: Extract<Finding, { status: Status }>): [string, string][] {
+  return status.kind === 'tree' ? treeDetails(status, record) : mountDetails(status);
 }
 
 const orNone = (bytes: number | null): string => (bytes === null ? 'none' : formatBytes(bytes));
@@ -172,7 +172,7 @@ function daemonText({ pid, version, restarts }: Status): string {
   return `pid ${pid}, version ${version}, restarted ${plural(restarts, 'time')}`;
 }
 
-function treeDetails(status: TreeStatus): [string, string][] {
+function treeDetails(status: TreeStatus, { keeper }: RunRecord): [string, string][] {
   const { stubs, complete, dirty } = status;
   return [
     ['remote', `${status.remote} (${status.remoteReachable ? 'reachable' : 'unreachable'})`],
@@ -188,6 +188,7 @@ function treeDetails(status: TreeStatus): [string, string][] {
     ['recalled', formatBytes(status.recalledBytes)],
     ['waiting', plural(status.waiting, 'program')],
     ['supervisor', `pid ${status.supervisorPid}`],
+    ['keeper', keeper === undefined ? 'none' : `pid ${keeper.pid}`],
     ['daemon', daemonText(status)],
     ['started', startedAt(status.startedAtMs)],
     ['last error', status.lastError ?? 'none'],

@@ -1,5 +1,6 @@
 /** `ebb umount`: ask the daemon to go; where it is dead, clean up after it. */
 import { spawnSync } from 'node:child_process';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { ebbError, toEbbError } from '../../base/errors.ts';
 import type { EbbError } from '../../base/errors.ts';
 import { findMountHolders } from '../../base/mount-holders.ts';
@@ -22,6 +23,9 @@ import { shellWord, visible, visibleSentence } from '../terminal.ts';
 import type { Terminal } from '../terminal.ts';
 import { ExitCode } from '../verb.ts';
 import type { Verb } from '../verb.ts';
+
+const servedMaxMs = 15_000;
+const servedPollMs = 50;
 
 interface UmountOptions {
   readonly lazy?: boolean;
@@ -106,7 +110,7 @@ async function unmountOne(
   dryRun: boolean,
 ): Promise<{ mountPoint: string; result: StopResult }> {
   const absolute = absolutePath(typed);
-  const mounts = new Mounts();
+  const mounts = await onceServed(absolute);
   const target = mounts.tryLocate(typed);
   if (target !== undefined && target.inside !== '') {
     const { mountPoint } = target.client.record;
@@ -126,6 +130,28 @@ async function unmountOne(
   const result = await stop(target.client.record, lazy);
   if (result.stopped) await waitForExit(target.client.record);
   return { mountPoint, result };
+}
+
+/** Somebody is about to serve a tree again whose keeper lives; he knows how it is taken away. */
+async function onceServed(mountPoint: string): Promise<Mounts> {
+  let isBack = true;
+  for (let waitedMs = 0; ; waitedMs += servedPollMs) {
+    const mounts = new Mounts();
+    const found = [...mounts.dead, ...mounts.live].find((one) => one.mountPoint === mountPoint);
+    const isDead = found !== undefined && mounts.dead.includes(found);
+    const isKept = isDead && found.keeper !== undefined && isRunning(found.keeper);
+    if (isKept) isBack = false;
+    else if (isBack || isDead || found === undefined || (await answers(found))) return mounts;
+    if (waitedMs >= servedMaxMs) return mounts;
+    await sleep(servedPollMs);
+  }
+}
+
+function answers(record: RunRecord): Promise<boolean> {
+  return new ControlClient(record).status().then(
+    () => true,
+    () => false,
+  );
 }
 
 /**
