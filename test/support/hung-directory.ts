@@ -7,6 +7,7 @@ import { openDirectoryRemote } from '../../src/remote/dir/dir-remote.ts';
 import { openRemote } from '../../src/remote/open-remote.ts';
 import { listAll, readAll } from '../conformance/collect.ts';
 import { announceReady } from './child-service.ts';
+import { stopProcess } from './processes.ts';
 
 const [hungPath = '', serverPid = '', otherPath = ''] = process.argv.slice(2);
 /** Of each kind; more than the pool has threads. */
@@ -15,7 +16,7 @@ const requests = 40;
 const hung = await openDirectoryRemote(hungPath);
 const other = await openRemote({ url: otherPath });
 const { objects } = await listAll(hung, '');
-process.kill(Number(serverPid), 'SIGSTOP');
+await stopProcess(Number(serverPid));
 
 const stop = new AbortController();
 const { signal } = stop;

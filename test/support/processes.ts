@@ -1,5 +1,6 @@
 /** Processes of others, as /proc shows them: which live, whose children they are; and their end. */
-import { readFileSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { StatField, statFields } from '../../src/base/process-stat.ts';
 
 /** False for zombies, too. */
@@ -36,6 +37,17 @@ export function daemonsOf(supervisorPid: number): number[] {
 /** Its children, and theirs. */
 export function descendantsOf(pid: number): number[] {
   return childrenOf(pid).flatMap((child) => [child, ...descendantsOf(child)]);
+}
+
+/** SIGSTOP, until it has taken hold: before that each of its threads goes on for a moment. */
+export async function stopProcess(pid: number): Promise<void> {
+  process.kill(pid, 'SIGSTOP');
+  while (!areThreadsStopped(pid)) await sleep(1);
+}
+
+function areThreadsStopped(pid: number): boolean {
+  const threads = readdirSync(`/proc/${pid}/task`).map(Number);
+  return threads.every((thread) => statFields(thread)[StatField.state] === 'T');
 }
 
 /** SIGKILL to all of them together: none has a moment without the others. Who is gone already is left out. */
