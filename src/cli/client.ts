@@ -227,7 +227,7 @@ export class ControlClient {
     const sentence =
       kind === 'tree'
         ? `The daemon of ${mountPoint} does not answer, and is started again after a while; ` +
-          `at once with: ebb attach ${mountPoint}; take the tree away with: ebb umount ${mountPoint}`
+          `at once with: ebb attach ${mountPoint}; take the tree away with: ebb umount -l ${mountPoint}`
         : `The daemon of ${mountPoint} (pid ${pid}) does not answer; another one may be started after a while: ` +
           `${log} says why; let everybody go with: ebb umount ${mountPoint}`;
     return ebbError('ENOTCONN', sentence, { cause });

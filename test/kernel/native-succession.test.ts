@@ -7,13 +7,14 @@ import { existsSync, mkdirSync, readFileSync, readdirSync, writeFileSync } from 
 import { getPriority } from 'node:os';
 import path from 'node:path';
 import { after, before, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { runFiles } from '../../src/base/run-directory.ts';
 import { ControlClient } from '../../src/cli/client.ts';
 import type { TreeStatus } from '../../src/daemon/api.ts';
 import { AttachedTree } from '../support/attached-tree.ts';
 import { CorpusWriter } from '../support/corpus.ts';
 import { Holder } from '../support/holder.ts';
-import { daemonsOf, killTogether, processLives } from '../support/processes.ts';
+import { daemonsOf, killTogether, processLives, stopProcess } from '../support/processes.ts';
 import { run, runOk } from '../support/run.ts';
 import { mountsBelow, temporaryDirectory } from '../support/temporary.ts';
 import type { TemporaryDirectory } from '../support/temporary.ts';
@@ -231,6 +232,26 @@ test('a daemon that is awaited goes before other work until it serves', async ()
     { what: 'its threads to be like others', timeoutMs: endMaxMs },
   );
   assert.equal(sessionNice(supervisorPid), before);
+});
+
+test('a tree is taken away while its daemon is being replaced: ebb umount waits for the next one', async () => {
+  await using tree = await AttachedTree.attach({ type: 'xfs', remote: source, standby: true });
+  const { pid, supervisorPid } = await tree.status();
+  const waiting = await waitingDaemon(supervisorPid, pid);
+  await untilTwoThreads(waiting);
+  await stopProcess(waiting);
+  let unmounted: Promise<unknown>;
+  try {
+    process.kill(pid, 'SIGKILL');
+    await waitFor(() => !processLives(pid), { what: 'its end' });
+    unmounted = tree.ebbUnshared(['umount', tree.path]);
+    // It asks while nobody answers; on a busy machine perhaps only afterwards.
+    await sleep(1_000);
+  } finally {
+    process.kill(waiting, 'SIGCONT');
+  }
+  await unmounted;
+  assert.deepEqual(await mountsBelow(tree.path), []);
 });
 
 test('--no-standby: none waits, and a daemon that dies is replaced all the same', async () => {

@@ -110,7 +110,7 @@ async function unmountOne(
   dryRun: boolean,
 ): Promise<{ mountPoint: string; result: StopResult }> {
   const absolute = absolutePath(typed);
-  const mounts = await onceServed(absolute);
+  const mounts = await onceServed(absolute, lazy || dryRun);
   const target = mounts.tryLocate(typed);
   if (target !== undefined && target.inside !== '') {
     const { mountPoint } = target.client.record;
@@ -132,16 +132,19 @@ async function unmountOne(
   return { mountPoint, result };
 }
 
-/** Somebody is about to serve a tree again whose keeper lives; he knows how it is taken away. */
-async function onceServed(mountPoint: string): Promise<Mounts> {
-  let isBack = true;
+/**
+ * Somebody is about to serve a tree whose daemon died, or whose supervisor did and its keeper lives; he knows how it is
+ * taken away. `atOnce`: a supervisor without a daemon is enough.
+ */
+async function onceServed(mountPoint: string, atOnce: boolean): Promise<Mounts> {
+  let wasKept = false;
   for (let waitedMs = 0; ; waitedMs += servedPollMs) {
     const mounts = new Mounts();
     const found = [...mounts.dead, ...mounts.live].find((one) => one.mountPoint === mountPoint);
     const isDead = found !== undefined && mounts.dead.includes(found);
-    const isKept = isDead && found.keeper !== undefined && isRunning(found.keeper);
-    if (isKept) isBack = false;
-    else if (isBack || isDead || found === undefined || (await answers(found))) return mounts;
+    if (isDead && found.keeper !== undefined && isRunning(found.keeper)) wasKept = true;
+    else if (isDead || found?.kind !== 'tree') return mounts;
+    else if ((atOnce && !wasKept) || (await answers(found))) return mounts;
     if (waitedMs >= servedMaxMs) return mounts;
     await sleep(servedPollMs);
   }
