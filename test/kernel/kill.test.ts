@@ -10,11 +10,10 @@ import { test } from 'node:test';
 import { compileHelper } from '../probes/probe.ts';
 import { CorpusWriter, chunkBytes, noise } from '../support/corpus.ts';
 import { untilDurable } from '../support/durable.ts';
+import { assertHonest, assertSameFiles } from '../support/deaths.ts';
 import { startStress } from '../support/hammer.ts';
-import type { HammerReport } from '../support/hammer.ts';
 import { mountEbb } from '../support/mount.ts';
 import type { EbbMount } from '../support/mount.ts';
-import { run } from '../support/run.ts';
 import { nginxLog, startNginx } from '../support/servers.ts';
 import type { RunningServer } from '../support/servers.ts';
 import { temporaryDirectory } from '../support/temporary.ts';
@@ -26,7 +25,7 @@ const readers = 8;
 const killAfterMaxMs = 1200;
 
 /** EIO, EINTR, ENODEV, ECONNABORTED, ENOTCONN: what a dead or dying mount may say. */
-const honestErrors = new Set(['5', '4', '19', '103', '107']);
+const mountErrors = new Set(['5', '4', '19', '103', '107']);
 
 /** 24 files from nothing to 6 MiB. */
 function writeFiles(root: string): string[] {
@@ -62,7 +61,7 @@ test(`killed ${rounds} times under ${readers} readers, no byte is wrong`, async 
     if (round === 0) await untilDurable(mount, chunkBytes);
     await mount.killAll();
     const said = `round ${round} (seed ${seed}), killed after ${afterMs} ms`;
-    assertHonest(await stress.stop(), said);
+    assertHonest(await stress.stop(), said, mountErrors);
     await mount.detach();
     await mount.remount();
     resumed += await assertIntact(mount, { source, names, origin, said });
@@ -73,15 +72,6 @@ test(`killed ${rounds} times under ${readers} readers, no byte is wrong`, async 
     'nothing was ever durable when the daemon was killed: the test saw nothing',
   );
 });
-
-function assertHonest(reports: readonly HammerReport[], said: string): void {
-  for (const report of reports) {
-    assert.equal(report.wrong, undefined, said);
-    for (const errno of Object.keys(report.errors)) {
-      assert.ok(honestErrors.has(errno), `${said}: a reader got errno ${errno}`);
-    }
-  }
-}
 
 interface Expectation {
   readonly source: string;
@@ -95,16 +85,7 @@ async function assertIntact(mount: EbbMount, expected: Expectation): Promise<num
   const { source, names, said } = expected;
   const resident = await residentBytes(mount.path, names);
   const before = await bytesServed(expected.origin);
-  const script = 'cd "$0" && for f; do cmp -- "$f" "$SOURCE/$f" || exit 1; done';
-  const compared = await run('/bin/sh', ['-c', script, mount.path, ...names], {
-    timeoutMs: 60_000,
-    env: { SOURCE: source },
-  });
-  assert.equal(
-    compared.code,
-    0,
-    `${said}: ${compared.stderr.toString()}\n${await mount.logTail()}`,
-  );
+  await assertSameFiles(mount, source, names, said);
   const after = await bytesServed(expected.origin);
   let survived = 0;
   for (const name of names) {

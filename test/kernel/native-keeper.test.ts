@@ -4,10 +4,8 @@
  * behind.
  */
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
 import {
   existsSync,
-  mkdirSync,
   readFileSync,
   readdirSync,
   realpathSync,
@@ -16,17 +14,16 @@ import {
 } from 'node:fs';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
-import { mountAt, readMountInfo } from '../../src/base/mount-info.ts';
 import type { TreeStatus } from '../../src/daemon/api.ts';
-import { compileHelper } from '../probes/probe.ts';
 import { AttachedTree } from '../support/attached-tree.ts';
-import { CorpusWriter, noise } from '../support/corpus.ts';
-import { startStress } from '../support/hammer.ts';
+import { noise } from '../support/corpus.ts';
+import { assertHonest, attachInVain, deathScene, shownMount } from '../support/deaths.ts';
+import type { DeathScene } from '../support/deaths.ts';
 import { patience } from '../support/patience.ts';
 import { childrenOf, daemonsOf, killTogether, processLives } from '../support/processes.ts';
-import { killAtExit, run, runOk } from '../support/run.ts';
-import { loopFilesystem, mountsBelow, temporaryDirectory } from '../support/temporary.ts';
-import type { LoopFilesystemType, TemporaryDirectory } from '../support/temporary.ts';
+import { run, runOk } from '../support/run.ts';
+import { mountsBelow } from '../support/temporary.ts';
+import type { LoopFilesystemType } from '../support/temporary.ts';
 import { waitFor } from '../support/wait-for.ts';
 
 const asked = process.env['EBB_KILL_ROUNDS'];
@@ -35,30 +32,16 @@ const seed = Number(process.env['EBB_SEED'] ?? 1);
 const readers = 4;
 const endMaxMs = 60_000;
 const timeout = patience * 300_000;
-/** EIO of what the dead ones had taken; EINTR of a call that was cut short. */
-const honestErrors = new Set(['5', '4']);
-const names = Array.from({ length: 12 }, (_unused, index) => `d${index % 3}/file-${index}.bin`);
-const large = names[11] ?? '';
 
-let directory: TemporaryDirectory;
-let source: string;
-let helper: string;
+let scene: DeathScene;
 
 before(async () => {
-  directory = await temporaryDirectory('native-keeper');
-  source = path.join(directory.path, 'source');
-  const writer = new CorpusWriter(source);
-  for (const [index, name] of names.entries()) writer.bytes(name, 1_000 * 2 ** index + 7);
-  helper = await compileHelper(directory.path, 'hammer');
+  scene = await deathScene('native-keeper');
 });
 
 after(async () => {
-  await directory[Symbol.asyncDispose]();
+  await scene[Symbol.asyncDispose]();
 });
-
-function shownMount(tree: AttachedTree): number | undefined {
-  return mountAt(readMountInfo(), tree.path)?.mountId;
-}
 
 function keeperOf({ keeperPid }: AttachedTree): number {
   assert.ok(processLives(keeperPid), 'nobody keeps the tree');
@@ -75,15 +58,6 @@ async function settled(tree: AttachedTree, killed: ReadonlySet<number>): Promise
     },
     { what: 'successors of those that were killed', timeoutMs: endMaxMs },
   );
-}
-
-async function assertSame(tree: AttachedTree, said: string): Promise<void> {
-  const script = 'cd "$0" && for f; do cmp -- "$f" "$SOURCE/$f" || exit 1; done';
-  const compared = await run('/bin/sh', ['-c', script, tree.path, ...names], {
-    timeoutMs: 60_000,
-    env: { SOURCE: source },
-  });
-  assert.equal(compared.code, 0, `${said}: ${compared.stderr.toString()}`);
 }
 
 /** Everybody who has a descriptor of a group or of the memory that goes with it. */
@@ -112,7 +86,7 @@ for (const [type, someDeaths] of victimsOn) {
   describe(`a tree on ${type}, kept by a shell`, { timeout: timeout + rounds * 60_000 }, () => {
     test('supervisor, daemon or keeper are killed under readers: the tree stays, no byte is wrong', async (context) => {
       const options = ['--limit-rate', '20M', '--whole-max', '64K'];
-      await using tree = await AttachedTree.attach({ type, remote: source, options });
+      await using tree = await AttachedTree.attach({ type, remote: scene.source, options });
       const mount = shownMount(tree);
       const random = noise(`native keeper ${seed} ${type}`, rounds * deaths.length * 2);
       let status = await killUnderWaiting(tree);
@@ -121,14 +95,10 @@ for (const [type, someDeaths] of victimsOn) {
       const all = Array.from({ length: rounds }, () => deaths).flat();
       for (const [round, victims] of all.entries()) {
         const said = `${type}, round ${round} (seed ${seed}): ${victims.join(' and ')} killed`;
-        const place = { helper, mount: tree.path, source, names };
-        await using stress = startStress({ ...place, readers, seconds: 600, seed: seed + round });
-        const { recalledBytes } = status;
-        const more = random.readUInt16LE(round * 2) * 20;
-        await waitFor(async () => (await tree.status()).recalledBytes > recalledBytes + more, {
-          what: `${said}: somebody to read`,
-          timeoutMs: endMaxMs,
-          intervalMs: 1,
+        await using stress = await scene.read(tree, {
+          readers,
+          seed: seed + round,
+          untilMoreThanBytes: random.readUInt16LE(round * 2) * 20,
         });
         const pids = {
           daemon: status.pid,
@@ -139,15 +109,10 @@ for (const [type, someDeaths] of victimsOn) {
         killTogether(killed);
         status = await settled(tree, new Set(killed));
         assert.equal(shownMount(tree), mount, `${said}: another mount`);
-        for (const report of await stress.stop(endMaxMs)) {
-          assert.equal(report.wrong, undefined, said);
-          seen.reads += report.reads;
-          seen.denied += report.errors['5'] ?? 0;
-          for (const errno of Object.keys(report.errors)) {
-            assert.ok(honestErrors.has(errno), `${said}: a reader got errno ${errno}`);
-          }
-        }
-        await assertSame(tree, said);
+        const { reads, denied } = assertHonest(await stress.stop(endMaxMs), said);
+        seen.reads += reads;
+        seen.denied += denied;
+        await scene.assertSame(tree, said);
         await tree.ebbOk(['release', tree.path]);
       }
       const keeper = keeperOf(tree);
@@ -165,10 +130,12 @@ async function killUnderWaiting(tree: AttachedTree): Promise<TreeStatus> {
   const { pid, supervisorPid } = await tree.status();
   // So what is asked from now on is asked of nobody.
   process.kill(pid, 'SIGSTOP');
-  const waiting = names.map((name) =>
-    run('cmp', [path.join(tree.path, name), path.join(source, name)], { timeoutMs: endMaxMs }),
+  const waiting = scene.names.map((name) =>
+    run('cmp', [path.join(tree.path, name), path.join(scene.source, name)], {
+      timeoutMs: endMaxMs,
+    }),
   );
-  await waitFor(async () => (await waitingIn('fanotify_')) >= names.length, {
+  await waitFor(async () => (await waitingIn('fanotify_')) >= scene.names.length, {
     what: 'all to wait for an answer',
     timeoutMs: endMaxMs,
   });
@@ -190,18 +157,19 @@ async function waitingIn(called: string): Promise<number> {
 }
 
 test('no supervisor can be started: readers wait until one can', { timeout }, async () => {
-  const script = path.join(directory.path, 'supervisor.ts');
+  const script = path.join(scene.directory, 'supervisor.ts');
   const real = path.join(import.meta.dirname, '../../src/supervisor/main.ts');
   writeFileSync(script, `import ${JSON.stringify(real)};\n`);
   const env = { EBB_SUPERVISOR_MAIN: script };
-  await using tree = await AttachedTree.attach({ type: 'ext4', remote: source, env });
+  await using tree = await AttachedTree.attach({ type: 'ext4', remote: scene.source, env });
   const { pid, supervisorPid } = await tree.status();
   const keeper = keeperOf(tree);
   // Not what somebody means who kills by such names.
   assert.doesNotMatch(readFileSync(`/proc/${keeper}/cmdline`, 'latin1'), /ebb|node/);
   renameSync(script, `${script}.away`);
   killTogether([supervisorPid, pid]);
-  const cold = [path.join(tree.path, large), path.join(source, large)];
+  const large = scene.names.at(-1) ?? '';
+  const cold = [path.join(tree.path, large), path.join(scene.source, large)];
   const reading = run('cmp', cold, { timeoutMs: endMaxMs });
   // After a start in vain it sleeps for a while.
   await waitFor(() => childrenOf(keeper).some((child) => runs(child, 'sleep')), {
@@ -228,7 +196,7 @@ test(
   'both are killed and the tree is taken away at once: nothing is left',
   { timeout },
   async () => {
-    await using tree = await AttachedTree.attach({ type: 'xfs', remote: source });
+    await using tree = await AttachedTree.attach({ type: 'xfs', remote: scene.source });
     for (const verb of ['umount', 'mount'] as const) {
       const { pid, supervisorPid } = await tree.status();
       const keeper = keeperOf(tree);
@@ -242,41 +210,27 @@ test(
       });
       assert.deepEqual(await mountsBelow(tree.path), []);
       await tree.attach();
-      await assertSame(tree, 'attached again');
+      await scene.assertSame(tree, 'attached again');
     }
   },
 );
 
 test('both are killed while the tree is being attached: nothing is left', { timeout }, async () => {
-  await using filesystem = await loopFilesystem({ type: 'ext4', sizeBytes: 256 * 1024 ** 2 });
-  await using place = await temporaryDirectory('killed');
-  const tree = path.join(filesystem.path, 'tree');
-  mkdirSync(tree);
-  // One that never says that it serves.
-  const daemon = path.join(place.path, 'daemon.ts');
-  writeFileSync(daemon, "process.on('message', () => undefined);\n");
-  const parameters = ['attach', '--state', path.join(place.path, 'state'), tree, source];
-  const child = spawn(path.join(import.meta.dirname, '../../ebb'), parameters, {
-    detached: true,
-    stdio: 'ignore',
-    env: { ...process.env, EBB_NATIVE_MAIN: daemon, EBB_RUN_DIR: path.join(place.path, 'run') },
-  });
-  killAtExit(child);
-  const ended = new Promise<number | null>((resolve) => child.once('exit', resolve));
+  await using vain = await attachInVain(scene.source, "process.on('message', () => undefined);\n");
   // The keeper is there before the daemon.
   const found = await waitFor(
     () =>
-      childrenOf(child.pid ?? 0)
+      childrenOf(vain.pid)
         .map((pid) => ({ pid, children: childrenOf(pid) }))
         .find(({ pid, children }) => children.length === 2 && daemonsOf(pid).length === 1),
     { what: 'supervisor, keeper and daemon', timeoutMs: endMaxMs },
   );
   killTogether([found.pid, ...daemonsOf(found.pid)]);
-  assert.equal(await ended, 1);
+  assert.equal(await vain.ended, 1);
   await waitFor(() => ![found.pid, ...found.children].some(processLives), {
     what: 'the end of all',
     timeoutMs: endMaxMs,
   });
-  assert.deepEqual(await mountsBelow(tree), []);
-  await runOk('umount', [filesystem.path], { timeoutMs: endMaxMs });
+  assert.deepEqual(await mountsBelow(vain.tree), []);
+  await runOk('umount', [vain.filesystem], { timeoutMs: endMaxMs });
 });

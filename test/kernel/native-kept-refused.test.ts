@@ -3,20 +3,20 @@
  * supervisor at a time answers, and nobody reads made-up data. ext4: a stub that nobody guards is zeros there.
  */
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
-import { mkdirSync, readFileSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { readFileSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { after, before, test } from 'node:test';
 import { readMountInfo, mountAt } from '../../src/base/mount-info.ts';
 import { compileHelper } from '../probes/probe.ts';
 import { CorpusWriter } from '../support/corpus.ts';
+import { attachInVain } from '../support/deaths.ts';
 import { ServingHammer } from '../support/hammer.ts';
 import { attachAsService, memoryFileOf } from '../support/kept-service.ts';
 import { childrenOf, killTogether, processLives } from '../support/processes.ts';
 import type { KeptService } from '../support/kept-service.ts';
 import { patience } from '../support/patience.ts';
-import { killAtExit, run, runOk } from '../support/run.ts';
-import { loopFilesystem, temporaryDirectory } from '../support/temporary.ts';
+import { run, runOk } from '../support/run.ts';
+import { temporaryDirectory } from '../support/temporary.ts';
 import type { TemporaryDirectory } from '../support/temporary.ts';
 import { waitFor } from '../support/wait-for.ts';
 
@@ -256,30 +256,17 @@ test('one supervisor at a time, whichever stops or dies in between', { timeout }
 });
 
 test('stopped while it is being attached: nothing is left', { timeout }, async () => {
-  await using filesystem = await loopFilesystem({ type: 'ext4', sizeBytes: 256 * 1024 ** 2 });
-  await using place = await temporaryDirectory('stopped');
-  const tree = path.join(filesystem.path, 'tree');
-  mkdirSync(tree);
-  const daemon = path.join(place.path, 'daemon.ts');
-  writeFileSync(
-    daemon,
-    "process.on('message', ({ kind }) => kind === 'end' && process.exit(1));\n",
-  );
-  const parameters = ['attach', '-f', '--state', path.join(place.path, 'state'), tree, source];
-  const child = spawn(path.join(import.meta.dirname, '../../ebb'), parameters, {
-    detached: true,
-    stdio: 'ignore',
-    env: { ...process.env, EBB_NATIVE_MAIN: daemon, EBB_RUN_DIR: path.join(place.path, 'run') },
-  });
-  killAtExit(child);
-  const ended = new Promise<number | null>((resolve) => child.once('exit', resolve));
+  const script = "process.on('message', ({ kind }) => kind === 'end' && process.exit(1));\n";
+  await using vain = await attachInVain(source, script, ['--foreground']);
   const supervisor = await waitFor(
     () =>
-      childrenOf(child.pid ?? 0).find((pid) => childrenOf(pid).some((one) => runs(one, daemon))),
+      childrenOf(vain.pid).find((pid) =>
+        childrenOf(pid).some((one) => runs(one, vain.daemonScript)),
+      ),
     { what: 'the daemon', timeoutMs: endMaxMs },
   );
-  process.kill(child.pid ?? 0, 'SIGTERM');
-  assert.equal(await ended, 1);
+  process.kill(vain.pid, 'SIGTERM');
+  assert.equal(await vain.ended, 1);
   await waitFor(() => !processLives(supervisor), { what: 'its end', timeoutMs: endMaxMs });
-  assert.equal(mountAt(readMountInfo(), tree), undefined);
+  assert.equal(mountAt(readMountInfo(), vain.tree), undefined);
 });

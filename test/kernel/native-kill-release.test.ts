@@ -13,6 +13,7 @@ import { compileHelper } from '../probes/probe.ts';
 import { AttachedTree, treeFilesystems } from '../support/attached-tree.ts';
 import { compareFiles } from '../support/compare.ts';
 import { CorpusWriter, noise } from '../support/corpus.ts';
+import { assertHonest } from '../support/deaths.ts';
 import { startStress } from '../support/hammer.ts';
 import { releaseAll } from '../support/releases.ts';
 import { killAtExit, killGroup, runOk } from '../support/run.ts';
@@ -31,8 +32,6 @@ const changedPerRound = 4;
 const killAfterMaxMs = 40;
 /** On a busy machine. */
 const answerMaxMs = 60_000;
-/** Of a reader: EIO, or EINTR of a call that was cut short. */
-const honestErrors = new Set(['5', '4']);
 
 const names = Array.from({ length: 240 }, (_unused, index) => `d${index % 4}/file-${index}.bin`);
 const readNames = names.filter((_name, index) => index % 10 === 0);
@@ -134,10 +133,7 @@ for (const type of types) {
       }
       await tree.ebb(['release', '-q', tree.path]);
       await assertAsModel(tree, model, `${type}, at the end`);
-      for (const report of await stress.stop(answerMaxMs)) {
-        assert.equal(report.wrong, undefined);
-        for (const errno of Object.keys(report.errors)) assert.ok(honestErrors.has(errno), errno);
-      }
+      assertHonest(await stress.stop(answerMaxMs), type);
       assert.ok(cutOff > 0, 'no release was under way when the daemon died: nothing was tested');
       context.diagnostic(`${type}: ${cutOff} releases cut off, ${released} files released before`);
     });

@@ -11,6 +11,7 @@ import { ControlClient } from '../../src/cli/client.ts';
 import { compileHelper } from '../probes/probe.ts';
 import { AttachedTree, treeFilesystems } from '../support/attached-tree.ts';
 import { CorpusWriter, noise } from '../support/corpus.ts';
+import { assertHonest } from '../support/deaths.ts';
 import { ServingHammer, startStress } from '../support/hammer.ts';
 import { releaseAll } from '../support/releases.ts';
 import { startTreeUsers, writeSharedAndOwn } from '../support/tree-users.ts';
@@ -30,8 +31,6 @@ const killAfterMaxMs = 1_000;
 const killInReleaseMaxMs = 60;
 /** On a busy machine. How long it took is reported. */
 const answerMaxMs = 60_000;
-/** Of a reader: EIO, or EINTR of a call that was cut short. */
-const honestErrors = new Set(['5', '4']);
 
 const names = Array.from({ length: 16 }, (_unused, index) => `shared/file-${index}.bin`);
 const userDirectories = Array.from({ length: users }, (_unused, index) => `user-${index}`);
@@ -94,12 +93,7 @@ for (const type of types) {
       // What is clean and not open becomes cold again.
       if (round % 4 === 3) await tree.ebb(['release', '-q', tree.path]);
     }
-    let denied = 0;
-    for (const report of await stress.stop(answerMaxMs)) {
-      assert.equal(report.wrong, undefined);
-      denied += report.errors['5'] ?? 0;
-      for (const errno of Object.keys(report.errors)) assert.ok(honestErrors.has(errno), errno);
-    }
+    let { denied } = assertHonest(await stress.stop(answerMaxMs), type);
     const reports = await working.stop(answerMaxMs);
     let calls = 0;
     for (const report of reports) {

@@ -14,8 +14,8 @@ import { compileHelper } from '../probes/probe.ts';
 import { AttachedTree, treeFilesystems } from '../support/attached-tree.ts';
 import { compareFiles } from '../support/compare.ts';
 import { CorpusWriter, noise } from '../support/corpus.ts';
+import { assertHonest, assertSameFiles, honestErrors } from '../support/deaths.ts';
 import { ServingHammer, startStress } from '../support/hammer.ts';
-import type { HammerReport } from '../support/hammer.ts';
 import { killTogether, processLives } from '../support/processes.ts';
 import { run } from '../support/run.ts';
 import { mountsBelow, temporaryDirectory } from '../support/temporary.ts';
@@ -31,8 +31,6 @@ const readersEndMaxMs = 10_000;
 const latecomerRounds = 3;
 /** On a busy machine; how long it took is reported. */
 const restartMaxMs = 30_000;
-/** What a reader may be told: EIO; EINTR of a call that was cut short. */
-const honestErrors = new Set(['5', '4']);
 /** While the tree is being taken away: also ENOENT, and ENOTDIR of what is below. */
 const honestWithoutTree = new Set([...honestErrors, '2', '20']);
 
@@ -57,33 +55,6 @@ before(async () => {
 after(async () => {
   await directory[Symbol.asyncDispose]();
 });
-
-function assertHonest(
-  reports: readonly HammerReport[],
-  said: string,
-  allowed: ReadonlySet<string> = honestErrors,
-): number {
-  let reads = 0;
-  for (const report of reports) {
-    assert.equal(report.wrong, undefined, said);
-    reads += report.reads;
-    for (const errno of Object.keys(report.errors)) {
-      assert.ok(allowed.has(errno), `${said}: a reader got errno ${errno}`);
-    }
-  }
-  return reads;
-}
-
-/** All files are what the source has. */
-async function assertSame(tree: AttachedTree, said: string): Promise<void> {
-  const script = 'cd "$0" && for f; do cmp -- "$f" "$SOURCE/$f" || exit 1; done';
-  const compared = await run('/bin/sh', ['-c', script, tree.path, ...names], {
-    timeoutMs: 60_000,
-    env: { SOURCE: source },
-  });
-  const said2 = `${said}: ${compared.stderr.toString()}`;
-  assert.equal(compared.code, 0, compared.code === 0 ? said2 : `${said2}\n${await tree.logTail()}`);
-}
 
 function kill(pid: number): void {
   process.kill(pid, 'SIGKILL');
@@ -139,12 +110,12 @@ for (const type of treeFilesystems) {
         // On a busy machine one that starts too slowly is itself replaced, so it may be more.
         assert.ok(status.restarts > round, said);
         const reports = await stress.stop(readersEndMaxMs);
-        errors.reads += assertHonest(reports, said);
+        errors.reads += assertHonest(reports, said).reads;
         for (const report of reports) errors.denied += report.errors['5'] ?? 0;
-        await assertSame(tree, said);
+        await assertSameFiles(tree, source, names, said);
         await tree.ebb(['release', tree.path]);
       }
-      await assertSame(tree, `${type}, at the end`);
+      await assertSameFiles(tree, source, names, `${type}, at the end`);
       assert.ok(
         errors.denied > 0,
         'no reader was waiting when the daemon died: nothing was tested',
@@ -201,7 +172,7 @@ for (const type of treeFilesystems) {
         timeoutMs: readersEndMaxMs,
       });
       await tree.attach();
-      await assertSame(tree, `${type}, attached again`);
+      await assertSameFiles(tree, source, names, `${type}, attached again`);
     });
 
     test('all three are killed: what is mounted is replaced when the tree is attached again', async () => {
@@ -228,7 +199,7 @@ for (const type of treeFilesystems) {
       await waitFor(async () => (await unguarded.ask('pread 0 0 4096')) === 'ok 4096', {
         what: `${type}: the bytes of who opened it meanwhile`,
       });
-      await assertSame(tree, type);
+      await assertSameFiles(tree, source, names, type);
     });
   });
 }
@@ -246,7 +217,7 @@ test('a daemon that is stopped for good is replaced; who waited for it gets EIO 
     }
     await waitFor(() => !processLives(status.pid), { what: 'the end of the stopped daemon' });
     await restarted(tree, status);
-    await assertSame(tree, 'after the stop');
+    await assertSameFiles(tree, source, names, 'after the stop');
   } finally {
     delete process.env['EBB_ALIVE_MS'];
   }
