@@ -48,7 +48,7 @@ export interface Workshop {
 
 /**
  * The file system cannot hold this one name or file; others are not concerned. EOVERFLOW: btrfs has no room for more
- * names with one hash.
+ * names with one hash. EXDEV: its directory takes in files of its own project only (place.ts).
  */
 const ownFault: ReadonlySet<string> = new Set([
   'EINVAL',
@@ -56,6 +56,7 @@ const ownFault: ReadonlySet<string> = new Set([
   'ENAMETOOLONG',
   'EFBIG',
   'EOVERFLOW',
+  'EXDEV',
 ]);
 /** Stubs made in the staging directory before they are made durable and put into place. */
 const stagedMax = 1_024;
@@ -313,7 +314,7 @@ export class DirectoryWork {
       if (replaces !== undefined) await this.#forgetReplaced(at, replaces, record);
       return;
     }
-    if (replaces !== undefined)
+    if (replaces !== undefined && isPlaced === false)
       this.#shop.report('conflict', this.#keyOf(step.object.name), 'it was changed here meanwhile');
     else if (isPlaced === false) this.#kept(step.object.name);
     // Not there: users have it. In a race it may have stayed where they could take it.
@@ -321,11 +322,15 @@ export class DirectoryWork {
   }
 
   /** Nothing can come between these calls but what users do, and that is looked at after the exchange. */
-  async #replace(at: Place, target: Place, replaces: StubRecord): Promise<boolean> {
+  async #replace(
+    at: Place,
+    target: Place & { name: string },
+    replaces: StubRecord,
+  ): Promise<boolean | undefined> {
     const file = await this.#cleanFile(replaces);
-    return (
-      file !== undefined && placeOver(at, target, () => isAsItCame(this.#shop.store, at, file))
-    );
+    if (file === undefined) return false;
+    const isMeant = (): boolean => isAsItCame(this.#shop.store, at, file);
+    return this.#unlessOwnFault(target.name, () => placeOver(at, target, isMeant));
   }
 
   /** Undefined: a user's by now, or gone. */

@@ -6,6 +6,10 @@
 import { randomBytes } from 'node:crypto';
 import { ebbError, toEbbError } from '../base/errors.ts';
 import { removeDirectory, renameEntry } from '../sys/entries.ts';
+import type { RenameMode } from '../sys/entries.ts';
+import { OpenFlag, openFd } from '../sys/fd.ts';
+import { joinProject } from '../sys/ioctl.ts';
+import { fileStatus } from '../sys/stat.ts';
 
 /** A name in a directory. */
 export interface Place {
@@ -16,7 +20,7 @@ export interface Place {
 /** Moves `staged` to a name that is free. False, and nothing changed, when it is not. */
 export function placeNew(staged: Place, target: Place): boolean {
   try {
-    renameEntry(staged.fd, staged.name, target.fd, target.name, 'keep');
+    moveIn(staged, target, 'keep');
     return true;
   } catch (error) {
     if (toEbbError(error).code === 'EEXIST') return false;
@@ -37,9 +41,32 @@ export function placeOver(staged: Place, target: Place, isExpected: () => boolea
   return false;
 }
 
+/** A directory that has a project for quotas takes in only files of that project: a stub becomes one. */
+function moveIn(staged: Place, target: Place, mode: RenameMode): void {
+  const move = (): void => renameEntry(staged.fd, staged.name, target.fd, target.name, mode);
+  try {
+    move();
+  } catch (error) {
+    if (toEbbError(error).code !== 'EXDEV' || !becomesOneOf(staged, target.fd)) throw error;
+    move();
+  }
+}
+
+/** Not a symlink, which has no descriptor to say it of, nor what has other names elsewhere. */
+function becomesOneOf(staged: Place, directoryFd: number): boolean {
+  const flags = OpenFlag.rdonly | OpenFlag.nofollow | OpenFlag.nonblock | OpenFlag.noatime;
+  try {
+    using file = openFd(staged.name, flags, 0, staged.fd);
+    return fileStatus(file.fd).nlink === 1 && joinProject(file.fd, directoryFd);
+  } catch (error) {
+    if (toEbbError(error).code === 'ELOOP') return false;
+    throw error;
+  }
+}
+
 function exchange(staged: Place, target: Place): boolean {
   try {
-    renameEntry(staged.fd, staged.name, target.fd, target.name, 'exchange');
+    moveIn(staged, target, 'exchange');
     return true;
   } catch (error) {
     if (toEbbError(error).code === 'ENOENT') return false;

@@ -114,6 +114,32 @@ export function setCowExtentSize(fd: number, sizeBytes: number): boolean {
   return native().ioctl(fd, IoctlRequest.fsSetXattr, fsxattrBytes) >= 0;
 }
 
+/** FS_XFLAG_PROJINHERIT, chattr +P. */
+const projectInheritFlag = 0x200;
+
+/**
+ * FS_IOC_FSSETXATTR: the file belongs to the project (of quotas) that new files of this directory belong to: no other
+ * file can be moved there (EXDEV). Moves ctime. False where the directory hands none on, or it cannot be said.
+ */
+export function joinProject(fd: number, directoryFd: number): boolean {
+  if (native().ioctl(directoryFd, IoctlRequest.fsGetXattr, fsxattrBytes) < 0) return false;
+  const [directoryFlags = 0, , , project = 0] = fsxattrWords;
+  if ((directoryFlags & projectInheritFlag) === 0) return false;
+  if (native().ioctl(fd, IoctlRequest.fsGetXattr, fsxattrBytes) < 0) return false;
+  fsxattrWords[0] = (fsxattrWords[0] ?? 0) & settableFlags;
+  fsxattrWords[3] = project;
+  return native().ioctl(fd, IoctlRequest.fsSetXattr, fsxattrBytes) >= 0;
+}
+
+/** The directory takes in files of all projects, whatever project it belongs to. */
+export function admitAllProjects(directoryFd: number): void {
+  if (native().ioctl(directoryFd, IoctlRequest.fsGetXattr, fsxattrBytes) < 0) return;
+  const flags = fsxattrWords[0] ?? 0;
+  if ((flags & projectInheritFlag) === 0) return;
+  fsxattrWords[0] = flags & settableFlags & ~projectInheritFlag;
+  native().ioctl(directoryFd, IoctlRequest.fsSetXattr, fsxattrBytes);
+}
+
 const inodeFlags = new Uint32Array(2);
 const inodeFlagsBytes = new Uint8Array(inodeFlags.buffer);
 /** FS_NOCOW_FL, chattr +C. */

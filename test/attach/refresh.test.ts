@@ -23,6 +23,7 @@ import { test } from 'node:test';
 import { symlinkName } from '../../src/attach/staging.ts';
 import { openDirectoryRemote } from '../../src/remote/dir/dir-remote.ts';
 import { MemoryRemote } from '../../src/remote/memory/memory-remote.ts';
+import { runOk } from '../support/run.ts';
 import { temporaryDirectory } from '../support/temporary.ts';
 import { newStub, recall } from '../tree/support/stubs.ts';
 import { Scene, content } from './populate-scene.ts';
@@ -411,4 +412,34 @@ test('what a crash left in the staging directory goes; what may be a user’s ge
   assert.equal(content(scene.path(`sub/${edited}`)), 'edited');
   assert.equal(scene.record(`sub/${edited}`)?.change, StubChange.dirty);
   assert.equal(scene.catalog.totals().stubs, 3);
+});
+
+test('in a directory with a project for quotas names come, go and are replaced as elsewhere', async () => {
+  const { remote, scene } = await sceneOf({ 'a/old': 'old', 'a/goes': '1', 'b/old': 'old' });
+  using _scene = scene;
+  // As xfs_quota(8) sets it; what lies in it may be of other projects.
+  await runOk('chattr', ['-p', '42', scene.path('a')]);
+  await runOk('chattr', ['+P', scene.path('a')]);
+  // Ebb's own directory has one when the tree was in a project before it was attached.
+  await runOk('chattr', ['-p', '7', scene.path('../new')]);
+  await runOk('chattr', ['+P', scene.path('../new')]);
+  scene.restart();
+  remote.putFile('a/new', bytes('new'));
+  remote.putFile('a/old', bytes('another'));
+  remote.remove('a/goes');
+  remote.putSymlink('a/link', 'new');
+  remote.putFile('b/new', bytes('new'));
+  const result = await scene.refresh();
+  assert.equal(result.failed, 0);
+  assert.deepEqual(scene.names('a'), ['new', 'old']);
+  assert.equal(lstatSync(scene.path('a/old')).size, 7);
+  assert.deepEqual(scene.names('b'), ['new', 'old']);
+  assert.deepEqual(scene.names('../new'), []);
+  const projects = await runOk('lsattr', ['-p', scene.path('a')]);
+  assert.equal(projects.stdout.toString().match(/^ +42 /gm)?.length, 2);
+  // A symlink has no descriptor by which it could be said to be of the project.
+  assert.deepEqual(
+    result.reports.map(({ kind, key }) => [kind, key]),
+    [['skipped', 'a/link']],
+  );
 });

@@ -13,6 +13,7 @@ import { EbbError, ebbError, toEbbError } from '../../base/errors.ts';
 import { OpenFlag, openFd } from '../../sys/fd.ts';
 import type { OwnedFd } from '../../sys/fd.ts';
 import { syncFile } from '../../sys/file-io.ts';
+import { admitAllProjects } from '../../sys/ioctl.ts';
 import { isOpenElsewhere } from '../../sys/lease.ts';
 import type { FileTime } from '../../sys/stat.ts';
 import { syncFilesystemAsync } from '../../sys/writeback.ts';
@@ -94,6 +95,7 @@ export class NativeStubStore implements StubStore, StubOwner {
     const flags = OpenFlag.rdonly | OpenFlag.directory | OpenFlag.nofollow;
     this.#root = openFd('data', flags, 0, options.privateFd);
     this.#staging = openFd('new', flags, 0, options.privateFd);
+    admitAllProjects(this.#staging.fd);
     this.#poisonDirectory = openFd('poison', flags, 0, options.privateFd);
     this.access = new StubAccess(this.#root.fd);
     this.poison = this.access.hasReflinks
