@@ -29,7 +29,7 @@ test('an interrupted reader goes on: INTERRUPT, EINTR', limits, async () => {
       server.events.slice(before).some(({ message }) => message === what);
     const reader = spawn('cat', [path.join(mountPoint, 'blocked')], { stdio: 'ignore' });
     await waitFor(said('blocked'), { what: 'the READ' });
-    const ended = once(reader, 'exit', { signal: AbortSignal.timeout(5000) });
+    const ended = once(reader, 'exit', { signal: AbortSignal.timeout(patience * timeoutMs) });
     reader.kill(signal);
     assert.equal((await ended)[1], signal);
     await waitFor(said('interrupted true'), { what: 'the EINTR to be taken' });
@@ -41,7 +41,7 @@ test('abort frees a blocked reader and ends the loop', limits, async () => {
   const mountPoint = await mountPointIn(directory);
   await using server = await ServerProcess.start({ module, mountPoint });
   const reader = spawn('cat', [path.join(mountPoint, 'blocked')], { stdio: 'ignore' });
-  const ended = once(reader, 'exit', { signal: AbortSignal.timeout(5000) });
+  const ended = once(reader, 'exit', { signal: AbortSignal.timeout(patience * timeoutMs) });
   await server.event('message', 'blocked');
   assert.notEqual((await run('umount', [mountPoint], { timeoutMs })).code, 0, 'it is busy');
   server.send('abort');

@@ -20,6 +20,7 @@ import type { Remote } from '../../src/remote/remote.ts';
 import { generator, seededFaults } from '../../src/remote/seeded-faults.ts';
 import type { FaultRates } from '../../src/remote/seeded-faults.ts';
 import { by, LocalFile } from '../recall/support.ts';
+import { patience } from '../support/patience.ts';
 import { patternBytes } from '../support/pattern.ts';
 
 const KiB = 1024;
@@ -301,7 +302,7 @@ test('failures, stalls, full disks, lost readers, moving versions: never a wrong
         failed += simulation.failed;
       },
     ),
-    { numRuns: 25, endOnFailure: true, interruptAfterTimeLimit: 20_000 },
+    { numRuns: 25, endOnFailure: true, interruptAfterTimeLimit: patience * 60_000 },
   );
   assert.ok(succeeded > 100 && failed > 10, `${succeeded} succeeded, ${failed} failed`);
 });
