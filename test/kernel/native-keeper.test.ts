@@ -20,7 +20,13 @@ import { noise } from '../support/corpus.ts';
 import { assertHonest, attachInVain, deathScene, shownMount } from '../support/deaths.ts';
 import type { DeathScene } from '../support/deaths.ts';
 import { patience } from '../support/patience.ts';
-import { childrenOf, daemonsOf, killTogether, processLives } from '../support/processes.ts';
+import {
+  childrenOf,
+  daemonsOf,
+  killTogether,
+  processLives,
+  stopProcess,
+} from '../support/processes.ts';
 import { run, runOk } from '../support/run.ts';
 import { mountsBelow } from '../support/temporary.ts';
 import type { LoopFilesystemType } from '../support/temporary.ts';
@@ -129,7 +135,7 @@ for (const [type, someDeaths] of victimsOn) {
 async function killUnderWaiting(tree: AttachedTree): Promise<TreeStatus> {
   const { pid, supervisorPid } = await tree.status();
   // So what is asked from now on is asked of nobody.
-  process.kill(pid, 'SIGSTOP');
+  await stopProcess(pid);
   const waiting = scene.names.map((name) =>
     run('cmp', [path.join(tree.path, name), path.join(scene.source, name)], {
       timeoutMs: endMaxMs,
@@ -176,7 +182,7 @@ test('no supervisor can be started: readers wait until one can', { timeout }, as
     what: 'a start in vain',
     timeoutMs: endMaxMs,
   });
-  assert.ok((await waitingIn('fanotify_')) > 0, 'the reader waits');
+  await waitFor(async () => (await waitingIn('fanotify_')) > 0, { what: 'the reader to wait' });
   const { stdout, stderr, code } = await tree.ebb(['status', tree.path]);
   assert.equal(code, 1);
   const said = stdout.toString() + stderr.toString();

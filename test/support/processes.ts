@@ -47,7 +47,11 @@ export async function stopProcess(pid: number): Promise<void> {
 
 function areThreadsStopped(pid: number): boolean {
   const threads = readdirSync(`/proc/${pid}/task`).map(Number);
-  return threads.every((thread) => statFields(thread)[StatField.state] === 'T');
+  try {
+    return threads.every((thread) => statFields(thread)[StatField.state] === 'T');
+  } catch {
+    return false; // one has just ended
+  }
 }
 
 /** SIGKILL to all of them together: none has a moment without the others. Who is gone already is left out. */
