@@ -8,7 +8,7 @@
  *      not even through FUSE passthrough with a closed descriptor; from now on an opener waits for us, and the front
  *      end is told of it (`beforeFreeing`);
  *   4. record durably that nothing is here (catalog, then mark);
- *   5. if an opener is waiting, put the record back and let it in: the bytes are still there;
+ *   5. if an opener is waiting, or the file was cut, put the record back and let him in: the bytes are still there;
  *   6. free the blocks, drop the lease. Who opens now finds a stub.
  * A crash after 4 leaves blocks that nobody claims; they are overwritten by the next recall.
  *
@@ -213,15 +213,16 @@ async function releaseLeased<File extends Releasable>(
   request: ReleaseRequest<File>,
   results: (ReleaseResult | undefined)[],
 ): Promise<void> {
-  const isWanted = ({ file, fd }: Leased<File>): boolean =>
-    leaseKind(fd) !== 'write' || request.isBusy(file.id);
+  const refusalNow = ({ file, fd }: Leased<File>): Refused | undefined => {
+    if (leaseKind(fd) !== 'write' || request.isBusy(file.id)) return openedMeanwhile(file);
+    // Asked twice: who cuts a file without opening it need not break the lease (nfsd_setattr(), Linux 6.18).
+    if (!port.isChanged(file, fd)) return undefined;
+    return refused('changed', `${file.key} is not as it was recalled.`);
+  };
   const going = leased.filter((one) => {
-    const { index, file, fd } = one;
-    if (isWanted(one)) results[index] = openedMeanwhile(file);
-    else if (port.isChanged(file, fd)) {
-      results[index] = refused('changed', `${file.key} is not as it was recalled.`);
-    } else results[index] = objection(one, request);
-    return results[index] === undefined;
+    const refusal = refusalNow(one) ?? objection(one, request);
+    results[one.index] = refusal;
+    return refusal === undefined;
   });
   const before = going.map(({ file }) => file.residency.snapshot());
   for (const { file } of going) file.residency.clear();
@@ -230,7 +231,7 @@ async function releaseLeased<File extends Releasable>(
   try {
     const refusals = await recordNothingHere(port, going);
     for (const [at, one] of going.entries()) {
-      const refusal = refusals[at] ?? (isWanted(one) ? openedMeanwhile(one.file) : undefined);
+      const refusal = refusals[at] ?? refusalNow(one);
       if (refusal !== undefined) kept.add(one);
       results[one.index] = refusal ?? free(port, one, before[at] as Residency);
     }

@@ -16,6 +16,7 @@ import { Seek, pread, seek } from '../../../src/sys/io.ts';
 import { fileStatus, setFileTimes } from '../../../src/sys/stat.ts';
 import { releaseBatchMax } from '../../../src/tree/release.ts';
 import type { ReleaseRequest, ReleaseResult } from '../../../src/tree/release.ts';
+import { truncateFile } from '../../../src/tree/truncate.ts';
 import { isPoison } from '../../../src/tree/stubs/poison.ts';
 import type { StubFile } from '../../../src/tree/stubs/stub-store.ts';
 import { sourceBytes } from '../support/cache.ts';
@@ -95,6 +96,18 @@ for (const type of imageTypes) {
         assert.equal(refusalOf(await release(stubs, file, { beforeFreeing })), refusal);
         assertStillHere(stubs, file, path.join(tree.data, 'f'));
       }
+    });
+
+    test('refuses what was cut under the lease, as the NFS server does it, up to the last moment', async () => {
+      using tree = newTree(type);
+      using stubs = openStubs(tree);
+      const file = stubs.add('f', sizeBytes);
+      await recall(file);
+      const beforeFreeing = (fd: number): void => truncateFile(fd, 5_000);
+      assert.equal(refusalOf(await release(stubs, file, { beforeFreeing })), 'changed');
+      const left = readFileSync(path.join(tree.data, 'f'));
+      assert.deepEqual(new Uint8Array(left), sourceBytes(0, 5_000));
+      assert.equal(stubs.catalog.get(file.id)?.complete, true);
     });
 
     test('refuses what its mark alone says to be the user’s: the catalog has not taken it', async () => {
