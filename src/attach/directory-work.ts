@@ -15,6 +15,7 @@ import type { MadeStub, StubMaker } from '../tree/stubs/stub-maker.ts';
 import type { CommitQueue } from './commit-queue.ts';
 import type { AttributeDefaults } from './directory-facts.ts';
 import { recordOf } from './local-directory.ts';
+import { NameFaults } from './name-faults.ts';
 import { placeNew, placeOver, takeAway } from './place.ts';
 import type { Place } from './place.ts';
 import { makeElsewhere } from './make-elsewhere.ts';
@@ -46,18 +47,6 @@ export interface Workshop {
   readonly usersRecorded: (id: number) => Promise<() => boolean>;
 }
 
-/**
- * The file system cannot hold this one name or file; others are not concerned. EOVERFLOW: btrfs has no room for more
- * names with one hash. EXDEV: its directory takes in files of its own project only (place.ts).
- */
-const ownFault: ReadonlySet<string> = new Set([
-  'EINVAL',
-  'EILSEQ',
-  'ENAMETOOLONG',
-  'EFBIG',
-  'EOVERFLOW',
-  'EXDEV',
-]);
 /** Stubs made in the staging directory before they are made durable and put into place. */
 const stagedMax = 1_024;
 /** A key no remote has: the files that stand for a hard link's identity at the remote. */
@@ -77,12 +66,14 @@ export class DirectoryWork {
   readonly #key: string;
   /** Nobody sees this directory, and it was never complete: new files are made where they belong. */
   readonly #isDirect: boolean;
+  readonly #faults: NameFaults;
 
   constructor(shop: Workshop, fd: number, key: string, isDirect: boolean) {
     this.#shop = shop;
     this.#fd = fd;
     this.#key = key;
     this.#isDirect = isDirect;
+    this.#faults = new NameFaults((name, why) => shop.report('skipped', this.#keyOf(name), why));
   }
 
   /**
@@ -126,7 +117,7 @@ export class DirectoryWork {
 
   /** Closed to users until it is filled and gets its own mode. False: it cannot be. */
   #makeDirectory(name: string): boolean {
-    const isThere = this.#unlessOwnFault(name, () => {
+    const isThere = this.#faults.unlessRefused(name, () => {
       try {
         makeDirectory(this.#fd, name, 0o700);
         this.#shop.count('made', 0);
@@ -136,18 +127,6 @@ export class DirectoryWork {
       return true;
     });
     return isThere === true;
-  }
-
-  /** The result; undefined after a report when this one thing cannot be. Others (ENOSPC, EIO) are thrown. */
-  #unlessOwnFault<T>(name: string, make: () => T): T | undefined {
-    try {
-      return make();
-    } catch (error) {
-      const { code, message } = toEbbError(error);
-      if (!ownFault.has(code)) throw error;
-      this.#shop.report('skipped', this.#keyOf(name), `the file system cannot hold it: ${message}`);
-      return undefined;
-    }
   }
 
   async #files(steps: readonly FileStep[]): Promise<void> {
@@ -189,7 +168,7 @@ export class DirectoryWork {
 
   /** What `make` makes, or throws, in this directory. */
   #takeMade(object: ExactFile, make: () => Made): void {
-    const made = this.#unlessOwnFault(object.name, () => {
+    const made = this.#faults.unlessRefused(object.name, () => {
       try {
         return make();
       } catch (error) {
@@ -206,7 +185,7 @@ export class DirectoryWork {
   #stage(step: FileStep): Staged | undefined {
     const name = this.#shop.nextName();
     const { object } = step;
-    const made = this.#unlessOwnFault(object.name, () =>
+    const made = this.#faults.unlessOwn(object.name, () =>
       this.#make({ fd: this.#shop.store.stagingFd, name: encodeName(name) }, object),
     );
     return made === undefined ? undefined : { ...made, step, name };
@@ -240,8 +219,8 @@ export class DirectoryWork {
       linkFile(file.fd, place.fd, place.name);
       return true;
     } catch (error) {
-      // Its last name was deleted here; or it has as many as the file system allows.
-      if (['ESTALE', 'ENOENT', 'EMLINK'].includes(toEbbError(error).code)) return false;
+      // Its last name was deleted here; it has as many as the file system allows; nobody may change it.
+      if (['ESTALE', 'ENOENT', 'EMLINK', 'EPERM'].includes(toEbbError(error).code)) return false;
       throw error;
     }
   }
@@ -305,32 +284,30 @@ export class DirectoryWork {
     const at = { fd: store.stagingFd, name };
     const target = { fd: this.#fd, name: step.object.name };
     const { replaces } = step;
-    const isPlaced =
-      replaces === undefined
-        ? this.#unlessOwnFault(step.object.name, () => placeNew(at, target))
-        : await this.#replace(at, target, replaces);
+    const file = replaces && (await this.#cleanFile(replaces));
+    // Nothing can come in between but what users do, and that is looked at after the exchange.
+    const isPlaced = this.#faults.unlessRefused(step.object.name, () => {
+      if (replaces === undefined) return placeNew(at, target);
+      return file !== undefined && placeOver(at, target, () => isAsItCame(store, at, file));
+    });
     if (isPlaced === true) {
       this.#count({ record, isNew });
       if (replaces !== undefined) await this.#forgetReplaced(at, replaces, record);
       return;
     }
-    if (replaces !== undefined && isPlaced === false)
-      this.#shop.report('conflict', this.#keyOf(step.object.name), 'it was changed here meanwhile');
-    else if (isPlaced === false) this.#kept(step.object.name);
+    if (isPlaced === false) {
+      if (replaces === undefined) this.#kept(step.object.name);
+      else
+        this.#shop.report(
+          'conflict',
+          this.#keyOf(step.object.name),
+          'it was changed here meanwhile',
+        );
+    }
     // Not there: users have it. In a race it may have stayed where they could take it.
-    if (removeFileIfThere(at.fd, at.name) && isNew) await this.#forget(record);
-  }
-
-  /** Nothing can come between these calls but what users do, and that is looked at after the exchange. */
-  async #replace(
-    at: Place,
-    target: Place & { name: string },
-    replaces: StubRecord,
-  ): Promise<boolean | undefined> {
-    const file = await this.#cleanFile(replaces);
-    if (file === undefined) return false;
-    const isMeant = (): boolean => isAsItCame(this.#shop.store, at, file);
-    return this.#unlessOwnFault(target.name, () => placeOver(at, target, isMeant));
+    if (!removeFileIfThere(at.fd, at.name)) return;
+    if (isNew) await this.#forget(record);
+    else this.#shop.catalog.setKnown([unknownKey(this.#keyOf(step.object.name))]);
   }
 
   /** Undefined: a user's by now, or gone. */
@@ -369,12 +346,18 @@ export class DirectoryWork {
     // The record may be behind: what was recalled just now may be the last copy.
     if (file === undefined || file.residency.residentBytes > 0) return;
     const aside = { fd: store.stagingFd, name: this.#shop.nextName() };
-    if (!takeAway({ fd: this.#fd, name }, aside, () => isAsItCame(store, aside, file))) return;
+    const isExpected = (): boolean => isAsItCame(store, aside, file);
+    if (!this.#takenAway(name, aside, isExpected)) return;
     const isLastName = fileStatusAt(aside.fd, aside.name).nlink === 1;
     removeFile(aside.fd, aside.name);
     if (isLastName) await this.#forget(record);
     else catalog.setKnown([unknownKey(this.#keyOf(name))]);
     this.#shop.count('removed', 0);
+  }
+
+  #takenAway(name: string, aside: Place, isExpected: () => boolean): boolean {
+    const take = (): boolean => takeAway({ fd: this.#fd, name }, aside, isExpected);
+    return this.#faults.unlessRefused(name, take) === true;
   }
 
   #symlink({ object, target, replaces }: DirectoryPlan['symlinks'][number]): void {
@@ -385,7 +368,7 @@ export class DirectoryWork {
       fd: this.#shop.store.stagingFd,
       name: symlinkName(this.#shop.nextName(), targets),
     };
-    const isPlaced = this.#unlessOwnFault(name, () => {
+    const isPlaced = this.#faults.unlessRefused(name, () => {
       this.#makeSymlink(at, target, object);
       return this.#placeSymlink(at, name, replaces);
     });
@@ -417,7 +400,7 @@ export class DirectoryWork {
   #removeSymlink(name: string, target: string): void {
     const staged = symlinkName(this.#shop.nextName(), [target]);
     const aside = { fd: this.#shop.store.stagingFd, name: staged };
-    if (!takeAway({ fd: this.#fd, name }, aside, () => isSymlink(aside, target))) return;
+    if (!this.#takenAway(name, aside, () => isSymlink(aside, target))) return;
     removeFile(aside.fd, aside.name);
     this.#shop.catalog.setKnown([unknownKey(this.#keyOf(name))]);
     this.#shop.count('removed', 0);

@@ -100,6 +100,9 @@ export function kindOfMode(mode: number): NameKind {
   return kindsOfModes.get(mode & typeMask) ?? 'other';
 }
 
+/** EINVAL, ELOOP, ENXIO: it was no symlink any more, or no file but a symlink, or a socket. */
+const changedKind: ReadonlySet<string> = new Set(['EINVAL', 'ELOOP', 'ENXIO']);
+
 /** All entries with what reconciling needs to know of them. What goes meanwhile is left out. */
 export async function readLocal(
   fd: number,
@@ -108,10 +111,13 @@ export async function readLocal(
   const found = new Map<string, LocalEntry>();
   for await (const entry of readEntries(fd)) {
     await parts.turns.pause();
+    const name = decodeName(entry.name);
     try {
-      found.set(decodeName(entry.name), localEntry(fd, entry, parts));
+      found.set(name, localEntry(fd, entry, parts));
     } catch (error) {
-      if (toEbbError(error).code !== 'ENOENT') throw error;
+      const { code } = toEbbError(error);
+      if (changedKind.has(code)) found.set(name, { kind: 'other' });
+      else if (code !== 'ENOENT') throw error;
     }
   }
   return found;

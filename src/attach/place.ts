@@ -35,10 +35,22 @@ export function placeNew(staged: Place, target: Place): boolean {
  */
 export function placeOver(staged: Place, target: Place, isExpected: () => boolean): boolean {
   if (!exchange(staged, target)) return false;
-  if (isExpected()) return true;
-  // Users may be quick: what they put there comes back, whatever became of the name in between.
-  if (!exchange(staged, target)) giveBack(staged, target);
-  return false;
+  return orKept(() => {
+    if (isExpected()) return true;
+    // Users may be quick: what they put there comes back, whatever became of the name in between.
+    if (!exchange(staged, target)) giveBack(staged, target);
+    return false;
+  });
+}
+
+/** What may be a user's lies in the staging directory: no failure here is one of the name alone. */
+function orKept(work: () => boolean): boolean {
+  try {
+    return work();
+  } catch (error) {
+    const message = 'what a user put into the place of a file could not be put back yet';
+    throw ebbError('EIO', `${message}: ${toEbbError(error).message}`, { cause: error });
+  }
 }
 
 /** A directory that has a project for quotas takes in only files of that project: a stub becomes one. */
@@ -85,9 +97,11 @@ export function takeAway(target: Place, aside: Place, isExpected: () => boolean)
     if (toEbbError(error).code === 'ENOENT') return false;
     throw error;
   }
-  if (isExpected()) return true;
-  giveBack(aside, target);
-  return false;
+  return orKept(() => {
+    if (isExpected()) return true;
+    giveBack(aside, target);
+    return false;
+  });
 }
 
 /** A user's file gets its name back, or another one beside it when somebody took that meanwhile: never none. */
@@ -101,14 +115,15 @@ export function saveBeside(from: Place, directoryFd: number): void {
   renameEntry(from.fd, from.name, directoryFd, name, 'keep');
 }
 
-/** Removes a directory if it is empty. False when it is not, or not there. */
+/** Removes a directory if it is empty. False when it is not, not there, mounted on, or nobody may (chattr +i). */
 export function removeIfEmpty(fd: number, name: string): boolean {
   try {
     removeDirectory(fd, name);
     return true;
   } catch (error) {
     const known = toEbbError(error);
-    if (['ENOTEMPTY', 'EEXIST', 'ENOENT', 'ENOTDIR'].includes(known.code)) return false;
+    if (['ENOTEMPTY', 'EEXIST', 'ENOENT', 'ENOTDIR', 'EBUSY', 'EPERM'].includes(known.code))
+      return false;
     throw ebbError(known.code, `the directory ${name} cannot be removed: ${known.message}`, {
       cause: error,
     });

@@ -103,6 +103,8 @@ const makerFromDefault = 1_000;
 const idsPerReservation = 1_024;
 /** `ListedDirectory.attributes` of a directory that went at the remote, and here. */
 const gone = '/gone';
+/** No remote says this: they are set by the next run. */
+const unknownFacts = encodeDirectoryFacts({ kind: 'directory' });
 const progressIntervalMs = 100;
 /** Runs that wait for the one under way. */
 const waitingRunsMax = 64;
@@ -124,8 +126,11 @@ export class Populator {
   async run(request: PopulateRequest): Promise<PopulateResult> {
     using _permit = await this.#one.acquire({ signal: request.signal });
     if (!this.#isSwept) await sweepStaging(this.#parts);
+    // What a run that fails has made and recorded would count as deleted by users.
+    this.#isSwept = false;
+    const result = await new Run(this.#parts, request).perform();
     this.#isSwept = true;
-    return await new Run(this.#parts, request).perform();
+    return result;
   }
 
   /** Resolves when no run is under way, and what was left of one is swept; until it is disposed none begins. */
@@ -281,11 +286,11 @@ class Run {
       : await readLocal(directory.fd, { ...this.#parts, turns: this.#turns });
     const plan = await this.#plan(key, found.listing, local, isFirst);
     await this.#perform(directory.fd, key, plan, isFirst);
-    const attributes = encodeDirectoryFacts(found.attributes);
+    const told = encodeDirectoryFacts(found.attributes);
     // The root stays as its owner made it: it is the directory that was attached.
-    if (key !== '' && (isFirst || attributes !== before.attributes)) {
-      applyDirectoryFacts(directory.fd, found.attributes, this.#parts.defaults);
-    }
+    const isToFollow = key !== '' && (isFirst || told !== before.attributes);
+    const follows = !isToFollow || this.#applyFacts(directory.fd, key, found.attributes);
+    const attributes = follows ? told : unknownFacts;
     this.#queue.addListed({ key, listedAtMs: this.#parts.nowMs(), attributes });
     await this.#queue.relieve();
     for (const { object, isNew } of plan.directories) {
@@ -297,6 +302,19 @@ class Run {
     }
     this.#counts.directories += 1;
     this.#show(key, false);
+  }
+
+  /** False after a report: nobody may change the directory (chattr +i). */
+  #applyFacts(fd: number, key: string, attributes: ObjectAttributes): boolean {
+    try {
+      applyDirectoryFacts(fd, attributes, this.#parts.defaults);
+      return true;
+    } catch (error) {
+      const { code, message } = toEbbError(error);
+      if (code !== 'EPERM') throw error;
+      this.#shop.report('skipped', key, `its mode, owner and time stay as they are: ${message}`);
+      return false;
+    }
   }
 
   /** Undefined when the remote fails: nothing is concluded from that. */

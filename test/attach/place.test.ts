@@ -107,3 +107,18 @@ test('who is quicker than two renames loses nothing', async () => {
   assert.equal(placeOver(at.staged, at.target, moves), false);
   assert.deepEqual(at.contents(), [{ moved: 'new', name: "a user's" }, {}]);
 });
+
+test('what a user put there stays when it cannot be put back, and that is no failure of one name', async () => {
+  for (const act of [placeOver, takeAway]) {
+    await using at = await scene();
+    writeFileSync(`${at.users}/name`, "a user's");
+    if (act === placeOver) writeFileSync(`${at.staging}/s`, 'new');
+    const removed = (): boolean => {
+      rmSync(at.users, { recursive: true });
+      return false;
+    };
+    const [from, to] = act === placeOver ? [at.staged, at.target] : [at.target, at.staged];
+    assert.throws(() => act(from, to, removed), { code: 'EIO' });
+    assert.equal(readFileSync(`${at.staging}/s`, 'utf8'), "a user's");
+  }
+});
