@@ -28,6 +28,7 @@ import type {
   TreeStatus,
 } from '../daemon/api.ts';
 import type { RunRecord } from '../base/run-directory.ts';
+import { isTakenAway, takenAwaySentence } from './taken-away.ts';
 
 /** A mount's supervisor replaces a daemon that died: for so long its socket may be without anybody. */
 const successorWaitMs = 5_000;
@@ -224,6 +225,8 @@ export class ControlClient {
     if (code === 'EACCES' || code === 'EPERM') {
       return ebbError('EACCES', `The mount ${mountPoint} belongs to another user.`, { cause });
     }
+    if (isTakenAway(this.record))
+      return ebbError('ENOTCONN', takenAwaySentence(this.record), { cause });
     const sentence =
       kind === 'tree'
         ? `The daemon of ${mountPoint} does not answer, and is started again after a while; ` +

@@ -117,7 +117,9 @@ function lockData(privateMountFd: number): OwnedFd {
   );
   try {
     if (tryLock(data.fd)) return data;
-    throw ebbError('EBUSY', 'the tree is attached already; see: ebb status');
+    const who =
+      'it is attached under another name, or was taken away and somebody has files of it open';
+    throw ebbError('EBUSY', `the files of the tree are still guarded: ${who}; see: ebb status`);
   } catch (error) {
     data.close();
     throw error;

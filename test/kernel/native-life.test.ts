@@ -184,6 +184,13 @@ for (const type of treeFilesystems) {
       assert.ok(processLives(status.supervisorPid), 'somebody has to deny');
       const second = await tree.ebb(['attach', '--state', tree.stateDirectory, tree.path]);
       assert.equal(second.code, 3, second.stderr.toString());
+      assert.match(second.stderr.toString(), /taken away and somebody has files of it open/);
+      // Nobody would come who serves it.
+      for (const verb of [['get'], ['daemon', 'restart'], ['detach']]) {
+        const { code, stderr } = await tree.ebb([...verb, tree.path]);
+        assert.equal(code, 1, stderr.toString());
+        assert.match(stderr.toString(), /was taken away, and cannot be attached again before/);
+      }
       holder[Symbol.dispose]();
       await waitFor(() => !processLives(status.supervisorPid), {
         what: 'the supervisor to end with the last user',

@@ -3,6 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { ebbError, toEbbError } from '../../base/errors.ts';
 import type { ErrnoCode } from '../../base/errno.ts';
 import type { ControlClient } from '../client.ts';
+import { isTakenAway } from '../taken-away.ts';
 import { Mounts } from '../target.ts';
 import { visible, visibleSentence } from '../terminal.ts';
 import { ExitCode, UsageError } from '../verb.ts';
@@ -69,7 +70,7 @@ async function replace(client: ControlClient): Promise<{ pid: number; restarts: 
     before = (await client.status()).pid;
     await client.restart();
   } catch (error) {
-    if (toEbbError(error).code !== 'ENOTCONN') throw error;
+    if (toEbbError(error).code !== 'ENOTCONN' || isTakenAway(client.record)) throw error;
     // There is none: one that the supervisor would start later is started now.
     process.kill(pid, 'SIGHUP');
   }
