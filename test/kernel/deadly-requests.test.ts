@@ -59,7 +59,9 @@ async function assertWorks(mount: EbbMount): Promise<void> {
 }
 
 test(`a request that kills or hangs each daemon: EIO after ${deathsMax}, and nobody else notices`, async () => {
-  const env = { NODE_OPTIONS: `--import=${preload}`, EBB_ALIVE_MS: aliveMs };
+  // Only where one is to be found silent: a busy machine keeps others silent for so long, too.
+  const watched: Record<string, string> = isThorough ? { EBB_ALIVE_MS: aliveMs } : {};
+  const env = { NODE_OPTIONS: `--import=${preload}`, ...watched };
   await withEbb({ remote: source, env, standby: true, timeoutMs: answerMaxMs }, async (mount) => {
     const place = { helper, mount: mount.path, source, names };
     await using stress = startStress({ ...place, readers: 2, seconds: 86_400, seed: 1 });

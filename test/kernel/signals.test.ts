@@ -8,6 +8,7 @@ import { after, before, test } from 'node:test';
 import { freshSources, mebibyte } from '../support/corpus.ts';
 import { startLyingOriginProcess } from '../support/lying-origin.ts';
 import { withEbb } from '../support/mount.ts';
+import { patience } from '../support/patience.ts';
 import { killAtExit, run, runOk } from '../support/run.ts';
 import { temporaryDirectory } from '../support/temporary.ts';
 import type { TemporaryDirectory } from '../support/temporary.ts';
@@ -71,10 +72,9 @@ test('who is killed after a signal that was survived is gone at once', async () 
       const state = (): string => readFileSync(`/proc/${child.pid}/stat`, 'latin1');
       await waitFor(() => / D /.test(state()), { what: 'a signal' });
       child.kill('SIGKILL');
-      const [, signal] = (await once(child, 'exit', { signal: AbortSignal.timeout(20_000) })) as [
-        number | null,
-        string | null,
-      ];
+      const [, signal] = (await once(child, 'exit', {
+        signal: AbortSignal.timeout(patience * 20_000),
+      })) as [number | null, string | null];
       assert.equal(signal, 'SIGKILL');
     }
   });
