@@ -1,12 +1,13 @@
 /** A server that does not come back from computing, or cannot die: its mount ends, and nobody waits for it. Root. */
 import assert from 'node:assert/strict';
-import { closeSync, existsSync, openSync } from 'node:fs';
+import { closeSync, existsSync, openSync, readFileSync } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
 import path from 'node:path';
 import { test } from 'node:test';
 import { serveImage } from '../../src/image/broker/serve.ts';
 import { makeImage } from '../ext4/support/images.ts';
 import { mountPointIn, ServerProcess } from '../fuse/server.ts';
+import { descendantsOf } from '../support/processes.ts';
 import { run } from '../support/run.ts';
 import { mountsBelow, temporaryDirectory } from '../support/temporary.ts';
 import { waitFor } from '../support/wait-for.ts';
@@ -42,6 +43,10 @@ for (const [how, args, said] of [
   });
 }
 
+function isComputing(pid: number): boolean {
+  return /computing-server.*stuck/s.test(readFileSync(`/proc/${pid}/cmdline`, 'latin1'));
+}
+
 test('a server that waits for a dead disk, and cannot be killed, keeps neither the mount nor its users', async () => {
   await using directory = await temporaryDirectory('stuck');
   await using disk = await ServerProcess.start({
@@ -66,8 +71,8 @@ test('a server that waits for a dead disk, and cannot be killed, keeps neither t
   );
   await disk.event('message', 'blocked');
   disk.child.kill('SIGSTOP');
-  const serving = (await run('pgrep', ['-f', 'computing-server.*stuck'])).stdout.toString();
-  const pids = serving.trim().split('\n');
+  // Of this process: others may run the same test.
+  const pids = descendantsOf(process.pid).filter(isComputing).map(String);
   const isThere = (pid: string): boolean => existsSync(`/proc/${pid}`);
   const reader = run('ls', [mountPoint], { timeoutMs: 60_000 });
   assert.match((await mounted.ended) ?? '', /computes without reading anything/);
