@@ -148,7 +148,7 @@ test('the origin dies while it is read, and comes back', async () => {
   const own = await startLyingOriginProcess({ root: source });
   await using _ = own;
   await withEbb({ remote: `${own.url}gone/`, ...hasty }, async (mount) => {
-    assert.ok(await readsRight(mount, 'gone', 'first.bin'));
+    await waitFor(() => readsRight(mount, 'gone', 'first.bin'), { what: 'a read at first' });
     await run('stat', [path.join(mount.path, 'second.bin')]);
     await own.stopListening();
     for (const answer of await readSome(mount, { name: 'gone' }, 'second.bin')) {
@@ -209,13 +209,13 @@ test('connections cut again and again under readers', async () => {
   for (const report of reports) assert.equal(report.wrong, undefined);
   assert.ok(mount.alive());
   for (const file of ['first.bin', 'second.bin']) {
-    assert.ok(await readsRight(mount, 'storm', file), file);
+    await waitFor(() => readsRight(mount, 'storm', file), { what: `${file} to be right` });
   }
 });
 
 test('a file replaced while it is open never mixes versions', async () => {
   const remote = `${origin.url}replaced/`;
-  await withEbb({ remote, options: ['--deadline', '5s', '--ttl', '0'] }, async (mount) => {
+  await withEbb({ remote, options: ['--deadline', '30s', '--ttl', '0'] }, async (mount) => {
     using hammer = new ServingHammer(helper);
     const place = [path.join(mount.path, 'first.bin'), path.join(source, 'replaced/first.bin')];
     assert.equal(await hammer.ask(`open 0 ${place.join(' ')}`), 'ok 0');

@@ -25,6 +25,7 @@ const endMaxMs = 15_000;
 const restartMaxMs = 60_000;
 /** How often a daemon is killed with a request on its way that may be lost. */
 const attemptsMax = 10;
+const reachMs = 150;
 /** The request was lost, or it takes its time: whatever is true is seen next. */
 const lostAfterMs = 750;
 
@@ -111,9 +112,9 @@ test('a daemon dies while the tree is taken away: its successor ends, too, befor
       if (status === undefined) break;
       const client = new ControlClient(tree.runRecord());
       const asked = [client.stop(false), client.stop(true)].map((one) => one.catch(() => 'lost'));
-      // Time to reach the supervisor: no answer comes as long as the attempt lasts.
-      await Promise.race([...asked, new Promise((resolve) => setTimeout(resolve, 300))]);
-      process.kill(status.pid, 'SIGKILL');
+      // Time to reach the supervisor, more each time: no answer comes as long as the attempt lasts.
+      await Promise.race([...asked, sleep(reachMs * (attempt + 1))]);
+      killTogether([status.pid]);
       await Promise.all(asked);
       await waitFor(async () => !(await isShown(tree)), {
         what: 'the tree to be taken away',
@@ -194,12 +195,13 @@ test('a daemon dies before it serves: the next one is not ended for it', async (
   const env = { EBB_NATIVE_MAIN: failing, EBB_FAIL_ONCE: flag };
   await using tree = await AttachedTree.attach({ type: 'xfs', remote: source, env, standby: true });
   const { pid, supervisorPid } = await tree.status();
-  const waiting = await waitingDaemon(supervisorPid, pid);
-  // The next one is to be a new process.
-  process.kill(waiting, 'SIGKILL');
-  // Its supervisor knows that it is gone.
-  await waitFor(() => !daemonsOf(supervisorPid).includes(waiting), { what: 'its end' });
-  writeFileSync(flag, '');
+  await untilTwoDaemons(supervisorPid);
+  // The next one is to be a new process, and the supervisor knows that who waited is gone. It makes good for it later.
+  do {
+    killTogether(daemonsOf(supervisorPid).filter((one) => one !== pid));
+    await waitFor(() => daemonsOf(supervisorPid).length === 1, { what: 'its end' });
+    writeFileSync(flag, '');
+  } while (daemonsOf(supervisorPid).length > 1);
   const diedAtMs = performance.now();
   process.kill(pid, 'SIGKILL');
   const { restarts } = await waitFor(() => tree.status(), { what: 'it', timeoutMs: endMaxMs });
@@ -217,7 +219,7 @@ test('a daemon that is awaited goes before other work until it serves', async ()
   const own = getPriority();
   const before = sessionNice(supervisorPid);
   // So it takes as long as we like.
-  process.kill(waiting, 'SIGSTOP');
+  await stopProcess(waiting);
   try {
     process.kill(pid, 'SIGKILL');
     await waitFor(() => getPriority(waiting) < own, { what: 'its priority', timeoutMs: endMaxMs });
@@ -231,7 +233,9 @@ test('a daemon that is awaited goes before other work until it serves', async ()
     () => readdirSync(`/proc/${status.pid}/task`).every((tid) => getPriority(Number(tid)) === own),
     { what: 'its threads to be like others', timeoutMs: endMaxMs },
   );
-  assert.equal(sessionNice(supervisorPid), before);
+  await waitFor(() => sessionNice(supervisorPid) === before, {
+    what: 'its session to be as before',
+  });
 });
 
 test('a tree is taken away while its daemon is being replaced: ebb umount waits for the next one', async () => {

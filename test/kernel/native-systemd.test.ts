@@ -78,7 +78,7 @@ mount ${device} /srv/disk
 mkdir ${tree}
 ebb attach --no-standby ${tree} /run/test/source
 ebb umount ${tree}
-for try in 1 2 3 4 5 6 7 8 9; do umount /srv/disk && break; sleep 0.2; done
+for try in $(seq 100); do umount /srv/disk && break; sleep 0.2; done
 systemctl enable ${unit} before.service needs.service watches.service
 `;
 

@@ -12,7 +12,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 const flag = process.env['EBB_FORGET_FROM'] ?? '';
 const program = `${flag}.held`;
 const told = `${flag}.told`;
-const toldMaxMs = 10_000;
+const toldMaxMs = 60_000;
 let forgets = false;
 
 const { NativeServer } = await import('../../src/native/server.ts');
