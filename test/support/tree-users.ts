@@ -13,6 +13,8 @@ import type { UserReport } from './tree-user.ts';
 export interface TreeUsers extends AsyncDisposable {
   /** Asks them to compare all with their models and to end. SIGKILL after `timeoutMs`, and it throws. */
   stop(timeoutMs: number): Promise<UserReport[]>;
+  /** Resolves when each has made as many calls as prove something, or has ended. */
+  haveWorked(): Promise<void>;
   /** True as soon as one has ended by itself: it found something wrong. */
   readonly hasEnded: boolean;
 }
@@ -54,7 +56,11 @@ export async function startTreeUsers(
       detached: true,
     });
     killAtExit(child);
-    return { child, begun: once(child, 'message'), report: reportOf(child) };
+    const worked = new Promise<void>((resolve) => {
+      child.on('message', (message) => message === 'worked' && resolve());
+      child.once('exit', () => resolve());
+    });
+    return { child, begun: once(child, 'message'), worked, report: reportOf(child) };
   });
   await Promise.all(children.map(({ begun }) => begun));
   return {
@@ -67,6 +73,9 @@ export async function startTreeUsers(
       } finally {
         clearTimeout(timer);
       }
+    },
+    async haveWorked() {
+      await Promise.all(children.map(({ worked }) => worked));
     },
     get hasEnded() {
       return children.some(({ child }) => child.exitCode !== null || child.signalCode !== null);
