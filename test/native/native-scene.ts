@@ -44,6 +44,8 @@ export interface SceneOptions {
   /** Files up to this size are brought before they are opened; 0, the default: none are. */
   readonly siblingMaxBytes?: number;
   readonly mkfsArguments?: readonly string[];
+  /** How long what was recalled may be unrecorded, unless somebody needs it to be recorded. Default: as of a daemon. */
+  readonly commitIntervalMs?: number;
   /** Puts something around the remote. */
   readonly around?: (remote: Remote) => Remote;
 }
@@ -101,7 +103,7 @@ export async function nativeScene(
   options: SceneOptions = {},
 ): Promise<NativeScene> {
   await using owned = new AsyncDisposableStack();
-  const { mkfsArguments } = options;
+  const { mkfsArguments, commitIntervalMs } = options;
   const image = { type, sizeBytes: 2 * 1024 ** 3, ...(mkfsArguments && { mkfsArguments }) };
   const filesystem = owned.use(await loopFilesystem(image));
   const scratch = owned.use(await temporaryDirectory('native')).path;
@@ -120,6 +122,7 @@ export async function nativeScene(
       privateFd: directory.fd,
       seal,
       records: catalog,
+      ...(commitIntervalMs !== undefined && { limits: { commitIntervalMs } }),
       onProblem: ({ id, message, cause }) => problems.push({ fileId: id, message, cause }),
     }),
   );

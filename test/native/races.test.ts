@@ -131,14 +131,15 @@ for (const type of ['ext4', 'xfs', 'btrfs'] as const) {
 }
 
 test('what is all here can be read after somebody was killed before he emptied it, also renamed', async () => {
-  await using scene = await nativeScene('xfs', { policy: { deadlineMs: 2_000 } });
+  const options = { policy: { deadlineMs: 2_000 }, commitIntervalMs: 3_600_000 };
+  await using scene = await nativeScene('xfs', options);
   const file = scene.add('f', sizeBytes);
   await scene.shellOk('cat f > /dev/null');
   assert.ok(!file.residency.isRecorded, 'who empties it is asked about');
   await killWhoEmpties(scene, file);
   await scene.shellOk('mv f g');
   // As after a restart of the daemon.
-  await scene.store.settled(file.id);
+  await scene.store.flush();
   scene.server.forget(file.id);
   await expectContent(scene, 'g', patternBytes(1, sizeBytes));
 });
