@@ -29,6 +29,7 @@ import { isTreeId } from '../tree/layout.ts';
 import type { MarkSeal } from '../tree/mark.ts';
 import { readPrivate, refusal, replacePrivate } from '../tree/private-file.ts';
 import { requireNoStubs } from './marked-files.ts';
+import { epochName } from './tree-epoch.ts';
 import { checkPlace, isPlaceKnown, writePlace } from './tree-place.ts';
 import { mayHaveSealed, sealOf } from './tree-seal.ts';
 
@@ -190,7 +191,7 @@ export async function dissolveTree(
   copyOwner(data, tree);
   rmdirSync(data);
   rmdirSync(staging);
-  for (const part of ['poison', 'times', rehearsalName]) {
+  for (const part of ['poison', 'times', rehearsalName, epochName, `${epochName}.new`]) {
     rmSync(path.join(ebbDirectory, part), { recursive: true, force: true });
   }
   rmSync(path.join(ebbDirectory, factsName));

@@ -10,6 +10,7 @@ import { existsSync, readFileSync, renameSync, rmSync, statSync } from 'node:fs'
 import path from 'node:path';
 import { knownTree, readSecret, stubCatalogPath } from '../attach/tree-layout.ts';
 import type { KnownTree } from '../attach/tree-layout.ts';
+import { keepEpoch } from '../attach/tree-epoch.ts';
 import { isCopy, writePlace } from '../attach/tree-place.ts';
 import { openSqliteStubCatalog } from '../catalog/stubs-sqlite/catalog.ts';
 import { openSqliteCatalog } from '../catalog/sqlite/catalog.ts';
@@ -89,7 +90,9 @@ async function rebuildTree(
     stubCatalogPath(stateDirectory),
     async (fresh) => {
       using target = openSqliteStubCatalog(fresh);
-      return await rebuildInto(target);
+      const report = await rebuildInto(target);
+      keepEpoch(target, ebbDirectory);
+      return report;
     },
   );
   if (!isPlaceKnown) writePlace(stateDirectory, ebbDirectory);

@@ -1,6 +1,6 @@
 /** A tree that has lost its catalog: `ebb rebuild` finds its stubs again. */
 import assert from 'node:assert/strict';
-import { readdirSync, renameSync, rmSync } from 'node:fs';
+import { cpSync, readdirSync, renameSync, rmSync } from 'node:fs';
 import path from 'node:path';
 import { after, before, test } from 'node:test';
 import { AttachedTree, treeFilesystems } from '../support/attached-tree.ts';
@@ -45,11 +45,20 @@ async function stateOf(tree: AttachedTree, name: string): Promise<string> {
 for (const type of treeFilesystems) {
   test(`${type}: ebb rebuild finds all stubs again, what is here and what was changed`, async () => {
     await using tree = await AttachedTree.attach({ type, remote: source });
-    await shellOk(tree, 'cmp "$0/sub/read" "$SOURCE/sub/read"; echo mine >> "$0/changed"');
+    await shellOk(tree, 'cmp "$0/sub/read" "$SOURCE/sub/read"');
+    const { stateDirectory } = await tree.status();
+    const [now, older] = [`${stateDirectory}-now`, `${stateDirectory}-older`];
+    cpSync(stateDirectory, older, { recursive: true });
+    await shellOk(tree, 'echo mine >> "$0/changed"');
     const refused = await tree.ebb(['rebuild', tree.path]);
     assert.equal(refused.code, 3, refused.stderr.toString());
-    const { stateDirectory } = await tree.status();
     await tree.stop();
+    renameSync(stateDirectory, now);
+    renameSync(older, stateDirectory);
+    const outdated = await tree.ebb(['attach', tree.path]);
+    assert.match(outdated.stderr.toString(), /or an older copy, .* First: ebb rebuild /);
+    rmSync(stateDirectory, { recursive: true });
+    renameSync(now, stateDirectory);
     // As a crash of another rebuild leaves it: the old catalog is away, the new one not yet in its place.
     for (const name of readdirSync(stateDirectory)) {
       if (!name.startsWith('catalog.')) continue;

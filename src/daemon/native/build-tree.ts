@@ -5,8 +5,10 @@
  * It answers events as early as possible: after a restart readers wait for it. Nothing before that asks the remote.
  */
 import { StubChange } from '../../base/stub-facts.ts';
+import { existsSync } from 'node:fs';
 import { Populator } from '../../attach/populate.ts';
 import { keepRemoteRoot, readRemoteRoot } from '../../attach/remote-root.ts';
+import { beginEpoch, requireSameEpoch } from '../../attach/tree-epoch.ts';
 import { readSecret, requireCatalog, stubCatalogPath } from '../../attach/tree-layout.ts';
 import type { TreePlaces } from '../../attach/tree-layout.ts';
 import { BoundedMap } from '../../base/bounded-map.ts';
@@ -121,7 +123,8 @@ export async function buildTree(
   });
   teardown.add('closing the remote', () => remote.close());
   requireCatalog(stateDirectory, tree);
-  const catalog = openSqliteStubCatalog(stubCatalogPath(stateDirectory));
+  const catalogPath = stubCatalogPath(stateDirectory);
+  const catalog = openSqliteStubCatalog(catalogPath);
   teardown.add('closing the catalog', () => catalog[Symbol.dispose]());
   using privateRoot = openFd(
     '.',
@@ -129,6 +132,19 @@ export async function buildTree(
     0,
     inherited.privateMount.fd,
   );
+  const ebbDirectory = `/proc/self/fd/${inherited.privateMount.fd}`;
+  requireSameEpoch(catalog, ebbDirectory, tree);
+  const nextEpoch = (): void => {
+    try {
+      // Nothing is there any more when it has become an ordinary directory.
+      if (existsSync(catalogPath)) beginEpoch(catalog, ebbDirectory);
+    } catch (error) {
+      const { message } = toEbbError(error);
+      logbook.log('warn', `copies of the catalog cannot be told apart: ${message}`);
+    }
+  };
+  if (start.restarts === 0) nextEpoch();
+  teardown.add('telling copies of the catalog apart', nextEpoch);
   const seal = { treeId: prepared.treeId, secret: readSecret(stateDirectory) };
   const store = new NativeStubStore({
     privateFd: privateRoot.fd,
@@ -241,7 +257,7 @@ export async function buildTree(
   const threadOptions = {
     groups,
     treeId: prepared.treeId,
-    catalogPath: stubCatalogPath(stateDirectory),
+    catalogPath,
     pending: server.pending,
     consumedStepBytes: consumedStepBytes(configuration.readAheadMaxBytes),
     policy,
