@@ -23,6 +23,7 @@ import type { ContentRow } from './rows.ts';
 import { encodeRareFacts } from './rare-facts.ts';
 import { openWriterDatabase, treeCounters } from './schema.ts';
 import type { TreeCounter } from './schema.ts';
+import { ascending, ascendingByUse } from './sound-rows.ts';
 import { sqliteError } from './sqlite-error.ts';
 import { Transactions } from './transaction.ts';
 
@@ -228,15 +229,18 @@ class SqliteCatalog extends SqliteCatalogReader implements Catalog {
   ): Content[] {
     const { accessedAtMs, id } = after ?? { accessedAtMs: Number.MIN_SAFE_INTEGER, id: 0 };
     const statement = this.#statements.leastRecentlyUsed;
-    return this.all<ContentRow>(statement, accessedAtMs, id, limit).map(contentOf);
+    const rows = this.all<ContentRow>(statement, accessedAtMs, id, limit).map(contentOf);
+    return ascendingByUse(rows, { accessedAtMs, id });
   }
 
   orphans(afterId: number, limit: number): Content[] {
-    return this.all<ContentRow>(this.#statements.orphans, afterId, limit).map(contentOf);
+    const rows = this.all<ContentRow>(this.#statements.orphans, afterId, limit);
+    return ascending(rows.map(contentOf), afterId);
   }
 
   contents(afterId: number, limit: number): Content[] {
-    return this.all<ContentRow>(this.#statements.contents, afterId, limit).map(contentOf);
+    const rows = this.all<ContentRow>(this.#statements.contents, afterId, limit);
+    return ascending(rows.map(contentOf), afterId);
   }
 
   setting(name: string): string | undefined {

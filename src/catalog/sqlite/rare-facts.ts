@@ -5,8 +5,8 @@
  * Layout (little endian): u8 flags (1 = target, 2 = xattrs); target: u32 length, bytes; xattrs: u32 count, then
  * for each u32 length + name, u32 length + value.
  */
-import { assert } from '../../base/assert.ts';
 import { decodeName, encodeName } from '../../base/name.ts';
+import { damagedRow } from './sound-rows.ts';
 
 export interface RareFacts {
   readonly target: Uint8Array | null;
@@ -34,22 +34,26 @@ export function encodeRareFacts(facts: RareFacts): Uint8Array | null {
   return Buffer.concat(parts);
 }
 
-/** The inverse. The bytes come from our own database: anything else is an assertion. */
+/** The inverse. Throws EUCLEAN. */
 export function decodeRareFacts(bytes: Uint8Array | null): RareFacts {
   if (bytes === null) return { target: null, xattrs: null };
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   let offset = 1;
+  const takeNumber = (): number => {
+    if (offset + 4 > bytes.length) throw damagedRow('the rare facts of a name end early');
+    offset += 4;
+    return view.getUint32(offset - 4, true);
+  };
   const take = (): Uint8Array => {
-    const length = view.getUint32(offset, true);
-    offset += 4 + length;
-    assert(offset <= bytes.length, 'the rare facts of a node end early');
+    const length = takeNumber();
+    offset += length;
+    if (offset > bytes.length) throw damagedRow('the rare facts of a name end early');
     return bytes.slice(offset - length, offset);
   };
-  const flags = view.getUint8(0);
+  const flags = bytes[0] ?? 0;
   const target = (flags & hasTarget) === 0 ? null : take();
   if ((flags & hasXattrs) === 0) return { target, xattrs: null };
-  const count = view.getUint32(offset, true);
-  offset += 4;
+  const count = takeNumber();
   const xattrs = new Map<string, Uint8Array>();
   for (let index = 0; index < count; index += 1) {
     const name = decodeName(take());

@@ -9,6 +9,7 @@ import type { CatalogReader, CatalogTotals, Content, Node } from '../catalog.ts'
 import { contentColumns, contentOf, factsColumns, nodeOfFacts } from './rows.ts';
 import type { ChildRow, ContentRow, FactsRow } from './rows.ts';
 import { openReaderDatabase } from './schema.ts';
+import { ascending, damagedRow, hasIntegers } from './sound-rows.ts';
 import { sqliteError } from './sqlite-error.ts';
 
 /** Deeper paths do not exist; bounds the walk in a damaged catalog. */
@@ -83,11 +84,20 @@ export class SqliteCatalogReader implements CatalogReader {
 
   children(parentId: number, afterId: number, limit: number): Node[] {
     const rows = this.all<ChildRow>(this.#statements.children, parentId, afterId, limit);
-    return rows.map((row) => nodeOfFacts(row, parentId, row[11]));
+    return ascending(
+      rows.map((row) => nodeOfFacts(row, parentId, row[11])),
+      afterId,
+    );
   }
 
   childChecks(parentId: number, afterId: number, limit: number): [number, number][] {
-    return this.all(this.#statements.childChecks, parentId, afterId, limit);
+    const rows = this.all<[number, number]>(this.#statements.childChecks, parentId, afterId, limit);
+    let before = afterId;
+    for (const row of rows) {
+      if (!hasIntegers(row, [0, 1]) || row[0] <= before) throw damagedRow('rows are out of order');
+      before = row[0];
+    }
+    return rows;
   }
 
   subdirectoryCount(parentId: number): number {
@@ -97,7 +107,10 @@ export class SqliteCatalogReader implements CatalogReader {
   path(id: number): Uint8Array[] | undefined {
     const rows = this.all<[id: number, name: Uint8Array]>(this.#statements.path, id);
     if (rows[0]?.[0] !== ROOT_NODE_ID) return undefined;
-    return rows.slice(1).map((row) => row[1]);
+    return rows.slice(1).map(([, name]) => {
+      if (!(name instanceof Uint8Array)) throw damagedRow('a name is no name');
+      return name;
+    });
   }
 
   content(id: number): Content | undefined {

@@ -3,6 +3,7 @@ import { assert } from '../../base/assert.ts';
 import { decodeName, encodeName } from '../../base/name.ts';
 import type { Content, NewNode, Node, NodeKind } from '../catalog.ts';
 import { decodeRareFacts, encodeRareFacts } from './rare-facts.ts';
+import { damagedRow, hasIntegers, isVersion } from './sound-rows.ts';
 
 type Version = string | Uint8Array | null;
 
@@ -75,7 +76,9 @@ export function kindOfFacts(facts: number): NodeKind {
   return (facts & kindMask) as NodeKind;
 }
 
+/** Throws EUCLEAN. */
 export function nodeOfFacts(row: FactsRow | ChildRow, parentId: number, name: Uint8Array): Node {
+  if (!isNode(row) || !(name instanceof Uint8Array)) throw damagedRow('a name is no name');
   const rare = row[8];
   const rareFacts = rare === null ? undefined : decodeRareFacts(rare);
   const facts = row[1];
@@ -118,7 +121,24 @@ export function nodeRow(node: NewNode, id: number, parentId: number, listedAtMs:
   ];
 }
 
+const nodeIntegers = [0, 1, 2, 3, 4, 5, 6, 9, 10];
+
+function isNode(row: FactsRow | ChildRow): boolean {
+  const isRight = hasIntegers(row, nodeIntegers) && (row[1] & kindMask) !== 0;
+  return isRight && isVersion(row[7]) && (row[8] === null || row[8] instanceof Uint8Array);
+}
+
+const contentIntegers = [0, 3, 4, 6, 7, 9, 10, 11];
+
+function isContent(row: ContentRow): boolean {
+  const [, key, version, size, chunkBytes, bitmap, , , handle] = row;
+  if (!hasIntegers(row, contentIntegers) || size < 0 || chunkBytes < 1) return false;
+  return isVersion(version) && [key, bitmap, handle].every((bytes) => bytes instanceof Uint8Array);
+}
+
+/** Throws EUCLEAN. */
 export function contentOf(row: ContentRow): Content {
+  if (!isContent(row)) throw damagedRow('a content is none');
   return {
     id: row[0],
     key: decodeName(row[1]),

@@ -5,6 +5,7 @@
 import { EbbError, ebbError } from '../../base/errors.ts';
 
 const Primary = {
+  error: 1,
   permission: 3,
   busy: 5,
   outOfMemory: 7,
@@ -34,12 +35,20 @@ export function damagedCatalog(path: string, why: string, cause?: unknown): EbbE
   );
 }
 
+/** What SQLite says of our statements when the schema in the file is not ours any more. */
+const damagedSchema = /^(no such|no query solution|unsupported file format|table .* has)/;
+
 /** Maps what node:sqlite threw while working on `path`. Errors that are not SQLite's come back as they are. */
 export function sqliteError(error: unknown, path: string): unknown {
   const code = primaryCode(error);
-  if (code === undefined || error instanceof EbbError) return error;
   const text = error instanceof Error ? error.message : String(error);
+  // An integer that no number holds: node:sqlite. None of ours is.
+  if (error instanceof RangeError) return damagedCatalog(path, text, error);
+  if (code === undefined || error instanceof EbbError) return error;
   switch (code) {
+    case Primary.error:
+      if (!damagedSchema.test(text)) break;
+      return damagedCatalog(path, text, error);
     case Primary.corrupt:
     case Primary.notDatabase:
       return damagedCatalog(path, text, error);
@@ -60,6 +69,6 @@ export function sqliteError(error: unknown, path: string): unknown {
     case Primary.cannotOpen:
       return ebbError('EIO', `The catalog ${path} cannot be opened: ${text}.`, { cause: error });
     default:
-      return ebbError('EIO', `The catalog ${path} failed: ${text}.`, { cause: error });
   }
+  return ebbError('EIO', `The catalog ${path} failed: ${text}.`, { cause: error });
 }

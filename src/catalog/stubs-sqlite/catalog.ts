@@ -6,6 +6,7 @@ import { assert } from '../../base/assert.ts';
 import { EbbError } from '../../base/errors.ts';
 import { encodeName } from '../../base/name.ts';
 import { decodeVersion, encodeVersion } from '../sqlite/rows.ts';
+import { ascending, ascendingByUse } from '../sqlite/sound-rows.ts';
 import { sqliteError } from '../sqlite/sqlite-error.ts';
 import { Transactions } from '../sqlite/transaction.ts';
 import type {
@@ -214,12 +215,13 @@ class SqliteStubCatalog implements StubCatalog {
   }
 
   page(afterId: number, limit: number): StubRecord[] {
-    return this.#all(this.#statements.page, afterId, limit);
+    return ascending(this.#all(this.#statements.page, afterId, limit), afterId);
   }
 
   undecided(afterId: number, limit: number): number[] {
     const rows = this.#guard(() => this.#statements.undecided.all(afterId, limit));
-    return (rows as unknown as [number][]).map(([id]) => id);
+    const ids = (rows as unknown as [number][]).map(([id]) => ({ id }));
+    return ascending(ids, afterId).map(({ id }) => id);
   }
 
   siblings({ of, sizeMaxBytes, limit }: SiblingQuestion): number[] {
@@ -263,7 +265,8 @@ class SqliteStubCatalog implements StubCatalog {
     limit: number,
   ): StubRecord[] {
     const { accessedAtMs, id } = after ?? { accessedAtMs: Number.MIN_SAFE_INTEGER, id: 0 };
-    return this.#all(this.#statements.leastRecentlyUsed, accessedAtMs, id, limit);
+    const rows = this.#all(this.#statements.leastRecentlyUsed, accessedAtMs, id, limit);
+    return ascendingByUse(rows, { accessedAtMs, id });
   }
 
   totals(): StubTotals {

@@ -1,7 +1,8 @@
 /** Rows of the table stubs as the contract's records, and back. Hot: kept flat. */
-import type { StubChange } from '../../base/stub-facts.ts';
+import { StubChange } from '../../base/stub-facts.ts';
 import { decodeName, encodeName } from '../../base/name.ts';
 import { decodeVersion, encodeVersion } from '../sqlite/rows.ts';
+import { damagedRow, hasIntegers, isVersion } from '../sqlite/sound-rows.ts';
 import type { StubRecord } from '../stub-catalog.ts';
 
 export type StubRow = [
@@ -26,7 +27,22 @@ export type StubRow = [
   accessedMs: number,
 ];
 
+const integers = [0, 1, 4, 6, 7, 8, 9, 11, 12, 13, 14, 15, 16, 17, 18];
+const changeMax = Math.max(...Object.values(StubChange));
+
+/** The hashes, too, which tell a damaged handle or key: that of another file would bring its content. */
+function isStub(row: StubRow): boolean {
+  const [, handleHash, handle, key, keyHash, version, size] = row;
+  const [chunkBytes, bitmap, change] = [row[9], row[10], row[13]];
+  if (!hasIntegers(row, integers) || size < 0 || chunkBytes < 1) return false;
+  if (change < 0 || change > changeMax || version === null || !isVersion(version)) return false;
+  if (![handle, key, bitmap].every((bytes) => bytes instanceof Uint8Array)) return false;
+  return hashHandle(handle) === handleHash && hashKey(key) === keyHash;
+}
+
+/** Throws EUCLEAN. */
 export function stubOf(row: StubRow): StubRecord {
+  if (!isStub(row)) throw damagedRow('a record is none');
   return {
     id: row[0],
     handle: row[2],
