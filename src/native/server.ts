@@ -260,11 +260,11 @@ export class NativeServer {
         pending.allow();
         return;
       }
+      this.#options.store.requireSound(file, question.descriptor);
       using _busy = this.#busy.begin(file.id);
       this.#known.tell(file, Date.now());
       this.#options.onAccesses([[file.id, Date.now()]]);
-      const { deadlineMs } = this.#options.policy;
-      using _deadline = questionDeadline(file, deadlineMs, (fileId, late) => {
+      using _deadline = questionDeadline(file, this.#options.policy.deadlineMs, (fileId, late) => {
         if (!pending.deny(Errno.EIO)) return;
         this.#counters.overdue += 1;
         this.#options.onReadEnded?.(fileId, late);

@@ -5,7 +5,7 @@ import { ioctlBytes } from './ioctl.ts';
 const FS_IOC_FIEMAP = 0xc020_660b;
 const headerBytes = 32;
 const extentBytes = 56;
-const flags = { last: 0x1, inline: 0x200, unwritten: 0x800 } as const;
+const flags = { last: 0x1, inline: 0x200, unwritten: 0x800, shared: 0x2000 } as const;
 
 export interface FileExtent {
   readonly logicalBytes: number;
@@ -15,6 +15,8 @@ export interface FileExtent {
   readonly isUnwritten: boolean;
   /** The content lies in the inode. */
   readonly isInline: boolean;
+  /** Other files, or other parts of this one, have the same blocks. */
+  readonly isShared: boolean;
   /** No other extent of the file follows. */
   readonly isLast: boolean;
 }
@@ -48,6 +50,7 @@ export function fileExtents(
       lengthBytes: Number(bytes.readBigUInt64LE(at + 16)),
       isUnwritten: (flag & flags.unwritten) !== 0,
       isInline: (flag & flags.inline) !== 0,
+      isShared: (flag & flags.shared) !== 0,
       isLast: (flag & flags.last) !== 0,
     };
   });

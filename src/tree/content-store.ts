@@ -12,6 +12,7 @@ import { ebbError, toEbbError } from '../base/errors.ts';
 import type { EbbError } from '../base/errors.ts';
 import { OpenFlag, openFd } from '../sys/fd.ts';
 import type { OwnedFd } from '../sys/fd.ts';
+import { Seek, seek } from '../sys/io.ts';
 import { fileStatus } from '../sys/stat.ts';
 import { filesystemStatus } from '../sys/statfs.ts';
 import { syncFilesystemAsync } from '../sys/writeback.ts';
@@ -68,6 +69,9 @@ export interface TreeOptions {
  */
 export const reservedBytesDefault = 8 * 1024 * 1024;
 
+/** More runs of chunks of one file are not looked at. */
+const runsMax = 4_096;
+
 /** O_NONBLOCK: an open of a file that is just being released fails with EAGAIN instead of waiting for the lease. */
 const openFlags = OpenFlag.nofollow | OpenFlag.nonblock;
 
@@ -119,6 +123,7 @@ export class ContentStore implements AsyncDisposable {
       truncateFile(fd.fd, sizeBytes);
       const facts = { id, key, version, sizeBytes, handle: identityOf(fd.fd), pinned: false };
       const content = this.#load(facts, residency);
+      content.isSound = true;
       // It is about to be written.
       this.#kept.descriptors.adopt(id, fd);
       return content;
@@ -251,7 +256,11 @@ export class ContentStore implements AsyncDisposable {
     const content = this.get(id);
     if (content === undefined) throw ebbError('ENOENT', `There is no content ${id}.`);
     this.#kept.requireNotReleasing(content);
-    return this.#openChecked(content, access);
+    const fd = this.#openChecked(content, access);
+    content.isSound ??= hasNoHoles(fd.fd, content.residency);
+    if (content.isSound) return fd;
+    fd.close();
+    throw this.#disown(content, 'not all is in it that the catalog says', undefined);
   }
 
   /** Opens by path and believes only what has the identity and size that the catalog knows. */
@@ -313,6 +322,18 @@ export class ContentStore implements AsyncDisposable {
       },
     };
   }
+}
+
+/** Of what is claimed. A damaged catalog claims what is not here, and nothing else shows it. */
+function hasNoHoles(fd: number, residency: Residency): boolean {
+  return residency
+    .runs()
+    .slice(0, runsMax)
+    .every((run) => {
+      const { offsetBytes, lengthBytes } = residency.bytesOf(run);
+      const hole = seek(fd, offsetBytes, Seek.hole);
+      return hole < 0 || hole >= offsetBytes + lengthBytes;
+    });
 }
 
 function emptyRow(content: StoredContent): ResidencyRow {

@@ -14,6 +14,8 @@ export interface StoredFacts extends ContentIdentity {
 }
 
 export class StoredContent extends LocalContent {
+  /** Whether all is in its file that the catalog claimed when it was loaded; undefined: nobody has looked. */
+  isSound: boolean | undefined;
   readonly #port: ContentPort<StoredContent>;
 
   constructor(facts: ContentIdentity, residency: Residency, port: ContentPort<StoredContent>) {

@@ -142,6 +142,13 @@ const intruders: readonly [string, (file: string) => void][] = [
     },
   ],
   ['another size', (file) => truncateSync(file, 1)],
+  [
+    'one with a hole, as when the catalog claims too much',
+    (file) => {
+      truncateSync(file, chunkBytes);
+      truncateSync(file, 2 * chunkBytes);
+    },
+  ],
 ];
 
 for (const [what, replace] of intruders) {

@@ -99,7 +99,8 @@ function anyChunk(
   return false;
 }
 
-function isPoisonAt(fd: number, offsetBytes: number, lengthBytesMax: number): boolean {
+/** Whether a block of a file, as far as the range goes, is poison. */
+export function isPoisonAt(fd: number, offsetBytes: number, lengthBytesMax: number): boolean {
   const sample = new Uint8Array(Math.min(sampleBytes, lengthBytesMax));
   const count = pread(fd, sample, offsetBytes);
   return count > 0 && isPoison(sample.subarray(0, count), offsetBytes);

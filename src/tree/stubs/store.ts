@@ -35,6 +35,7 @@ import type { StubTimes } from './kept-times.ts';
 import type { ReleaseRequest, ReleaseResult } from '../release.ts';
 import { releaseStubs } from './release-stubs.ts';
 import { PoisonFiles } from './poison.ts';
+import { contradictionOf } from './soundness.ts';
 import { StubAccess } from './stub-access.ts';
 import { LoadedStub } from './stub-file.ts';
 import { StubMaker } from './stub-maker.ts';
@@ -103,7 +104,7 @@ export class NativeStubStore implements StubStore, StubOwner {
       : undefined;
     const { limits } = options;
     this.#kept = new KeptContents({
-      open: (id) => this.access.openForWriting(this.#require(id).handle),
+      open: (id) => this.#openSound(id),
       room: new Room(this.#root.fd, limits?.reservedBytes ?? reservedBytesDefault, 'tree'),
       record: this.#record(),
       limits,
@@ -190,6 +191,20 @@ export class NativeStubStore implements StubStore, StubOwner {
 
   isMarked(fd: number): boolean {
     return hasOwnMark(fd, this.seal);
+  }
+
+  requireSound(file: StubFile, fd: number): void {
+    const stub = this.mine(file);
+    // What is being recorded is in one of them and not yet in the other.
+    if (stub.isSound || stub.holds > 0) return;
+    const why = contradictionOf(fd, stub, this.seal, this.hasPoison);
+    stub.isSound = why === undefined;
+    if (why === undefined) return;
+    const message =
+      `The catalog's record of ${stub.key} is wrong (${why}): umount the tree, then run ` +
+      '`ebb rebuild`, which makes the catalog anew from the marks on the files.';
+    this.report(stub.id, message, undefined);
+    throw ebbError('EIO', message, { retryable: false });
   }
 
   isStubInSnapshot(fd: number): boolean {
@@ -286,6 +301,7 @@ export class NativeStubStore implements StubStore, StubOwner {
       throw ebbError('EIO', syncFailedMessage(stub.key, 'tree'), { retryable: true });
     }
     using fd = this.access.openForReading(stub.handle);
+    this.requireSound(stub, fd.fd);
     removeStubMark(fd.fd);
     await syncFile(fd.fd);
     await this.#kept.drop(stub.id);
@@ -334,6 +350,18 @@ export class NativeStubStore implements StubStore, StubOwner {
     this.#poisonDirectory.close();
     this.#staging.close();
     this.#root.close();
+  }
+
+  #openSound(id: number): OwnedFd {
+    const stub = this.#require(id);
+    const fd = this.access.openForWriting(stub.handle);
+    try {
+      this.requireSound(stub, fd.fd);
+      return fd;
+    } catch (error) {
+      fd.close();
+      throw error;
+    }
   }
 
   #require(id: number): LoadedStub {

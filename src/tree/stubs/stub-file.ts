@@ -45,6 +45,8 @@ export class LoadedStub extends LocalContent implements StubFile {
   change: StubChange;
   /** Changes that are being recorded: nothing is recalled meanwhile. */
   holds = 0;
+  /** Its record was compared with its inode (soundness.ts). */
+  isSound = false;
   readonly #port: ContentPort<LoadedStub>;
   readonly #owner: StubOwner;
 

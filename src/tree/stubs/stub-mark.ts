@@ -58,10 +58,17 @@ export function writeStubMark(fd: number, facts: StubMarkFacts, seal: MarkSeal):
   setXattr(fd, attribute, bytes);
 }
 
-/** Undefined: no mark at all. A mark of another inode or tree is one that is not believed. */
-export function readStubMark(fd: number, seal: MarkSeal): MarkReading | undefined {
+/**
+ * Undefined: no mark at all. A mark of another inode or tree is one that is not believed. `handle`: the inode's, if it
+ * is known.
+ */
+export function readStubMark(
+  fd: number,
+  seal: MarkSeal,
+  handle?: Uint8Array,
+): MarkReading | undefined {
   const bytes = getXattr(fd, attribute);
-  return bytes === undefined ? undefined : decodeMark(bytes, identityOf(fd), seal);
+  return bytes === undefined ? undefined : decodeMark(bytes, handle ?? identityOf(fd), seal);
 }
 
 /**

@@ -76,6 +76,12 @@ export interface StubStore extends AsyncDisposable {
    */
   isMarked(fd: number): boolean;
 
+  /**
+   * Before anything is read from an open stub: throws EIO, and reports it, when its inode shows that its record is
+   * wrong. Compares them once.
+   */
+  requireSound(file: StubFile, fd: number): void;
+
   /** An open file that is what a snapshot made of one of the tree's, and not all of its content is in it. */
   isStubInSnapshot(fd: number): boolean;
 
