@@ -33,6 +33,8 @@ export interface LoadedInode extends Inode {
 }
 
 export const smallInodeSize = 128;
+/** struct ext4_inode of Linux. */
+const allFieldsSize = 160;
 export const pointersOffset = 0x28;
 export const pointersSizeBytes = 60;
 export const inodeChecksumLowOffset = 0x7c;
@@ -78,6 +80,7 @@ export function decodeInode(
   if (mode === 0 || links === 0) throw ebbError('ENOENT', `Inode ${number} is not in use`);
   const fixedSizeBytes = fixedSizeOf(superblock, number, view, offset);
   const has = (end: number): boolean => fixedSizeBytes >= end;
+  const timesEnd = timesEndOf(superblock, fixedSizeBytes);
   const generation = u32(0x64);
   const checksumSeed = inodeChecksumSeed(superblock, number, generation);
   if (verifyChecksum && superblock.hasInodeChecksums) {
@@ -91,7 +94,7 @@ export function decodeInode(
   const inlineSectors =
     type === 'file' && (flags & InodeFlag.inlineData) !== 0 ? Math.ceil(sizeBytes / 512) : 0;
   const time = (low: number, extra: number): Timestamp =>
-    decodeTime(view.getInt32(offset + low, true), has(extra + 4) ? u32(extra) : 0);
+    decodeTime(view.getInt32(offset + low, true), timesEnd >= extra + 4 ? u32(extra) : 0);
   const pointersAt = offset + pointersOffset;
   return {
     number,
@@ -106,11 +109,11 @@ export function decodeInode(
     accessTime: time(0x8, 0x8c),
     modificationTime: time(0x10, 0x88),
     changeTime: time(0xc, 0x84),
-    birthTime: has(0x94) ? time(0x90, 0x94) : undefined,
+    birthTime: timesEnd >= 0x94 ? time(0x90, 0x94) : undefined,
     device: type === 'character' || type === 'block' ? decodeDevice(view, pointersAt) : undefined,
     flags,
     projectId: names.has('project') && has(0xa0) ? u32(0x9c) : 0,
-    version: u32(0x24) + (has(0x9c) ? u32(0x98) & 0x1fffff : 0) * twoTo32,
+    version: u32(0x24) + (timesEnd >= 0x9c ? u32(0x98) & 0x1fffff : 0) * twoTo32,
     encrypted: (flags & InodeFlag.encrypt) !== 0,
     verity: (flags & InodeFlag.verity) !== 0,
     casefold: (flags & InodeFlag.casefold) !== 0 && names.has('casefold'),
@@ -136,6 +139,15 @@ function fixedSizeOf(
     throw corrupt(`inode ${number} has ${extra} bytes of further fields`);
   }
   return smallInodeSize + extra;
+}
+
+/**
+ * Where the fields of times and version end. Linux takes an inode that has room for further fields, and says that it
+ * has none of them, for one that has all (__ext4_iget), but only after checksum, project and attributes.
+ */
+function timesEndOf({ inodeSizeBytes }: Superblock, fixedSizeBytes: number): number {
+  const isUnsaid = fixedSizeBytes === smallInodeSize && inodeSizeBytes > smallInodeSize;
+  return isUnsaid ? allFieldsSize : fixedSizeBytes;
 }
 
 function verifyInode(

@@ -353,3 +353,33 @@ test('one question to a directory has an end, however large its blocks are', asy
   assert.throws(() => directories.lookup(parts.inode(number), Buffer.from('none')), damaged);
   assert.ok(readBytes <= 2 * 1024 ** 3, `${readBytes}`);
 });
+
+test('an inode that says nothing of its further fields has times in them, and neither attributes nor a project', async () => {
+  for (const features of ['^metadata_csum', 'metadata_csum']) {
+    await using scratch = await temporaryDirectory('verdict');
+    const parameters = ['-t', 'ext4', '-I', '256', '-O', features];
+    const image = await makeImage(scratch.path, parameters, 16 * mebibyte);
+    {
+      await using mounted = await loopMount(image);
+      for (const name of ['kept', 'lost']) {
+        writeFileSync(path.join(mounted.path, name), patternBytes(1, 5000));
+        setXattr(path.join(mounted.path, name), 'user.inside', Buffer.from('value'));
+      }
+    }
+    await debugfs(image, [
+      'feature project',
+      'sif lost projid 7',
+      'sif lost extra_isize 0',
+      'sif lost mtime_extra 6',
+    ]);
+    await mustBeAsTheKernelSays(image);
+    using device = openImage(image);
+    const volume = openVolume(device);
+    const lost = resolvePath(volume, '/lost');
+    assert.deepEqual(volume.xattrs(lost), []);
+    assert.equal(volume.xattrs(resolvePath(volume, '/kept')).length, 1);
+    assert.equal(lost.projectId, 0);
+    assert.equal(lost.modificationTime.nanoseconds, 1);
+    assert.ok(lost.birthTime !== undefined);
+  }
+});
