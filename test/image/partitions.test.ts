@@ -134,6 +134,17 @@ test('a GPT with a damaged first header or first entries is read from its copy, 
   assert.match(place(lost), /^EUCLEAN: .*GUID partition table/);
 });
 
+test('a GPT that an earlier use of the disk left behind an MBR is not taken', async () => {
+  const bytes = await sgdisk(['-n1:0:+4M', '-n2:0:0']);
+  const [before] = found(bytes);
+  const mbr = await sfdisk('label: dos\n,8M,83\n,8M,83\n', bytes.length);
+  mbr.copy(bytes, 0, 0, 512);
+  assert.deepEqual(found(bytes), await expected(bytes));
+  // Where nothing else is said it is what there is: its first sector is lost.
+  bytes.fill(0, 0, 512);
+  assert.equal(found(bytes)[0], before);
+});
+
 test('the only partition with a file system is taken; of several one must be chosen', async () => {
   const bytes = await sfdisk(logical);
   const [, , , second, , fourth] = found(bytes).map((line) => Number(line.split(/[:,] /)[1]) * 512);

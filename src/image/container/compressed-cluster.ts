@@ -5,6 +5,9 @@ import { corrupt } from '../../ext4/errors.ts';
 /** What a zstd frame may make us allocate: 8 MiB. QEMU's frames need no more than a cluster, 2 MiB. */
 const zstdWindowLogMax = 23;
 
+/** QEMU writes one frame for a cluster. Each costs a fraction of a millisecond, and may be ten bytes long. */
+const zstdFramesMax = 16;
+
 const zstdMagic = 0xfd2fb528;
 /** Block_Type RLE_Block: its size is that of what it becomes. */
 const runOfOneByte = 1;
@@ -43,6 +46,7 @@ function unpackZstd(packed: Uint8Array, sizeBytes: number): Uint8Array {
   let at = 0;
   let done = 0;
   while (done < sizeBytes && at < packed.byteLength) {
+    if (parts.length === zstdFramesMax) throw new RangeError('too many frames');
     const end = zstdFrameEnd(packed, at);
     const part = zstdDecompressSync(packed.subarray(at, end), {
       maxOutputLength: sizeBytes - done,

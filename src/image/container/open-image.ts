@@ -7,7 +7,7 @@ import type { BlockDevice, DeviceRange } from '../../ext4/block-device.ts';
 import { unsupported } from '../../ext4/errors.ts';
 import { foreignFormat } from './foreign-format.ts';
 import { readGpt } from './gpt.ts';
-import { readMbr } from './mbr.ts';
+import { hasProtectiveEntry, readMbr } from './mbr.ts';
 import type { Partition, PartitionTable } from './partition.ts';
 import { Qcow2Device } from './qcow2.ts';
 import { isQcow2, readQcow2Header } from './qcow2-header.ts';
@@ -44,7 +44,14 @@ const logBlockSizeMax = 6;
 /** Throws EUCLEAN for damaged containers and tables, EOPNOTSUPP (by name) for what Ebb does not read. */
 export function openDisk(image: BlockDevice): Disk {
   const { container, device } = openContainer(image);
-  return { container, device, table: readGpt(device) ?? readMbr(device) };
+  return { container, device, table: readTable(device) };
+}
+
+/** As Linux: a GPT behind an MBR that does not say so is what an earlier use of the disk left. */
+function readTable(device: BlockDevice): PartitionTable | undefined {
+  const mbr = readMbr(device);
+  if (mbr !== undefined && !hasProtectiveEntry(device)) return mbr;
+  return readGpt(device) ?? mbr;
 }
 
 function openContainer(image: BlockDevice): Omit<Disk, 'table'> {
