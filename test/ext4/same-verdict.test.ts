@@ -354,7 +354,7 @@ test('one question to a directory has an end, however large its blocks are', asy
   assert.ok(readBytes <= 2 * 1024 ** 3, `${readBytes}`);
 });
 
-test('an inode that says nothing of its further fields has times in them, and neither attributes nor a project', async () => {
+test('an inode that says nothing of its further fields has times in them, but no attributes', async () => {
   for (const features of ['^metadata_csum', 'metadata_csum']) {
     await using scratch = await temporaryDirectory('verdict');
     const parameters = ['-t', 'ext4', '-I', '256', '-O', features];

@@ -5,6 +5,8 @@ import path from 'node:path';
 import { after, before, test } from 'node:test';
 import fc from 'fast-check';
 import { memoryDevice } from '../../src/ext4/block-device.ts';
+import { openVolume } from '../../src/ext4/volume.ts';
+import { Check } from '../../src/image/reader/check.ts';
 import { runImageRequest } from '../../src/image/reader/run-request.ts';
 import { debugfs, makeImage } from '../ext4/support/images.ts';
 import { run } from '../support/run.ts';
@@ -125,6 +127,32 @@ for (const [name, commands, sentence] of damage) {
     assert.match(complaints(readFileSync(image)).join('\n'), sentence);
   });
 }
+
+test('check does not read through a directory without an index for each of its names', async () => {
+  const words = ['-t', 'ext2', '-O', '^dir_index', '-d', source];
+  const image = await makeImage(directory.path, words, 16 * mebibyte, 'linear');
+  const volume = openVolume(memoryDevice(readFileSync(image)));
+  let lookups = 0;
+  const counted = new Proxy(volume, {
+    get: (target, key) => {
+      const value: unknown = Reflect.get(target, key, target);
+      if (key === 'lookup') lookups += 1;
+      return typeof value === 'function' ? value.bind(target) : value;
+    },
+  });
+  const check = new Check(counted, { line: () => {}, data: () => {} });
+  check.run();
+  assert.ok(check.files > 200);
+  assert.equal(check.problems, 0);
+  assert.equal(lookups, 0);
+  // The second of two equal names is found by nobody.
+  const bytes = readFileSync(image);
+  const entry = bytes.indexOf('\x03\x01one', 0, 'latin1');
+  bytes.write('two', entry + 2);
+  writeFileSync(image, bytes);
+  assert.equal(await isSoundForE2fsck(image), false);
+  assert.match(complaints(bytes).join('\n'), /^\/etc\/two: it is not found under its name/m);
+});
 
 test('a lost first superblock is found by both', async () => {
   const image = await makeImage(

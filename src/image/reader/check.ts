@@ -5,6 +5,7 @@
  */
 import { toEbbError } from '../../base/errors.ts';
 import { decodeName } from '../../base/name.ts';
+import { InodeFlag } from '../../ext4/loaded-inode.ts';
 import type { DirectoryEntry, Inode, Volume } from '../../ext4/volume.ts';
 import type { ReaderOutput } from './lines.ts';
 import { ProgressLines } from './progress-lines.ts';
@@ -16,6 +17,8 @@ const problemsMax = 1000;
 /** Directories that wait to be looked at, and inodes with several names. */
 const pendingMax = 4_000_000;
 const largestLinkCount = 65_000;
+/** Names of one directory that are remembered; behind that many they are looked up one by one. */
+const namesMax = 1_000_000;
 
 interface Pending {
   readonly directory: Inode;
@@ -67,6 +70,7 @@ export class Check {
   #directory({ directory, parent, path }: Pending, pending: Pending[]): void {
     this.directories += 1;
     let below = 0;
+    const names = hasNamesInOrder(directory) ? new Map<string, number>() : undefined;
     this.#try(path, () => {
       const above = this.#volume.parent(directory);
       if (above !== parent) this.#say(path, `its ".." leads to inode ${above}, not ${parent}`);
@@ -74,7 +78,7 @@ export class Check {
     this.#try(path, () => {
       for (const entry of this.#volume.entries(directory, 0)) {
         const name = `${path}/${decodeName(entry.name)}`;
-        const inode = this.#try(name, () => this.#child(directory, entry));
+        const inode = this.#try(name, () => this.#child(directory, entry, name, names));
         if (inode === undefined) continue;
         if (inode.type === 'directory') {
           below += 1;
@@ -92,18 +96,38 @@ export class Check {
     }
   }
 
-  /** Looked up by its name, too: an index may not know what the directory holds. */
-  #child(directory: Inode, entry: DirectoryEntry): Inode {
+  #child(
+    directory: Inode,
+    entry: DirectoryEntry,
+    path: string,
+    names: Map<string, number> | undefined,
+  ): Inode {
     const inode = this.#volume.child(directory, entry);
-    const name = decodeName(entry.name);
     if (entry.type === 'unknown' && this.#volume.superblock.features.has('filetype')) {
-      this.#say(name, 'its entry does not say what kind of file it is');
+      this.#say(path, 'its entry does not say what kind of file it is');
     }
-    const found = this.#volume.lookup(directory, entry.name);
-    if (found?.inodeNumber !== entry.inodeNumber) {
-      this.#say(name, 'it is not found under its name');
+    if (this.#inodeNamed(directory, entry, names) !== entry.inodeNumber) {
+      this.#say(path, 'it is not found under its name');
     }
     return inode;
+  }
+
+  /**
+   * What a name leads to: an index may not know what the directory holds. Without one it is the first entry of that
+   * name, and the directory is not read through for each of them.
+   */
+  #inodeNamed(
+    directory: Inode,
+    { name, inodeNumber }: DirectoryEntry,
+    names: Map<string, number> | undefined,
+  ): number | undefined {
+    if (names === undefined) return this.#volume.lookup(directory, name)?.inodeNumber;
+    const key = decodeName(name);
+    const known = names.get(key);
+    if (known !== undefined) return known;
+    if (names.size >= namesMax) return this.#volume.lookup(directory, name)?.inodeNumber;
+    names.set(key, inodeNumber);
+    return inodeNumber;
   }
 
   #inode(inode: Inode, path: string): void {
@@ -196,4 +220,9 @@ export class Check {
       this.#output.line({ error: { path, code, message, refused: false } });
     }
   }
+}
+
+/** Whether a lookup in a directory is a walk through its entries. */
+function hasNamesInOrder({ flags, casefold, encrypted }: Inode): boolean {
+  return (flags & InodeFlag.index) === 0 && !casefold && !encrypted;
 }
