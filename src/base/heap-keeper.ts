@@ -4,7 +4,7 @@
  * task): a thread that blocks in poll(2) stays as large as it ever was.
  * See docs/decisions/0034-memory-is-given-back.md.
  */
-import { getHeapStatistics } from 'node:v8';
+import { v8, vm } from './late-modules.ts';
 
 const MiB = 1024 * 1024;
 /** Between two looks a thread that does nothing allocates less than this. */
@@ -15,24 +15,40 @@ const grownBytes = 12 * MiB;
 /** A thread with an event loop looks this often. */
 const lookEveryMs = 2_000;
 
+/**
+ * V8 lets a heap grow to four times of what lives in it: from now on to twice, in all threads. V8's switches are set in
+ * a process that runs, because one that is started with any that V8 counts (--expose-gc is another) loads none of the
+ * compiled code that Node brings along: 20 ms of each start (docs/decisions/0049-switches-are-set-later.md).
+ */
+export function boundHeapGrowth(): void {
+  v8().setFlagsFromString('--heap-growing-percent=100');
+}
+
+type Collect = (kind: { type: 'major'; execution: 'sync'; flavor: 'last-resort' }) => void;
+
+/** V8 gives it to contexts that are made after the switch was set. */
+function collector(): Collect {
+  v8().setFlagsFromString('--expose-gc');
+  return vm().runInNewContext('gc') as Collect;
+}
+
 export class HeapKeeper {
   #allocatedBytes = 0;
-  #keptBytes = getHeapStatistics().total_heap_size;
+  #keptBytes = v8().getHeapStatistics().total_heap_size;
+  #collect: Collect | undefined;
 
-  /**
-   * To be called every few seconds by the thread whose heap it is. Returns whether it collected. Without V8's switch
-   * `expose-gc` it never does.
-   */
+  /** To be called every few seconds by the thread whose heap it is. Returns whether it collected. */
   look(): boolean {
-    const heap = getHeapStatistics();
+    const heap = v8().getHeapStatistics();
     const newBytes = heap.total_allocated_bytes - this.#allocatedBytes;
     this.#allocatedBytes = heap.total_allocated_bytes;
     this.#keptBytes = Math.min(this.#keptBytes, heap.total_heap_size);
     const isGrown = heap.total_heap_size - this.#keptBytes >= grownBytes;
-    if (newBytes >= quietBytes || !isGrown || globalThis.gc === undefined) return false;
+    if (newBytes >= quietBytes || !isGrown) return false;
+    this.#collect ??= collector();
     // Any other kind keeps the pages that it has emptied.
-    globalThis.gc({ type: 'major', execution: 'sync', flavor: 'last-resort' });
-    this.#keptBytes = getHeapStatistics().total_heap_size;
+    this.#collect({ type: 'major', execution: 'sync', flavor: 'last-resort' });
+    this.#keptBytes = v8().getHeapStatistics().total_heap_size;
     return true;
   }
 }

@@ -7,6 +7,8 @@
  */
 import type Crypto from 'node:crypto';
 import type Http from 'node:http';
+import type V8 from 'node:v8';
+import type Vm from 'node:vm';
 import type Zlib from 'node:zlib';
 
 export function crypto(): typeof Crypto {
@@ -15,6 +17,14 @@ export function crypto(): typeof Crypto {
 
 export function http(): typeof Http {
   return process.getBuiltinModule('node:http');
+}
+
+export function v8(): typeof V8 {
+  return process.getBuiltinModule('node:v8');
+}
+
+export function vm(): typeof Vm {
+  return process.getBuiltinModule('node:vm');
 }
 
 export function zlib(): typeof Zlib {

@@ -1,10 +1,11 @@
 /** What the processes that serve have in common: how a start in vain ends, and what a bug or forgotten work does. */
 import { flushCompileCache } from 'node:module';
 import type { EbbError } from './errors.ts';
+import { boundHeapGrowth } from './heap-keeper.ts';
 
 const refusedCodes: ReadonlySet<string> = new Set(['EBUSY', 'EEXIST']);
 const lingerMaxMs = 2_000;
-const flushAfterMs = 500;
+const settleAfterMs = 500;
 
 /** 2: wrong options; 3: refused, because somebody else is there; 1: it failed. */
 export function startExitCode({ code }: EbbError): 1 | 2 | 3 {
@@ -28,11 +29,15 @@ export function dieOfBugs(): void {
 }
 
 /**
- * Keeps what V8 made of the code for the next start (NODE_COMPILE_CACHE): Node does that when a process ends in order,
- * which one that serves may never do. Not at once: readers may wait for this start.
+ * What a process that serves does when it is loaded, but not at once: readers may wait for this start. It keeps what V8
+ * made of the code for the next one (NODE_COMPILE_CACHE): Node does that when a process ends in order, which this one
+ * may never do. Then its heap may not grow as V8 likes any more (compiled code is good for the same switches only).
  */
-export function keepCompiledCode(): void {
-  setTimeout(flushCompileCache, flushAfterMs).unref();
+export function settleSoon(): void {
+  setTimeout(() => {
+    flushCompileCache();
+    boundHeapGrowth();
+  }, settleAfterMs).unref();
 }
 
 /** All is closed: what still keeps the event loop alive is forgotten work, and must not keep the process. */

@@ -27,15 +27,12 @@ export interface Program {
   readonly scriptVariable: string;
 }
 
-const serviceFlags = [
+/** Of all of them. None may be one that V8 counts: docs/decisions/0049-switches-are-set-later.md. */
+export const serviceFlags: readonly string[] = [
   // Node alone trusts its own list of authorities: those of the system are added.
   '--use-system-ca',
   // MiB. At V8's 16 each thread keeps tens of MiB of garbage: docs/decisions/0012-receive-buffers-and-memory.md.
   '--max-semi-space-size=2',
-  // %. V8 lets a heap grow to four times of what lives in it: docs/decisions/0034-memory-is-given-back.md.
-  '--heap-growing-percent=100',
-  // For src/base/heap-keeper.ts.
-  '--expose-gc',
 ];
 
 /** A process that waits for its options. */

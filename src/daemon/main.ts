@@ -9,7 +9,7 @@
 import { writeSync } from 'node:fs';
 import { toEbbError } from '../base/errors.ts';
 import { keepHeapSmall } from '../base/heap-keeper.ts';
-import { endSoon, keepCompiledCode, outliveTheLog } from '../base/service-process.ts';
+import { endSoon, settleSoon, outliveTheLog } from '../base/service-process.ts';
 import { requestInHand } from '../mount/in-hand.ts';
 import { dieWithParent, outliveParent } from '../sys/execute.ts';
 import { prepareThread } from './mount/prepare-thread.ts';
@@ -46,7 +46,7 @@ const { SupervisorLink: Link } = await import('./mount/supervisor-link.ts');
 const link = new Link();
 self.link = link;
 link.warm();
-keepCompiledCode();
+settleSoon();
 const start = await link.started.catch((error: unknown) => {
   writeSync(2, `${toEbbError(error).message}\n`);
   process.exit(1);

@@ -5,7 +5,7 @@
  */
 import { writeSync } from 'node:fs';
 import { toEbbError } from '../base/errors.ts';
-import { dieOfBugs, endSoon, keepCompiledCode, outliveTheLog } from '../base/service-process.ts';
+import { dieOfBugs, endSoon, settleSoon, outliveTheLog } from '../base/service-process.ts';
 import { prepareNativeThread } from '../native/thread.ts';
 import { dieWithParent, outliveParent } from '../sys/execute.ts';
 
@@ -21,7 +21,7 @@ const { serve } = await import('./native/serve.ts');
 const { SupervisorLink } = await import('./native/supervisor-link.ts');
 const link = new SupervisorLink();
 link.warm();
-keepCompiledCode();
+settleSoon();
 const start = await link.started.catch((error: unknown) => {
   const { code, message } = toEbbError(error);
   link.failed({ error: message, code, exitCode: 1 });

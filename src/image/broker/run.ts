@@ -1,7 +1,7 @@
 /** The life of a broker process: it mounts, says how that went on descriptor 3, and stays until the mount is gone. */
 import { closeSync, writeSync } from '../../base/node-fs.ts';
 import { ebbError, toEbbError } from '../../base/errors.ts';
-import { outliveTheLog } from '../../base/service-process.ts';
+import { outliveTheLog, settleSoon } from '../../base/service-process.ts';
 import type { Opened } from '../messages.ts';
 import { refreshCodeCache, serverScript } from '../sandbox/code-cache.ts';
 import { launchServer } from '../sandbox/launch.ts';
@@ -65,6 +65,7 @@ export async function runBroker(
   }
   for (const note of mounted.opened.notes) log(note.replaceAll(/\p{Cc}/gu, ' '));
   if (stopping.signal.aborted) mounted.stop();
+  settleSoon();
   refreshCodeCache();
   const why = await mounted.ended;
   log(why === undefined ? 'unmounted' : `ended: ${why}`);
