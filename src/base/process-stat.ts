@@ -8,6 +8,7 @@ export const StatField = {
   userTicks: 11,
   systemTicks: 12,
   startTicks: 19,
+  exitCode: 49,
 } as const;
 
 /** sysconf(_SC_CLK_TCK) is 100 wherever Node runs on Linux. */

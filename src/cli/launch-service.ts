@@ -5,19 +5,11 @@
  */
 import { spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
-import {
-  closeSync,
-  openSync,
-  readdirSync,
-  readFileSync,
-  renameSync,
-  rmSync,
-} from '../base/node-fs.ts';
+import { closeSync, readdirSync, readFileSync } from '../base/node-fs.ts';
 import path from 'node:path';
-import type { Writable } from 'node:stream';
+import type { Readable, Writable } from 'node:stream';
 import { endOf } from '../base/child-end.ts';
 import { daemonEnvironment } from '../base/daemon-environment.ts';
-import { ensureRunDirectory, runDirectory } from '../base/run-directory.ts';
 import type { KeptDescriptor } from './kept-descriptors.ts';
 
 export interface Program {
@@ -37,53 +29,13 @@ export const serviceFlags: readonly string[] = [
 
 /** A process that waits for its options. */
 export interface Launched {
-  readonly child: ChildProcess;
-  /** How it ended, for people. */
-  readonly ended: Promise<string>;
-}
-
-interface Ahead extends Launched {
-  readonly script: string;
-  /** Its log, which is not the mount's before there is one. */
-  readonly log: string;
-}
-
-let ahead: Ahead | undefined;
-
-/**
- * Starts a service before its options are known; `startService` gives them to it if it wants the same script. Nothing
- * stays of it when this process ends before. Never throws: what cannot be done now is tried again, or said, later.
- */
-export function startAhead(program: Program): void {
-  const script = scriptOf(program);
-  const log = path.join(runDirectory(), `starting-${process.pid}.log`);
-  try {
-    ensureRunDirectory();
-    const output = openSync(log, 'a', 0o600);
-    process.once('exit', () => dropAhead(log));
-    try {
-      ahead = { ...launch(script, output), script, log };
-    } finally {
-      closeSync(output);
-    }
-  } catch {
-    // What is wrong is wrong for `startService` as well.
-  }
-}
-
-/** Of a service that was taken only its log's first name is meant, which it has not any more. */
-function dropAhead(log: string): void {
-  ahead?.child.kill('SIGKILL');
-  rmSync(log, { force: true });
-}
-
-/** The service that was started ahead, if it is this one; its log is `log` from now on. */
-export function takeAhead(script: string, log: string): Launched | undefined {
-  if (ahead?.script !== script) return undefined;
-  const started = ahead;
-  renameSync(started.log, log);
-  ahead = undefined;
-  return started;
+  readonly options: Writable;
+  readonly answers: Readable;
+  /** Resolves with how it ended, for people. */
+  readonly ended: () => Promise<string>;
+  readonly kill: (signal: NodeJS.Signals) => void;
+  /** Of this process's own. */
+  readonly child?: ChildProcess;
 }
 
 /** Node keeps those before it from its children, and those behind up to the first number that is free. */
@@ -120,8 +72,15 @@ export function launch(
     stdio: ['pipe', output, output, 'pipe', ...kept.map(({ fd }) => fd)],
   });
   const ended = endOf(child).then(({ how }) => how);
-  (child.stdin as Writable).on('error', () => {}); // it died first: its end says more
-  return { child, ended };
+  const options = child.stdin as Writable;
+  options.on('error', () => {}); // it died first: its end says more
+  return {
+    options,
+    answers: child.stdio[3] as Readable,
+    ended: () => ended,
+    kill: (signal) => void child.kill(signal),
+    child,
+  };
 }
 
 /** Absolute. */

@@ -1,8 +1,6 @@
-/**
- * Entry point of `ebb`. It imports nothing: what a verb waits for longest is started before the rest of us is loaded
- * (docs/decisions/0037-what-a-mount-waits-for-starts-first.md).
- */
-const [verb, ...words] = process.argv.slice(2);
-if (verb === 'image') (await import('./image/service.ts')).startImageServiceAhead(words);
+/** Entry point of `ebb`. It imports nothing that not every verb needs. */
+if (process.env['EBB_STARTED_AHEAD'] !== undefined) {
+  (await import('./started-ahead.ts')).findStartedAhead();
+}
 const { runCommandLine } = await import('./command-line.ts');
 await runCommandLine();

@@ -5,17 +5,18 @@
 import type { ChildProcess } from 'node:child_process';
 import { closeSync, openSync, readFileSync, renameSync } from 'node:fs';
 import { createInterface } from 'node:readline';
-import type { Readable, Writable } from 'node:stream';
 import { ensureRunDirectory, isRunning, readRunRecords, runFiles } from '../base/run-directory.ts';
 import type { Failure } from '../daemon/start-api.ts';
 import type { KeptDescriptor } from './kept-descriptors.ts';
-import { launch, scriptOf, takeAhead } from './launch-service.ts';
+import { launch, scriptOf } from './launch-service.ts';
 import type { Launched, Program } from './launch-service.ts';
+import { takeStartedAhead } from './started-ahead.ts';
 import { tidyRunDirectory } from './tidy-run-directory.ts';
 import { ExitCode } from './verb.ts';
 
 export interface Started<Result> {
-  readonly child: ChildProcess;
+  /** In the foreground. */
+  readonly child: ChildProcess | undefined;
   readonly result: Result | Failure;
 }
 
@@ -43,7 +44,7 @@ function launchFor(service: Service, log: string | undefined): Launched {
   const script = scriptOf(service);
   if (log === undefined) return launch(script, 'inherit', kept);
   if (!isServed(service.mountPoint)) keepLastLog(log);
-  const started = kept.length === 0 ? takeAhead(script, log) : undefined;
+  const started = kept.length === 0 ? takeStartedAhead(script, log) : undefined;
   if (started !== undefined) return started;
   const output = openSync(log, 'a', 0o600);
   try {
@@ -60,14 +61,15 @@ export async function startService<Result extends { readonly ok: true }>(
 ): Promise<Started<Result>> {
   tidyRunDirectory(ensureRunDirectory());
   const { log } = runFiles(service.mountPoint);
-  const { child, ended } = launchFor(service, service.foreground ? undefined : log);
+  const launched = launchFor(service, service.foreground ? undefined : log);
   for (const { fd } of service.kept ?? []) closeSync(fd);
   // It has a session of its own: whoever ends this process means both, from the beginning.
-  handSignalsOn(child, service.foreground);
-  (child.stdin as Writable).end(`${JSON.stringify(options)}\n`);
-  const answer = await readAnswer<Result>(child.stdio[3] as Readable, child, service);
+  handSignalsOn(launched, service.foreground);
+  launched.options.end(`${JSON.stringify(options)}\n`);
+  const answer = await readAnswer<Result>(launched, service);
+  const child = service.foreground ? launched.child : undefined;
   if (answer !== undefined) return { child, result: answer };
-  const how = await ended;
+  const how = await launched.ended();
   const tail = service.foreground ? '' : logTail(log);
   const error =
     `the daemon ended (${how}) before ${service.aim}` +
@@ -100,13 +102,12 @@ function logTail(file: string): string {
 
 /** The first line with `ok` on descriptor 3; undefined when there is none, or nothing sensible comes in time. */
 async function readAnswer<Result>(
-  pipe: Readable,
-  child: ChildProcess,
+  { answers, kill }: Launched,
   { onProgress, silenceMaxMs = silenceDefaultMs }: Service,
 ): Promise<Result | Failure | undefined> {
-  const timer = setTimeout(() => child.kill('SIGTERM'), silenceMaxMs);
+  const timer = setTimeout(() => kill('SIGTERM'), silenceMaxMs);
   try {
-    for await (const line of createInterface({ input: pipe, crlfDelay: Infinity })) {
+    for await (const line of createInterface({ input: answers, crlfDelay: Infinity })) {
       const value: unknown = JSON.parse(line);
       if (typeof value !== 'object' || value === null) return undefined;
       if ('ok' in value) return value as Result | Failure;
@@ -118,7 +119,7 @@ async function readAnswer<Result>(
     return undefined;
   } finally {
     clearTimeout(timer);
-    pipe.destroy();
+    answers.destroy();
   }
 }
 
@@ -127,13 +128,13 @@ async function readAnswer<Result>(
  * hangs up ends nothing there: a long attaching goes on. In the foreground it ends the service, to which SIGHUP itself
  * means something else.
  */
-function handSignalsOn(child: ChildProcess, foreground: boolean): void {
+function handSignalsOn({ kill }: Launched, foreground: boolean): void {
   let isAsked = false;
   for (const signal of ['SIGINT', 'SIGTERM', ...(foreground ? ['SIGHUP'] : [])] as const) {
     process.on(signal, () => {
       if (isAsked && !foreground) process.exit(ExitCode.failed);
       isAsked = true;
-      child.kill(signal === 'SIGINT' ? 'SIGINT' : 'SIGTERM');
+      kill(signal === 'SIGINT' ? 'SIGINT' : 'SIGTERM');
     });
   }
 }

@@ -1,14 +1,12 @@
-/** What the first processes of an image mount load: an import of node:fs is 5 ms more of it (src/base/node-fs.ts). */
+/** What the broker of an image mount loads: an import of node:fs is 5 ms more of it (src/base/node-fs.ts). */
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import { test } from 'node:test';
 
 const src = path.join(import.meta.dirname, '../../src');
-/** Loaded by name while a local image is mounted through FUSE, by the CLI before it starts the broker, and by that. */
+/** Loaded by name by the broker while a local image is mounted through FUSE. */
 const loaded = [
-  'cli/main.ts',
-  'cli/image/service.ts',
   'image/broker/main.ts',
   'image/broker/options.ts',
   'image/broker/serve.ts',

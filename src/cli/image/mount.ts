@@ -100,7 +100,7 @@ export async function mountImage(
   if (!isRemote) refuseCopyOptions(remote, 'images on a web server');
   if (remote.cacheDir !== undefined) checkCachePlace(absolutePath(remote.cacheDir), mountPoint);
   const own = isRemote ? { access: buildRemoteAccess(remote), ...copyOptions(remote) } : {};
-  const { child, result }: Started<Mounted> = await startService<Mounted>(
+  const { result }: Started<Mounted> = await startService<Mounted>(
     {
       ...imageService(image),
       mountPoint,
@@ -110,7 +110,6 @@ export async function mountImage(
     },
     { imagePath, mountPoint, ...options, ...own },
   );
-  child.unref();
   if (!result.ok) return complain(result, 'ebb image mount', json, terminal);
   if (json) {
     terminal.print(JSON.stringify(result));

@@ -94,15 +94,9 @@ export const attach: Verb = {
       },
     );
     line.erase();
-    if (!result.ok) {
-      child.unref();
-      return complain(result, 'ebb attach', options.json === true, terminal);
-    }
+    if (!result.ok) return complain(result, 'ebb attach', options.json === true, terminal);
     const code = report(result, tree, options.json === true, terminal);
-    if (options.foreground !== true) {
-      child.unref();
-      return code;
-    }
+    if (child === undefined) return code;
     await terminal.drained();
     return followForeground(child);
   },

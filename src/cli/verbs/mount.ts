@@ -69,10 +69,7 @@ export const mount: Verb = {
       full,
     );
     const code = report(result, mountPoint, options.json === true, terminal);
-    if (!result.ok || options.foreground !== true) {
-      child.unref();
-      return code;
-    }
+    if (!result.ok || child === undefined) return code;
     await terminal.drained();
     return followForeground(child);
   },
