@@ -172,6 +172,9 @@ export class NativeServer {
     return this.#writers.moment(file);
   }
 
+  /** For `onLease` of a release. */
+  readonly askAgain = (fd: number): void => this.#marks.askAgain(fd);
+
   /**
    * For `StubStore.release`, under its lease: from now on its events come again. Throws EBUSY when somebody opened it
    * while no event told of it, or may have changed it (since `before`): then nothing may be freed.
@@ -186,11 +189,7 @@ export class NativeServer {
   }
 
   /** As `StubStore.setPinned`, which moves ctime. */
-  setPinned(file: StubFile, pinned: boolean): void {
-    const wasAsSettled = this.#known.isAsSettled(file);
-    this.#options.store.setPinned(file, pinned);
-    if (wasAsSettled) this.#known.noteAsSettled(file);
-  }
+  readonly setPinned: Writers['setPinned'] = (...of) => this.#writers.setPinned(...of);
 
   /** Finds out what became of a file in `intent` or `discarding`. See `Writers.resolve`. */
   resolve(file: StubFile): Promise<void> {

@@ -117,6 +117,15 @@ export class Writers {
     await this.#options.gates.alone(file.id, () => this.#setDirty(file));
   }
 
+  /** As `NativeServer.setPinned`. Under a lease, so that a writer's ctime is not taken for that of the pin. */
+  setPinned(file: StubFile, pinned: boolean): void {
+    const { store, known } = this.#options;
+    using fd = store.closeOwn(file) ? this.#openFile(file) : undefined;
+    const isQuiet = fd !== undefined && tryLease(fd.fd, 'read') && known.isAsSettled(file);
+    store.setPinned(file, pinned);
+    if (isQuiet) known.noteAsSettled(file);
+  }
+
   /** For `requireUnmoved`: as it is before `changesTakenIn` is asked. What cannot be looked at may be changing. */
   moment(file: StubFile): Moment | undefined {
     try {

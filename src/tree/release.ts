@@ -66,6 +66,8 @@ export interface ReleaseRequest<File extends Releasable> {
   readonly prove: (file: File) => Promise<RemoteProof>;
   /** True while it is open through a front end, or a recall is under way. Asked several times. */
   readonly isBusy: (id: number) => boolean;
+  /** As soon as it has its lease: others of its batch are still to get theirs, and some who open it do not wait. */
+  readonly onLease?: (fd: number) => void;
   /**
    * Under the lease, before the record is changed: from now on whoever comes must be noticed, also by a successor if
    * this process dies before it has freed anything. When it throws (EBUSY: somebody has opened the file after all),
@@ -203,6 +205,7 @@ function takeLease<File extends Releasable>(
     return refused('no leases', message, known);
   }
   leases.defer(() => dropLease(fd));
+  request.onLease?.(fd);
   return fd;
 }
 

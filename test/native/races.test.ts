@@ -183,6 +183,34 @@ for (const type of ['ext4', 'xfs', 'btrfs'] as const) {
   });
 }
 
+test('who writes through a mapping while the file is pinned keeps what he wrote', async () => {
+  await using scene = await nativeScene('xfs');
+  const file = scene.add('f', sizeBytes);
+  await settle(scene, 'f', file);
+  const program = `
+import mmap, os
+before = os.stat("f")
+fd = os.open("f", os.O_RDWR)
+m = mmap.mmap(fd, 0)
+m[2000000:2000003] = b"new"
+os.utime("f", ns=(before.st_atime_ns, before.st_mtime_ns))`;
+  const { store, server } = scene;
+  const setPinned = store.setPinned.bind(store);
+  const ends: Promise<unknown>[] = [];
+  store.setPinned = (one, pinned) => {
+    setPinned(one, pinned);
+    const child = spawn('python3', ['-c', program], { cwd: scene.path });
+    killAtExit(child);
+    ends.push(once(child, 'exit'));
+    untilThroughOrHeldUp(child.pid ?? 0);
+  };
+  server.setPinned(file, false);
+  assert.deepEqual(await Promise.all(ends), [[0, null]]);
+  await server.recorded(file.id);
+  assert.equal((await scene.release(file)).released, false);
+  await expectContent(scene, 'f', withNew(2_000_000));
+});
+
 test('who closes a mapping that he wrote to when all that was done is taken in has changed the file', async () => {
   await using scene = await nativeScene('xfs');
   const file = scene.add('f', sizeBytes);

@@ -5,6 +5,7 @@ import { once } from 'node:events';
 import { mkdirSync, readFileSync, readlinkSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { test } from 'node:test';
+import { TreeReleaser } from '../../src/daemon/native/tree-releaser.ts';
 import { OpenFlag } from '../../src/sys/fd.ts';
 import { decodeHandle, openByHandle } from '../../src/sys/handle.ts';
 import { truncateFile } from '../../src/tree/truncate.ts';
@@ -193,6 +194,30 @@ test("what was all here and was cut or grown while nobody listened is the user's
   );
 });
 
+test('who opens a file with O_NONBLOCK at the moment of its release waits as others do', async () => {
+  await using scene = await nativeScene('xfs');
+  const file = scene.add('f', 3 * MiB);
+  await bringAll(scene, file, 'f');
+  const { store, server, memory, engine } = scene;
+  const opened = new Set<Promise<string>>();
+  const beforeFreeing = server.beforeFreeing.bind(server);
+  server.beforeFreeing = (fd, one, before) => {
+    // Whatever the others of the batch take: he comes before this one's turn.
+    const program = `
+import os
+fd = os.open("f", os.O_RDONLY | os.O_NONBLOCK)
+assert os.pread(fd, 4, 1000) == bytes.fromhex("${patternBytes(1, 4, 1000).toString('hex')}")`;
+    const child = spawn('/bin/sh', ['-c', 'python3 -c "$0"; exit', program], { cwd: scene.path });
+    opened.add(once(child, 'exit').then(([code]) => String(code)));
+    waitUntilHeldUp(child.pid ?? 0, 'fanotify');
+    beforeFreeing(fd, one, before);
+  };
+  const isBusy = (id: number): boolean => engine.isBusy(id);
+  const releaser = new TreeReleaser({ store, server, remote: memory, isBusy });
+  await releaser.release(file.id, { dryRun: false, signal: new AbortController().signal });
+  assert.deepEqual(await Promise.all(opened), ['0']);
+});
+
 test('who opens a file that is just being released waits for that, and has it recalled', async () => {
   await using scene = await nativeScene('xfs');
   const file = scene.add('f', 3 * MiB);
@@ -222,13 +247,18 @@ test('who opens a file that is just being released waits for that, and has it re
   assert.ok(readFileSync(path.join(scene.scratch, 'copy')).equals(patternBytes(1, 3 * MiB)));
 });
 
-/** Blocks this thread until a child of `pid` waits in a function of the kernel. */
+/** Blocks this thread until a child of `pid` waits in a function of the kernel, or `pid` has ended. */
 function waitUntilHeldUp(pid: number, where: string): void {
   const deadlineMs = performance.now() + patience * 10_000;
   for (;;) {
     if (performance.now() > deadlineMs) throw new Error(`nobody waits in ${where}`);
-    if (isHeldUp(pid, where)) return;
+    if (isHeldUp(pid, where) || hasEnded(pid)) return;
   }
+}
+
+/** Nobody has heard of it yet, while this thread does not. */
+function hasEnded(pid: number): boolean {
+  return /\) Z /.test(readFileSync(`/proc/${pid}/stat`, 'latin1'));
 }
 
 function isHeldUp(shellPid: number, where: string): boolean {

@@ -97,6 +97,8 @@ export class TreeReleaser implements SpaceReleaser {
     const results = await store.release(going, {
       prove: (file) => proveContent(remote, file, signals.get(file.id) ?? AbortSignal.abort()),
       isBusy: (id) => this.#isBusy(id),
+      // Who opens it waits for an answer from now on: the lease would send away who comes with O_NONBLOCK.
+      onLease: server.askAgain,
       beforeFreeing: (fd, file) => server.beforeFreeing(fd, file, moments.get(file.id)),
       whileLeased: () => server.turn.lease(),
     });
