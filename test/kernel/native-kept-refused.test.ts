@@ -249,7 +249,7 @@ test('one supervisor at a time, whichever stops or dies in between', { timeout }
   const last = (await tree.status()).supervisorPid;
   const silentFromMs = performance.now();
   manager.signal('SIGSTOP');
-  const unmounted = tree.ebbOk(['umount', tree.path]);
+  const unmounted = tree.ebbUnshared(['umount', tree.path]);
   await waitFor(() => childrenOf(last).length === 0, {
     what: 'the daemons to end',
     timeoutMs: endMaxMs,

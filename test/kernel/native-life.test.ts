@@ -240,7 +240,7 @@ test('what killed processes left behind is taken away by ebb umount', async () =
   killTogether([tree.keeperPid, supervisorPid, pid]);
   await waitFor(() => !processLives(pid), { what: 'the end' });
   assert.equal((await mountsBelow(tree.path)).length, 1);
-  await tree.ebbOk(['umount', tree.path]);
+  await tree.ebbUnshared(['umount', tree.path]);
   assert.deepEqual(await mountsBelow(tree.path), []);
   assert.deepEqual(readdirSync(tree.path), ['.ebb']);
 });

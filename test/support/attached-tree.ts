@@ -4,9 +4,10 @@
  * never answered would hang it, so programs read in child processes.
  */
 import assert from 'node:assert/strict';
+import { existsSync, readFileSync } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
 import path from 'node:path';
-import { readRunRecords } from '../../src/base/run-directory.ts';
+import { readRunRecords, runFiles } from '../../src/base/run-directory.ts';
 import type { RunRecord } from '../../src/base/run-directory.ts';
 import { answerInTime } from '../../src/cli/answer-in-time.ts';
 import { ControlClient } from '../../src/cli/client.ts';
@@ -171,7 +172,8 @@ export class AttachedTree implements AsyncDisposable {
   /** Orderly stop: the tree is hidden, then everything ends. */
   async stop(): Promise<void> {
     await this.ebbUnshared(['umount', this.path]);
-    await this.#ended();
+    // Who has copied all mounts in the moment between the last look and the end is a user of it as long as he lives.
+    await this.#ended(60_000);
   }
 
   /**
@@ -204,7 +206,7 @@ export class AttachedTree implements AsyncDisposable {
       if (await this.#mayLive()) {
         await this.ebb(['umount', '--lazy', this.path], { timeoutMs: 20_000 }).catch(() => {});
       }
-      await this.#ended().catch(() => {});
+      await this.#ended(10_000).catch(() => {});
       await this.#options.end?.();
       // Together: each would start another one of those that it is there for.
       killTogether(this.#pids);
@@ -223,11 +225,18 @@ export class AttachedTree implements AsyncDisposable {
     return !isOver || (await mountsBelow(this.path)).length > 0;
   }
 
-  async #ended(): Promise<void> {
-    await waitFor(() => !this.#pids.some(processLives), {
-      what: 'keeper, supervisor and daemon to end',
-      timeoutMs: 10_000,
-    });
+  async #ended(timeoutMs: number): Promise<void> {
+    const { log } = runFiles(this.path, this.#runDirectory);
+    try {
+      await waitFor(() => !this.#pids.some(processLives), {
+        what: 'keeper, supervisor and daemon to end',
+        timeoutMs,
+      });
+    } catch (error) {
+      const said = existsSync(log) ? readFileSync(log, 'utf8').slice(-4_000) : 'no log';
+      const left = this.#pids.filter(processLives).join(', ');
+      throw new Error(`${left} live on\n${said}`, { cause: error });
+    }
   }
 }
 
