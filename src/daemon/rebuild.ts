@@ -14,9 +14,11 @@ import { keepEpoch } from '../attach/tree-epoch.ts';
 import { isCopy, writePlace } from '../attach/tree-place.ts';
 import { openSqliteStubCatalog } from '../catalog/stubs-sqlite/catalog.ts';
 import { openSqliteCatalog } from '../catalog/sqlite/catalog.ts';
+import { systemClock } from '../base/clock.ts';
 import { ebbError, toEbbError } from '../base/errors.ts';
 import { OpenFlag, openFd } from '../sys/fd.ts';
 import { tryLock } from '../sys/lease.ts';
+import { CatalogStamp } from '../tree/catalog-stamp.ts';
 import { catalogPath, identifyTree, lockCache, treePath } from '../tree/layout.ts';
 import { rebuildCatalog } from '../tree/rebuild.ts';
 import { rebuildStubs } from '../tree/stubs/rebuild.ts';
@@ -59,7 +61,10 @@ async function rebuildCache(cacheDirectory: string, dryRun: boolean): Promise<Re
     catalogPath(cacheDirectory),
     async (fresh) => {
       using catalog = openSqliteCatalog(fresh);
-      return await rebuildCatalog(catalog, cacheDirectory, identity);
+      const report = await rebuildCatalog(catalog, cacheDirectory, identity);
+      // From now on the one that it replaces is an older one.
+      new CatalogStamp(cacheDirectory, catalog, systemClock).renew();
+      return report;
     },
   );
   return { ok: true, files: contents, residentBytes, skipped: ignoredCount };

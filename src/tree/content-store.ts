@@ -43,7 +43,13 @@ import { StoredContent } from './stored-content.ts';
 import type { StoredFacts } from './stored-content.ts';
 
 export interface TreeProblem {
-  readonly kind: 'not ours' | 'sync failed' | 'commit failed' | 'mark failed' | 'bad record';
+  readonly kind:
+    | 'not ours'
+    | 'sync failed'
+    | 'commit failed'
+    | 'mark failed'
+    | 'bad record'
+    | 'old catalog';
   /** Undefined when it concerns many. */
   readonly contentId: number | undefined;
   /** A sentence for the log and `ebb explain`. */
@@ -58,6 +64,8 @@ export interface TreeOptions {
   readonly lookup: (id: number) => StoredFacts | undefined;
   /** Puts residency into the catalog; durable when it returns. */
   readonly commit: (rows: readonly ResidencyRow[]) => void;
+  /** Once something is to be released, before that is recorded. */
+  readonly beforeFreeing?: () => void;
   readonly onProblem: (problem: TreeProblem) => void;
   readonly limits?: StoreLimits;
   /** For tests of fault handling. */
@@ -211,8 +219,9 @@ export class ContentStore implements AsyncDisposable {
     return this.#openChecked(content, OpenFlag.rdwr);
   }
 
-  /** Puts rows into the catalog, durably. */
+  /** For release.ts: puts rows into the catalog, durably. */
   commit(rows: readonly ResidencyRow[]): void {
+    this.#options.beforeFreeing?.();
     this.#options.commit(rows);
   }
 

@@ -5,6 +5,7 @@
  *   <cache>/secret         0600, 32 random bytes: seals the marks
  *   <cache>/handle-secret  0600: makes file handles and tokens (handle-secret.ts)
  *   <cache>/ebb-tree.json  format, tree id, remote
+ *   <cache>/stamp          tells the newest catalog from older ones (catalog-stamp.ts)
  *   <cache>/catalog.sqlite the catalog (opened by the daemon)
  *   <cache>/tree/<n>/<id>  the contents; n: the id divided by 4,096, hexadecimal
  */

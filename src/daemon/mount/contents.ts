@@ -13,6 +13,7 @@ import { openTree, reservedBytesDefault } from '../../tree/content-store.ts';
 import type { ContentStore, TreeOptions, TreeProblem } from '../../tree/content-store.ts';
 import { handleRecord, openHandleSecret } from '../../tree/handle-secret.ts';
 import type { HandleSecret } from '../../tree/handle-secret.ts';
+import { CatalogStamp, forgetClaims } from '../../tree/catalog-stamp.ts';
 import { catalogPath, makeDirectories, removeUnused } from '../../tree/layout.ts';
 import type { Former } from '../../tree/layout.ts';
 import type { StoredContent } from '../../tree/stored-content.ts';
@@ -52,7 +53,7 @@ export class Contents implements LocalContents, Reservoir {
   ): Promise<Contents> {
     const former = makeDirectories(cacheDirectory);
     // The catalog is opened only once the lock is ours.
-    const late: { catalog?: Catalog } = {};
+    const late: { catalog?: Catalog; stamp?: CatalogStamp } = {};
     const opened = (): Catalog => {
       assert(late.catalog !== undefined, 'the catalog is open before a content is used');
       return late.catalog;
@@ -61,12 +62,23 @@ export class Contents implements LocalContents, Reservoir {
       remote,
       lookup: (id) => opened().content(id),
       commit: (rows) => opened().commitResidency(rows),
+      beforeFreeing: () => late.stamp?.renew(),
       onProblem,
       ...more,
     });
     try {
       late.catalog = openSqliteCatalog(catalogPath(cacheDirectory));
+      late.stamp = new CatalogStamp(cacheDirectory, late.catalog, clock);
+      if (!late.stamp.isNewest) {
+        forgetClaims(late.catalog);
+        late.stamp.renew();
+        const message =
+          'The catalog of the cache is not the newest one (was it put back from a backup?): ' +
+          'all content is recalled again.';
+        onProblem({ kind: 'old catalog', contentId: undefined, message, cause: undefined });
+      }
     } catch (error) {
+      late.catalog?.[Symbol.dispose]();
       store.abandon();
       throw error;
     }
