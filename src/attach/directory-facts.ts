@@ -61,18 +61,24 @@ export function decodeDirectoryFacts(text: string): ObjectAttributes {
   };
 }
 
-/** Owner, mode, attributes, and last the time, which all else would move. */
+/**
+ * Owner, mode, attributes, and last the time, which all else would move. False: nobody may change the directory (chattr
+ * +i). Throws others' errno.
+ */
 export function applyDirectoryFacts(
   fd: number,
   attributes: ObjectAttributes,
   defaults: AttributeDefaults,
-): void {
+): boolean {
   try {
     fchownSync(fd, attributes.uid ?? defaults.uid ?? 0, attributes.gid ?? defaults.gid ?? 0);
     fchmodSync(fd, attributes.mode ?? defaults.directoryMode);
     for (const [name, value] of attributes.xattrs ?? []) setXattr(fd, name, value);
     if (attributes.mtime !== undefined) setFileTimes(fd, undefined, attributes.mtime);
-  } catch (error) {
-    throw toEbbError(error);
+    return true;
+  } catch (thrown) {
+    const error = toEbbError(thrown);
+    if (error.code === 'EPERM') return false;
+    throw error;
   }
 }

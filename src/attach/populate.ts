@@ -142,6 +142,8 @@ export class Populator {
   }
 }
 
+type NameSet = ReadonlySet<string>;
+
 interface Task {
   readonly key: string;
   /** As the remote's parent directory shows it; undefined: to be asked for, and not for the root. */
@@ -281,19 +283,24 @@ class Run {
     await this.#turns.pause();
     using directory = openDirectory(this.#parts.store.rootFd, key);
     if (directory === undefined) return; // users took it away meanwhile
-    const local = task.isEmpty
-      ? new Map<string, LocalEntry>()
-      : await readLocal(directory.fd, { ...this.#parts, turns: this.#turns });
-    const plan = await this.#plan(key, found.listing, local, isFirst);
-    await this.#perform(directory.fd, key, plan, isFirst);
+    const { isEmpty } = task;
+    const plan = await this.#follow(directory.fd, key, found.listing, { isFirst, isEmpty });
+    const only = new Set(plan.changedKinds);
+    // What they were has gone, as far as it may.
+    const more =
+      only.size === 0
+        ? []
+        : (await this.#follow(directory.fd, key, found.listing, { isFirst, only })).directories;
     const told = encodeDirectoryFacts(found.attributes);
     // The root stays as its owner made it: it is the directory that was attached.
     const isToFollow = key !== '' && (isFirst || told !== before.attributes);
-    const follows = !isToFollow || this.#applyFacts(directory.fd, key, found.attributes);
-    const attributes = follows ? told : unknownFacts;
+    const isRefused =
+      isToFollow && !applyDirectoryFacts(directory.fd, found.attributes, this.#parts.defaults);
+    if (isRefused) this.#shop.report('skipped', key, 'nobody may change its mode, owner and time');
+    const attributes = isRefused ? unknownFacts : told;
     this.#queue.addListed({ key, listedAtMs: this.#parts.nowMs(), attributes });
     await this.#queue.relieve();
-    for (const { object, isNew } of plan.directories) {
+    for (const { object, isNew } of [...plan.directories, ...more]) {
       this.#tasks.push({
         key: joinKey(key, object.name),
         attributes: object,
@@ -302,19 +309,6 @@ class Run {
     }
     this.#counts.directories += 1;
     this.#show(key, false);
-  }
-
-  /** False after a report: nobody may change the directory (chattr +i). */
-  #applyFacts(fd: number, key: string, attributes: ObjectAttributes): boolean {
-    try {
-      applyDirectoryFacts(fd, attributes, this.#parts.defaults);
-      return true;
-    } catch (error) {
-      const { code, message } = toEbbError(error);
-      if (code !== 'EPERM') throw error;
-      this.#shop.report('skipped', key, `its mode, owner and time stay as they are: ${message}`);
-      return false;
-    }
   }
 
   /** Undefined when the remote fails: nothing is concluded from that. */
@@ -339,24 +333,31 @@ class Run {
     }
   }
 
-  async #plan(
+  /** Has the directory be what the listing says. `only`: what of it was of another kind. */
+  async #follow(
+    fd: number,
     key: string,
-    listing: Listing,
-    local: ReadonlyMap<string, LocalEntry>,
-    isFirst: boolean,
+    { objects, skipped }: Listing,
+    how: { readonly isFirst: boolean; readonly isEmpty?: boolean; readonly only?: NameSet },
   ): Promise<DirectoryPlan> {
     const { catalog } = this.#parts;
+    const { isFirst, isEmpty = false, only } = how;
+    const local = isEmpty
+      ? new Map<string, LocalEntry>()
+      : await readLocal(fd, { ...this.#parts, turns: this.#turns });
     const planner = new Planner({
       key,
-      listed: listing.objects,
-      skipped: listing.skipped,
-      local,
+      listed: only === undefined ? objects : objects.filter(({ name }) => only.has(name)),
+      skipped: only === undefined ? skipped : [],
+      local: only === undefined ? local : new Map([...local].filter(([name]) => only.has(name))),
       isFirst,
+      isAgain: only !== undefined,
       recordOf: (of) => catalog.byKey(of),
       knownOf: (of) => catalog.known(of),
       wasListed: (of) => this.#listed(of) !== undefined,
     });
     for (const _step of planner.steps()) await this.#turns.pause();
+    await this.#perform(fd, key, planner.plan, isFirst);
     return planner.plan;
   }
 
@@ -384,9 +385,7 @@ class Run {
     await this.#turns.pause();
     using directory = openDirectory(store.rootFd, key);
     if (directory === undefined) return;
-    const local = await readLocal(directory.fd, { ...this.#parts, turns: this.#turns });
-    const plan = await this.#plan(key, { objects: [], skipped: [] }, local, false);
-    await this.#perform(directory.fd, key, plan, false);
+    await this.#follow(directory.fd, key, { objects: [], skipped: [] }, { isFirst: false });
     if (removeIfEmpty(parentFd, baseName(key))) {
       catalog.setListed([{ key, listedAtMs: 0, attributes: gone }]);
       this.#counts.removed += 1;

@@ -72,6 +72,11 @@ export interface DirectoryPlan {
     | { readonly name: string; readonly record: StubRecord }
     | { readonly name: string; readonly target: string }
   )[];
+  /**
+   * Names of ours that are of another kind at the remote now, and go here: when they have gone, their new objects are
+   * planned (`isAgain`).
+   */
+  readonly changedKinds: readonly string[];
   /** Directories that went at the remote: all below them went, too; each goes when it is empty then. */
   readonly goneDirectories: readonly string[];
   /** Records to be set `lost`, and those that the remote has again. */
@@ -88,6 +93,8 @@ export interface ReconcileInput {
   readonly local: ReadonlyMap<string, LocalEntry>;
   /** This directory was never completed before. */
   readonly isFirst: boolean;
+  /** Only what was of another kind: what is still there stays. Default false. */
+  readonly isAgain?: boolean;
   /** As `StubCatalog` has them. */
   readonly recordOf: (key: string) => StubRecord | undefined;
   readonly knownOf: (key: string) => KnownKey | undefined;
@@ -123,6 +130,7 @@ export class Planner {
     knownLinks: [],
     knownNames: [],
     removed: [],
+    changedKinds: [],
     goneDirectories: [],
     lostIds: [],
     foundIds: [],
@@ -166,12 +174,24 @@ export class Planner {
         : this.#input.knownOf(joinKey(this.#input.key, name));
     if (kind === 'other')
       return this.#report('skipped', name, 'it is no file, directory or symlink');
+    if (local !== undefined && local.kind !== kind && this.#goesFirst(name, local)) return;
     if (kind === 'directory') return this.#takeDirectory(object, local);
     if (kind === 'symlink') return this.#takeSymlink(object, local, known);
     if (!isExact(object)) {
       return this.#report('skipped', name, 'the remote does not tell its exact size and version');
     }
     return this.#takeFile(object, local, known);
+  }
+
+  /** The remote has something of another kind under this name: true when what is here is on its way. */
+  #goesFirst(name: string, local: LocalEntry): boolean {
+    const { plan } = this;
+    if (this.#input.isAgain === true) return false;
+    const before = plan.removed.length + plan.goneDirectories.length;
+    this.#takeGone(name, local);
+    if (plan.removed.length + plan.goneDirectories.length === before) return false;
+    plan.changedKinds.push(name);
+    return true;
   }
 
   #takeDirectory(object: ListedObject, local: LocalEntry | undefined): void {
@@ -275,7 +295,9 @@ export class Planner {
   }
 
   #keep(object: ListedObject, local: LocalEntry): void {
-    const what = local.kind === 'other' ? 'something else' : `a ${local.kind} of your own`;
+    const isOfRemote = local.kind === 'file' && local.record !== undefined;
+    const own = isOfRemote ? 'of which the remote may have no copy' : 'of your own';
+    const what = local.kind === 'other' ? 'something else' : `a ${local.kind} ${own}`;
     this.#report(
       'kept',
       object.name,

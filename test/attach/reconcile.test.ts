@@ -116,7 +116,45 @@ const cases: [string, Case, string][] = [
     { remote: file('v1'), local: { kind: 'directory' } },
     'report kept',
   ],
-  ["a user's own file where a directory is", { remote: directory, local: ours() }, 'report kept'],
+  [
+    "a user's own file where a directory is",
+    { remote: directory, local: { kind: 'file', record: undefined } },
+    'report kept',
+  ],
+  [
+    'a directory there now, nothing of the file here',
+    { remote: directory, local: ours() },
+    'remove',
+  ],
+  [
+    'a directory there now, all of the file here',
+    { remote: directory, local: ours({ complete: true, residentBytes: 10 }) },
+    'lost 1, report lost, report kept',
+  ],
+  [
+    'a directory there now, the file changed here',
+    { remote: directory, local: ours({ change: StubChange.dirty }) },
+    'lost 1, report kept, report kept',
+  ],
+  [
+    'a file there now, a link here as it came',
+    {
+      remote: file('v1'),
+      local: { kind: 'symlink', target: 'x' },
+      known: { id: 0, version: symlinkVersion('x') },
+    },
+    'remove',
+  ],
+  [
+    'a file there now, a link of a user here',
+    { remote: file('v1'), local: { kind: 'symlink', target: 'x' } },
+    'report kept',
+  ],
+  [
+    'a file there now, the directory it was here',
+    { remote: file('v1'), local: { kind: 'directory' }, wasListed: true },
+    'gone directory',
+  ],
   ["a user's own socket", { remote: file('v1'), local: { kind: 'other' } }, 'report kept'],
   [
     'another file of ours that a user moved here',
