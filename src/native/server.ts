@@ -8,7 +8,7 @@ import { Errno } from '../base/errno.ts';
 import { ebbError, toEbbError } from '../base/errors.ts';
 import { UseCounts } from '../base/use-counts.ts';
 import { Group } from '../fanotify/group.ts';
-import { tryLease } from '../sys/lease.ts';
+import { renewLease } from '../sys/lease.ts';
 import { fileStatus } from '../sys/stat.ts';
 import type { StubFile } from '../tree/stubs/stub-store.ts';
 import { Answers, claimLost } from './answers.ts';
@@ -185,7 +185,7 @@ export class NativeServer {
     this.#streams.forget(file.id);
     this.#marks.askAgain(fd);
     // Whoever was past the (ignored) open event but not yet held up by the lease is seen now. Others raise an event.
-    if (!tryLease(fd, 'write')) throw ebbError('EBUSY', 'The file was opened just now.');
+    if (!renewLease(fd, 'write')) throw ebbError('EBUSY', 'The file was opened just now.');
   }
 
   /** As `StubStore.setPinned`, which moves ctime. */

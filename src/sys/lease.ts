@@ -35,6 +35,18 @@ const native = lazily(() => ({
  */
 export function tryLease(fd: number, kind: 'read' | 'write'): boolean {
   orThrow(native().fcntl(fd, F_SETSIG, SIGURG), 'fcntl(F_SETSIG)', `descriptor ${fd}`);
+  return setLease(fd, kind);
+}
+
+/**
+ * Takes a lease again that `tryLease` has taken through this descriptor. False: somebody is opening the file just now,
+ * also if he has not come so far that `leaseKind` tells of him.
+ */
+export function renewLease(fd: number, kind: 'read' | 'write'): boolean {
+  return setLease(fd, kind);
+}
+
+function setLease(fd: number, kind: 'read' | 'write'): boolean {
   if (native().fcntl(fd, F_SETLEASE, kinds.indexOf(kind)) >= 0) return true;
   const errno = lastErrno();
   if (errno === Errno.EAGAIN || errno === Errno.EBUSY) return false;

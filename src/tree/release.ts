@@ -17,9 +17,9 @@
 import { toEbbError } from '../base/errors.ts';
 import type { EbbError } from '../base/errors.ts';
 import type { OwnedFd } from '../sys/fd.ts';
-import { dropLease, leaseKind, tryLease } from '../sys/lease.ts';
+import { leaseKind, tryLease } from '../sys/lease.ts';
 import type { ResidencyRow } from './durability.ts';
-import type { Residency } from './residency.ts';
+import type { ChunkRun, Residency } from './residency.ts';
 
 /** So many contents hold their leases, and keep openers waiting, for each other's sake. */
 export const releaseBatchMax = 128;
@@ -95,14 +95,19 @@ export interface ReleasePort<File extends Releasable> {
    * it says more and cannot be changed.
    */
   mark(file: File, row: ResidencyRow, fd: number): Promise<boolean>;
-  /** Frees the blocks; `before`: what was here. Returns how many bytes. */
-  free(file: File, fd: number, before: Residency): number;
+  /** Frees the blocks; `residentBytes`: of what was here. Returns how many bytes. */
+  free(file: File, fd: number, residentBytes: number): number;
 }
 
 interface Leased<File> {
   readonly index: number;
   readonly file: File;
   readonly fd: number;
+}
+
+interface WhatWasHere {
+  readonly runs: readonly ChunkRun[];
+  readonly residentBytes: number;
 }
 
 /** Results in the order of `files`. Never throws for what the outside world does: every refusal is a result. */
@@ -204,7 +209,7 @@ function takeLease<File extends Releasable>(
     const message = `The file system cannot prove that nobody uses ${file.key}.`;
     return refused('no leases', message, known);
   }
-  leases.defer(() => dropLease(fd));
+  // Closing it gives the lease up.
   request.onLease?.(fd);
   return fd;
 }
@@ -227,8 +232,12 @@ async function releaseLeased<File extends Releasable>(
     results[one.index] = refusal;
     return refusal === undefined;
   });
-  const before = going.map(({ file }) => file.residency.snapshot());
-  for (const { file } of going) file.residency.clear();
+  // Not of copies of the bitmaps: shared memory costs more than the system calls.
+  const before = going.map(({ file: { residency } }) => {
+    const was: WhatWasHere = { runs: residency.runs(), residentBytes: residency.residentBytes };
+    residency.clear();
+    return was;
+  });
   /** Whose bytes are all still here although the record was told otherwise. */
   const kept = new Set<Leased<File>>();
   try {
@@ -236,7 +245,7 @@ async function releaseLeased<File extends Releasable>(
     for (const [at, one] of going.entries()) {
       const refusal = refusals[at] ?? refusalNow(one);
       if (refusal !== undefined) kept.add(one);
-      results[one.index] = refusal ?? free(port, one, before[at] as Residency);
+      results[one.index] = refusal ?? free(port, one, (before[at] as WhatWasHere).residentBytes);
     }
   } catch (error) {
     // Whether the record changed is not known; of these nothing was freed.
@@ -247,7 +256,7 @@ async function releaseLeased<File extends Releasable>(
     }
   }
   const back = going.flatMap((one, at) =>
-    kept.has(one) ? [{ one, row: putBack(one.file, before[at] as Residency) }] : [],
+    kept.has(one) ? [{ one, row: putBack(one.file, before[at] as WhatWasHere) }] : [],
   );
   if (back.length > 0) await recordPutBack(port, back, results);
 }
@@ -293,19 +302,19 @@ function objection<File extends Releasable>(
 function free<File extends Releasable>(
   port: ReleasePort<File>,
   { file, fd }: Leased<File>,
-  before: Residency,
+  residentBytes: number,
 ): ReleaseResult {
   try {
-    return { released: true, freedBytes: port.free(file, fd, before) };
+    return { released: true, freedBytes: port.free(file, fd, residentBytes) };
   } catch (error) {
     return failed(error);
   }
 }
 
 /** Step 5, in memory: what was resident before, is. */
-function putBack(file: Releasable, before: Residency): ResidencyRow {
-  for (const { first, count } of before.runs()) file.residency.markResident(first, count);
-  return rowOf(file.id, before);
+function putBack({ id, residency }: Releasable, { runs }: WhatWasHere): ResidencyRow {
+  for (const { first, count } of runs) residency.markResident(first, count);
+  return rowOf(id, residency);
 }
 
 /** Step 5, in the record. */

@@ -184,17 +184,4 @@ export class Residency {
     }
     return found;
   }
-
-  /** A copy with memory of its own: what was resident at this moment. Owner only. */
-  snapshot(): Residency {
-    const buffer = new SharedArrayBuffer(this.buffer.byteLength);
-    new Uint8Array(buffer).set(new Uint8Array(this.buffer));
-    return new Residency(buffer);
-  }
-
-  /** Owner only: keeps only what is resident here and in `other`, which is of the same file. */
-  intersect(other: Residency): void {
-    assert(other.chunkCount === this.chunkCount, 'both are about the same file');
-    for (const run of other.missing(0, other.sizeBytes)) this.unmark(run.first, run.count);
-  }
 }

@@ -167,18 +167,3 @@ test('another thread sees what was marked', async () => {
   await done;
   assert.deepEqual(messages, ['ready', 256 * 1024]);
 });
-
-test('a snapshot stands still, an intersection keeps what both have', () => {
-  const residency = Residency.create(100, 10);
-  residency.markResident(2, 5);
-  const snapshot = residency.snapshot();
-  residency.markResident(8, 2);
-  residency.unmark(3, 1);
-  assert.deepEqual(snapshot.runs(), [{ first: 2, count: 5 }]);
-  residency.intersect(snapshot);
-  assert.deepEqual(residency.runs(), [
-    { first: 2, count: 1 },
-    { first: 4, count: 3 },
-  ]);
-  assert.equal(residency.residentBytes, 40);
-});

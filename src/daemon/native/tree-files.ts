@@ -80,9 +80,9 @@ export class TreeFiles {
     request: PathsRequest,
     signal: AbortSignal,
     onMissing: (path: string, thrown: unknown) => void,
-  ): AsyncGenerator<TreeEntry> {
+  ): AsyncGenerator<BriefEntry> {
     const seen = new Set<number>();
-    const fresh = ({ kind, record }: TreeEntry): boolean => {
+    const fresh = ({ kind, record }: BriefEntry): boolean => {
       if (kind !== 'file') return false;
       if (record === undefined) return true;
       if (seen.has(record.id)) return false;
@@ -103,18 +103,19 @@ export class TreeFiles {
     }
   }
 
-  async *#fromPath(path: string, signal: AbortSignal): AsyncGenerator<TreeEntry> {
+  async *#fromPath(path: string, signal: AbortSignal): AsyncGenerator<BriefEntry> {
     const entry = this.entry(path);
     yield entry;
-    if (entry.kind === 'directory') yield* this.below(path, signal);
+    if (entry.kind === 'directory') yield* this.briefBelow(path, signal);
   }
 
   /** What a pattern names, of any kind. Only what its fixed directories hold is looked at. */
-  async *matching(glob: string, signal: AbortSignal): AsyncGenerator<TreeEntry> {
+  async *matching(glob: string, signal: AbortSignal): AsyncGenerator<BriefEntry> {
     const fixed = fixedDirectory(glob);
     if (this.entry(fixed).kind !== 'directory') return;
     const matchesGlob = globPathMatcher(glob);
-    for await (const entry of this.below(fixed, signal)) if (matchesGlob(entry.path)) yield entry;
+    const below = this.briefBelow(fixed, signal);
+    for await (const entry of below) if (matchesGlob(entry.path)) yield entry;
   }
 
   #root(): TreeEntry {

@@ -30,6 +30,10 @@ export interface StubTimes {
   readonly mtime: FileTime;
 }
 
+export interface TimesInTurn extends Disposable {
+  keep(id: number, times: StubTimes): void;
+}
+
 export class KeptTimes implements Disposable {
   readonly #file: OwnedFd;
   readonly #taken = new Set<number>();
@@ -50,18 +54,27 @@ export class KeptTimes implements Disposable {
   }
 
   /** Keeps the times of a stub that is about to be written to, until disposed. Without room for them one goes on. */
-  keep(id: number, { atime, mtime }: StubTimes): Disposable {
-    const slot = this.#freeSlot();
-    if (slot !== undefined) {
-      this.#taken.add(slot);
-      const { seconds, nanoseconds } = mtime;
-      this.#write(slot, [id, atime.seconds, atime.nanoseconds, seconds, nanoseconds]);
-    }
+  keep(id: number, times: StubTimes): Disposable {
+    const turn = this.inTurn();
+    turn.keep(id, times);
+    return turn;
+  }
+
+  /** For stubs that are written to one after the other: one is over when the next one begins, or this is disposed. */
+  inTurn(): TimesInTurn {
+    let slot: number | undefined;
     return {
+      keep: (id, { atime, mtime }) => {
+        slot ??= this.#takeSlot();
+        if (slot === undefined) return;
+        const { seconds, nanoseconds } = mtime;
+        this.#write(slot, [id, atime.seconds, atime.nanoseconds, seconds, nanoseconds]);
+      },
       [Symbol.dispose]: () => {
         if (slot === undefined) return;
         this.#write(slot, [0]);
         this.#taken.delete(slot);
+        slot = undefined;
       },
     };
   }
@@ -70,8 +83,13 @@ export class KeptTimes implements Disposable {
     this.#file.close();
   }
 
-  #freeSlot(): number | undefined {
-    for (let slot = 0; slot < slotsMax; slot += 1) if (!this.#taken.has(slot)) return slot;
+  #takeSlot(): number | undefined {
+    for (let slot = 0; slot < slotsMax; slot += 1) {
+      if (!this.#taken.has(slot)) {
+        this.#taken.add(slot);
+        return slot;
+      }
+    }
     return undefined;
   }
 

@@ -6,6 +6,7 @@ import { punchContent } from '../local-io.ts';
 import { releaseFiles } from '../release.ts';
 import type { ReleasePort, ReleaseRequest, ReleaseResult } from '../release.ts';
 import type { ResidencyRow } from '../durability.ts';
+import type { TimesInTurn } from './kept-times.ts';
 import type { NativeStubStore } from './store.ts';
 import type { LoadedStub } from './stub-file.ts';
 
@@ -15,10 +16,17 @@ export function releaseStubs(
   stubs: readonly LoadedStub[],
   request: ReleaseRequest<LoadedStub>,
 ): Promise<ReleaseResult[]> {
-  return releaseFiles(portOf(store), stubs, request);
+  const times = store.keepTimesInTurn();
+  const whileLeased = (): Disposable => {
+    const held = new DisposableStack();
+    held.use(request.whileLeased?.());
+    held.use(times);
+    return held;
+  };
+  return releaseFiles(portOf(store, times), stubs, { ...request, whileLeased });
 }
 
-function portOf(store: NativeStubStore): ReleasePort<LoadedStub> {
+function portOf(store: NativeStubStore, times: TimesInTurn | undefined): ReleasePort<LoadedStub> {
   return {
     settled: async (stub) => {
       store.mine(stub);
@@ -29,9 +37,9 @@ function portOf(store: NativeStubStore): ReleasePort<LoadedStub> {
     isChanged: (stub, fd) => isChanged(stub, fd),
     commit: (rows) => store.records.commitResidency(rows),
     mark: (stub, row, fd) => Promise.resolve(lowerMark(store, stub, row, fd)),
-    free: (stub, fd, before) => {
+    free: (stub, fd, residentBytes) => {
       const { atime, mtime } = fileStatus(fd);
-      using _kept = store.keepTimes(stub, { atime, mtime });
+      times?.keep(stub.id, { atime, mtime });
       try {
         if (store.poison !== undefined) store.poison.cover(fd, stub.sizeBytes);
         else punchContent(fd, stub.sizeBytes);
@@ -39,7 +47,7 @@ function portOf(store: NativeStubStore): ReleasePort<LoadedStub> {
         // Both, so that it is no FAN_MODIFY. Also half-way: it would look changed, and not be released again.
         if (!store.isInvisible) setFileTimes(fd, atime, mtime);
       }
-      return before.residentBytes;
+      return residentBytes;
     },
   };
 }
@@ -62,7 +70,7 @@ function lowerMark(
   row: ResidencyRow,
   fd: number,
 ): boolean {
-  const reading = readStubMark(fd, seal);
+  const reading = readStubMark(fd, seal, stub.handle);
   if (reading?.ok !== true) return false;
   // Its daemon was killed before the catalog had it, too: it is the user's.
   if (reading.mark.stub?.change === StubChange.dirty) return false;

@@ -31,7 +31,7 @@ import { Changes } from './changes.ts';
 import { createStub } from './create-stub.ts';
 import { inspectMarked, lacksContentInSnapshot } from './marked-facts.ts';
 import { KeptTimes } from './kept-times.ts';
-import type { StubTimes } from './kept-times.ts';
+import type { StubTimes, TimesInTurn } from './kept-times.ts';
 import type { ReleaseRequest, ReleaseResult } from '../release.ts';
 import { releaseStubs } from './release-stubs.ts';
 import { PoisonFiles } from './poison.ts';
@@ -322,6 +322,11 @@ export class NativeStubStore implements StubStore, StubOwner {
 
   keepTimes(stub: LoadedStub, times: StubTimes): Disposable | undefined {
     return this.#times?.keep(stub.id, times);
+  }
+
+  /** As `keepTimes`, of stubs that are written to one after the other. */
+  keepTimesInTurn(): TimesInTurn | undefined {
+    return this.#times?.inTurn();
   }
 
   changedPastUs(stub: LoadedStub, message: string): void {

@@ -46,6 +46,31 @@ for (const type of imageTypes.filter((one) => one !== 'xfs')) {
       }
     });
 
+    test('of stubs that are written to in turn the last one is set back, until it is over, too', async () => {
+      using tree = newTree(type);
+      const names = ['before', 'first', 'last'];
+      {
+        using stubs = openStubs(tree);
+        for (const name of names) stubs.add(name, sizeBytes);
+        await stubs.store.flush();
+        const times = stubs.store.keepTimesInTurn();
+        const begin = (name: string): void => {
+          const file = stubs.store.byHandle(handleOf(stubs, name)) as LoadedStub;
+          times?.keep(file.id, fileStatus(path.join(tree.data, name)));
+        };
+        begin('before');
+        times?.[Symbol.dispose]();
+        begin('first');
+        begin('last');
+        for (const name of names) utimesSync(path.join(tree.data, name), movedTo, movedTo);
+      }
+      using _again = openStubs(tree);
+      for (const name of ['before', 'first']) {
+        assert.equal(statSync(path.join(tree.data, name)).mtimeMs, movedTo * 1_000, name);
+      }
+      assert.deepEqual(fileStatus(path.join(tree.data, 'last')).mtime, stubMtime);
+    });
+
     test('times that a user set stay, also those of a file that is wholly here', async () => {
       using tree = newTree(type);
       const touched = path.join(tree.data, 'touched');
