@@ -16,10 +16,11 @@ export function fiemap(descriptor: number): MappedRange[] {
   for (let start = 0, isLast = false; !isLast;) {
     const extents = fileExtents(descriptor, start, Number.MAX_SAFE_INTEGER - start, extentsPerCall);
     isLast = extents.length === 0;
-    for (const { isUnwritten: unwritten, isInline, isLast: ends, ...extent } of extents) {
-      isLast ||= ends;
-      start = extent.logicalBytes + extent.lengthBytes;
-      if (!isInline) ranges.push({ ...extent, unwritten });
+    for (const extent of extents) {
+      const { logicalBytes, physicalBytes, lengthBytes, isUnwritten: unwritten } = extent;
+      isLast ||= extent.isLast;
+      start = logicalBytes + lengthBytes;
+      if (!extent.isInline) ranges.push({ logicalBytes, physicalBytes, lengthBytes, unwritten });
     }
   }
   return joined(ranges);
