@@ -131,7 +131,7 @@ for (const type of ['ext4', 'xfs', 'btrfs'] as const) {
 }
 
 test('what is all here can be read after somebody was killed before he emptied it, also renamed', async () => {
-  const options = { policy: { deadlineMs: 2_000 }, commitIntervalMs: 3_600_000 };
+  const options = { policy: { deadlineMs: 15_000 }, commitIntervalMs: 3_600_000 };
   await using scene = await nativeScene('xfs', options);
   const file = scene.add('f', sizeBytes);
   await scene.shellOk('cat f > /dev/null');
