@@ -6,6 +6,7 @@ import type { CatalogReader, Node } from '../../catalog/catalog.ts';
 import type { Namespace } from '../../recall/namespace/namespace.ts';
 import type { PathsRequest } from '../api.ts';
 import { fixedDirectory, globPathMatcher } from '../glob.ts';
+import { namedFiles } from '../named-files.ts';
 
 const pageRows = 1_000;
 /** `get` of a directory lists what is below it; a server's symlink cycle ends here. */
@@ -105,29 +106,22 @@ export class Paths {
    * The files that a request names: literal paths, directories as all that is below, and patterns. What cannot be found
    * or listed is told to `onMissing`, and the others follow.
    */
-  async *files(
+  files(
     request: PathsRequest,
     signal: AbortSignal,
     onMissing: (path: string, thrown: unknown) => void,
   ): AsyncGenerator<Located> {
     const seen = new Set<number>();
-    const fresh = ({ node }: Located): boolean => {
-      if (node.kind !== NodeKind.file || seen.has(node.id)) return false;
-      seen.add(node.id);
-      return true;
+    const find = {
+      atPath: (path: string) => this.#fromPath(path, signal),
+      matching: (glob: string) => this.matching(glob, signal),
+      isWanted: ({ node }: Located): boolean => {
+        if (node.kind !== NodeKind.file || seen.has(node.id)) return false;
+        seen.add(node.id);
+        return true;
+      },
     };
-    const named = [
-      ...request.paths.map((path) => [path, this.#fromPath(path, signal)] as const),
-      ...(request.globs ?? []).map((glob) => [glob, this.matching(glob, signal)] as const),
-    ];
-    for (const [path, all] of named) {
-      try {
-        for await (const located of all) if (fresh(located)) yield located;
-      } catch (thrown) {
-        signal.throwIfAborted();
-        onMissing(path, thrown);
-      }
-    }
+    return namedFiles(request, find, signal, onMissing);
   }
 
   async *#fromPath(path: string, signal: AbortSignal): AsyncGenerator<Located> {

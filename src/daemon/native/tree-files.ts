@@ -14,6 +14,7 @@ import { fileStatus, fileStatusAt } from '../../sys/stat.ts';
 import type { FileStatus } from '../../sys/stat.ts';
 import type { PathsRequest } from '../api.ts';
 import { fixedDirectory, globPathMatcher } from '../glob.ts';
+import { namedFiles } from '../named-files.ts';
 
 /** Recursive verbs go no deeper; each level keeps one descriptor. */
 const depthMax = 1_024;
@@ -76,31 +77,24 @@ export class TreeFiles {
   }
 
   /** The files that a request names: literal paths, directories as all that is below, and patterns; each inode once. */
-  async *files(
+  files(
     request: PathsRequest,
     signal: AbortSignal,
     onMissing: (path: string, thrown: unknown) => void,
   ): AsyncGenerator<BriefEntry> {
     const seen = new Set<number>();
-    const fresh = ({ kind, record }: BriefEntry): boolean => {
-      if (kind !== 'file') return false;
-      if (record === undefined) return true;
-      if (seen.has(record.id)) return false;
-      seen.add(record.id);
-      return true;
+    const find = {
+      atPath: (path: string) => this.#fromPath(path, signal),
+      matching: (glob: string) => this.matching(glob, signal),
+      isWanted: ({ kind, record }: BriefEntry): boolean => {
+        if (kind !== 'file') return false;
+        if (record === undefined) return true;
+        if (seen.has(record.id)) return false;
+        seen.add(record.id);
+        return true;
+      },
     };
-    const named = [
-      ...request.paths.map((path) => [path, this.#fromPath(path, signal)] as const),
-      ...(request.globs ?? []).map((glob) => [glob, this.matching(glob, signal)] as const),
-    ];
-    for (const [path, all] of named) {
-      try {
-        for await (const one of all) if (fresh(one)) yield one;
-      } catch (thrown) {
-        signal.throwIfAborted();
-        onMissing(path, thrown);
-      }
-    }
+    return namedFiles(request, find, signal, onMissing);
   }
 
   async *#fromPath(path: string, signal: AbortSignal): AsyncGenerator<BriefEntry> {
