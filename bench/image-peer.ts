@@ -21,6 +21,7 @@ import { detachMountsBelow, mountsBelow, temporaryDirectory } from '../test/supp
 import type { TemporaryDirectory } from '../test/support/temporary.ts';
 import { waitFor } from '../test/support/wait-for.ts';
 import { fewBytes, writeManyFiles } from './many-files.ts';
+import { collectGarbage } from './measure.ts';
 import type { User } from './measure.ts';
 
 export type ImagePeer = 'kernel' | 'fuse2fs' | 'ebb' | 'ebb-native' | 'ebb-user';
@@ -194,6 +195,7 @@ export class BenchImages implements AsyncDisposable {
     await runOk('mkfs.ext4', ['-q', '-F', ...options, image], { debianPackage: 'e2fsprogs' });
     await using mounted = await loopMount(image);
     fill(mounted.path);
+    collectGarbage();
     return image;
   }
 

@@ -180,6 +180,8 @@ export async function mountImage(
   const mountPoint = path.join(base.path, 'mount');
   const env = { EBB_RUN_DIR: path.join(base.path, 'run') };
   await mkdir(mountPoint);
+  // As after the first mount of a user since the machine was started.
+  await mkdir(env.EBB_RUN_DIR, { mode: 0o700 });
   if (user !== undefined) await runOk('chown', ['-R', `${user.uid}:${user.gid}`, base.path]);
   const ebb = (...words: readonly string[]): Promise<RunResult> =>
     run(launcher, words, { env, timeoutMs: mountTimeoutMs, ...user });
